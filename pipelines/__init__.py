@@ -1,0 +1,1 @@
+"""Data to trained model to measured model. Knows Keras and NumPy; no Optuna, no MLflow."""

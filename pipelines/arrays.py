@@ -1,0 +1,138 @@
+"""Image arrays with labels: their shape rules, fingerprint and file formats."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """A labelled image set in its published split.
+
+    Attributes:
+        x_train, x_test: uint8 pixels 0 to 255, shape (images, height, width, channels).
+        y_train, y_test: integer labels from 0, shape (images,).
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The four arrays in the order in which they are fingerprinted."""
+        return self.x_train, self.y_train, self.x_test, self.y_test
+
+
+def fingerprint(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 over shapes and content, in order; labels count as int64, pixels as uint8.
+
+    It identifies the content whatever file it came from: a repacked npz has the same one.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        plain = np.ascontiguousarray(array, dtype=np.uint8 if array.ndim > 1 else np.int64)
+        digest.update(repr(plain.shape).encode())
+        digest.update(plain.data)
+    return digest.hexdigest()
+
+
+def normal_form(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, origin: str
+) -> ImageArrays:
+    """Adds the channel axis, flattens labels, and checks that the arrays are images with labels.
+
+    Raises:
+        InputError: Lengths do not match, pixels are not uint8, or labels are not whole numbers.
+    """
+    arrays = []
+    for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
+        x = x[..., None] if x.ndim == 3 else x
+        y = y.reshape(-1)
+        if x.ndim != 4 or x.dtype != np.uint8 or not np.issubdtype(y.dtype, np.integer):
+            raise InputError(
+                f"Images must be uint8 arrays of 3 or 4 dimensions with integer labels. "
+                f"Received: {x.dtype} {x.shape} and {y.dtype} ({part}) in {origin}."
+            )
+        if len(x) != len(y) or len(x) == 0:
+            raise InputError(
+                f"There must be one label per image. Received: {len(x)} images and {len(y)} "
+                f"labels ({part}) in {origin}."
+            )
+        arrays += [x, y.astype(np.int64)]
+    return ImageArrays(*arrays)
+
+
+def read_npz(path: Path) -> ImageArrays:
+    """Reads `x_train`, `y_train`, `x_test`, `y_test` from an npz; never unpickles.
+
+    Raises:
+        InputError: The file is truncated, corrupt, or lacks an array.
+    """
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file.files]
+            if missing:
+                raise InputError(f"{path} must hold {', '.join(names)}; missing: {missing}.")
+            arrays = [file[name] for name in names]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is corrupt or truncated ({error}). Remove or replace it and start again."
+        ) from error
+    return normal_form(*arrays, origin=str(path))
+
+
+def read_idx_gz(folder: Path) -> ImageArrays:
+    """Reads the four gzipped IDX files of MNIST's layout (http://yann.lecun.com/exdb/mnist/)."""
+    try:
+        parts = []
+        for stem in ("train", "t10k"):
+            images = gzip.decompress((folder / f"{stem}-images-idx3-ubyte.gz").read_bytes())
+            labels = gzip.decompress((folder / f"{stem}-labels-idx1-ubyte.gz").read_bytes())
+            parts.append(np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28))
+            parts.append(np.frombuffer(labels, np.uint8, offset=8))
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"The IDX files in {folder} are corrupt ({error}). Remove them."
+        ) from error
+    return normal_form(*parts, origin=str(folder))
+
+
+def read_cifar_tar(path: Path) -> ImageArrays:
+    """Reads CIFAR's python archive. Its batches are pickles: call this after the checksum only."""
+    with tarfile.open(path) as archive:
+        batches = {}
+        for member in archive.getmembers():
+            name = Path(member.name).name
+            if name.startswith(("data_batch_", "test_batch")):
+                file = archive.extractfile(member)
+                assert file is not None
+                batches[name] = pickle.load(io.BytesIO(file.read()), encoding="bytes")  # noqa: S301
+    train = [batches[f"data_batch_{i}"] for i in range(1, 6)]
+
+    def pixels(data: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+    return normal_form(
+        pixels(np.concatenate([batch[b"data"] for batch in train])),
+        np.concatenate([np.asarray(batch[b"labels"]) for batch in train]),
+        pixels(batches["test_batch"][b"data"]),
+        np.asarray(batches["test_batch"][b"labels"]),
+        origin=str(path),
+    )

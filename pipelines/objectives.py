@@ -1,0 +1,46 @@
+"""What a sweep optimises: a metric of validation, with its direction decided here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from search_spaces.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric of an epoch report and which way is better."""
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+
+    def value(self, metrics: Mapping[str, float]) -> float:
+        """The objective's value in a set of metrics."""
+        return metrics[self.metric]
+
+    def better(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        """Whether `one` is strictly better, so that of two equal epochs the earlier one stays."""
+        return self.beats(self.value(one), self.value(other))
+
+    def beats(self, one: float, other: float) -> bool:
+        """Whether the value `one` is strictly better than the value `other`."""
+        return one > other if self.direction == "maximize" else one < other
+
+    def sort_key(self, value: float) -> float:
+        """A key that sorts the best value first."""
+        return -value if self.direction == "maximize" else value
+
+
+OBJECTIVES = {
+    objective.metric: objective
+    for objective in (Objective("val_accuracy", "maximize"), Objective("val_loss", "minimize"))
+}
+
+
+def get_objective(name: str) -> Objective:
+    """The objective of that name; raises InputError with the valid names otherwise."""
+    if name not in OBJECTIVES:
+        raise unknown_name("objective", name, OBJECTIVES)
+    return OBJECTIVES[name]

@@ -1,0 +1,146 @@
+"""Data prepared once: split, stored as memory-mapped arrays, shared by every trial.
+
+Folder `<root>/<name>-<first 12 digits of the fingerprint>/` holds `x_<part>.npy`, `y_<part>.npy`
+for the parts train, validation and test, and `meta.json`, which is written last: a folder without
+it is not there. A sweep opens train and validation only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipelines.arrays import ImageArrays, fingerprint
+from pipelines.datasets import MNIST_CONTENT, Dataset, get_dataset, load
+from pipelines.download import Progress
+from search_spaces.space import Shape
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+VALIDATION_SHARE = 0.2
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared data set.
+
+    Attributes:
+        fingerprint: SHA-256 over the content of all arrays, 64 hexadecimal digits.
+        origin: where the arrays came from, for people.
+        split: how the validation part was chosen, for people.
+        num_images: images per part.
+    """
+
+    name: str
+    folder: str
+    fingerprint: str
+    origin: str
+    split: str
+    input_shape: Shape
+    num_classes: int
+    class_names: tuple[str, ...]
+    num_images: dict[str, int]
+
+    def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
+        x = np.load(Path(self.folder) / f"x_{part}.npy", mmap_mode="r")
+        y = np.load(Path(self.folder) / f"y_{part}.npy")
+        return x, y
+
+    def sizes(self) -> str:
+        """`50,000 train, 10,000 validation, 10,000 test`."""
+        return ", ".join(f"{self.num_images[part]:,} {part}" for part in PARTS)
+
+
+def prepare(name: str, root: Path, progress: Progress = lambda *_: None) -> PreparedData:
+    """The prepared data set `name` under `root`, made on first use.
+
+    Raises:
+        InputError: As `pipelines.datasets.load`.
+        OSError: `root` cannot be written.
+    """
+    dataset = get_dataset(name)
+    if dataset.content == MNIST_CONTENT and (found := _open(root, name, MNIST_CONTENT)):
+        return found
+    arrays, origin = load(name, progress)
+    content = fingerprint(arrays.parts())
+    return _open(root, name, content) or _store(root, dataset, arrays, content, origin)
+
+
+def split_indices(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Indices of the training and the validation images, and a phrase that says how."""
+    count = len(labels)
+    if dataset.num_validation is not None:
+        first = count - dataset.num_validation
+        phrase = f"the last {dataset.num_validation:,} training images validate"
+        return np.arange(first), np.arange(first, count), phrase
+    from sklearn.model_selection import train_test_split
+
+    train, validation = train_test_split(
+        np.arange(count), test_size=VALIDATION_SHARE, random_state=SPLIT_SEED, stratify=labels
+    )
+    phrase = f"a stratified {VALIDATION_SHARE:.0%} of the training images validate"
+    return np.sort(train), np.sort(validation), phrase
+
+
+def _folder(root: Path, name: str, content: str) -> Path:
+    return root / f"{name}-{content[:12]}"
+
+
+def _open(root: Path, name: str, content: str) -> PreparedData | None:
+    folder = _folder(root, name, content)
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+    except FileNotFoundError:
+        return None
+    meta["input_shape"] = tuple(meta["input_shape"])
+    meta["class_names"] = tuple(meta["class_names"])
+    return PreparedData(**{**meta, "folder": str(folder)})
+
+
+def _store(
+    root: Path, dataset: Dataset, arrays: ImageArrays, content: str, origin: str
+) -> PreparedData:
+    train, validation, split = split_indices(dataset, arrays.y_train)
+    parts = {
+        "train": (arrays.x_train[train], arrays.y_train[train]),
+        "validation": (arrays.x_train[validation], arrays.y_train[validation]),
+        "test": (arrays.x_test, arrays.y_test),
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    folder = _folder(root, dataset.name, content)
+    data = PreparedData(
+        name=dataset.name,
+        folder=str(folder),
+        fingerprint=content,
+        origin=origin,
+        split=split,
+        input_shape=arrays.x_train.shape[1:],
+        num_classes=len(dataset.class_names),
+        class_names=dataset.class_names,
+        num_images={part: len(y) for part, (_, y) in parts.items()},
+    )
+    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
+    try:
+        for part, (x, y) in parts.items():
+            np.save(partial / f"x_{part}.npy", np.ascontiguousarray(x))
+            np.save(partial / f"y_{part}.npy", y)
+        (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
+        partial.chmod(0o755)
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            # Another process prepared the same content in the meantime; its folder is complete.
+            if _open(root, dataset.name, content) is None:
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return data

@@ -1,0 +1,91 @@
+"""Trains a published model exactly as published and reads the test split, as its authors did."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.evaluation import PREDICT_BATCH, accuracy, cross_entropy, predict
+from pipelines.prepared import PreparedData
+from pipelines.trial import EpochReport, train_epoch
+from pipelines.trial_files import MODEL_FILE
+from search_spaces.registry import get_space
+from search_spaces.space import Baseline
+
+
+@dataclass(frozen=True)
+class ReproductionTask:
+    """One published model to train; `num_epochs` overrides the published number when given."""
+
+    number: int
+    baseline: Baseline
+    data: PreparedData
+    seed: int
+    folder: str
+    num_epochs: int
+
+    @property
+    def params(self) -> dict[str, object]:
+        """The baseline's point, for the record."""
+        return dict(self.baseline.params)
+
+
+@dataclass(frozen=True)
+class ReproductionResult:
+    """What the model reached on the test split after its last epoch, as published."""
+
+    number: int
+    test_accuracy: float
+    test_loss: float
+    num_parameters: int
+    training_seconds: float
+    device: str
+
+
+def reproduce(
+    task: ReproductionTask, report: Callable[[EpochReport], bool], device: str
+) -> ReproductionResult:
+    """Trains on what the publication trained on, saves and loads again where it did, evaluates."""
+    import keras
+
+    started = time.perf_counter()
+    baseline, data = task.baseline, task.data
+    x, y = data.arrays("train")
+    x_validation, y_validation = data.arrays("validation")
+    if baseline.train_on == "train+validation":
+        x, y = np.concatenate([x, x_validation]), np.concatenate([y, y_validation])
+    batch_size = int(baseline.params["batch_size"])
+    model = get_space(baseline.space).build(
+        baseline.params,
+        data.input_shape,
+        data.num_classes,
+        num_steps=math.ceil(len(x) / batch_size) * task.num_epochs,
+    )
+    for epoch in range(1, task.num_epochs + 1):
+        metrics = train_epoch(model, x, y, batch_size, task.seed, epoch)
+        if baseline.train_on == "train":
+            probabilities = predict(model, x_validation)
+            metrics["val_loss"] = cross_entropy(probabilities, y_validation)
+            metrics["val_accuracy"] = accuracy(probabilities, y_validation)
+        report(EpochReport(task.number, epoch, metrics))
+    if baseline.reload:
+        path = Path(task.folder) / MODEL_FILE
+        model.save(path)
+        model = keras.models.load_model(path)
+        path.unlink()
+    test = model.evaluate(
+        *data.arrays("test"), batch_size=PREDICT_BATCH, verbose=0, return_dict=True
+    )
+    return ReproductionResult(
+        number=task.number,
+        test_accuracy=float(test["accuracy"]),
+        test_loss=float(test["loss"]),
+        num_parameters=model.count_params(),
+        training_seconds=time.perf_counter() - started,
+        device=device,
+    )

@@ -1,0 +1,51 @@
+"""Sets up the deep-learning runtime of one worker process, before it runs anything.
+
+Imported by the preloaded server as well, so nothing here may touch a device at import.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+
+def preload() -> None:
+    """Imports what every trial needs. Importing is safe before a fork; running TensorFlow is not.
+
+    A child forked after TensorFlow ran an operation hangs; after a mere import it works.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import keras  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    import pipelines.figures
+    import pipelines.trial
+    import search_spaces.registry  # noqa: F401
+
+
+def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bool = False) -> str:
+    """Gives this process its share of the machine and its seed, and returns the device's name.
+
+    Args:
+        num_threads: size of TensorFlow's pools, for one operation and between operations.
+        gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu if gpu is not None else "-1"
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+    found = tf.config.list_physical_devices("GPU")
+    for device in found:
+        tf.config.experimental.set_memory_growth(device, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+    if found:
+        details = tf.config.experimental.get_device_details(found[0])
+        return f"gpu {gpu}: {details.get('device_name', 'unknown')}"
+    return f"cpu, {num_threads} thread{'s' if num_threads > 1 else ''}"

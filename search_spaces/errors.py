@@ -1,0 +1,21 @@
+"""The one exception that means: the user's input is wrong, nothing was started."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that breaks a rule; its message states the rule, what was received and the way out.
+
+    Commands print the message as one line on standard error and exit with status 2.
+    """
+
+
+def unknown_name(kind: str, received: str, valid: Iterable[str]) -> InputError:
+    """The error for a name that is not among `valid`, with the nearest one suggested."""
+    names = list(valid)
+    near = difflib.get_close_matches(received, names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return InputError(f"Unknown {kind} '{received}'.{hint} Choose one of: {', '.join(names)}.")

@@ -1,0 +1,1 @@
+"""The commands, and the loop that ties engine, executor and tracker together."""

@@ -1,0 +1,58 @@
+"""Types of command-line options: each states its rule, what it received, and what is possible."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def natural_int(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least or value > 2**31 - 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {least}. Received: {text!r}"
+        )
+    return value
+
+
+def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
+    """Accepts `auto` for None beside what `convert` accepts."""
+
+    def parse(text: str) -> int | None:
+        if text == "auto":
+            return None
+        try:
+            return convert(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error} ('auto' is possible too)") from None
+
+    return parse
+
+
+def timeout(text: str) -> float | None:
+    """`90`, `90s`, `15m`, `2h` in seconds, or `none` for no limit."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(
+            f"must be a positive duration such as 90s, 15m or 2h, or none. Received: {text!r}"
+        )
+    return seconds

@@ -1,0 +1,112 @@
+"""The entry point `keras-sweeps`, its commands, one help style, one set of exit statuses.
+
+0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted. Every command is also a thin script in
+its package's folder (`python sweeps/run.py` is `keras-sweeps run`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from search_spaces.errors import InputError, unknown_name
+
+DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("sweeps.run_command", "run a sweep, or look at spaces and baselines"),
+    "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
+}
+"""Name -> module with `add_options(parser)` and `run(arguments) -> exit status`, and its summary."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and suggest the option that was probably meant."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            received = message.removeprefix("unrecognized arguments: ").split()[0]
+            valid = [option for action in self._actions for option in action.option_strings]
+            raise unknown_name("option", received, sorted(o for o in valid if o.startswith("--")))
+        raise InputError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Args:
+        arguments: the command's name and its options; None takes them from the process.
+        prog: how the help names the command; scripts give their own path.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given, prog)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def script(command: str, path: str) -> NoReturn:
+    """Runs a command as the script at `path` and ends the process."""
+    folder, name = os.path.split(os.path.abspath(path))
+    sys.exit(main([command, *sys.argv[1:]], f"python {os.path.basename(folder)}/{name}"))
+
+
+def console_main() -> NoReturn:
+    """The installed entry point."""
+    sys.exit(main())
+
+
+def _dispatch(given: list[str], prog: str | None) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE if given else BAD_INPUT
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"keras-sweeps {version('keras-sweeps')}")
+        return DONE
+    name, *options = given
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = OneLineParser(prog=prog or f"keras-sweeps {name}", description=module.DESCRIPTION)
+    parser.epilog = module.EXAMPLES.format(prog=parser.prog) + EXIT_STATUSES
+    module.add_options(parser)
+    run: Callable[[argparse.Namespace], int] = module.run
+    return run(parser.parse_args(options))
+
+
+EXIT_STATUSES = "\nexit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted"
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: keras-sweeps COMMAND [options]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "keras-sweeps COMMAND --help lists a command's options.",
+        ]  # fmt: skip
+    )

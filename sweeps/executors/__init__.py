@@ -1,0 +1,1 @@
+"""Where and how a job runs: processes now, other machines later. No search, no MLflow."""

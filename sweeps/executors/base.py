@@ -1,0 +1,73 @@
+"""The interface of an executor: start jobs on slots, hear what they report and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Job = Callable[..., Any]
+"""`job(argument, report, slot)`; `report(message)` returns the driver's answer, True to go on."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A share of the machine that one trial may use: CPU threads and at most one GPU."""
+
+    index: int
+    num_threads: int
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A job sent a message and waits for `Executor.answer`."""
+
+    job_id: str
+    message: Any
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A job ended with a value."""
+
+    job_id: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A job ended with an exception, or its process died.
+
+    Attributes:
+        kind: the exception's class name, or `Died`.
+        reason: one line for people.
+        details: the traceback, or the last lines that the dead process printed.
+    """
+
+    job_id: str
+    kind: str
+    reason: str
+    details: str
+
+
+Event = Reported | Returned | Raised
+
+
+class Executor(Protocol):
+    """Runs jobs. Every started job yields exactly one `Returned` or `Raised`, unless stopped."""
+
+    def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
+        """Starts a job; its output goes to `log_path`."""
+
+    def events(self, timeout_seconds: float) -> list[Event]:
+        """What has happened; waits at most so long for the first event."""
+
+    def answer(self, job_id: str, go_on: bool) -> None:
+        """Answers a job's latest report."""
+
+    def stop(self, job_id: str) -> None:
+        """Ends a job at once; no event follows."""
+
+    def close(self) -> None:
+        """Ends all jobs and frees what the executor holds."""

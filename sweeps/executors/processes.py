@@ -1,0 +1,186 @@
+"""Jobs as processes forked from a preloaded server: isolation without the import's ten seconds.
+
+The server (`multiprocessing`'s forkserver) imports `pipelines.preload` once and never runs
+TensorFlow; each job is a child forked from it. Where there is no forkserver, or on macOS, whose
+system libraries do not survive a fork, jobs are spawned and import for themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing import connection, forkserver
+from pathlib import Path
+from typing import Any
+
+from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+
+STOP_SECONDS = 3.0
+LOG_TAIL_CHARACTERS = 4_000
+
+
+class ProcessExecutor:
+    """Runs each job in a process of its own.
+
+    Args:
+        preload: module that the server imports before the first fork.
+        server_log: file that takes what the server prints.
+        start_method: `forkserver` or `spawn`; None for the best that the platform has.
+    """
+
+    def __init__(self, preload: str, server_log: Path, start_method: str | None = None) -> None:
+        method = start_method or ("forkserver" if sys.platform.startswith("linux") else "spawn")
+        self._context = multiprocessing.get_context(method)
+        self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
+        if method == "forkserver":
+            self._context.set_forkserver_preload([preload])
+            with _stderr_to(server_log):
+                forkserver.ensure_running()
+
+    def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
+        """Starts a job.
+
+        Raises:
+            ValueError: A job of that id is running.
+        """
+        if job_id in self._jobs:
+            raise ValueError(f"A job's id must be unique among running jobs. Received: {job_id!r}.")
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_child_main, args=(theirs, log_path, job, argument, slot), name=job_id
+        )
+        process.start()
+        theirs.close()
+        self._jobs[job_id] = (process, ours, log_path)
+
+    def events(self, timeout_seconds: float) -> list[Event]:
+        """What has happened; waits at most so long for the first event."""
+        by_channel = {channel: job_id for job_id, (_, channel, _) in self._jobs.items()}
+        ready = connection.wait(list(by_channel), timeout_seconds)
+        return [self._read(by_channel[channel]) for channel in ready]  # type: ignore[index]
+
+    def answer(self, job_id: str, go_on: bool) -> None:
+        """Answers a job's latest report; a job that died meanwhile is reported by `events`."""
+        with contextlib.suppress(OSError):
+            self._jobs[job_id][1].send(go_on)
+
+    def stop(self, job_id: str) -> None:
+        """Ends a job at once; no event follows."""
+        process, channel, _ = self._jobs.pop(job_id)
+        channel.close()
+        process.terminate()
+        process.join(STOP_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+    def close(self) -> None:
+        """Ends all jobs, those started last first."""
+        for job_id in reversed(list(self._jobs)):
+            self.stop(job_id)
+
+    def _read(self, job_id: str) -> Event:
+        process, channel, log_path = self._jobs[job_id]
+        try:
+            kind, payload = channel.recv()
+        except (EOFError, OSError):
+            process.join()
+            self._forget(job_id)
+            return _death(job_id, process.exitcode, log_path)
+        if kind == "report":
+            return Reported(job_id, payload)
+        self._forget(job_id)
+        process.join(STOP_SECONDS)
+        if process.is_alive():
+            process.kill()
+        if kind == "return":
+            return Returned(job_id, payload)
+        return Raised(job_id, *payload)
+
+    def _forget(self, job_id: str) -> None:
+        self._jobs.pop(job_id)[1].close()
+
+
+def _death(job_id: str, exitcode: int | None, log_path: str) -> Raised:
+    if exitcode is not None and exitcode < 0:
+        try:
+            name = signal.Signals(-exitcode).name
+        except ValueError:
+            name = str(-exitcode)
+        reason = f"the process was killed by signal {name}"
+    else:
+        reason = f"the process ended with exit code {exitcode} without a result"
+    with contextlib.suppress(OSError):
+        return Raised(job_id, "Died", reason, _tail(Path(log_path)))
+    return Raised(job_id, "Died", reason, "")
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
+
+
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Lends the file descriptors of output to a file, for a child that inherits them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, target):
+            os.close(descriptor)
+
+
+def _child_main(
+    channel: connection.Connection, log_path: str, job: Job, argument: Any, slot: Slot
+) -> None:
+    # Ctrl-C reaches the whole foreground group; the driver alone decides what becomes of a trial.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    _die_with_driver()
+
+    def report(message: Any) -> bool:
+        try:
+            channel.send(("report", message))
+            return bool(channel.recv())
+        except (EOFError, OSError):
+            os._exit(1)  # The driver is gone or has given this job up.
+
+    try:
+        value = job(argument, report, slot)
+    except BaseException as error:  # Everything a job raises is its driver's to record.
+        text = "".join(traceback.format_exception(error))
+        first_line = (str(error).strip().splitlines() or [""])[0][:500]
+        channel.send(("raise", (type(error).__name__, first_line or type(error).__name__, text)))
+    else:
+        channel.send(("return", value))
+    channel.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Tearing TensorFlow down takes a second and frees nothing that exit does not.
+
+
+def _die_with_driver() -> None:
+    """Ends this process when the driver does, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-driver").start()

@@ -1,0 +1,43 @@
+"""Numbers, durations, curves and params as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3:07 min`, `1:02:09 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """One bar per value between the smallest and the largest."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
+
+
+def param_text(value: object) -> str:
+    """A value as short as it can be read: `0.00123`, `true`, `adam`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def params_text(params: Mapping[str, object]) -> str:
+    """`optimizer=adam learning_rate=0.001 ...`."""
+    return " ".join(f"{name}={param_text(value)}" for name, value in params.items())
+
+
+def count(number: int, noun: str) -> str:
+    """`1 trial`, `3 trials`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

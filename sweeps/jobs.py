@@ -1,0 +1,42 @@
+"""The jobs that a sweep gives its executor; they run in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from pipelines.prepared import PreparedData
+from pipelines.reproduction import ReproductionResult, ReproductionTask
+from pipelines.trial import EpochReport, TrialResult, TrialTask
+from sweeps.executors.base import Slot
+
+
+def train_job(task: TrialTask, report: Callable[[EpochReport], bool], slot: Slot) -> TrialResult:
+    """Trains one trial on its slot."""
+    from pipelines.runtime import configure
+    from pipelines.trial import run_trial
+
+    device = configure(slot.num_threads, slot.gpu, task.seed)
+    return run_trial(task, report, device)
+
+
+def reproduce_job(
+    task: ReproductionTask, report: Callable[[EpochReport], bool], slot: Slot
+) -> ReproductionResult:
+    """Trains one published model on its slot."""
+    from pipelines.reproduction import reproduce
+    from pipelines.runtime import configure
+
+    device = configure(slot.num_threads, slot.gpu, task.seed)
+    return reproduce(task, report, device)
+
+
+def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:
+    """Draws the pictures of a finished trial, yielding the cores to those that train."""
+    del report, slot
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(10)
+    from pipelines.figures import render_trial
+
+    render_trial(*argument)

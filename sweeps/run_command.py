@@ -1,0 +1,212 @@
+"""`run`: one line to a finished sweep."""
+
+from __future__ import annotations
+
+import argparse
+
+from search_spaces.errors import InputError
+from sweeps.arguments import natural_int, or_auto, positive_int, timeout
+from sweeps.settings import (
+    DEFAULT_NUM_TRIALS,
+    DEFAULT_TIMEOUT_SECONDS,
+    LARGE_DATA_EPOCHS,
+    LARGE_DATA_IMAGES,
+    SMALL_DATA_EPOCHS,
+    SweepSettings,
+)
+
+DESCRIPTION = "Search a space of image models; compare every trial in MLflow."
+EXAMPLES = """
+examples:
+  {prog} --space cnn
+  {prog} --space mlp --dataset digits --trials 20 --epochs 10
+  {prog} --space cnn --dataset mnist --timeout 2h --trials 200 --name nightly
+  {prog} --space cnn --describe
+  {prog} --baselines-only
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `run`: the ten most people need first, then named groups."""
+    add = parser.add_argument
+    add("--space", metavar="NAME", help="what to search: cnn or mlp (see --list-spaces)")
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="mnist, fashion_mnist, cifar10 or digits (default: mnist, or digits where mnist "
+        "cannot be had)",
+    )
+    add(
+        "--trials",
+        type=positive_int,
+        default=DEFAULT_NUM_TRIALS,
+        metavar="N",
+        help="configurations to train (default: %(default)s)",
+    )
+    add(
+        "--epochs",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help=f"epochs of every trial (default: {LARGE_DATA_EPOCHS}, or {SMALL_DATA_EPOCHS} for "
+        f"fewer than {LARGE_DATA_IMAGES:,} training images)",
+    )
+    add(
+        "--timeout",
+        type=timeout,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="TIME",
+        help="start no trial after this, and end running ones with their epoch: 90s, 15m, 2h or "
+        f"none (default: {DEFAULT_TIMEOUT_SECONDS / 60:g}m)",
+    )
+    add(
+        "--objective",
+        default="val_accuracy",
+        metavar="METRIC",
+        help="val_accuracy or val_loss (default: %(default)s)",
+    )
+    add(
+        "--sampler",
+        default="tpe",
+        metavar="NAME",
+        help="tpe, random, cmaes, qmc, grid or gp (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="every random choice follows from it (default: %(default)s)",
+    )
+    add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
+    add("--workers", type=or_auto(positive_int), default=None, metavar="N",
+        help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
+
+    look = parser.add_argument_group("look, without training")
+    look.add_argument("--list-spaces", action="store_true", help="list the spaces and exit")
+    look.add_argument(
+        "--describe",
+        nargs="?",
+        const="",
+        metavar="SPACE",
+        help="print a space's parameters, conditions and baselines and exit",
+    )
+    base = parser.add_argument_group("published baselines")
+    base.add_argument(
+        "--no-baselines", action="store_true", help="do not train the published models first"
+    )
+    base.add_argument(
+        "--baselines-only",
+        action="store_true",
+        help="train each published model as published and compare its test result",
+    )
+    train = parser.add_argument_group("training")
+    train.add_argument(
+        "--early-stopping",
+        type=positive_int,
+        metavar="N",
+        help="end a trial after N epochs without improvement (default: never)",
+    )
+    train.add_argument(
+        "--threads",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help="threads of each trial (default: auto)",
+    )
+    store = parser.add_argument_group("where things go")
+    store.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)",
+    )
+    store.add_argument(
+        "--experiment", metavar="NAME", help="MLflow experiment (default: space and data set)"
+    )
+    store.add_argument(
+        "--storage",
+        default="sqlite:///optuna.db",
+        metavar="URL",
+        help="Optuna storage (default: %(default)s)",
+    )
+    store.add_argument(
+        "--work-dir",
+        default=".sweeps",
+        metavar="DIR",
+        help="prepared data and files in progress (default: %(default)s)",
+    )
+    store.add_argument(
+        "--keep-models",
+        type=natural_int,
+        default=3,
+        metavar="N",
+        help="models kept in MLflow, of the best trials (default: %(default)s)",
+    )
+    show = parser.add_argument_group("output")
+    show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    if arguments.list_spaces or arguments.describe is not None:
+        return _look(arguments)
+    if arguments.baselines_only:
+        return _baselines(arguments)
+    if arguments.space is None:
+        raise InputError(
+            "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."
+        )
+    settings = settings_from(arguments)
+    settings.validate()
+    from sweeps.session import run_sweep
+
+    return run_sweep(settings, quiet=arguments.quiet)
+
+
+def settings_from(arguments: argparse.Namespace) -> SweepSettings:
+    """The settings that parsed options mean."""
+    return SweepSettings(
+        space=arguments.space,
+        dataset=arguments.dataset,
+        num_trials=arguments.trials,
+        num_epochs=arguments.epochs,
+        timeout_seconds=arguments.timeout,
+        objective=arguments.objective,
+        sampler=arguments.sampler,
+        seed=arguments.seed,
+        name=arguments.name,
+        patience=arguments.early_stopping,
+        baselines=not arguments.no_baselines,
+        num_workers=arguments.workers,
+        num_threads=arguments.threads,
+        tracking_uri=arguments.tracking_uri,
+        storage=arguments.storage,
+        experiment=arguments.experiment,
+        num_kept_models=arguments.keep_models,
+        work_dir=arguments.work_dir,
+    )
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from sweeps.describe import print_space, print_spaces
+
+    if arguments.list_spaces:
+        print_spaces()
+        return 0
+    name = arguments.describe or arguments.space
+    if not name:
+        raise InputError("--describe needs a space. Name one: --describe cnn or --describe mlp.")
+    print_space(name)
+    return 0
+
+
+def _baselines(arguments: argparse.Namespace) -> int:
+    from search_spaces.registry import get_space
+
+    if arguments.no_baselines:
+        raise InputError("--baselines-only and --no-baselines exclude each other. Leave one out.")
+    if arguments.space is not None:
+        get_space(arguments.space)
+    from sweeps.baselines import run_baselines
+
+    return run_baselines(settings_from(arguments), arguments.space, quiet=arguments.quiet)

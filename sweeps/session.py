@@ -1,0 +1,296 @@
+"""One sweep from settings to summary: opens everything, runs the loop, closes everything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.datasets import UnavailableError
+from pipelines.objectives import get_objective
+from pipelines.prepared import PreparedData, prepare
+from search_spaces.registry import get_space
+from sweeps.board import Board
+from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.engines.base import TrialState
+from sweeps.formatting import count, duration, params_text
+from sweeps.interrupts import Interrupts
+from sweeps.keeping import BestModels
+from sweeps.leaderboard import leaderboard_columns, print_summary
+from sweeps.preflight import STORAGE_SECONDS, check_places, within
+from sweeps.recorder import Recorder
+from sweeps.settings import SweepPaths, SweepSettings, epochs_for, new_name
+from sweeps.sweep import Plan, StopReason, Sweep
+from sweeps.views import View, make_view
+from tracking.stores import DEFAULT_URI, compare_link, redacted, resolve_uri, ui_command
+
+if TYPE_CHECKING:
+    from search_spaces.space import Space
+    from sweeps.engines.base import Engine
+    from sweeps.executors.base import Executor
+    from tracking.mlflow_tracker import MlflowTracker
+    from tracking.records import SweepEnd
+
+DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
+DRAIN_SECONDS = 60.0
+NUM_COMPARED = 5
+
+
+def run_sweep(settings: SweepSettings, *, quiet: bool) -> int:
+    """Runs a sweep and prints its result; returns the exit status.
+
+    Raises:
+        InputError: The settings or the places they name cannot be used; nothing was started.
+    """
+    say = (lambda text: None) if quiet else _say
+    say(f"keras-sweeps: space {settings.space}, {count(settings.num_trials, 'trial')}")
+    check_places(settings)
+    machine = detect_machine()
+    allotment = allot(machine, settings.num_workers, settings.num_threads)
+    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data", say)
+    if settings.name is None:
+        settings = replace(settings, name=new_name(settings.space, data.name, datetime.now()))
+    _say_plan(say, settings, data, allotment, machine.note)
+    with Interrupts() as interrupts:
+        session = open_session(settings, data, allotment, make_view(quiet), interrupts)
+        return session.run(interrupts)
+
+
+def prepare_data(dataset: str | None, root: Path, say: Callable[[str], None]) -> PreparedData:
+    """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
+    if dataset is not None:
+        return prepare(dataset, root, show_progress)
+    try:
+        return prepare(DEFAULT_DATASET, root, show_progress)
+    except UnavailableError as error:
+        print(
+            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return prepare(FALLBACK_DATASET, root, show_progress)
+
+
+def show_progress(name: str, done: int, total: int | None) -> None:
+    """Prints how a download stands: in place on a terminal, else a line when it is complete."""
+    text = f"downloading {name}: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else "")
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    elif done == total:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_plan(
+    say: Callable[[str], None],
+    settings: SweepSettings,
+    data: PreparedData,
+    allotment: Allotment,
+    note: str,
+) -> None:
+    limit = settings.timeout_seconds
+    epochs = epochs_for(settings, data.num_images["train"])
+    say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
+    say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
+    say(
+        f"trials    {settings.num_trials} x {count(epochs, 'epoch')}, at most "
+        f"{duration(limit) if limit else 'any time'}, sampler {settings.sampler}, "
+        f"seed {settings.seed}, objective {settings.objective}"
+    )
+    say(f"tracking  {redacted(resolve_uri(settings.tracking_uri))}, sweep {settings.name}")
+    say("starting the workers: importing TensorFlow takes some seconds, once")
+
+
+def open_session(
+    settings: SweepSettings,
+    data: PreparedData,
+    allotment: Allotment,
+    view: View,
+    interrupts: Interrupts,
+) -> Session:
+    """Opens storage, study, workers and tracker.
+
+    The server of workers imports TensorFlow while MLflow is imported here: each takes seconds.
+
+    Raises:
+        InputError: A store cannot be used, or the name is taken.
+        KeyboardInterrupt: An interrupt came before the first trial.
+    """
+    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, redacted, used_name
+    from sweeps.executors.processes import ProcessExecutor
+
+    assert settings.name is not None
+    space, objective = get_space(settings.space), get_objective(settings.objective)
+    paths = SweepPaths(Path(settings.work_dir).absolute(), settings.name)
+    what = f"--storage ({redacted(settings.storage)})"
+    storage = within(STORAGE_SECONDS, what, lambda: open_storage(settings.storage))
+    paths.sweep.mkdir(parents=True, exist_ok=True)
+    executor = ProcessExecutor("pipelines.preload", paths.server_log)
+    try:
+        from tracking.mlflow_tracker import MlflowTracker
+
+        uri = resolve_uri(settings.tracking_uri)
+        tracker = MlflowTracker(uri, settings.experiment or f"{space.name}-{data.name}")
+        if tracker.name_is_used(settings.name):
+            raise used_name(settings.name)
+        if interrupts.received:
+            raise KeyboardInterrupt
+        engine = OptunaEngine(
+            space,
+            objective,
+            storage,
+            settings.name,
+            settings.sampler,
+            settings.seed,
+            num_parallel=len(allotment.slots),
+            baselines=space.distinct_baselines() if settings.baselines else (),
+        )
+    except BaseException:
+        view.close()
+        executor.close()
+        raise
+    return Session(settings, space, data, allotment, paths, engine, executor, tracker, view)
+
+
+class Session:
+    """An opened sweep: the loop with everything that it needs."""
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        space: Space,
+        data: PreparedData,
+        allotment: Allotment,
+        paths: SweepPaths,
+        engine: Engine,
+        executor: Executor,
+        tracker: MlflowTracker,
+        view: View,
+    ) -> None:
+        from tracking.background import BackgroundCalls
+
+        objective = get_objective(settings.objective)
+        self._settings, self._data, self._space = settings, data, space
+        self._engine, self._tracker, self._view = engine, tracker, view
+        self._num_epochs = epochs_for(settings, data.num_images["train"])
+        self._board = Board(
+            title=f"{settings.name}: {space.name} on {data.name}",
+            objective=objective,
+            num_trials=settings.num_trials,
+            num_epochs=self._num_epochs,
+            num_slots=len(allotment.slots),
+            timeout_seconds=settings.timeout_seconds,
+        )
+        models = BestModels(objective, settings.num_kept_models)
+        self._recorder = Recorder(tracker, BackgroundCalls(), space, data, paths, models)
+        plan = Plan(
+            space=space,
+            data=data,
+            num_trials=settings.num_trials,
+            num_epochs=self._num_epochs,
+            timeout_seconds=settings.timeout_seconds,
+            patience=settings.patience,
+            seed=settings.seed,
+            slots=allotment.slots,
+            paths=paths,
+        )
+        self._sweep = Sweep(plan, self._board, engine, executor, self._recorder, view)
+
+    def run(self, interrupts: Interrupts) -> int:
+        """Runs the sweep, prints what it found, and returns the exit status."""
+        self._start_record()
+        reason, status, error = "", FAILED, ""
+        try:
+            stop = self._sweep.run(interrupts)
+            reason = stop.value
+            if stop is StopReason.INTERRUPTED:
+                status = INTERRUPTED
+            elif stop is not StopReason.FAILING and self._board.best() is not None:
+                status = DONE
+        except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
+            reason = "the sweep broke off"
+            error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"
+        finally:
+            self._view.close()
+        unsent = self._recorder.finish(self._end_record(status, reason), DRAIN_SECONDS)
+        print_summary(self._board, reason)
+        if status == FAILED:
+            self._print_failure(error)
+        for line in unsent:
+            print(f"WARNING: not recorded in MLflow: {line}", file=sys.stderr)
+        if self._board.best() is not None:
+            self._print_next_steps()
+        return status
+
+    def _start_record(self) -> None:
+        from tracking.context import git_tags, version_tags
+
+        params = self._settings.as_params() | {
+            "dataset": self._data.name,
+            "num_epochs": self._num_epochs,
+        }
+        assert self._settings.name is not None
+        tags = {**git_tags(), **version_tags()}
+        self._recorder.sweep_started(self._settings.name, params, tags)
+
+    def _end_record(self, status: int, reason: str) -> SweepEnd:
+        from tracking.records import SweepEnd
+
+        board = self._board
+        tags, metrics = {"sweeps.stopped_by": reason}, {}
+        best = board.best()
+        if best is not None and best.value is not None:
+            tags["sweeps.best_trial"] = str(best.number)
+            tags["sweeps.best_params"] = params_text(best.params)
+        metrics["total_training_seconds"] = board.compute_seconds()
+        metrics["wall_seconds"] = board.elapsed_seconds()
+        for state in TrialState:
+            metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
+        name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
+        # After an interrupt nobody waits for pictures, and a broken study cannot be drawn.
+        texts = {"study.html": self._engine.plots_html()} if status == DONE else {}
+        return SweepEnd(
+            status=name,  # type: ignore[arg-type]
+            tags=tags,
+            metrics=metrics,
+            texts=texts,
+            leaderboard=leaderboard_columns(board) if board.rows else {},
+        )
+
+    def _print_failure(self, error: str) -> None:
+        failed = self._board.in_state(TrialState.FAILED)
+        if error:
+            print(f"error: {error}", file=sys.stderr)
+        elif failed:
+            print(failed[-1].details.rstrip(), file=sys.stderr)
+            print(f"error: every trial failed: {failed[-1].reason}", file=sys.stderr)
+
+    def _print_next_steps(self) -> None:
+        board, tracker = self._board, self._tracker
+        uri = resolve_uri(self._settings.tracking_uri)
+        ranking = board.ranking()
+        command = ui_command(uri)
+        link = compare_link(
+            uri,
+            tracker.experiment_id,
+            [tracker.run_id(row.number) for row in ranking[:NUM_COMPARED]],
+        )
+        print("\nNext:")
+        if command:
+            print(f"  {command:<24}# then compare the best runs at")
+        print(f"  {link}")
+        model_id = tracker.model_id(ranking[0].number)
+        if model_id:
+            name = f"{self._space.name}-{self._data.name}"
+            given = "" if uri == DEFAULT_URI else f"MLFLOW_TRACKING_URI={redacted(uri)} "
+            print(
+                f'  {given}python -c "import mlflow; '
+                f"mlflow.register_model('models:/{model_id}', '{name}')\"  # register the best model"
+            )

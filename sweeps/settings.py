@@ -1,0 +1,119 @@
+"""The settings of a sweep, validated, before anything is started."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pipelines.datasets import get_dataset
+from pipelines.objectives import get_objective
+from search_spaces.errors import InputError
+from search_spaces.registry import get_space
+from sweeps.engines.samplers import check_sampler
+
+DEFAULT_NUM_TRIALS = 16
+DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
+LARGE_DATA_IMAGES = 20_000
+LARGE_DATA_EPOCHS = 4
+SMALL_DATA_EPOCHS = 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What a user asked for; None means that the sweep chooses.
+
+    Attributes:
+        dataset: a named data set; None for MNIST, or the bundled digits where it cannot be had.
+        num_epochs: budget of every trial; None for one that fits the data set's size.
+        timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
+            limit.
+        patience: epochs without improvement after which a trial stops; None for never.
+        num_workers, num_threads: trials at once and threads of each; None for automatic.
+        num_kept_models: models in MLflow; those of the best trials.
+    """
+
+    space: str
+    dataset: str | None = None
+    num_trials: int = DEFAULT_NUM_TRIALS
+    num_epochs: int | None = None
+    timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS
+    objective: str = "val_accuracy"
+    sampler: str = "tpe"
+    seed: int = 0
+    name: str | None = None
+    patience: int | None = None
+    baselines: bool = True
+    num_workers: int | None = None
+    num_threads: int | None = None
+    tracking_uri: str | None = None
+    storage: str = "sqlite:///optuna.db"
+    experiment: str | None = None
+    num_kept_models: int = 3
+    work_dir: str = ".sweeps"
+
+    def validate(self) -> None:
+        """Raises InputError for the first rule that a setting breaks."""
+        get_space(self.space)
+        if self.dataset is not None:
+            get_dataset(self.dataset)
+        get_objective(self.objective)
+        check_sampler(self.sampler)
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise InputError(
+                "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
+                f"start with a letter or digit. Received: '{self.name}'."
+            )
+        if self.experiment is not None and not self.experiment.strip():
+            raise InputError("--experiment must not be empty. Received: ''.")
+
+    def as_params(self) -> dict[str, object]:
+        """The settings for the record, without addresses, which may hold secrets."""
+        hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name"}
+        return {key: value for key, value in asdict(self).items() if key not in hidden}
+
+
+def epochs_for(settings: SweepSettings, num_train_images: int) -> int:
+    """The budget: as asked for, else few epochs of many images or many of few."""
+    if settings.num_epochs is not None:
+        return settings.num_epochs
+    large = num_train_images >= LARGE_DATA_IMAGES
+    return LARGE_DATA_EPOCHS if large else SMALL_DATA_EPOCHS
+
+
+def new_name(space: str, dataset: str, now: datetime) -> str:
+    """A name that says what was swept and when, to the second: `cnn-mnist-20261121-143005`."""
+    return f"{space}-{dataset}-{now:%Y%m%d-%H%M%S}"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Every file and folder of a sweep under the work folder."""
+
+    work_dir: Path
+    name: str
+
+    @property
+    def data(self) -> Path:
+        """Prepared data sets, shared by all sweeps."""
+        return self.work_dir / "data"
+
+    @property
+    def sweep(self) -> Path:
+        """This sweep's own folder."""
+        return self.work_dir / "sweeps" / self.name
+
+    @property
+    def server_log(self) -> Path:
+        """What the server of workers prints."""
+        return self.sweep / "server.log"
+
+    def trial(self, number: int) -> Path:
+        """A trial's files, until they are in MLflow."""
+        return self.sweep / f"trial-{number:04d}"
+
+    def trial_log(self, number: int) -> Path:
+        """What a trial's process prints."""
+        return self.trial(number) / "output.log"

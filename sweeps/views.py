@@ -1,0 +1,159 @@
+"""What a person sees while a sweep runs: a live screen, plain lines, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from sweeps.board import Board, TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.formatting import count, duration, params_text, sparkline
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NUM_RECENT = 6
+
+
+class View(Protocol):
+    """Hears of every change of a sweep."""
+
+    def started(self, board: Board, row: TrialRow) -> None: ...
+    def reported(self, board: Board, row: TrialRow) -> None: ...
+    def ended(self, board: Board, row: TrialRow) -> None: ...
+    def update(self, board: Board) -> None: ...
+    def close(self) -> None: ...
+
+
+class QuietView:
+    """Shows nothing."""
+
+    def started(self, board: Board, row: TrialRow) -> None:
+        """Says nothing."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """Says nothing."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """Says nothing."""
+
+    def update(self, board: Board) -> None:
+        """Says nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class PlainView(QuietView):
+    """One line per trial's start, epoch and end, for logs and pipes."""
+
+    def started(self, board: Board, row: TrialRow) -> None:
+        """Says which trial starts."""
+        what = "published baseline" if row.baseline else params_text(row.params)
+        self._line(f"{row.name} started: {what}")
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """Says what an epoch reached."""
+        metric = board.objective.metric
+        epoch = f"epoch {len(row.curve)}/{board.num_epochs}"
+        self._line(f"{row.name} {epoch}: {metric} {row.curve[-1]:.4f}")
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """Says how a trial ended, and how the sweep stands."""
+        self._line(f"{row.name} {end_text(board, row)}  [{standing_text(board)}]")
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, flush=True)
+
+
+class LiveView(QuietView):
+    """A screen that is redrawn in place, twice a second at most."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Refreshed by `update` alone: a thread of its own would take time from the trials.
+        self._live = Live(console=Console(), auto_refresh=False, transient=True)
+        self._live.start()
+
+    def update(self, board: Board) -> None:
+        """Redraws."""
+        self._live.update(live_screen(board), refresh=True)
+
+    def close(self) -> None:
+        """Clears the screen's own lines."""
+        self._live.stop()
+
+
+def make_view(quiet: bool) -> View:
+    """The view that fits where standard output goes."""
+    if quiet:
+        return QuietView()
+    return LiveView() if sys.stdout.isatty() else PlainView()
+
+
+def end_text(board: Board, row: TrialRow) -> str:
+    """How a trial ended, in a phrase."""
+    took = duration(row.seconds)
+    if row.value is not None:
+        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch} in {took}"
+    return f"{row.state.value.lower()} after {took}: {row.reason}"
+
+
+def standing_text(board: Board) -> str:
+    """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
+    failed = len(board.in_state(TrialState.FAILED))
+    parts = [
+        f"{len(board.ended()) - failed}/{board.num_trials} done",
+        f"{len(board.running())} running",
+        f"{failed} failed",
+    ]
+    best = board.best()
+    if best is not None:
+        parts.append(f"best {best.value:.4f} ({best.name})")
+    left = board.seconds_left()
+    if left is not None and board.running():
+        parts.append(f"about {duration(left)} left")
+    return ", ".join(parts)
+
+
+def live_screen(board: Board) -> RenderableType:
+    """The whole screen: progress, best so far, running trials with their curves, latest ends."""
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    metric = board.objective.metric
+    lines: list[RenderableType] = [
+        ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60),
+        Text(f"{standing_text(board)}   elapsed {duration(board.elapsed_seconds())}"),
+    ]
+    best = board.best()
+    if best is not None:
+        lines.append(Text(f"best {metric} {best.value:.4f}: {best.name}", style="bold green"))
+        lines.append(Text(params_text(best.params), style="green"))
+    running = Table(
+        "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for row in board.running():
+        now = f"{row.curve[-1]:.4f}" if row.curve else "training"
+        passed = duration(board.elapsed_seconds() - (row.started - board.started))
+        running.add_row(
+            row.name, f"{len(row.curve)}/{board.num_epochs}", now, sparkline(row.curve), passed
+        )
+    lines.append(running)
+    recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in board.ended()[-NUM_RECENT:]:
+        style = "red" if row.state is TrialState.FAILED else ""
+        recent.add_row(row.name, Text(end_text(board, row), style=style), sparkline(row.curve))
+    if recent.row_count:
+        lines.append(recent)
+    slots = count(board.num_slots, "slot")
+    return Panel(
+        Group(*lines), title=f"{board.title} on {slots}", title_align="left", padding=(0, 1)
+    )

@@ -1,0 +1,82 @@
+"""Writes an MLflow model folder around a `.keras` file, without importing Keras.
+
+The folder is what `mlflow.keras.save_model` writes, so `mlflow.keras.load_model`, `mlflow.pyfunc`
+and `mlflow models serve` take it; a test loads it with all of them. There is no pickle in it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+
+REQUIRED = ("mlflow", "keras", "tensorflow", "numpy")
+
+
+def write_model_folder(
+    folder: Path,
+    keras_file: Path,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    run_id: str,
+    model_id: str,
+    backend: str = "tensorflow",
+) -> None:
+    """Writes the folder: `MLmodel`, `data/model.keras` and the environment.
+
+    The signature takes pixels 0 to 255 as uint8 (n, height, width, channels) and returns
+    probabilities as float32 (n, classes).
+    """
+    data = folder / "data"
+    data.mkdir(parents=True)
+    (data / "keras_module.txt").write_text("keras")
+    shutil.copyfile(keras_file, data / "model.keras")
+
+    model = Model(run_id=run_id, model_id=model_id, artifact_path="model")
+    model.signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *input_shape), name="pixels")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
+    )
+    model.add_flavor(
+        "keras",
+        data="data",
+        keras_version=importlib.metadata.version("keras"),
+        keras_backend=backend,
+        save_exported_model=False,
+    )
+    pyfunc.add_to_model(
+        model,
+        loader_module="mlflow.keras",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+    )
+    model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    model.save(str(folder / "MLmodel"))
+    _write_environment(folder)
+
+
+def _write_environment(folder: Path) -> None:
+    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED]
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+    python = platform.python_version()
+    # JSON is YAML, and needs no further library.
+    python_env = {
+        "python": python,
+        "build_dependencies": ["pip", "setuptools", "wheel"],
+        "dependencies": ["-r requirements.txt"],
+    }
+    (folder / "python_env.yaml").write_text(json.dumps(python_env, indent=1))
+    conda_env = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+    }
+    (folder / "conda.yaml").write_text(json.dumps(conda_env, indent=1))

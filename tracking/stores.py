@@ -1,0 +1,115 @@
+"""Which MLflow store is meant, and whether it can be reached, asked without importing MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from search_spaces.errors import InputError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_UI = "http://127.0.0.1:5000"
+CHECK_SECONDS = 5.0
+SQLITE_HEADER = b"SQLite format 3\x00"
+
+
+def resolve_uri(given: str | None) -> str:
+    """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the embedded store here."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def check_store(uri: str) -> None:
+    """Fails within ten seconds where a tracking store cannot be used; writes nothing.
+
+    Raises:
+        InputError: The server does not answer, or the file is no database or not writable.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme == "sqlite":
+        check_sqlite(uri, "--tracking-uri")
+    elif "://" not in uri or scheme == "file":
+        raise InputError(
+            f"--tracking-uri must be a database or a server, MLflow no longer writes plain folders. "
+            f"Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
+        )
+
+
+def check_sqlite(url: str, option: str) -> None:
+    """Raises InputError unless the file of a SQLite address is, or can become, a database."""
+    path = sqlite_path(url)
+    if path is None:
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{option} must name a file in an existing folder. Received: {path}.")
+    if path.exists():
+        writable = os.access(path, os.W_OK) and os.access(folder, os.W_OK)
+        with path.open("rb") as file:
+            start = file.read(len(SQLITE_HEADER))
+        if start and start != SQLITE_HEADER:
+            raise InputError(
+                f"{option} must name a SQLite database. Received: {path}, which is another kind of "
+                "file. Choose another name."
+            )
+    else:
+        writable = os.access(folder, os.W_OK)
+    if not writable:
+        raise InputError(
+            f"{option} must be writable. Received: {path}. Change into a folder that you can write "
+            f"to, or choose another place with {option}."
+        )
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a SQLite address, or None for an address in memory or of another kind."""
+    if not url.startswith("sqlite"):
+        return None
+    _, _, rest = url.partition(":///")
+    name = unquote(rest.partition("?")[0])
+    return Path(name) if name and name != ":memory:" else None
+
+
+def redacted(uri: str) -> str:
+    """An address without its password."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def ui_command(uri: str) -> str | None:
+    """The command that shows the store in a browser; None where a server already does."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    if uri == DEFAULT_URI:
+        return "mlflow ui"
+    return f"mlflow ui --backend-store-uri {redacted(uri)}"
+
+
+def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
+    """The page of the UI that compares these runs side by side."""
+    base = redacted(uri).rstrip("/") if ui_command(uri) is None else DEFAULT_UI
+    runs = quote(json.dumps(run_ids, separators=(",", ":")))
+    experiments = quote(json.dumps([experiment_id]))
+    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def _check_server(uri: str) -> None:
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=CHECK_SECONDS)
+        reason = "" if answer.ok else f"status {answer.status_code}"
+    except requests.RequestException as error:
+        reason = type(error).__name__
+    if reason:
+        raise InputError(
+            f"--tracking-uri must be a running MLflow server. Received: {redacted(uri)}, which does "
+            f"not answer at /health ({reason}). Start it, or leave the option out to track in "
+            "mlflow.db here."
+        )
