@@ -51,7 +51,12 @@ def fingerprint(arrays: Iterable[np.ndarray]) -> str:
 
 
 def normal_form(
-    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, origin: str
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    origin: str,
 ) -> ImageArrays:
     """Adds the channel axis, flattens labels, and checks that the arrays are images with labels.
 
@@ -59,9 +64,9 @@ def normal_form(
         InputError: Lengths do not match, pixels are not uint8, or labels are not whole numbers.
     """
     arrays = []
-    for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
-        x = x[..., None] if x.ndim == 3 else x
-        y = y.reshape(-1)
+    for pixels, labels, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
+        x = pixels[..., None] if pixels.ndim == 3 else pixels
+        y = labels.reshape(-1)
         if x.ndim != 4 or x.dtype != np.uint8 or not np.issubdtype(y.dtype, np.integer):
             raise InputError(
                 f"Images must be uint8 arrays of 3 or 4 dimensions with integer labels. "

@@ -56,7 +56,7 @@ def download(
             raise DownloadError(f"{url} has other content than published ({checksum[0]} differs)")
         if total and done != total:
             raise DownloadError(f"{url} broke off after {done:,} of {total:,} bytes")
-        os.replace(partial, target)
+        partial.replace(target)
     except requests.RequestException as error:
         raise DownloadError(f"{urlsplit(url).hostname}: {_reason(error)}") from error
     finally:

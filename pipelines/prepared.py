@@ -8,7 +8,6 @@ it is not there. A sweep opens train and validation only.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -68,11 +67,11 @@ def prepare(name: str, root: Path, progress: Progress = lambda *_: None) -> Prep
         OSError: `root` cannot be written.
     """
     dataset = get_dataset(name)
-    if dataset.content == MNIST_CONTENT and (found := _open(root, name, MNIST_CONTENT)):
+    if dataset.content == MNIST_CONTENT and (found := open_prepared(root, name, MNIST_CONTENT)):
         return found
     arrays, origin = load(name, progress)
     content = fingerprint(arrays.parts())
-    return _open(root, name, content) or _store(root, dataset, arrays, content, origin)
+    return open_prepared(root, name, content) or store(root, dataset, arrays, content, origin)
 
 
 def split_indices(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -95,7 +94,8 @@ def _folder(root: Path, name: str, content: str) -> Path:
     return root / f"{name}-{content[:12]}"
 
 
-def _open(root: Path, name: str, content: str) -> PreparedData | None:
+def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
+    """The prepared data set of that content under `root`, or None."""
     folder = _folder(root, name, content)
     try:
         meta = json.loads((folder / "meta.json").read_text())
@@ -106,9 +106,14 @@ def _open(root: Path, name: str, content: str) -> PreparedData | None:
     return PreparedData(**{**meta, "folder": str(folder)})
 
 
-def _store(
+def store(
     root: Path, dataset: Dataset, arrays: ImageArrays, content: str, origin: str
 ) -> PreparedData:
+    """Splits the arrays and writes the folder, complete or not at all.
+
+    Raises:
+        OSError: `root` cannot be written.
+    """
     train, validation, split = split_indices(dataset, arrays.y_train)
     parts = {
         "train": (arrays.x_train[train], arrays.y_train[train]),
@@ -136,10 +141,10 @@ def _store(
         (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
         partial.chmod(0o755)
         try:
-            os.rename(partial, folder)
+            partial.rename(folder)
         except OSError:
             # Another process prepared the same content in the meantime; its folder is complete.
-            if _open(root, dataset.name, content) is None:
+            if open_prepared(root, dataset.name, content) is None:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

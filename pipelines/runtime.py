@@ -22,8 +22,7 @@ def preload() -> None:
     import tensorflow  # noqa: F401
 
     import pipelines.figures
-    import pipelines.trial
-    import search_spaces.registry  # noqa: F401
+    import pipelines.reproduction  # noqa: F401
 
 
 def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bool = False) -> str:

@@ -153,7 +153,7 @@ def _adaptations(params: Params, input_shape: Shape) -> tuple[str, ...]:
 
 
 _BARE = Space("cnn", "", sample, build, _adaptations)
-_CNN3 = {
+_CNN3: Params = {
     "num_blocks": 3, "filters_0": 32, "filters_1": 64, "filters_2": 64,
     "pooling_0": "max", "pooling_1": "max", "pooling_2": "none",
     "num_dense_layers": 1, "dense_units_0": 64, "optimizer": "rmsprop",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.hyperparameters import HyperParametersLike, Params
+from search_spaces.hyperparameters import HyperParametersLike, Params, Value
 
 if TYPE_CHECKING:
     import keras
 
-ADAPTIVE = ["rmsprop", "adam", "adamw", "nadam"]
-BATCH_SIZES = [32, 64, 128, 200, 256, 512]
+ADAPTIVE: list[Value] = ["rmsprop", "adam", "adamw", "nadam"]
+BATCH_SIZES: list[Value] = [32, 64, 128, 200, 256, 512]
 DEFAULT_FITTING: Params = {"optimizer": "rmsprop", "learning_rate": 1e-3}
 
 

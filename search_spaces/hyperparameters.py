@@ -17,7 +17,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -83,11 +83,11 @@ class Parameter:
             count = int((self.high - self.low) / self.step + 1e-9)
             values = [self.low + self.step * k for k in range(count + 1)]
         if self.kind == "int":
-            return tuple(int(round(value)) for value in values)
+            return tuple(round(value) for value in values)
         return tuple(round(value, 10) for value in values)
 
     def range_text(self) -> str:
-        """The range as a person reads it: `16 to 64 by 16`, `0.0001 to 0.01 (log)`, `max | none`."""
+        """The range as people read it: `16 to 64 by 16`, `0.0001 to 0.01 (log)`, `max | none`."""
         if self.kind in ("choice", "boolean", "fixed"):
             return " | ".join(_text(choice) for choice in self.choices)
         text = f"{_text(self.low)} to {_text(self.high)}"
@@ -114,19 +114,25 @@ class HyperParametersLike(Protocol):
 
     values: Params
 
-    def Int(
-        self, name: str, min_value: int, max_value: int, *args: object, **kw: object
-    ) -> int: ...
-    def Float(
-        self, name: str, min_value: float, max_value: float, *args: object, **kw: object
-    ) -> float: ...
-    def Choice(self, name: str, values: list[Value], *args: object, **kw: object) -> Value: ...
-    def Boolean(self, name: str, *args: object, **kw: object) -> bool: ...
-    def Fixed(self, name: str, value: Value, *args: object, **kw: object) -> Value: ...
+    def Int(self, name: str, min_value: int, max_value: int, **options: Any) -> int:
+        """A whole number between the two, both included."""
+
+    def Float(self, name: str, min_value: float, max_value: float, **options: Any) -> float:
+        """A number between the two."""
+
+    def Choice(self, name: str, values: list[Value], **options: Any) -> Value:
+        """One of the values."""
+
+    def Boolean(self, name: str, **options: Any) -> bool:
+        """True or False."""
+
     def conditional_scope(
         self, parent_name: str, parent_values: list[Value]
-    ) -> contextlib.AbstractContextManager[None]: ...
-    def is_active(self, hyperparameter: str) -> bool: ...
+    ) -> contextlib.AbstractContextManager[None]:
+        """Parameters inside are active while the parent has one of the values."""
+
+    def is_active(self, hyperparameter: str) -> bool:
+        """Whether the parameter is active."""
 
 
 class HyperParameters:
@@ -153,6 +159,7 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> int:
+        """A whole number; on a log scale `step` is a factor, as in Keras Tuner."""
         if step is None and sampling == "linear":
             step = 1
         start = min_value if default is None else default
@@ -172,6 +179,7 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> float:
+        """A number; without `step` any in the range."""
         start = min_value if default is None else default
         return self._retrieve(  # type: ignore[return-value]
             parent_name, parent_values, name=name, kind="float", default=float(start),
@@ -187,6 +195,7 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> Value:
+        """One of the values."""
         del ordered  # It steers Keras Tuner's own Gaussian process only.
         start = values[0] if default is None else default
         return self._retrieve(
@@ -201,6 +210,7 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> bool:
+        """False or True."""
         return self._retrieve(  # type: ignore[return-value]
             parent_name, parent_values, name=name, kind="boolean", default=default,
             choices=(False, True),
@@ -213,6 +223,7 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> Value:
+        """A constant that is recorded like a parameter."""
         return self._retrieve(
             parent_name, parent_values, name=name, kind="fixed", default=value, choices=(value,)
         )
@@ -291,6 +302,7 @@ class GivenHyperParameters(HyperParameters):
         self._given = dict(given)
 
     def suggest(self, parameter: Parameter) -> Value:
+        """The value of an active parameter."""
         value = self._given.get(parameter.name, parameter.default)
         if not parameter.contains(value):
             raise InputError(
@@ -308,6 +320,7 @@ class RandomHyperParameters(HyperParameters):
         self._generator = generator
 
     def suggest(self, parameter: Parameter) -> Value:
+        """The value of an active parameter."""
         grid = parameter.grid()
         if grid is not None:
             return grid[int(self._generator.integers(len(grid)))]
@@ -319,7 +332,7 @@ class RandomHyperParameters(HyperParameters):
             value = high + low - low * (high / low) ** (1.0 - unit)
         else:
             value = low + (high - low) * unit
-        return int(round(value)) if parameter.kind == "int" else float(value)
+        return round(value) if parameter.kind == "int" else float(value)
 
 
 def active_values(hp: HyperParametersLike) -> Params:
@@ -336,7 +349,7 @@ def repeated(
     return hp.conditional_scope(count_name, list(range(index + 1, most + 1)))
 
 
-def parameters_of(sample: Callable[[HyperParameters], Params]) -> tuple[Parameter, ...]:
+def parameters_of(sample: Callable[[Any], Params]) -> tuple[Parameter, ...]:
     """Every parameter of a space, active or not, with its conditions.
 
     Code inside a `conditional_scope` runs whether or not it is active, so one pass sees all.

@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
-    HyperParameters,
     Parameter,
     Params,
     Value,
@@ -31,7 +30,8 @@ class Build(Protocol):
 
     def __call__(
         self, params: Params, input_shape: Shape, num_classes: int, *, num_steps: int
-    ) -> keras.Model: ...
+    ) -> keras.Model:
+        """The model of `params`; a learning rate schedule spans `num_steps` gradient steps."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Space:
 
     name: str
     summary: str
-    sample: Callable[[HyperParameters], Params]
+    sample: Callable[[Any], Params]
     build: Build
     adaptations: Callable[[Params, Shape], tuple[str, ...]]
     baselines: tuple[Baseline, ...] = ()

@@ -73,7 +73,7 @@ class _Reproduction:
         self._settings, self._name, self._data = settings, name, data
         self._slot, self._paths = slot, paths
         paths.sweep.mkdir(parents=True, exist_ok=True)
-        self._executor: Executor = ProcessExecutor("pipelines.preload", paths.server_log)
+        self._executor: Executor = ProcessExecutor("sweeps.preload", paths.server_log)
         try:
             from tracking.mlflow_tracker import MlflowTracker
 

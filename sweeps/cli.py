@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from search_spaces.errors import InputError, unknown_name
@@ -21,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("sweeps.run_command", "run a sweep, or look at spaces and baselines"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
-"""Name -> module with `add_options(parser)` and `run(arguments) -> exit status`, and its summary."""
+"""Name -> module with `add_options(parser)` and `run(arguments)`, and its summary."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -35,6 +36,7 @@ class OneLineParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """Raises InputError instead of printing usage and exiting."""
         if message.startswith("unrecognized arguments: "):
             received = message.removeprefix("unrecognized arguments: ").split()[0]
             valid = [option for action in self._actions for option in action.option_strings]
@@ -66,8 +68,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def script(command: str, path: str) -> NoReturn:
     """Runs a command as the script at `path` and ends the process."""
-    folder, name = os.path.split(os.path.abspath(path))
-    sys.exit(main([command, *sys.argv[1:]], f"python {os.path.basename(folder)}/{name}"))
+    file = Path(path).resolve()
+    sys.exit(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
 
 
 def console_main() -> NoReturn:
@@ -99,14 +101,8 @@ EXIT_STATUSES = "\nexit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 in
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: keras-sweeps COMMAND [options]",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "keras-sweeps COMMAND --help lists a command's options.",
-        ]  # fmt: skip
+    commands = "\n".join(f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        f"usage: keras-sweeps COMMAND [options]\n\ncommands:\n{commands}\n\n"
+        "keras-sweeps COMMAND --help lists a command's options."
     )

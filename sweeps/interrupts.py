@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM sets `received`; the next raises KeyboardInterrupt."""
+    """The first SIGINT or SIGTERM sets `received`; the next one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.received = False

@@ -123,7 +123,7 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, redacted, used_name
+    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, used_name
     from sweeps.executors.processes import ProcessExecutor
 
     assert settings.name is not None
@@ -132,7 +132,7 @@ def open_session(
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(STORAGE_SECONDS, what, lambda: open_storage(settings.storage))
     paths.sweep.mkdir(parents=True, exist_ok=True)
-    executor = ProcessExecutor("pipelines.preload", paths.server_log)
+    executor = ProcessExecutor("sweeps.preload", paths.server_log)
     try:
         from tracking.mlflow_tracker import MlflowTracker
 
@@ -290,7 +290,5 @@ class Session:
         if model_id:
             name = f"{self._space.name}-{self._data.name}"
             given = "" if uri == DEFAULT_URI else f"MLFLOW_TRACKING_URI={redacted(uri)} "
-            print(
-                f'  {given}python -c "import mlflow; '
-                f"mlflow.register_model('models:/{model_id}', '{name}')\"  # register the best model"
-            )
+            code = f"import mlflow; mlflow.register_model('models:/{model_id}', '{name}')"
+            print(f'  {given}python -c "{code}"  # register the best model')

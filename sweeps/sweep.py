@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from pipelines.trial_files import PREDICTIONS_FILE
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, Proposal, TrialState
-from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
+from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import figures_job, train_job
 from sweeps.recorder import Recorder
@@ -41,7 +42,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What the loop needs to know about its trials."""
+    """What the loop needs to know about its trials; `job` is what trains one."""
 
     space: Space
     data: PreparedData
@@ -52,6 +53,7 @@ class Plan:
     seed: int
     slots: tuple[Slot, ...]
     paths: SweepPaths
+    job: Job = train_job
 
 
 def trial_seed(sweep_seed: int, number: int) -> int:
@@ -154,7 +156,7 @@ class Sweep:
             patience=plan.patience,
         )
         self._executor.start(
-            _job_id(number), train_job, task, slot, str(plan.paths.trial_log(number))
+            _job_id(number), plan.job, task, slot, str(plan.paths.trial_log(number))
         )
         self._recorder.trial_started(row, plan.num_epochs)
         self._view.started(self.board, row)
@@ -229,13 +231,13 @@ class Sweep:
 
     def _end_running(self) -> None:
         for row in self.board.running():
-            self._attempt(lambda row=row: self._executor.stop(_job_id(row.number)))
+            self._attempt(partial(self._executor.stop, _job_id(row.number)))
             row.reason = row.reason or "the sweep was stopped"
-            self._attempt(lambda row=row: self._end(row, TrialState.KILLED))
+            self._attempt(partial(self._end, row, TrialState.KILLED))
             row.state = TrialState.KILLED
             self._recorder.trial_lost(row)
         for number in list(self._figures):
-            self._attempt(lambda number=number: self._executor.stop(f"{_FIGURES}{number}"))
+            self._attempt(partial(self._executor.stop, f"{_FIGURES}{number}"))
             self._figures_ended(number)
 
     @staticmethod

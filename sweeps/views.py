@@ -18,11 +18,20 @@ NUM_RECENT = 6
 class View(Protocol):
     """Hears of every change of a sweep."""
 
-    def started(self, board: Board, row: TrialRow) -> None: ...
-    def reported(self, board: Board, row: TrialRow) -> None: ...
-    def ended(self, board: Board, row: TrialRow) -> None: ...
-    def update(self, board: Board) -> None: ...
-    def close(self) -> None: ...
+    def started(self, board: Board, row: TrialRow) -> None:
+        """A trial started."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """A trial reported an epoch."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """A trial ended."""
+
+    def update(self, board: Board) -> None:
+        """Time has passed."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
 
 
 class QuietView:

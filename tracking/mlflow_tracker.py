@@ -169,7 +169,7 @@ class MlflowTracker:
         """Removes a kept model with its files: `mlflow gc` would leave them behind."""
         model_id = self._models.pop(number)
         location = self._client.get_logged_model(model_id).artifact_location
-        get_artifact_repository(location).delete_artifacts()
+        get_artifact_repository(location).delete_artifacts()  # type: ignore[no-untyped-call]
         self._client.delete_logged_model(model_id)
 
     def end_sweep(self, end: SweepEnd) -> None:

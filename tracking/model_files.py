@@ -42,7 +42,7 @@ def write_model_folder(
 
     model = Model(run_id=run_id, model_id=model_id, artifact_path="model")
     model.signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *input_shape), name="pixels")]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *input_shape))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
     )
     model.add_flavor(

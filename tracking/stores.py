@@ -33,8 +33,8 @@ def check_store(uri: str) -> None:
         check_sqlite(uri, "--tracking-uri")
     elif "://" not in uri or scheme == "file":
         raise InputError(
-            f"--tracking-uri must be a database or a server, MLflow no longer writes plain folders. "
-            f"Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
+            "--tracking-uri must be a database or a server; MLflow no longer writes plain "
+            f"folders. Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
         )
 
 
@@ -109,7 +109,7 @@ def _check_server(uri: str) -> None:
         reason = type(error).__name__
     if reason:
         raise InputError(
-            f"--tracking-uri must be a running MLflow server. Received: {redacted(uri)}, which does "
-            f"not answer at /health ({reason}). Start it, or leave the option out to track in "
+            f"--tracking-uri must be a running MLflow server. Received: {redacted(uri)}, which "
+            f"does not answer at /health ({reason}). Start it, or leave the option out to track in "
             "mlflow.db here."
         )

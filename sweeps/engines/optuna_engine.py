@@ -18,6 +18,7 @@ from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.samplers import make_sampler
 from sweeps.engines.study_plots import study_page
 from sweeps.engines.suggestions import OptunaHyperParameters, grid_values, storage_values
+from tracking.stores import redacted
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -131,10 +132,9 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
             return optuna.storages.RDBStorage(url, **kwargs)
         return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
-        text = str(error).strip().splitlines()
         raise InputError(
-            f"--storage must be a reachable Optuna storage. Received: {redacted(url)} "
-            f"({type(error).__name__}: {text[0] if text else 'no reason given'})."
+            "--storage must be a database that Optuna can use. Received: "
+            f"{redacted(url)} ({type(error).__name__})."
         ) from error
 
 
@@ -145,14 +145,3 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def redacted(url: str) -> str:
-    """A database address without its password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url

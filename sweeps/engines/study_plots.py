@@ -11,6 +11,8 @@ import optuna
 MAX_PARAMETERS = 10
 """Slices and parallel coordinates show so many: the page stays readable, the rest is in MLflow."""
 
+MIN_TRIALS = 2
+
 
 def study_page(study: optuna.Study, note: str) -> str:
     """The page. A plot that the study is too small for is replaced by the reason.
@@ -39,7 +41,10 @@ def study_page(study: optuna.Study, note: str) -> str:
         ),
     ]
     title = escape(study.study_name)
-    sections = [_section(heading, plot) for heading, plot in plots]
+    if len(complete) < MIN_TRIALS:
+        sections = [f"<p>Not drawn: {MIN_TRIALS} complete trials are needed.</p>"]
+    else:
+        sections = [_section(heading, plot) for heading, plot in plots]
     return (
         f"<!doctype html><html><head><meta charset='utf-8'><title>{title}</title>"
         f"<script>{plotly.offline.get_plotlyjs()}</script>"

@@ -32,19 +32,20 @@ class OptunaHyperParameters(HyperParameters):
         self._trial = trial
         self._grid = grid
 
-    def suggest(self, parameter: Parameter) -> Value:
+    def suggest(self, parameter: Parameter) -> Value:  # noqa: PLR0911
+        """Asks the trial in the form that fits the parameter's kind and sampling."""
         name, low, high = parameter.name, parameter.low, parameter.high
         if parameter.kind == "fixed":
             return parameter.default
         if parameter.kind in ("choice", "boolean"):
-            return self._trial.suggest_categorical(name, parameter.choices)
+            return _value(self._trial.suggest_categorical(name, parameter.choices))
         assert low is not None and high is not None
         if self._grid is not None and name in self._grid:
-            return self._trial.suggest_categorical(name, self._grid[name])
+            return _value(self._trial.suggest_categorical(name, self._grid[name]))
         if parameter.sampling == "reverse_log":
             unit = self._trial.suggest_float(f"{name}__unit", 0.0, 1.0)
-            value = high + low - low * (high / low) ** (1.0 - unit)
-            return int(round(value)) if parameter.kind == "int" else value
+            value = float(high + low - low * (high / low) ** (1.0 - unit))
+            return round(value) if parameter.kind == "int" else value
         log = parameter.sampling == "log"
         if parameter.step is not None and (log or parameter.kind == "float"):
             values = parameter.grid()
@@ -58,6 +59,11 @@ class OptunaHyperParameters(HyperParameters):
             top = int(low) + (int(high) - int(low)) // step * step
             return self._trial.suggest_int(name, int(low), top, step=step, log=log)
         return self._trial.suggest_float(name, low, high, log=log)
+
+
+def _value(chosen: Value | None) -> Value:
+    assert chosen is not None  # Optuna's categories may be None; those of a space are not.
+    return chosen
 
 
 def storage_values(params: Params, parameters: Sequence[Parameter]) -> dict[str, Value]:
@@ -81,7 +87,7 @@ def storage_values(params: Params, parameters: Sequence[Parameter]) -> dict[str,
 def grid_values(
     parameters: Sequence[Parameter], points: Sequence[Params]
 ) -> dict[str, tuple[Value, ...]]:
-    """A few values per continuous parameter: evenly spaced, plus the default and those of `points`."""
+    """A few values per continuous parameter: evenly spaced, the default, and those of `points`."""
     grid: dict[str, tuple[Value, ...]] = {}
     for parameter in parameters:
         if parameter.grid() is not None or parameter.low is None or parameter.high is None:

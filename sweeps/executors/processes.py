@@ -1,6 +1,6 @@
 """Jobs as processes forked from a preloaded server: isolation without the import's ten seconds.
 
-The server (`multiprocessing`'s forkserver) imports `pipelines.preload` once and never runs
+The server (`multiprocessing`'s forkserver) imports `sweeps.preload` once and never runs
 TensorFlow; each job is a child forked from it. Where there is no forkserver, or on macOS, whose
 system libraries do not survive a fork, jobs are spawned and import for themselves.
 """
@@ -36,7 +36,7 @@ class ProcessExecutor:
 
     def __init__(self, preload: str, server_log: Path, start_method: str | None = None) -> None:
         method = start_method or ("forkserver" if sys.platform.startswith("linux") else "spawn")
-        self._context = multiprocessing.get_context(method)
+        self._context: Any = multiprocessing.get_context(method)
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])

@@ -1,0 +1,113 @@
+"""What every executor and every engine must do, whatever is behind it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+
+from search_spaces.registry import get_space
+from sweeps.engines.base import Engine, TrialState
+from sweeps.executors.base import Event, Executor, Raised, Reported, Returned, Slot
+
+SLOT = Slot(3, 2)
+
+
+class ExecutorContract:
+    """Subclasses provide the fixture `executor`."""
+
+    @staticmethod
+    def wait(executor: Executor, seconds: float = 30.0) -> Event:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            events = executor.events(0.2)
+            if events:
+                assert len(events) == 1
+                return events[0]
+        raise AssertionError(f"no event within {seconds} seconds")
+
+    @pytest.mark.parametrize("answer", [True, False])
+    def test_a_report_waits_for_its_answer(
+        self, executor: Executor, tmp_path: Path, answer: bool
+    ) -> None:
+        executor.start("a", fakes.echo_job, {"x": 1}, SLOT, str(tmp_path / "log"))
+        assert self.wait(executor) == Reported("a", {"x": 1})
+        assert executor.events(0.2) == []
+        executor.answer("a", answer)
+        assert self.wait(executor) == Returned("a", ({"x": 1}, answer, SLOT))
+
+    def test_an_exception_is_told_with_its_reason(self, executor: Executor, tmp_path: Path) -> None:
+        executor.start("a", fakes.failing_eof_job, None, SLOT, str(tmp_path / "log"))
+        event = self.wait(executor)
+        assert isinstance(event, Raised)
+        assert (event.kind, event.reason) == ("EOFError", "ran out of input")
+        assert "Traceback" in event.details
+
+    def test_a_stopped_job_says_nothing_more(self, executor: Executor, tmp_path: Path) -> None:
+        executor.start("a", fakes.sleeping_job, 30.0, SLOT, str(tmp_path / "log"))
+        executor.stop("a")
+        assert executor.events(0.3) == []
+
+    def test_an_id_is_refused_while_it_runs(self, executor: Executor, tmp_path: Path) -> None:
+        executor.start("a", fakes.sleeping_job, 30.0, SLOT, str(tmp_path / "log"))
+        with pytest.raises(ValueError, match="must be unique"):
+            executor.start("a", fakes.sleeping_job, 0.0, SLOT, str(tmp_path / "log"))
+
+    def test_jobs_run_beside_each_other(self, executor: Executor, tmp_path: Path) -> None:
+        executor.start("long", fakes.sleeping_job, 5.0, SLOT, str(tmp_path / "long"))
+        executor.start("short", fakes.sleeping_job, 0.0, SLOT, str(tmp_path / "short"))
+        assert self.wait(executor) == Returned("short", "slept")
+
+
+class EngineContract:
+    """Subclasses provide `make_engine(**options)`."""
+
+    def make_engine(self, **options: Any) -> Engine:
+        raise NotImplementedError
+
+    def test_proposals_lie_in_the_space(self) -> None:
+        engine, space = self.make_engine(), get_space("cnn")
+        for _ in range(15):
+            proposal = engine.ask()
+            assert proposal is not None
+            assert space.complete(proposal.params) == proposal.params
+            engine.tell(proposal.number, TrialState.COMPLETE, 0.5)
+
+    def test_one_seed_gives_the_same_proposals(self) -> None:
+        def proposals(seed: int) -> list[dict[str, Any]]:
+            engine = self.make_engine(seed=seed)
+            points = []
+            for number in range(14):
+                proposal = engine.ask()
+                assert proposal is not None and proposal.number == number
+                points.append(proposal.params)
+                value = float(proposal.params["num_dense_layers"]) + 0.01 * number
+                assert engine.report(number, 1, value)
+                engine.tell(number, TrialState.COMPLETE, value)
+            return points
+
+        assert proposals(1) == proposals(1)
+        assert proposals(1) != proposals(2)
+
+    def test_baselines_come_first_under_their_names(self) -> None:
+        baselines = get_space("cnn").distinct_baselines()
+        engine = self.make_engine(baselines=baselines)
+        for names, params in baselines:
+            proposal = engine.ask()
+            assert proposal is not None
+            assert proposal.params == params
+            assert proposal.baseline == ", ".join(names)
+        proposal = engine.ask()
+        assert proposal is not None and proposal.baseline is None
+
+    def test_it_goes_on_after_trials_that_were_lost(self) -> None:
+        engine = self.make_engine()
+        for state in (TrialState.FAILED, TrialState.KILLED, TrialState.PRUNED):
+            proposal = engine.ask()
+            assert proposal is not None
+            engine.report(proposal.number, 1, 0.3)
+            engine.tell(proposal.number, state, None, "a reason")
+        assert engine.ask() is not None

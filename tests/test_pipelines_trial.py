@@ -1,0 +1,170 @@
+"""One trial, with real Keras: reports, best epoch, repeatability, failures, files, pictures."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines.evaluation import (
+    accuracy,
+    confident_mistakes,
+    confusion_matrix,
+    cross_entropy,
+    predict,
+)
+from pipelines.figures import render_trial
+from pipelines.objectives import OBJECTIVES, get_objective
+from pipelines.trial import NonFiniteLossError, TrialTask, run_trial
+from pipelines.trial_files import FIGURE_FILES, MODEL_FILE, PREDICTIONS_FILE
+from search_spaces import cnn, mlp
+from search_spaces.errors import InputError
+
+
+@pytest.fixture
+def task(tiny_data, tmp_path) -> TrialTask:
+    params = mlp.SPACE.complete(
+        {"num_layers": 1, "units_0": 64, "batch_size": 32, "dropout_0": 0.2}
+    )
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    return TrialTask(0, "mlp", params, tiny_data, 3, 11, OBJECTIVES["val_accuracy"], str(folder))
+
+
+def run(task: TrialTask, answer=lambda report: True):
+    keras.utils.set_random_seed(task.seed)
+    reports = []
+
+    def report(message):
+        reports.append(message)
+        return answer(message)
+
+    return run_trial(task, report), reports
+
+
+def test_every_epoch_is_reported_with_all_metrics(task):
+    result, reports = run(task)
+    assert [r.epoch for r in reports] == [1, 2, 3]
+    for report in reports:
+        assert set(report.metrics) == {
+            "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds",
+            "images_per_second",
+        }  # fmt: skip
+    assert result.num_epochs == 3 and result.stopped_by == "epochs"
+    best = max(reports, key=lambda r: r.metrics["val_accuracy"])
+    assert (result.value, result.best_epoch) == (best.metrics["val_accuracy"], best.epoch)
+
+
+def test_the_saved_model_is_that_of_the_best_epoch_and_takes_raw_pixels(task):
+    result, _ = run(replace(task, num_epochs=5))
+    model = keras.models.load_model(Path(task.folder) / MODEL_FILE, safe_mode=True)
+    x, y = task.data.arrays("validation")
+    probabilities = predict(model, x)
+    assert accuracy(probabilities, y) == pytest.approx(result.value)
+    assert cross_entropy(probabilities, y) == pytest.approx(result.metrics["val_loss"], rel=1e-5)
+    keras_loss = keras.losses.sparse_categorical_crossentropy(y, probabilities)
+    assert cross_entropy(probabilities, y) == pytest.approx(float(np.mean(keras_loss)), rel=1e-4)
+
+
+def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(task):
+    def losses(seed):
+        _, reports = run(replace(task, seed=seed))
+        return [(r.metrics["loss"], r.metrics["val_loss"]) for r in reports]
+
+    assert losses(5) == losses(5)
+    assert losses(5) != losses(6)
+
+
+def test_the_driver_can_end_a_trial(task):
+    result, reports = run(task, lambda report: report.epoch < 2)
+    assert len(reports) == 2 and result.stopped_by == "driver"
+
+
+def test_patience_ends_a_trial_that_does_not_improve(task):
+    params = mlp.SPACE.complete(
+        {
+            "num_layers": 1,
+            "units_0": 64,
+            "optimizer": "sgd",
+            "sgd_learning_rate": 0.001,
+            "sgd_momentum": 0.0,
+            "batch_size": 512,
+        }  # fmt: skip
+    )
+    flat = replace(task, params=params, num_epochs=30, patience=2)
+    result, reports = run(flat)
+    assert result.stopped_by == "early stopping"
+    assert len(reports) == result.best_epoch + 2 < 30
+
+
+def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
+    params = mlp.SPACE.complete(
+        {"optimizer": "sgd", "sgd_learning_rate": 0.3, "sgd_momentum": 0.95, "num_layers": 4}
+    )
+    original = mlp.SPACE.build
+
+    def exploding(*args, **kwargs):
+        model = original(*args, **kwargs)
+        model.optimizer.learning_rate = 1e30
+        return model
+
+    from search_spaces import registry
+
+    monkeypatch.setitem(registry.SPACES, "mlp", replace(mlp.SPACE, build=exploding))
+    with pytest.raises(NonFiniteLossError, match="became (nan|inf)"):
+        run(replace(task, params=params))
+
+
+def test_pictures_and_tables_of_a_trial_are_drawn(task):
+    run(task)
+    render_trial(task.folder, task.data)
+    folder = Path(task.folder)
+    assert all((folder / name).stat().st_size > 0 for name in FIGURE_FILES)
+    assert not (folder / PREDICTIONS_FILE).exists()
+    for name in FIGURE_FILES:
+        if name.endswith(".png"):
+            assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    with (folder / "confusion_validation.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["left", "middle", "right"]
+    assert sum(int(cell) for row in rows[1:] for cell in row) == 24
+
+
+def test_augmented_and_scheduled_points_train(task):
+    params = cnn.SPACE.complete(
+        {
+            "augmentation": True,
+            "augmentation_zoom": 0.1,
+            "schedule": "cosine",
+            "warmup_share": 0.2,
+            "num_blocks": 2,
+            "batch_norm_0": True,
+            "pooling_0": "average",
+            "head": "average",
+        }  # fmt: skip
+    )
+    result, reports = run(replace(task, space="cnn", params=params, num_epochs=2))
+    assert result.num_epochs == 2
+    assert reports[1].metrics["learning_rate"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_confusion_and_mistakes():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.99, 0.01]], np.float32)
+    labels = np.array([0, 1, 1, 1])
+    np.testing.assert_array_equal(confusion_matrix(probabilities, labels, 2), [[1, 0], [2, 1]])
+    np.testing.assert_array_equal(confident_mistakes(probabilities, labels, 5), [3, 2])
+    np.testing.assert_array_equal(confident_mistakes(probabilities, labels, 1), [3])
+    assert accuracy(probabilities, labels) == 0.5
+
+
+def test_each_objective_knows_its_direction():
+    high, low = get_objective("val_accuracy"), get_objective("val_loss")
+    assert high.better({"val_accuracy": 0.9}, {"val_accuracy": 0.8})
+    assert not high.better({"val_accuracy": 0.9}, {"val_accuracy": 0.9})
+    assert low.better({"val_loss": 0.1}, {"val_loss": 0.2})
+    with pytest.raises(InputError, match="Did you mean 'val_accuracy'"):
+        get_objective("val_acuracy")

@@ -1,0 +1,213 @@
+"""The commands as a person types them: help, wrong options, exit statuses, first output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InputError
+from sweeps import devices, session
+from sweeps.arguments import timeout
+from sweeps.cli import COMMANDS, main
+from sweeps.devices import Machine, allot
+from sweeps.settings import SweepSettings, epochs_for
+
+ROOT = Path(__file__).parents[1]
+GIGABYTE = 2**30
+
+
+def nothing_written() -> bool:
+    return {path.name for path in Path.cwd().iterdir()} <= {"keras-home"}
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--space", "cnm"], "Unknown space 'cnm'. Did you mean 'cnn'? Choose one of: cnn, mlp."),
+        (["--space", "cnn", "--sampler", "tpa"], "Did you mean 'tpe'?"),
+        (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
+        (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss."),
+        (["--space", "cnn", "--trials", "0"], "must be a whole number of at least 1. Received: '0'"),
+        (["--space", "cnn", "--trials", "-3"], "at least 1"),
+        (["--space", "cnn", "--epochs", "2.5"], "at least 1. Received: '2.5' ('auto' is possible"),
+        (["--space", "cnn", "--timeout", "-5m"], "expected one argument"),
+        (["--space", "cnn", "--timeout", "0"], "positive duration"),
+        (["--space", "cnn", "--workers", "none"], "at least 1"),
+        (["--space", "cnn", "--seed", "-1"], "at least 0"),
+        (["--space", "cnn", "--name", "../up"], "--name must be at most 100 letters"),
+        (["--space", "cnn", "--trails", "3"], "Unknown option '--trails'. Did you mean '--trials'?"),
+        (["--space", "cnn", "--tracking-uri", "http://127.0.0.1:9"], "does not answer at /health"),
+        (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "database that can be reached"),
+        (["--space", "cnn", "--work-dir", "/proc/nothing/here"], "must be a folder that can be written"),
+        (["--space", "cnn", "--storage", "sqlite:///no/such/folder/o.db"], "existing folder"),
+        ([], "--space is required"),
+        (["--describe"], "--describe needs a space"),
+        (["--describe", "cnm"], "Did you mean 'cnn'?"),
+        (["--baselines-only", "--no-baselines"], "exclude each other"),
+        (["--baselines-only", "--space", "x"], "Unknown space"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(capsys, options, rule):
+    assert main(["run", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ")
+    assert rule in captured.err
+    assert nothing_written()
+
+
+def test_an_unknown_command_suggests_the_nearest(capsys):
+    assert main(["rum"]) == 2
+    assert "Did you mean 'run'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_one_help_style(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text and "exit status: 0 done" in text
+    assert len([line for line in text.splitlines() if line.startswith("  --")]) >= 3
+
+
+def test_the_ten_options_most_people_need_come_first(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    text = capsys.readouterr().out
+    first = text.split("options:")[1].split("\n\n")[0]
+    assert first.count("\n  --") == 10
+
+
+@pytest.mark.parametrize("script", ["sweeps/run.py", "pipelines/explore.py"])
+def test_scripts_and_entry_point_are_one(script):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"usage: python {script}" in done.stdout
+
+
+def test_a_used_name_is_refused_before_anything_is_started(capsys):
+    import optuna
+
+    from sweeps.engines.optuna_engine import open_storage
+
+    optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
+    assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2
+    assert "'mine', which is already used" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists() and not Path(".sweeps").exists()
+
+
+def test_a_corrupt_file_is_refused_also_without_dataset(capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "mnist.npz").write_bytes(b"PK\x03\x04 torn")
+    monkeypatch.setenv("SWEEPS_DATA_DIR", str(folder))
+    for options in ([], ["--dataset", "mnist"]):
+        assert main(["run", "--space", "cnn", *options]) == 2
+        assert "is corrupt or truncated" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr("pipelines.datasets.KERAS_URL", "http://127.0.0.1:9/")
+
+
+def test_an_explicit_mnist_never_falls_back(capsys, no_network):
+    assert main(["run", "--space", "cnn", "--dataset", "mnist"]) == 2
+    error = capsys.readouterr().err
+    for way in ("SWEEPS_DATA_DIR", "--dataset digits", "network"):
+        assert way in error
+    assert not Path("mlflow.db").exists()
+
+
+def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
+    data = session.prepare_data(None, tmp_path / "data", print)
+    assert data.name == "digits"
+    warning = capsys.readouterr().err
+    for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
+        assert part in warning
+
+
+def test_the_first_output_needs_none_of_the_heavy_libraries(no_network):
+    """What is printed first is printed before TensorFlow, MLflow or pandas are imported."""
+    code = (
+        "import builtins, sys\n"
+        "original = builtins.print\n"
+        "def first(*args, **kwargs):\n"
+        "    heavy = {'tensorflow', 'keras', 'mlflow', 'pandas', 'optuna', 'sklearn'}\n"
+        "    original(sorted(heavy & set(sys.modules)), args[0])\n"
+        "    sys.exit(0)\n"
+        "builtins.print = first\n"
+        "from sweeps.cli import main\n"
+        "main(['run', '--space', 'cnn'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] keras-sweeps: space cnn")
+
+
+def test_explore_prints_tables_and_draws_a_new_picture(capsys):
+    assert main(["explore", "--dataset", "digits", "--picture", "look.png"]) == 0
+    text = capsys.readouterr().out
+    for part in ("28x28x1", "uint8", "0 to 255", "1,149", "sha256"):
+        assert part in text
+    assert Path("look.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["explore", "--dataset", "digits", "--picture", "look.png"]) == 2
+    assert "must name a new file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("none", None)]
+)
+def test_durations(text, seconds):
+    assert timeout(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("machine", "workers", "threads", "slots"),
+    [
+        (Machine(2, 24 * GIGABYTE), None, None, [(2, None)]),
+        (Machine(1, 4 * GIGABYTE), None, None, [(1, None)]),
+        (Machine(16, 64 * GIGABYTE), None, None, [(4, None)] * 4),
+        (Machine(16, 4 * GIGABYTE), None, None, [(4, None)] * 2),
+        (Machine(2, 24 * GIGABYTE), 2, None, [(1, None)] * 2),
+        (Machine(8, 24 * GIGABYTE), 2, 3, [(3, None)] * 2),
+        (Machine(8, 24 * GIGABYTE, (("0", "H200"), ("1", "H200"))), None, None,
+         [(4, "0"), (4, "1")]),
+        (Machine(8, 24 * GIGABYTE, (("2", "H200"),)), 1, None, [(8, "2")]),
+    ],
+)  # fmt: skip
+def test_the_machine_is_divided(machine, workers, threads, slots):
+    allotment = allot(machine, workers, threads)
+    assert [(s.num_threads, s.gpu) for s in allotment.slots] == slots
+    assert str(len(slots)) in allotment.reason
+
+
+def test_more_trials_than_gpus_are_refused():
+    with pytest.raises(InputError, match="at most the number of GPUs"):
+        allot(Machine(8, 24 * GIGABYTE, (("0", "A"),)), 2, None)
+
+
+def test_gpus_are_asked_of_nvidia_smi_and_minded_environment(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '0, NVIDIA H200\\n1, NVIDIA H200\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: True)
+    assert devices.detect_machine().gpus == (("0", "NVIDIA H200"), ("1", "NVIDIA H200"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert devices.detect_machine().gpus == (("1", "NVIDIA H200"),)
+    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: False)
+    found = devices.detect_machine()
+    assert found.gpus == () and "not installed" in found.note
+
+
+def test_the_budget_fits_the_data():
+    settings = SweepSettings("cnn")
+    assert epochs_for(settings, 50_000) < epochs_for(settings, 1_000)
+    assert epochs_for(SweepSettings("cnn", num_epochs=7), 1_000) == 7

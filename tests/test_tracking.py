@@ -1,0 +1,256 @@
+"""Real MLflow: states, params, metrics, inputs, models that load, and stores that are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from search_spaces import cnn
+from search_spaces.errors import InputError
+from tracking import stores
+from tracking.background import BackgroundCalls
+from tracking.context import git_tags, version_tags
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.records import DataRecord, ModelRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
+
+DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracker(uri, tmp_path, request):
+    client = MlflowClient(uri)
+    name = request.node.name[:60]
+    client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))
+    tracker = MlflowTracker(uri, name)
+    tracker.start_sweep(SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA))
+    tracker.start_trial(TrialRecord(0, "trial 0", {"a": 1, "b": "inactive"}, {}))
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],
+)
+def test_states_are_truthful_and_distinct(tracker, uri, state, status):
+    tracker.end_trial(TrialEnd(0, state, tags={"sweeps.reason": "because"}))
+    run = MlflowClient(uri).get_run(tracker.run_id(0))
+    assert run.info.status == status
+    assert run.data.tags["sweeps.state"] == state
+    assert run.data.tags["sweeps.reason"] == "because"
+
+
+def test_a_run_holds_what_it_was_told(tracker, uri):
+    tracker.log_epoch(0, 1, {"loss": 0.5, "val_loss": 0.6}, 1_000)
+    tracker.log_epoch(0, 2, {"loss": 0.4, "val_loss": 0.7}, 2_000)
+    tracker.end_trial(TrialEnd(0, "FAILED", {"best_epoch": 1}, {}, {"traceback.txt": "Oh!"}))
+    client = MlflowClient(uri)
+    run = client.get_run(tracker.run_id(0))
+    assert run.data.params == {"a": "1", "b": "inactive"}
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent_run_id
+    assert run.data.tags["sweeps.space"] == "cnn"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.5, 1_000), (2, 0.4, 2_000)]
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["traceback.txt"]
+    (entry,) = run.inputs.dataset_inputs
+    assert entry.dataset.name == "tiny"
+    assert json.loads(entry.dataset.source)["sha256"] == "f" * 64
+
+
+def test_a_space_with_more_than_a_hundred_parameters_is_recorded(tracker, uri):
+    tracker.start_trial(TrialRecord(1, "trial 1", {f"p{i}": i for i in range(230)}, {}))
+    assert len(MlflowClient(uri).get_run(tracker.run_id(1)).data.params) == 230
+
+
+def test_a_used_name_is_known(tracker):
+    assert tracker.name_is_used("s1")
+    assert not tracker.name_is_used("s2")
+
+
+def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
+    tracker.log_progress({"best_val_accuracy": 0.9}, 1)
+    tracker.log_progress({"best_val_accuracy": 0.95}, 2)
+    tracker.end_sweep(
+        SweepEnd(
+            "FINISHED",
+            {"sweeps.best_trial": "0"},
+            {"num_complete": 1.0},
+            {"study.html": "<html></html>"},
+            {"rank": [1], "trial": [0]},
+        )  # fmt: skip
+    )
+    client = MlflowClient(uri)
+    run = client.get_run(tracker.parent_run_id)
+    assert run.info.status == "FINISHED"
+    assert {a.path for a in client.list_artifacts(run.info.run_id)} == {
+        "leaderboard.json", "study.html"
+    }  # fmt: skip
+    steps = client.get_metric_history(run.info.run_id, "best_val_accuracy")
+    assert [(m.step, m.value) for m in steps] == [(1, 0.9), (2, 0.95)]
+
+
+def keep_a_model(tracker, tmp_path) -> tuple[keras.Model, str]:
+    model = cnn.build(cnn.SPACE.complete({"num_blocks": 1}), (8, 8, 1), 3, num_steps=1)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    tracker.keep_model(
+        ModelRecord(0, str(path), (8, 8, 1), 3, {"val_accuracy": 0.9}, 1, {"sweeps.trial": "0"})
+    )
+    assert not path.exists()
+    return model, tracker.model_id(0)
+
+
+def test_a_kept_model_loads_everywhere_and_takes_raw_pixels(tracker, uri, tmp_path):
+    model, model_id = keep_a_model(tracker, tmp_path)
+    folder = Path(MlflowClient(uri).get_logged_model(model_id).artifact_location)
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files == {
+        "MLmodel", "data/model.keras", "data/keras_module.txt", "requirements.txt", "conda.yaml",
+        "python_env.yaml",
+    }  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)
+    expected = model.predict(pixels, verbose=0)
+    mlflow.set_tracking_uri(uri)
+    try:
+        for found in (f"models:/{model_id}", f"runs:/{tracker.run_id(0)}/model"):
+            loaded = mlflow.pyfunc.load_model(found)
+            np.testing.assert_array_equal(loaded.predict(pixels), expected)
+        native = mlflow.keras.load_model(f"models:/{model_id}")
+        np.testing.assert_array_equal(native.predict(pixels, verbose=0), expected)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
+            loaded.predict(pixels[:, :4])
+        version = mlflow.register_model(f"models:/{model_id}", "tiny")
+        assert version.version == 1
+    finally:
+        mlflow.set_tracking_uri(None)
+    logged = MlflowClient(uri).get_logged_model(model_id)
+    assert {m.key: m.value for m in logged.metrics} == {"val_accuracy": 0.9}
+
+
+def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
+    _, model_id = keep_a_model(tracker, tmp_path)
+    folder = Path(MlflowClient(uri).get_logged_model(model_id).artifact_location)
+    assert folder.exists()
+    tracker.drop_model(0)
+    assert not any(folder.rglob("*")) or not folder.exists()
+    assert tracker.model_id(0) is None
+    found = MlflowClient(uri).search_logged_models([tracker.experiment_id])
+    assert [m.model_id for m in found] == []
+
+
+def test_a_store_that_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(InputError, match="must be a usable MLflow store"):
+        MlflowTracker("nonsense://host", "x")
+    (tmp_path / "text.db").write_text("this is not a database at all")
+    with pytest.raises(InputError, match="another kind of file"):
+        stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
+    with pytest.raises(InputError, match="no longer writes plain folders"):
+        stores.check_store(str(tmp_path))
+    with pytest.raises(InputError, match="existing folder"):
+        stores.check_store(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
+
+
+def test_a_server_that_does_not_answer_is_refused_in_time():
+    started = time.monotonic()
+    with pytest.raises(InputError, match="does not answer at /health"):
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_hangs_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(stores, "CHECK_SECONDS", 0.5)
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(5)
+
+    server = HTTPServer(("127.0.0.1", 0), Hanging)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(InputError, match="does not answer"):
+        stores.check_store(f"http://127.0.0.1:{server.server_port}")
+
+
+def test_passwords_are_not_shown():
+    with pytest.raises(InputError) as caught:
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
+    assert stores.redacted("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
+    assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
+
+
+def test_links_and_commands_fit_the_store(monkeypatch):
+    assert stores.ui_command("sqlite:///mlflow.db") == "mlflow ui"
+    assert stores.ui_command("sqlite:////x/y.db").endswith("--backend-store-uri sqlite:////x/y.db")
+    assert stores.ui_command("http://h:5000") is None
+    link = stores.compare_link("http://h:5000/", "7", ["a", "b"])
+    assert (
+        link
+        == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
+    assert stores.resolve_uri(None) == "http://h:1"
+    assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def test_calls_keep_their_order_and_one_that_fails_stops_nothing():
+    calls, seen = BackgroundCalls(), []
+
+    def fail():
+        raise ConnectionError("server\ngone")
+
+    calls.put(seen.append, 1)
+    calls.put(fail)
+    calls.put(seen.append, 2)
+    assert calls.drain(5)
+    assert seen == [1, 2]
+    assert calls.failures == ["fail: ConnectionError: server"]
+
+
+def test_calls_never_wait_and_draining_has_a_limit():
+    calls, gate = BackgroundCalls(), threading.Event()
+    started = time.monotonic()
+    calls.put(gate.wait, 30)
+    calls.put(gate.wait, 30)
+    assert time.monotonic() - started < 1
+    assert not calls.drain(0.2)
+    assert calls.num_waiting == 2
+    gate.set()
+    assert calls.drain(5)
+
+
+def test_commit_and_versions_are_known(tmp_path):
+    assert git_tags() == {}, "the test's folder is no repository"
+
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+
+    git("init", "-q")
+    Path("file").write_text("1")
+    git("add", "file")
+    git("commit", "-qm", "x")
+    assert git_tags()["sweeps.git_dirty"] == "false"
+    Path("file").write_text("2")
+    tags = git_tags()
+    assert tags["sweeps.git_dirty"] == "true" and len(tags["mlflow.source.git.commit"]) == 40
+    assert version_tags()["sweeps.version.keras"] == keras.__version__
+
+
+def test_telemetry_is_off_wherever_we_import_mlflow():
+    code = "import tracking.mlflow_tracker, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "true"
