@@ -11,13 +11,14 @@ import pytest
 from fakes import random_points
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import StatelessScope
 
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 from search_spaces.registry import SPACES, all_baselines, get_space
 
-NUM_BUILDS = 1_200
+NUM_BUILDS = 1_000
 """Models built per space; with 'slow' ten times as many."""
 NUM_PLANS = 20_000
 
@@ -30,15 +31,26 @@ def random_shape(generator: np.random.Generator) -> tuple[int, int, int]:
     return height, width, int(generator.choice([1, 3]))
 
 
+@pytest.fixture
+def shapes_only(monkeypatch):
+    """Models of real layers whose variables have shapes but no memory, so thousands can be built.
+
+    An optimizer cannot be made so; that every optimizer trains is shown on other points below.
+    """
+    for module in (cnn, mlp):
+        monkeypatch.setattr(module, "make_optimizer", lambda params, num_steps: None)
+    monkeypatch.setattr(keras.Model, "compile", lambda *args, **kwargs: None)
+
+
 def build_many(name: str, count: int, seed: int) -> None:
     space = get_space(name)
     generator = np.random.default_rng(seed)
     for k, params in enumerate(random_points(space, count, seed)):
         shape = (8, 8, 1) if k == 0 else (224, 224, 3) if k == 1 else random_shape(generator)
         num_classes = int(generator.choice([2, 3, 10, 100, 1000]))
-        # Within the scope variables have shapes but no memory, so thousands can be built.
         with StatelessScope():
             model = space.build(params, shape, num_classes, num_steps=100)
+            get_global_attribute("uninitialized_variables", []).clear()  # Nor values.
         assert model.input_shape == (None, *shape)
         assert model.output_shape == (None, num_classes)
         assert all(0 not in tuple(layer.output.shape[1:]) for layer in model.layers)
@@ -47,17 +59,17 @@ def build_many(name: str, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_thousands_of_sampled_points_build_for_any_image(name):
+def test_thousands_of_sampled_points_build_for_any_image(name, shapes_only):
     build_many(name, NUM_BUILDS, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_tens_of_thousands_of_sampled_points_build(name):
+def test_tens_of_thousands_of_sampled_points_build(name, shapes_only):
     build_many(name, 10 * NUM_BUILDS, seed=2)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(SPACES)),
     seed=st.integers(0, 2**31),
@@ -118,7 +130,7 @@ def test_the_published_models_have_the_published_layers():
     assert model.count_params() == 93_322
     kinds = [type(layer).__name__ for layer in model.layers if layer.weights]
     assert kinds == ["Conv2D"] * 3 + ["Dense"] * 2
-    assert model.optimizer.name == "rmsprop"
+    assert isinstance(model.optimizer, keras.optimizers.RMSprop)
     dropout = cnn.build(by_name["cnn2_dropout"].params, (28, 28, 1), 10, num_steps=1)
     rates = [layer.rate for layer in dropout.layers if isinstance(layer, keras.layers.Dropout)]
     assert rates == [0.25, 0.5]
