@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from pipelines.arrays import ImageArrays, fingerprint
-from pipelines.datasets import MNIST_CONTENT, Dataset, get_dataset, load
 from pipelines.download import Progress
+from pipelines.image_sets import MNIST_CONTENT, Dataset, get_dataset, load
 from search_spaces.space import Shape
 
 Part = Literal["train", "validation", "test"]
@@ -63,7 +63,7 @@ def prepare(name: str, root: Path, progress: Progress = lambda *_: None) -> Prep
     """The prepared data set `name` under `root`, made on first use.
 
     Raises:
-        InputError: As `pipelines.datasets.load`.
+        InputError: As `pipelines.image_sets.load`.
         OSError: `root` cannot be written.
     """
     dataset = get_dataset(name)

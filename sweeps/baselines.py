@@ -25,11 +25,21 @@ from tracking.records import SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import redacted, resolve_uri, ui_command
 
 TOLERANCE_POINTS = 0.3
-"""Seeds alone scatter these accuracies by about 0.05 points; more than this is another result."""
+"""A difference above this calls for more seeds before it is believed."""
+NUM_FURTHER_SEEDS = 2
+"""RMSprop at 0.001 without decay has a heavy lower tail after five epochs (four seeds of
+`cnn3_valid_60k` reached 0.9822, 0.9898, 0.9916, 0.9935), so one seed is not a verdict. A baseline
+off by more than the tolerance is trained on this many further seeds, whatever they bring, and the
+median of all of them is compared; every value is shown."""
+
+Results = dict[str, list[ReproductionResult]]
+"""By baseline, one result per seed."""
 
 
 def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) -> int:
     """Trains the baselines of one space, or of all, one after the other; prints the comparison.
+
+    One seed each; one that is off is trained on two further seeds, and the median counts.
 
     Returns:
         1 where a baseline failed or, on the data set of its publication, differs by more than
@@ -84,6 +94,7 @@ class _Reproduction:
             self._executor.close()
             raise
         self._calls = BackgroundCalls()
+        self._num_runs = 0
 
     def run(
         self, chosen: list[Baseline], interrupts: Interrupts, say: Callable[[str], None]
@@ -99,14 +110,11 @@ class _Reproduction:
         }
         record = SweepRecord(self._name, params, tags, data_record(self._data))
         self._calls.put(self._tracker.start_sweep, record)
-        results: dict[str, ReproductionResult] = {}
+        results: Results = {}
         try:
-            for number, baseline in enumerate(chosen):
-                result = self._reproduce(number, baseline, interrupts, say)
-                if result is not None:
-                    results[baseline.name] = result
-                if interrupts.received:
-                    break
+            for baseline in chosen:
+                if not interrupts.received:
+                    results[baseline.name] = self._all_seeds(baseline, interrupts, say)
         finally:
             self._executor.close()
         status = self._status(chosen, results, interrupts)
@@ -118,6 +126,29 @@ class _Reproduction:
         if command:
             say(f"\nNext:\n  {command}   # the curves, in experiment baselines-{self._data.name}")
         return status
+
+    def _all_seeds(
+        self, baseline: Baseline, interrupts: Interrupts, say: Callable[[str], None]
+    ) -> list[ReproductionResult]:
+        """One result, or three where the first is off; fewer where a training failed."""
+        found = []
+        for attempt in range(1 + NUM_FURTHER_SEEDS):
+            result = self._reproduce(self._num_runs, baseline, interrupts, say)
+            self._num_runs += 1
+            if result is None:
+                break
+            found.append(result)
+            if attempt == 0 and not self._is_off(baseline, result):
+                break
+            if attempt == 0:
+                gap = difference_points(baseline, result)
+                say(f"{baseline.name} is off by {gap:+.2f} points: training two further seeds")
+        return found
+
+    def _is_off(self, baseline: Baseline, result: ReproductionResult) -> bool:
+        """Whether a result that should be the published one is not, by more than the tolerance."""
+        as_published = self._settings.num_epochs is None and baseline.dataset == self._data.name
+        return as_published and abs(difference_points(baseline, result)) > TOLERANCE_POINTS
 
     def _reproduce(
         self,
@@ -192,22 +223,19 @@ class _Reproduction:
     def _status(
         self,
         chosen: list[Baseline],
-        results: dict[str, ReproductionResult],
+        results: Results,
         interrupts: Interrupts,
     ) -> int:
         if interrupts.received:
             return INTERRUPTED
-        if len(results) < len(chosen):
-            return FAILED
-        published = [b for b in chosen if b.dataset == self._data.name]
-        as_published = self._settings.num_epochs is None
-        off = [b for b in published if abs(_difference(b, results[b.name])) > TOLERANCE_POINTS]
-        return FAILED if off and as_published else DONE
+        for baseline in chosen:
+            middle = median_result(results[baseline.name])
+            if middle is None or self._is_off(baseline, middle):
+                return FAILED
+        return DONE
 
 
-def print_comparison(
-    chosen: list[Baseline], results: dict[str, ReproductionResult], dataset: str
-) -> None:
+def print_comparison(chosen: list[Baseline], results: Results, dataset: str) -> None:
     """The table of published against reproduced test accuracy and loss; differences in points."""
     from rich import box
     from rich.console import Console
@@ -219,7 +247,8 @@ def print_comparison(
         box=box.SIMPLE_HEAD, title=f"Test accuracy on {dataset}", title_justify="left",
     )  # fmt: skip
     for baseline in chosen:
-        result = results.get(baseline.name)
+        seeds = results.get(baseline.name, [])
+        result = median_result(seeds)
         if result is None:
             table.add_row(baseline.name, "", f"{baseline.accuracy:.4f}", "not trained")
             continue
@@ -230,18 +259,29 @@ def print_comparison(
             f"{result.num_parameters:,}",
             f"{baseline.accuracy:.4f}",
             f"{result.test_accuracy:.4f}",
-            f"{_difference(baseline, result):+.2f}",
+            f"{difference_points(baseline, result):+.2f}",
             loss,
             f"{result.test_loss:.4f}",
             gap,
             duration(result.training_seconds),
         )
     Console(width=None if Console().is_terminal else 120).print(table)
+    for name, seeds in results.items():
+        if len(seeds) > 1:
+            values = ", ".join(f"{seed.test_accuracy:.4f}" for seed in seeds)
+            print(f"{name}: the median of {len(seeds)} seeds is shown ({values}).")
     if any(baseline.dataset != dataset for baseline in chosen):
         print(f"The published figures are those on mnist; {dataset} is another data set.")
 
 
-def _difference(baseline: Baseline, result: ReproductionResult) -> float:
+def median_result(results: list[ReproductionResult]) -> ReproductionResult | None:
+    """The result of median test accuracy (of two the lower one); None without any."""
+    if not results:
+        return None
+    return sorted(results, key=lambda result: result.test_accuracy)[(len(results) - 1) // 2]
+
+
+def difference_points(baseline: Baseline, result: ReproductionResult) -> float:
     """Reproduced minus published test accuracy, in percentage points."""
     return 100.0 * (result.test_accuracy - baseline.accuracy)
 

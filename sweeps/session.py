@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.datasets import UnavailableError
+from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData, prepare
 from search_spaces.registry import get_space

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipelines.datasets import get_dataset
+from pipelines.image_sets import get_dataset
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space

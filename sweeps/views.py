@@ -138,9 +138,11 @@ def live_screen(board: Board) -> RenderableType:
     from rich.text import Text
 
     metric = board.objective.metric
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60))
     lines: list[RenderableType] = [
-        ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60),
-        Text(f"{standing_text(board)}   elapsed {duration(board.elapsed_seconds())}"),
+        bar,
+        Text(f"{standing_text(board)}, elapsed {duration(board.elapsed_seconds())}"),
     ]
     best = board.best()
     if best is not None:

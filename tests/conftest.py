@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.arrays import ImageArrays
-from pipelines.datasets import Dataset
+from pipelines.image_sets import Dataset
 from pipelines.prepared import PreparedData, store
 
 DATA_DIR = (

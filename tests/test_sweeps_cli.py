@@ -115,7 +115,7 @@ def test_a_corrupt_file_is_refused_also_without_dataset(capsys, monkeypatch, tmp
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr("pipelines.datasets.KERAS_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr("pipelines.image_sets.KERAS_URL", "http://127.0.0.1:9/")
 
 
 def test_an_explicit_mnist_never_falls_back(capsys, no_network):

@@ -1,0 +1,175 @@
+"""What tracking and isolation cost: a sweep's wall time against the same trials in a bare loop.
+
+Each repetition runs both sides, in alternating order, as processes of their own, from an empty
+folder, imports included:
+
+- sweep: `keras-sweeps run` with one worker, MLflow and Optuna on SQLite, artifacts, models, plots;
+- bare: the same points in the same order with the same seeds, `model.fit` with validation data in
+  one process and nothing else.
+
+    python benchmarks/overhead.py --dataset mnist --trials 3 --epochs 2 --repeats 3
+
+It prints the ratio sweep / bare of every repetition, their median, and n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Runs the repetitions and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--space", default="cnn")
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--bare", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        bare_loop(json.loads(Path(arguments.bare).read_text()))
+        return
+    plan = make_plan(arguments)
+    ratios = []
+    for repeat in range(arguments.repeats):
+        sides = [run_sweep, run_bare] if repeat % 2 == 0 else [run_bare, run_sweep]
+        seconds = {side.__name__: side(plan) for side in sides}
+        ratios.append(seconds["run_sweep"] / seconds["run_bare"])
+        print(
+            f"repetition {repeat + 1}: sweep {seconds['run_sweep']:.1f} s, "
+            f"bare loop {seconds['run_bare']:.1f} s, ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(
+        f"ratio sweep / bare: median {statistics.median(ratios):.3f}, "
+        f"from {min(ratios):.3f} to {max(ratios):.3f}, n = {len(ratios)}; "
+        f"{arguments.trials} trials x {arguments.epochs} epochs, {arguments.space} on "
+        f"{arguments.dataset}, {arguments.threads} threads"
+    )
+
+
+def make_plan(arguments: argparse.Namespace) -> dict[str, object]:
+    """The points and seeds that a sweep with seed 0 and random search will train."""
+    import optuna
+
+    from pipelines.objectives import get_objective
+    from pipelines.prepared import prepare
+    from search_spaces.registry import get_space
+    from sweeps.engines.optuna_engine import OptunaEngine
+    from sweeps.sweep import trial_seed
+
+    space = get_space(arguments.space)
+    engine = OptunaEngine(
+        space,
+        get_objective("val_accuracy"),
+        optuna.storages.InMemoryStorage(),
+        name="plan",
+        sampler="random",
+        seed=0,
+        baselines=space.distinct_baselines(),
+    )
+    trials = []
+    for _ in range(arguments.trials):
+        proposal = engine.ask()
+        assert proposal is not None
+        trials.append({"params": proposal.params, "seed": trial_seed(0, proposal.number)})
+    # Prepared once, outside of both measurements: each side maps the same arrays.
+    root = Path(tempfile.mkdtemp(prefix="overhead-")) / "data"
+    data = prepare(arguments.dataset, root)
+    return {
+        "space": arguments.space,
+        "dataset": arguments.dataset,
+        "epochs": arguments.epochs,
+        "threads": arguments.threads,
+        "trials": trials,
+        "work_dir": str(root.parent),
+        "folder": data.folder,
+        "input_shape": data.input_shape,
+        "num_classes": data.num_classes,
+    }
+
+
+def run_sweep(plan: dict[str, object]) -> float:
+    """Seconds of the whole command."""
+    trials = plan["trials"]
+    assert isinstance(trials, list)
+    return timed([
+        str(ROOT / "sweeps" / "run.py"), "--space", str(plan["space"]), "--dataset",
+        str(plan["dataset"]), "--trials", str(len(trials)), "--epochs", str(plan["epochs"]),
+        "--sampler", "random", "--workers", "1", "--threads", str(plan["threads"]), "--timeout",
+        "none", "--work-dir", str(plan["work_dir"]),
+    ])  # fmt: skip
+
+
+def run_bare(plan: dict[str, object]) -> float:
+    """Seconds of the whole loop."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(plan, file)
+        file.flush()
+        return timed([__file__, "--bare", file.name])
+
+
+def timed(command: list[str]) -> float:
+    """Wall seconds of a Python command in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - started
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return seconds
+
+
+def bare_loop(plan: dict[str, object]) -> None:
+    """What one would write by hand: build, fit with validation data, next."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from search_spaces.registry import get_space
+
+    threads = int(str(plan["threads"]))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    folder, trials = Path(str(plan["folder"])), plan["trials"]
+    assert isinstance(trials, list)
+    parts = {
+        name: np.load(folder / f"{name}.npy")
+        for name in ("x_train", "y_train", "x_validation", "y_validation")
+    }
+    for trial in trials:
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(trial["seed"])
+        model = get_space(str(plan["space"])).build(
+            trial["params"],
+            tuple(plan["input_shape"]),  # type: ignore[arg-type]
+            int(str(plan["num_classes"])),
+            num_steps=1000,
+        )
+        model.fit(
+            parts["x_train"],
+            parts["y_train"],
+            batch_size=trial["params"]["batch_size"],
+            epochs=int(str(plan["epochs"])),
+            validation_data=(parts["x_validation"], parts["y_validation"]),
+            verbose=0,
+        )
+
+
+if __name__ == "__main__":
+    main()
