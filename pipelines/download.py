@@ -22,12 +22,18 @@ class DownloadError(OSError):
 
 
 def download(
-    url: str, target: Path, progress: Progress, checksum: tuple[str, str] | None = None
+    url: str,
+    target: Path,
+    progress: Progress,
+    checksum: tuple[str, str] | None = None,
+    check: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Fetches `url` into `target` and returns it. An existing `target` is never touched.
 
     Args:
         checksum: algorithm and hexadecimal digest of the file, where one is published.
+        check: raises ValueError where the content is wrong (a login page, say); called before the
+            file gets its name, so that a cache is never poisoned.
 
     Raises:
         DownloadError: No connection within five seconds, an HTTP error, or a wrong checksum.
@@ -56,7 +62,10 @@ def download(
             raise DownloadError(f"{url} has other content than published ({checksum[0]} differs)")
         if total and done != total:
             raise DownloadError(f"{url} broke off after {done:,} of {total:,} bytes")
+        check(partial)
         partial.replace(target)
+    except ValueError as error:
+        raise DownloadError(f"{url} has other content than expected: {error}") from error
     except requests.RequestException as error:
         raise DownloadError(f"{urlsplit(url).hostname}: {_reason(error)}") from error
     finally:

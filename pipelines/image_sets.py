@@ -2,7 +2,8 @@
 
 MNIST is known by the fingerprint of its arrays, so any packing of the same images is accepted and
 nothing else. Fashion-MNIST and CIFAR-10 are verified by their publishers' file checksums when
-they are downloaded; an npz of them is checked for shape and class counts.
+they are downloaded; of an npz of theirs only shapes and class counts can be checked, because no
+checksum of the arrays is published.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Dataset:
         fetch: downloads into a folder and reads; None for a data set that needs no download.
         content: fingerprint of the arrays where the content is known.
         expected: images, height, width, channels, classes of the training part.
+        balanced: whether every class has the same number of training images.
         num_validation: the last images of the training part that validate; None takes a
             stratified fifth.
     """
@@ -51,6 +53,7 @@ class Dataset:
     content: str | None = None
     expected: tuple[int, int, int, int, int] | None = None
     num_validation: int | None = None
+    balanced: bool = False
 
 
 def load(name: str, progress: Progress = lambda *_: None) -> tuple[ImageArrays, str]:
@@ -101,12 +104,17 @@ def verified(dataset: Dataset, arrays: ImageArrays, origin: str) -> ImageArrays:
     """
     if dataset.expected is not None:
         *shape, num_classes = dataset.expected
-        counts = np.bincount(arrays.y_train, minlength=num_classes)
-        if list(arrays.x_train.shape) != shape or len(counts) != num_classes:
+        labels, counts = np.unique(arrays.y_train, return_counts=True)
+        if list(arrays.x_train.shape) != shape or list(labels) != list(range(num_classes)):
             raise InputError(
-                f"Data set '{dataset.name}' must hold training images of shape {tuple(shape)} in "
-                f"{num_classes} classes. Received: {arrays.x_train.shape} in {len(counts)} classes "
-                f"from {origin}."
+                f"Data set '{dataset.name}' must hold training images of shape {tuple(shape)} with "
+                f"labels 0 to {num_classes - 1}. Received: {arrays.x_train.shape} with "
+                f"{len(labels)} labels from {origin}."
+            )
+        if dataset.balanced and len(set(counts)) > 1:
+            raise InputError(
+                f"Data set '{dataset.name}' has {shape[0] // num_classes:,} training images of "
+                f"each class. Received: {counts.min():,} to {counts.max():,} from {origin}."
             )
     if dataset.content is not None and fingerprint(arrays.parts()) != dataset.content:
         raise InputError(
@@ -123,7 +131,11 @@ def _local_files(name: str) -> list[Path]:
 
 
 def _fetch_mnist(cache: Path, progress: Progress) -> ImageArrays:
-    return read_npz(download(KERAS_URL + "mnist.npz", cache / "mnist.npz", progress))
+    def check(path: Path) -> None:
+        verified(get_dataset("mnist"), read_npz(path), "the download")
+
+    path = download(KERAS_URL + "mnist.npz", cache / "mnist.npz", progress, check=check)
+    return read_npz(path)
 
 
 # MD5 sums published by the authors in the README of zalandoresearch/fashion-mnist.
@@ -200,8 +212,10 @@ DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
         Dataset("mnist", _TEN, _fetch_mnist, MNIST_CONTENT, (60_000, 28, 28, 1, 10), 10_000),
-        Dataset("fashion_mnist", _CLOTHES, _fetch_fashion, None, (60_000, 28, 28, 1, 10), 10_000),
-        Dataset("cifar10", _OBJECTS, _fetch_cifar10, None, (50_000, 32, 32, 3, 10), 10_000),
+        Dataset(
+            "fashion_mnist", _CLOTHES, _fetch_fashion, None, (60_000, 28, 28, 1, 10), 10_000, True
+        ),
+        Dataset("cifar10", _OBJECTS, _fetch_cifar10, None, (50_000, 32, 32, 3, 10), 10_000, True),
         Dataset("digits", _TEN, None),
     )
 }

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.folders import check_writable
+from pipelines.image_sets import get_dataset
 from pipelines.prepared import PARTS, PreparedData, prepare
 from search_spaces.errors import InputError
 
@@ -28,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--picture",
         metavar="FILE",
         help="where the picture of samples goes; must be new (default: "
-        "<work dir>/pictures/<data set>-samples.png)",
+        "<work dir>/pictures/<data set>-samples.png, drawn anew each time)",
     )
     parser.add_argument(
         "--seed",
@@ -45,7 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the tables and writes the picture; returns the exit status."""
     if arguments.seed < 0:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
+    get_dataset(arguments.dataset)
     root = Path(arguments.work_dir)
+    for folder in (root / "data", root / "pictures"):
+        check_writable(folder, "--work-dir")
     picture = _picture_path(arguments.picture, root, arguments.dataset)
     data = prepare(arguments.dataset, root / "data", _print_progress)
     _print_tables(data)
@@ -77,7 +82,7 @@ def _print_tables(data: PreparedData) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 120)
+    console = Console(width=None if Console().is_terminal else 120, markup=False)
     console.print(f"{data.name} ({data.origin})", style="bold", highlight=False)
     console.print(f"sha256 {data.fingerprint}", highlight=False)
     console.print(f"split: {data.split}", highlight=False)

@@ -20,7 +20,7 @@ from search_spaces.space import Baseline
 
 @dataclass(frozen=True)
 class ReproductionTask:
-    """One published model to train; `num_epochs` overrides the published number when given."""
+    """One published model to train; `num_epochs` is the published number unless overridden."""
 
     number: int
     baseline: Baseline
@@ -28,11 +28,6 @@ class ReproductionTask:
     seed: int
     folder: str
     num_epochs: int
-
-    @property
-    def params(self) -> dict[str, object]:
-        """The baseline's point, for the record."""
-        return dict(self.baseline.params)
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,18 @@ def preload() -> None:
     import pipelines.reproduction  # noqa: F401
 
 
-def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bool = False) -> str:
+def configure(num_threads: int, gpu: str | None, seed: int) -> str:
     """Gives this process its share of the machine and its seed, and returns the device's name.
 
     Args:
         num_threads: size of TensorFlow's pools, for one operation and between operations.
         gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
+
+    Raises:
+        RuntimeError: TensorFlow does not find the GPU; training on the cores would be a surprise.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu if gpu is not None else "-1"
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # The order in which nvidia-smi counts.
     import keras
     import tensorflow as tf
 
@@ -41,8 +45,11 @@ def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bo
     found = tf.config.list_physical_devices("GPU")
     for device in found:
         tf.config.experimental.set_memory_growth(device, True)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    if gpu is not None and not found:
+        raise RuntimeError(
+            f"TensorFlow does not find GPU {gpu}. Install its CUDA libraries with "
+            "`pip install -c constraints.txt -e '.[gpu]'`, or hide the GPU: CUDA_VISIBLE_DEVICES=."
+        )
     keras.utils.set_random_seed(seed)
     if found:
         details = tf.config.experimental.get_device_details(found[0])

@@ -48,8 +48,6 @@ class TrialTask:
     seed: int
     objective: Objective
     folder: str
-    num_threads: int = 1
-    gpu: str | None = None
     patience: int | None = None
 
 
@@ -112,6 +110,9 @@ def run_trial(
     for epoch in range(1, task.num_epochs + 1):
         metrics = train_epoch(model, x_train, y_train, batch_size, task.seed, epoch)
         probabilities = predict(model, x_validation)
+        if not np.isfinite(probabilities).all():
+            # Weights can overflow in an epoch's last step, when its mean loss is still finite.
+            raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
         metrics["val_loss"] = cross_entropy(probabilities, y_validation)
         metrics["val_accuracy"] = accuracy(probabilities, y_validation)
         current = EpochReport(task.number, epoch, metrics)
@@ -131,7 +132,9 @@ def run_trial(
 
     folder = Path(task.folder)
     model.save(folder / MODEL_FILE)
-    model.summary(print_fn=lambda text: (folder / SUMMARY_FILE).write_text(text + "\n"))
+    summary: list[str] = []
+    model.summary(print_fn=summary.append)
+    (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
     np.savez(folder / PREDICTIONS_FILE, probabilities=best_probabilities)
     _write_history(folder / HISTORY_FILE, history)
     return TrialResult(

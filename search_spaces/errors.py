@@ -1,9 +1,11 @@
-"""The one exception that means: the user's input is wrong, nothing was started."""
+"""The one exception that means: the user's input is wrong; and what an error must not show."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit, urlunsplit
 
 
 class InputError(ValueError):
@@ -19,3 +21,28 @@ def unknown_name(kind: str, received: str, valid: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(received, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return InputError(f"Unknown {kind} '{received}'.{hint} Choose one of: {', '.join(names)}.")
+
+
+def redacted(address: str) -> str:
+    """An address without its password, wherever it stands; one that cannot be read is not shown."""
+    try:
+        parts = urlsplit(address)
+        password = parts.password
+    except ValueError:
+        return "(an address that cannot be read)"
+    if password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    query = re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&]*", r"\1***", parts.query)
+    if password is None and query == parts.query:
+        return address
+    return urlunsplit(parts._replace(query=query))
+
+
+def scrubbed(text: str, address: str) -> str:
+    """A library's message about an address, without the address's password."""
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        return text
+    return text.replace(address, redacted(address)).replace(password, "***") if password else text

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from pipelines.prepared import PreparedData, prepare
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from pipelines.trial import EpochReport
+from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import all_baselines
 from search_spaces.space import Baseline
 from sweeps.cli import DONE, FAILED, INTERRUPTED
@@ -19,11 +22,12 @@ from sweeps.interrupts import Interrupts
 from sweeps.jobs import reproduce_job
 from sweeps.preflight import check_places
 from sweeps.recorder import data_record
-from sweeps.settings import SweepPaths, SweepSettings, new_name
+from sweeps.settings import SweepPaths, SweepSettings, claim_name
 from sweeps.sweep import WAIT_SECONDS, trial_seed
 from tracking.records import SweepEnd, SweepRecord, TrialEnd, TrialRecord
-from tracking.stores import redacted, resolve_uri, ui_command
+from tracking.stores import resolve_uri, ui_command
 
+DRAIN_SECONDS = 60.0
 TOLERANCE_POINTS = 0.3
 """A difference above this calls for more seeds before it is believed."""
 NUM_FURTHER_SEEDS = 2
@@ -49,7 +53,8 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
         InputError: The settings or places cannot be used; nothing was started.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
-    check_places(settings)
+    settings.validate_common()
+    check_places(settings, with_study=False)
     chosen = [b for b in all_baselines() if space in (None, b.space)]
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     from sweeps.session import show_progress
@@ -57,7 +62,7 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     root = Path(settings.work_dir).absolute()
     data = prepare(settings.dataset or "mnist", root / "data", show_progress)
     allotment = allot(detect_machine(), 1, settings.num_threads)
-    name = settings.name or new_name("baselines", data.name, datetime.now())
+    name = claim_name(settings, f"baselines-{data.name}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     say(f"machine   {allotment.reason}")
     say(f"tracking  {redacted(resolve_uri(settings.tracking_uri))}, run {name}")
@@ -82,7 +87,6 @@ class _Reproduction:
 
         self._settings, self._name, self._data = settings, name, data
         self._slot, self._paths = slot, paths
-        paths.sweep.mkdir(parents=True, exist_ok=True)
         self._executor: Executor = ProcessExecutor("sweeps.preload", paths.server_log)
         try:
             from tracking.mlflow_tracker import MlflowTracker
@@ -95,6 +99,8 @@ class _Reproduction:
             raise
         self._calls = BackgroundCalls()
         self._num_runs = 0
+        self._open: set[int] = set()
+        self._failures: dict[str, str] = {}
 
     def run(
         self, chosen: list[Baseline], interrupts: Interrupts, say: Callable[[str], None]
@@ -109,23 +115,54 @@ class _Reproduction:
             "sweeps.test_split_read": "true",
         }
         record = SweepRecord(self._name, params, tags, data_record(self._data))
-        self._calls.put(self._tracker.start_sweep, record)
         results: Results = {}
+        status, finished = FAILED, False
         try:
+            self._tracker.start_sweep(record)
             for baseline in chosen:
                 if not interrupts.received:
                     results[baseline.name] = self._all_seeds(baseline, interrupts, say)
+            status, finished = self._status(chosen, results, interrupts), True
         finally:
             self._executor.close()
-        status = self._status(chosen, results, interrupts)
-        name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
-        self._calls.put(self._tracker.end_sweep, SweepEnd(name))  # type: ignore[arg-type]
-        self._calls.drain(60.0)
+            self._end_open_runs()
+            name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
+            self._calls.put(self._tracker.end_sweep, SweepEnd(name))  # type: ignore[arg-type]
+            sent = self._calls.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
+        assert finished
         print_comparison(chosen, results, self._data.name)
-        command = ui_command(resolve_uri(self._settings.tracking_uri))
+        unsent = self._calls.failures + ([] if sent else ["records were still waiting"])
+        uri = resolve_uri(self._settings.tracking_uri)
+        for line in unsent:
+            print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
+        for line in self._problems(chosen, results):
+            print(f"error: {line}", file=sys.stderr)
+        command = ui_command(uri)
         if command:
             say(f"\nNext:\n  {command}   # the curves, in experiment baselines-{self._data.name}")
-        return status
+        return FAILED if unsent and status == DONE else status
+
+    def _end_open_runs(self) -> None:
+        """Whatever broke off, no run is left without an end."""
+        for number in self._open:
+            self._calls.put(self._tracker.end_trial, TrialEnd(number, "KILLED"))
+        self._open.clear()
+
+    def _problems(self, chosen: list[Baseline], results: Results) -> list[str]:
+        """Why the command is not done, a line each."""
+        lines = []
+        for baseline in chosen:
+            middle = median_result(results.get(baseline.name, []))
+            if middle is None:
+                reason = self._failures.get(baseline.name, "not trained")
+                lines.append(f"{baseline.name}: {reason}")
+            elif self._is_off(baseline, middle):
+                gap = difference_points(baseline, middle)
+                lines.append(
+                    f"{baseline.name} differs by {gap:+.2f} points, "
+                    f"more than the {TOLERANCE_POINTS} that seeds explain."
+                )
+        return lines
 
     def _all_seeds(
         self, baseline: Baseline, interrupts: Interrupts, say: Callable[[str], None]
@@ -180,14 +217,11 @@ class _Reproduction:
                     self._failed(number, baseline, event, say)
                     return None
         self._executor.stop(job_id)
-        self._calls.put(self._tracker.end_trial, TrialEnd(number, "KILLED"))
         return None
 
     def _reported(
         self, job_id: str, baseline: Baseline, report: EpochReport, say: Callable[[str], None]
     ) -> None:
-        import time
-
         self._executor.answer(job_id, True)
         now = time.time_ns() // 1_000_000
         self._calls.put(self._tracker.log_epoch, report.number, report.epoch, report.metrics, now)
@@ -206,19 +240,22 @@ class _Reproduction:
         if baseline.loss is not None:
             metrics["published_test_loss"] = baseline.loss
         tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
-        end = TrialEnd(result.number, "COMPLETE", metrics, tags)
-        self._calls.put(self._tracker.end_trial, end)
+        self._end(TrialEnd(result.number, "COMPLETE", metrics, tags))
         return result
 
     def _failed(
         self, number: int, baseline: Baseline, event: Raised, say: Callable[[str], None]
     ) -> None:
         reason = f"{event.kind}: {event.reason}"
+        self._failures[baseline.name] = reason
         say(f"{baseline.name} failed: {reason}\n{event.details}")
-        end = TrialEnd(
-            number, "FAILED", {}, {"sweeps.reason": reason}, {"traceback.txt": event.details}
-        )
+        texts = {"traceback.txt": event.details}
+        self._end(TrialEnd(number, "FAILED", {}, {"sweeps.reason": reason}, texts))
+
+    def _end(self, end: TrialEnd) -> None:
+        self._open.discard(end.number)
         self._calls.put(self._tracker.end_trial, end)
+        shutil.rmtree(self._paths.trial(end.number), ignore_errors=True)
 
     def _status(
         self,
@@ -228,11 +265,7 @@ class _Reproduction:
     ) -> int:
         if interrupts.received:
             return INTERRUPTED
-        for baseline in chosen:
-            middle = median_result(results[baseline.name])
-            if middle is None or self._is_off(baseline, middle):
-                return FAILED
-        return DONE
+        return FAILED if self._problems(chosen, results) else DONE
 
 
 def print_comparison(chosen: list[Baseline], results: Results, dataset: str) -> None:
@@ -265,7 +298,7 @@ def print_comparison(chosen: list[Baseline], results: Results, dataset: str) -> 
             gap,
             duration(result.training_seconds),
         )
-    Console(width=None if Console().is_terminal else 120).print(table)
+    Console(width=None if Console().is_terminal else 120, markup=False).print(table)
     for name, seeds in results.items():
         if len(seeds) > 1:
             values = ", ".join(f"{seed.test_accuracy:.4f}" for seed in seeds)

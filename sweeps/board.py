@@ -29,7 +29,6 @@ class TrialRow:
     seconds: float = 0.0
     reason: str = ""
     details: str = ""
-    failure_kind: str = ""
 
 
 @dataclass

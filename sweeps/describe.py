@@ -64,4 +64,4 @@ def _baselines(space: Space) -> Table:
 
 
 def _console() -> Console:
-    return Console(width=None if Console().is_terminal else 120)
+    return Console(width=None if Console().is_terminal else 120, markup=False)

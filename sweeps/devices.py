@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from search_spaces.errors import InputError
 from sweeps.executors.base import Slot
+from sweeps.formatting import count
 
 MAX_AUTO_THREADS = 4
 """Small image models gain little from more threads per trial; more trials at once use the rest."""
@@ -68,53 +70,57 @@ def allot(machine: Machine, workers: int | None, threads: int | None) -> Allotme
                 f"--workers must be at most the number of GPUs, one trial on each. "
                 f"Received: {workers}, with {len(machine.gpus)} GPUs."
             )
-        count = workers or len(machine.gpus)
-        per_trial = threads or max(1, machine.num_cores // count)
-        slots = tuple(Slot(i, per_trial, machine.gpus[i][0]) for i in range(count))
-        names = ", ".join(sorted({name for _, name in machine.gpus[:count]}))
-        return Allotment(slots, f"{_count(count, 'trial')} at once, one per GPU ({names})")
+        num = workers or len(machine.gpus)
+        per_trial = threads or max(1, machine.num_cores // num)
+        slots = tuple(Slot(i, per_trial, machine.gpus[i][0]) for i in range(num))
+        names = ", ".join(sorted({name for _, name in machine.gpus[:num]}))
+        return Allotment(slots, f"{count(num, 'trial')} at once, one per GPU ({names})")
     by_memory = max(1, int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30)))
     if threads is None:
         threads = max(1, machine.num_cores // workers) if workers else MAX_AUTO_THREADS
         threads = min(threads, MAX_AUTO_THREADS, machine.num_cores)
-    count = workers or max(1, min(machine.num_cores // threads, by_memory))
-    slots = tuple(Slot(i, threads) for i in range(count))
+    num = workers or max(1, min(machine.num_cores // threads, by_memory))
+    slots = tuple(Slot(i, threads) for i in range(num))
     return Allotment(
         slots,
-        f"{_count(count, 'trial')} at once x {_count(threads, 'thread')} "
-        f"on {_count(machine.num_cores, 'core')}, no GPU",
+        f"{count(num, 'trial')} at once x {count(threads, 'thread')} "
+        f"on {count(machine.num_cores, 'core')}, no GPU",
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _memory_bytes() -> int:
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return 8 * 2**30  # Windows has no sysconf; a common size stands in.
+        physical = 8 * 2**30  # Windows has no sysconf; a common size stands in.
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def _visible_gpus() -> tuple[tuple[str, str], ...]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    query = [program, "--query-gpu=index,name", "--format=csv,noheader"]
+    query = [program, "--query-gpu=index,uuid,name", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    found = []
-    for line in done.stdout.splitlines():
-        index, _, name = line.partition(",")
-        found.append((index.strip(), name.strip()))
+    rows = [[cell.strip() for cell in line.split(",", 2)] for line in done.stdout.splitlines()]
+    found = [(index, uuid, name) for index, uuid, name in rows]
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
-        return tuple(found)
-    wanted = [part.strip() for part in allowed.split(",")]
-    return tuple((index, name) for index, name in found if index in wanted)
+        return tuple((index, name) for index, _, name in found)
+    # The variable may hold indices or (the start of) unique ids.
+    wanted = [part.strip() for part in allowed.split(",") if part.strip()]
+    return tuple(
+        (index, name)
+        for index, uuid, name in found
+        if any(part == index or (len(part) > 3 and uuid.startswith(part)) for part in wanted)
+    )
 
 
 def _has_cuda_libraries() -> bool:

@@ -1,21 +1,39 @@
-"""Ctrl-C and termination as a flag that the loop looks at; a second one ends at once."""
+"""Ctrl-C, termination and a closed terminal as a count that the loop looks at."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 
 class Interrupts:
-    """The first SIGINT or SIGTERM sets `received`; the next one raises KeyboardInterrupt."""
+    """Counts signals while entered.
+
+    The first one asks for an orderly end, the second for one without waiting for anything; only the
+    third raises KeyboardInterrupt, because it leaves runs open.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self.count = 0
         self._previous: dict[int, object] = {}
 
+    @property
+    def received(self) -> bool:
+        """Whether the sweep is to end."""
+        return self.count >= 1
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is to end without waiting."""
+        return self.count >= 2
+
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
+        for name in SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -29,6 +47,6 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self.received:
+        self.count += 1
+        if self.count > 2:
             raise KeyboardInterrupt
-        self.received = True

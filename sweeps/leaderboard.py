@@ -20,7 +20,7 @@ def print_summary(board: Board, reason: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=_width())
+    console = Console(width=_width(), markup=False)
     ranking = board.ranking()
     metric = board.objective.metric
     table = Table(
@@ -99,4 +99,5 @@ def _fitting(row: TrialRow) -> tuple[str, str, str]:
 def _width() -> int:
     if sys.stdout.isatty():
         return shutil.get_terminal_size().columns
-    return int(os.environ.get("COLUMNS", PLAIN_WIDTH))
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) > 0 else PLAIN_WIDTH

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pipelines.trial_files import FIGURE_FILES, MODEL_FILE
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
+from sweeps.executors.base import Slot
 from sweeps.keeping import BestModels
 from sweeps.settings import SweepPaths
 from tracking.records import (
@@ -53,7 +54,11 @@ class Recorder:
     def sweep_started(
         self, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
-        """Creates the parent run."""
+        """Creates the parent run, at once: without it nothing else can be recorded.
+
+        Raises:
+            InputError: The store refuses.
+        """
         common = {
             "sweeps.space": self._space.name,
             "sweeps.space_fingerprint": self._space.fingerprint,
@@ -62,15 +67,17 @@ class Recorder:
             **tags,
         }
         record = SweepRecord(name, params, common, data_record(self._data))
-        self._calls.put(self._tracker.start_sweep, record)
+        self._tracker.start_sweep(record)
 
-    def trial_started(self, row: TrialRow, num_epochs: int) -> None:
+    def trial_started(self, row: TrialRow, num_epochs: int, slot: Slot) -> None:
         """Creates a child run with every parameter of the space."""
         params: dict[str, object] = {
             p.name: row.params.get(p.name, INACTIVE) for p in self._space.parameters
         }
         params["max_epochs"] = num_epochs
-        tags = {"sweeps.seed": str(row.seed)}
+        place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
+        # Refined by the worker once it knows; a trial that never gets so far has this.
+        tags = {"sweeps.seed": str(row.seed), "sweeps.device": place}
         if row.baseline:
             tags["sweeps.baseline"] = row.baseline
         self._calls.put(self._tracker.start_trial, TrialRecord(row.number, row.name, params, tags))
@@ -111,8 +118,10 @@ class Recorder:
         )
         self._calls.put(self._upload, row.number)
 
-    def figures_drawn(self, number: int) -> None:
-        """Uploads a trial's files and removes its folder."""
+    def figures_drawn(self, number: int, failure: str) -> None:
+        """Uploads a trial's files and removes its folder; a failure to draw becomes a tag."""
+        if failure:
+            self._calls.put(self._tracker.set_tags, number, {"sweeps.figures": failure})
         self._calls.put(self._upload, number)
 
     def progress(self, board: Board) -> None:
@@ -122,11 +131,13 @@ class Recorder:
             metrics = {f"best_{board.objective.metric}": best.value}
             self._calls.put(self._tracker.log_progress, metrics, len(board.ended()))
 
-    def finish(self, end: SweepEnd, timeout_seconds: float) -> list[str]:
+    def finish(
+        self, end: SweepEnd, timeout_seconds: float, give_up: Callable[[], bool]
+    ) -> list[str]:
         """Ends the parent run and waits; answers one line per record that could not be sent."""
         self._calls.put(self._tracker.end_sweep, end)
         problems = []
-        if not self._calls.drain(timeout_seconds):
+        if not self._calls.drain(timeout_seconds, give_up):
             problems.append(f"{self._calls.num_waiting} records were still waiting")
         return [*self._calls.failures, *problems]
 
@@ -145,13 +156,12 @@ class Recorder:
             step=result.best_epoch,
             tags={"sweeps.sweep": self._paths.name, "sweeps.trial": str(row.number)},
         )
-        self._calls.put(self._tracker.keep_model, record)
-        if replaced is not None:
-            self._calls.put(self._tracker.drop_model, replaced)
+        self._calls.put(self._tracker.keep_model, record, replaced)
 
     def _upload(self, number: int) -> None:
         folder = self._paths.trial(number)
-        self._tracker.log_files(number, [str(folder / name) for name in FIGURE_FILES])
+        names = [*FIGURE_FILES, self._paths.trial_log(number).name]
+        self._tracker.log_files(number, [str(folder / name) for name in names])
         # Only what has arrived is removed: had the upload raised, the files would stay, and so
         # does a model that could not be logged.
         if not (folder / MODEL_FILE).exists():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData, prepare
+from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import get_space
 from sweeps.board import Board
 from sweeps.cli import DONE, FAILED, INTERRUPTED
@@ -21,12 +22,12 @@ from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary
-from sweeps.preflight import STORAGE_SECONDS, check_places, within
+from sweeps.preflight import STORE_SECONDS, check_places, within
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths, SweepSettings, epochs_for, new_name
+from sweeps.settings import SweepPaths, SweepSettings, claim_name, epochs_for
 from sweeps.sweep import Plan, StopReason, Sweep
-from sweeps.views import View, make_view
-from tracking.stores import DEFAULT_URI, compare_link, redacted, resolve_uri, ui_command
+from sweeps.views import make_view
+from tracking.stores import DEFAULT_URI, compare_link, resolve_uri, ui_command
 
 if TYPE_CHECKING:
     from search_spaces.space import Space
@@ -52,12 +53,11 @@ def run_sweep(settings: SweepSettings, *, quiet: bool) -> int:
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
     data = prepare_data(settings.dataset, Path(settings.work_dir) / "data", say)
-    if settings.name is None:
-        settings = replace(settings, name=new_name(settings.space, data.name, datetime.now()))
+    settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
     _say_plan(say, settings, data, allotment, machine.note)
     with Interrupts() as interrupts:
-        session = open_session(settings, data, allotment, make_view(quiet), interrupts)
-        return session.run(interrupts)
+        session = open_session(settings, data, allotment, interrupts)
+        return session.run(interrupts, quiet=quiet)
 
 
 def prepare_data(dataset: str | None, root: Path, say: Callable[[str], None]) -> PreparedData:
@@ -112,7 +112,6 @@ def open_session(
     settings: SweepSettings,
     data: PreparedData,
     allotment: Allotment,
-    view: View,
     interrupts: Interrupts,
 ) -> Session:
     """Opens storage, study, workers and tracker.
@@ -123,23 +122,20 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, used_name
+    from sweeps.engines.optuna_engine import OptunaEngine, open_storage
     from sweeps.executors.processes import ProcessExecutor
 
     assert settings.name is not None
     space, objective = get_space(settings.space), get_objective(settings.objective)
     paths = SweepPaths(Path(settings.work_dir).absolute(), settings.name)
     what = f"--storage ({redacted(settings.storage)})"
-    storage = within(STORAGE_SECONDS, what, lambda: open_storage(settings.storage))
-    paths.sweep.mkdir(parents=True, exist_ok=True)
+    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
     executor = ProcessExecutor("sweeps.preload", paths.server_log)
     try:
         from tracking.mlflow_tracker import MlflowTracker
 
         uri = resolve_uri(settings.tracking_uri)
         tracker = MlflowTracker(uri, settings.experiment or f"{space.name}-{data.name}")
-        if tracker.name_is_used(settings.name):
-            raise used_name(settings.name)
         if interrupts.received:
             raise KeyboardInterrupt
         engine = OptunaEngine(
@@ -153,10 +149,9 @@ def open_session(
             baselines=space.distinct_baselines() if settings.baselines else (),
         )
     except BaseException:
-        view.close()
         executor.close()
         raise
-    return Session(settings, space, data, allotment, paths, engine, executor, tracker, view)
+    return Session(settings, space, data, allotment, paths, engine, executor, tracker)
 
 
 class Session:
@@ -172,13 +167,12 @@ class Session:
         engine: Engine,
         executor: Executor,
         tracker: MlflowTracker,
-        view: View,
     ) -> None:
         from tracking.background import BackgroundCalls
 
         objective = get_objective(settings.objective)
         self._settings, self._data, self._space = settings, data, space
-        self._engine, self._tracker, self._view = engine, tracker, view
+        self._engine, self._tracker, self._executor = engine, tracker, executor
         self._num_epochs = epochs_for(settings, data.num_images["train"])
         self._board = Board(
             title=f"{settings.name}: {space.name} on {data.name}",
@@ -190,7 +184,8 @@ class Session:
         )
         models = BestModels(objective, settings.num_kept_models)
         self._recorder = Recorder(tracker, BackgroundCalls(), space, data, paths, models)
-        plan = Plan(
+        self._paths = paths
+        self._plan = Plan(
             space=space,
             data=data,
             num_trials=settings.num_trials,
@@ -201,33 +196,56 @@ class Session:
             slots=allotment.slots,
             paths=paths,
         )
-        self._sweep = Sweep(plan, self._board, engine, executor, self._recorder, view)
 
-    def run(self, interrupts: Interrupts) -> int:
-        """Runs the sweep, prints what it found, and returns the exit status."""
-        self._start_record()
-        reason, status, error = "", FAILED, ""
+    def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
+        """Runs the sweep, prints what it found, and returns the exit status.
+
+        Raises:
+            InputError: The tracking store refuses the sweep's run; no trial was started.
+        """
         try:
-            stop = self._sweep.run(interrupts)
+            self._start_record()
+            view = make_view(quiet)
+        except BaseException:
+            self._executor.close()
+            raise
+        reason, status, error = "the sweep broke off", FAILED, ""
+        sweep = Sweep(self._plan, self._board, self._engine, self._executor, self._recorder, view)
+        try:
+            stop = sweep.run(interrupts)
             reason = stop.value
             if stop is StopReason.INTERRUPTED:
                 status = INTERRUPTED
             elif stop is not StopReason.FAILING and self._board.best() is not None:
                 status = DONE
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
-            reason = "the sweep broke off"
-            error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"
+            error = self._broke_off(problem)
         finally:
-            self._view.close()
-        unsent = self._recorder.finish(self._end_record(status, reason), DRAIN_SECONDS)
+            view.close()
+        if interrupts.received and status != DONE:
+            reason, status, error = StopReason.INTERRUPTED.value, INTERRUPTED, ""
+        unsent = self._recorder.finish(
+            self._end_record(status, reason), DRAIN_SECONDS, lambda: interrupts.urgent
+        )
         print_summary(self._board, reason)
         if status == FAILED:
             self._print_failure(error)
+        uri = resolve_uri(self._settings.tracking_uri)
         for line in unsent:
-            print(f"WARNING: not recorded in MLflow: {line}", file=sys.stderr)
+            print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
         if self._board.best() is not None:
             self._print_next_steps()
-        return status
+        return FAILED if unsent and status == DONE else status
+
+    def _broke_off(self, problem: Exception) -> str:
+        """One line for people; the traceback goes to the sweep's folder, where there is room."""
+        path = self._paths.sweep / "driver.log"
+        text = f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"
+        try:
+            path.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+        except OSError:
+            return text
+        return f"{text} (traceback in {path})"
 
     def _start_record(self) -> None:
         from tracking.context import git_tags, version_tags
@@ -255,7 +273,7 @@ class Session:
             metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
         name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
         # After an interrupt nobody waits for pictures, and a broken study cannot be drawn.
-        texts = {"study.html": self._engine.plots_html()} if status == DONE else {}
+        texts = self._plots() if status == DONE else {}
         return SweepEnd(
             status=name,  # type: ignore[arg-type]
             tags=tags,
@@ -264,24 +282,28 @@ class Session:
             leaderboard=leaderboard_columns(board) if board.rows else {},
         )
 
+    def _plots(self) -> dict[str, str]:
+        try:
+            return {"study.html": self._engine.plots_html()}
+        except Exception as problem:  # Pictures must not cost the sweep its end.
+            print(f"WARNING: no plots of the study: {self._broke_off(problem)}", file=sys.stderr)
+            return {}
+
     def _print_failure(self, error: str) -> None:
         failed = self._board.in_state(TrialState.FAILED)
         if error:
             print(f"error: {error}", file=sys.stderr)
         elif failed:
             print(failed[-1].details.rstrip(), file=sys.stderr)
-            print(f"error: every trial failed: {failed[-1].reason}", file=sys.stderr)
+            print(f"error: no trial completed. Latest: {failed[-1].reason}", file=sys.stderr)
 
     def _print_next_steps(self) -> None:
         board, tracker = self._board, self._tracker
         uri = resolve_uri(self._settings.tracking_uri)
         ranking = board.ranking()
         command = ui_command(uri)
-        link = compare_link(
-            uri,
-            tracker.experiment_id,
-            [tracker.run_id(row.number) for row in ranking[:NUM_COMPARED]],
-        )
+        found = [tracker.run_id(row.number) for row in ranking[:NUM_COMPARED]]
+        link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
         print("\nNext:")
         if command:
             print(f"  {command:<24}# then compare the best runs at")

@@ -57,10 +57,14 @@ class SweepSettings:
     def validate(self) -> None:
         """Raises InputError for the first rule that a setting breaks."""
         get_space(self.space)
-        if self.dataset is not None:
-            get_dataset(self.dataset)
+        self.validate_common()
         get_objective(self.objective)
         check_sampler(self.sampler)
+
+    def validate_common(self) -> None:
+        """The rules that hold without a search, too."""
+        if self.dataset is not None:
+            get_dataset(self.dataset)
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise InputError(
                 "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
@@ -83,9 +87,33 @@ def epochs_for(settings: SweepSettings, num_train_images: int) -> int:
     return LARGE_DATA_EPOCHS if large else SMALL_DATA_EPOCHS
 
 
-def new_name(space: str, dataset: str, now: datetime) -> str:
-    """A name that says what was swept and when, to the second: `cnn-mnist-20261121-143005`."""
-    return f"{space}-{dataset}-{now:%Y%m%d-%H%M%S}"
+def used_name(name: str) -> InputError:
+    """The error for a sweep's name that is taken."""
+    return InputError(
+        f"A sweep's name must be new. Received: '{name}', which is already used here. Choose "
+        "another with --name, or leave --name out and a new one is made."
+    )
+
+
+def claim_name(settings: SweepSettings, prefix: str) -> str:
+    """The sweep's name, its folder made: as given, else `<prefix>-20261121-143005`.
+
+    Making the folder is what claims the name, so of two sweeps in one second one gets a `-2`.
+
+    Raises:
+        InputError: The given name is taken.
+    """
+    base = settings.name or f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}"
+    for attempt in range(1, 100):
+        name = base if attempt == 1 else f"{base}-{attempt}"
+        try:
+            SweepPaths(Path(settings.work_dir), name).sweep.mkdir(parents=True)
+        except FileExistsError:
+            if settings.name is not None:
+                break
+        else:
+            return name
+    raise used_name(base)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +29,11 @@ WAIT_SECONDS = 0.5
 NUM_SAME_FAILURES = 3
 """So many first trials failing for one reason mean that the next would, too."""
 FIGURES_SECONDS = 120.0
+GRACE_SECONDS = 120.0
+"""What an epoch may take beyond the time limit: a whole epoch is worth waiting for, an hour not."""
 _FIGURES = "figures-"
+_TIME_LIMIT = "stopped at the sweep's time limit"
+_STOPPED = "the sweep was stopped"
 
 
 class StopReason(StrEnum):
@@ -82,13 +88,16 @@ class Sweep:
         self._free = list(plan.slots)
         self._exhausted = False
         self._figures: set[int] = set()
+        self._interrupts = Interrupts()
 
     def run(self, interrupts: Interrupts) -> StopReason:
         """Runs trials until a stop rule holds; leaves no trial running, however it ends."""
+        self._interrupts = interrupts
         try:
             while (stop := self._stop(interrupts)) is None:
                 self._fill_slots()
                 self._handle_events(WAIT_SECONDS)
+                self._end_overdue()
                 self._view.update(self.board)
             if stop is not StopReason.INTERRUPTED:
                 self._draw_remaining(interrupts)
@@ -114,11 +123,23 @@ class Sweep:
         limit = self._plan.timeout_seconds
         return limit is not None and self.board.elapsed_seconds() >= limit
 
+    def _end_overdue(self) -> None:
+        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
+        limit = self._plan.timeout_seconds
+        if limit is None or self.board.elapsed_seconds() < limit + GRACE_SECONDS:
+            return
+        for row in self.board.running():
+            self._executor.stop(_job_id(row.number))
+            row.reason = _TIME_LIMIT
+            self._end(row, TrialState.PRUNED)
+            self._recorder.trial_lost(row)
+
     def _all_failed_alike(self) -> bool:
         ended = self.board.ended()
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials):
             return False
-        causes = {(row.state, row.failure_kind, row.reason) for row in ended}
+        # Messages often name the trial's number or folder: digits do not make another cause.
+        causes = {(row.state, re.sub(r"\d+", "#", row.reason)) for row in ended}
         return len(causes) == 1 and ended[0].state is TrialState.FAILED
 
     def _fill_slots(self) -> None:
@@ -137,13 +158,14 @@ class Sweep:
     def _start(self, proposal: Proposal, slot: Slot) -> None:
         plan, number = self._plan, proposal.number
         seed = trial_seed(plan.seed, number)
-        name = f"trial {number}" + (
-            f" ({proposal.baseline.partition(',')[0]})" if proposal.baseline else ""
-        )
+        baseline = (proposal.baseline or "").partition(",")[0]
+        name = f"trial {number} ({baseline})" if baseline else f"trial {number}"
         row = TrialRow(number, name, proposal.params, seed, slot.index, proposal.baseline)
+        # From here on the trial has an end, whatever happens: row, study and run know it.
         self.board.rows[number] = row
+        self._recorder.trial_started(row, plan.num_epochs, slot)
+        self._view.started(self.board, row)
         folder = plan.paths.trial(number)
-        folder.mkdir(parents=True)
         task = TrialTask(
             number=number,
             space=plan.space.name,
@@ -155,16 +177,19 @@ class Sweep:
             folder=str(folder),
             patience=plan.patience,
         )
-        self._executor.start(
-            _job_id(number), plan.job, task, slot, str(plan.paths.trial_log(number))
-        )
-        self._recorder.trial_started(row, plan.num_epochs)
-        self._view.started(self.board, row)
+        try:
+            folder.mkdir(parents=True)
+            log_path = str(plan.paths.trial_log(number))
+            self._executor.start(_job_id(number), plan.job, task, slot, log_path)
+        except (OSError, EOFError) as error:
+            details = "".join(traceback.format_exception(error))
+            self._fail(row, type(error).__name__, str(error), details)
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for event in self._executor.events(timeout_seconds):
             if event.job_id.startswith(_FIGURES):
-                self._figures_ended(int(event.job_id.removeprefix(_FIGURES)))
+                reason = event.reason if isinstance(event, Raised) else ""
+                self._figures_ended(int(event.job_id.removeprefix(_FIGURES)), reason)
             elif isinstance(event, Reported):
                 self._reported(event.message)
             elif isinstance(event, Returned):
@@ -179,7 +204,7 @@ class Sweep:
         go_on = self._engine.report(report.number, report.epoch, value)
         if go_on and self._time_is_up() and report.epoch < self._plan.num_epochs:
             go_on = False
-            row.reason = "stopped at the sweep's time limit"
+            row.reason = _TIME_LIMIT
         self._executor.answer(_job_id(report.number), go_on)
         self._recorder.epoch_reported(report)
         self._view.reported(self.board, row)
@@ -189,56 +214,68 @@ class Sweep:
         state = TrialState.PRUNED if result.stopped_by == "driver" else TrialState.COMPLETE
         row.best_epoch = result.best_epoch
         row.num_parameters = result.num_parameters
-        row.value = result.value if state is TrialState.COMPLETE else None
-        self._end(row, state)
+        self._end(row, state, result.value if state is TrialState.COMPLETE else None)
         self._recorder.trial_completed(row, result, state)
         self._recorder.progress(self.board)
         self._figures.add(row.number)
         folder = str(self._plan.paths.trial(row.number))
         # Drawn beside the next trial by a process that yields to it, so the slot is free already.
-        self._executor.start(
-            f"{_FIGURES}{row.number}", figures_job, (folder, self._plan.data),
-            Slot(row.slot, 1), str(self._plan.paths.trial_log(row.number)),
-        )  # fmt: skip
+        try:
+            self._executor.start(
+                f"{_FIGURES}{row.number}", figures_job, (folder, self._plan.data),
+                Slot(row.slot, 1), str(self._plan.paths.trial_log(row.number)),
+            )  # fmt: skip
+        except (OSError, EOFError) as error:
+            self._figures_ended(row.number, str(error))
 
     def _raised(self, event: Raised) -> None:
         row = self.board.rows[int(event.job_id.removeprefix("trial-"))]
-        row.failure_kind, row.reason = event.kind, f"{event.kind}: {event.reason}"
-        row.details = event.details
+        if event.kind == "Died" and self._interrupts.received:
+            # What ended the sweep ended its processes, too: service managers signal whole groups.
+            row.reason = _STOPPED
+            self._end(row, TrialState.KILLED)
+            self._recorder.trial_lost(row)
+        else:
+            self._fail(row, event.kind, event.reason, event.details)
+
+    def _fail(self, row: TrialRow, kind: str, reason: str, details: str) -> None:
+        row.reason, row.details = f"{kind}: {reason}", details
         self._end(row, TrialState.FAILED)
         self._recorder.trial_lost(row)
         self._recorder.progress(self.board)
 
-    def _end(self, row: TrialRow, state: TrialState) -> None:
-        row.state = state
+    def _end(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
         row.seconds = time.monotonic() - row.started
-        self._engine.tell(row.number, state, row.value, row.reason)
+        # Told first: until the study has it, the trial counts as running and will be ended again.
+        self._engine.tell(row.number, state, value, row.reason)
+        row.state, row.value = state, value
         self._free.append(next(slot for slot in self._plan.slots if slot.index == row.slot))
         self._free.sort(key=lambda slot: slot.index)
         self._view.ended(self.board, row)
 
-    def _figures_ended(self, number: int) -> None:
-        """Uploads what was drawn; a picture that failed leaves the trial as it is."""
+    def _figures_ended(self, number: int, failure: str) -> None:
+        """Uploads what was drawn; a picture that failed leaves the trial as it is, and is said."""
         if number in self._figures:
             self._figures.discard(number)
             (self._plan.paths.trial(number) / PREDICTIONS_FILE).unlink(missing_ok=True)
-            self._recorder.figures_drawn(number)
+            self._recorder.figures_drawn(number, failure)
 
     def _draw_remaining(self, interrupts: Interrupts) -> None:
         deadline = time.monotonic() + FIGURES_SECONDS
         while self._figures and time.monotonic() < deadline and not interrupts.received:
             self._handle_events(WAIT_SECONDS)
+            self._view.update(self.board)
 
     def _end_running(self) -> None:
         for row in self.board.running():
             self._attempt(partial(self._executor.stop, _job_id(row.number)))
-            row.reason = row.reason or "the sweep was stopped"
+            row.reason = row.reason or _STOPPED
             self._attempt(partial(self._end, row, TrialState.KILLED))
             row.state = TrialState.KILLED
             self._recorder.trial_lost(row)
         for number in list(self._figures):
             self._attempt(partial(self._executor.stop, f"{_FIGURES}{number}"))
-            self._figures_ended(number)
+            self._figures_ended(number, _STOPPED)
 
     @staticmethod
     def _attempt(step: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from sweeps.board import Board, TrialRow
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NUM_RECENT = 6
+REDRAW_SECONDS = 0.5
 
 
 class View(Protocol):
@@ -77,7 +79,7 @@ class PlainView(QuietView):
 
 
 class LiveView(QuietView):
-    """A screen that is redrawn in place, twice a second at most."""
+    """A screen that is redrawn in place, twice a second at most: drawing takes cores, too."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -86,9 +88,13 @@ class LiveView(QuietView):
         # Refreshed by `update` alone: a thread of its own would take time from the trials.
         self._live = Live(console=Console(), auto_refresh=False, transient=True)
         self._live.start()
+        self._drawn = 0.0
 
     def update(self, board: Board) -> None:
-        """Redraws."""
+        """Redraws, where the last time is long enough ago."""
+        if time.monotonic() - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = time.monotonic()
         self._live.update(live_screen(board), refresh=True)
 
     def close(self) -> None:
@@ -111,7 +117,7 @@ def end_text(board: Board, row: TrialRow) -> str:
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 
-def standing_text(board: Board) -> str:
+def standing_text(board: Board, *, with_best: bool = True) -> str:
     """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
     failed = len(board.in_state(TrialState.FAILED))
     parts = [
@@ -120,7 +126,7 @@ def standing_text(board: Board) -> str:
         f"{failed} failed",
     ]
     best = board.best()
-    if best is not None:
+    if with_best and best is not None:
         parts.append(f"best {best.value:.4f} ({best.name})")
     left = board.seconds_left()
     if left is not None and board.running():
@@ -142,7 +148,9 @@ def live_screen(board: Board) -> RenderableType:
     bar.add_row(ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60))
     lines: list[RenderableType] = [
         bar,
-        Text(f"{standing_text(board)}, elapsed {duration(board.elapsed_seconds())}"),
+        Text(
+            f"{standing_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
+        ),
     ]
     best = board.best()
     if best is not None:

@@ -51,6 +51,12 @@ class ExecutorContract:
         executor.stop("a")
         assert executor.events(0.3) == []
 
+    def test_an_id_is_free_again_after_a_stop(self, executor: Executor, tmp_path: Path) -> None:
+        executor.start("a", fakes.sleeping_job, 30.0, SLOT, str(tmp_path / "log"))
+        executor.stop("a")
+        executor.start("a", fakes.sleeping_job, 0.0, SLOT, str(tmp_path / "log"))
+        assert self.wait(executor) == Returned("a", "slept")
+
     def test_an_id_is_refused_while_it_runs(self, executor: Executor, tmp_path: Path) -> None:
         executor.start("a", fakes.sleeping_job, 30.0, SLOT, str(tmp_path / "log"))
         with pytest.raises(ValueError, match="must be unique"):

@@ -71,6 +71,17 @@ def always_raising_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     raise ValueError("the data has no pictures")
 
 
+def numbered_failure_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Raises for one reason whose text names the trial."""
+    raise OSError(28, "No space left on device", f"trial-{task.number:04d}/model.keras")
+
+
+def endless_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Never ends its first epoch."""
+    time.sleep(60)
+    return recorded_job(task, report, slot)
+
+
 def full_disk_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Writes its model to a device that is always full, in its second trial."""
     if task.number == 1:
@@ -216,6 +227,7 @@ class MemoryTracker:
         self.kept: list[int] = []
         self.progress: list[float] = []
         self.files: dict[int, list[str]] = {}
+        self.tags: dict[int, Mapping[str, str]] = {}
         self.end: SweepEnd | None = None
         self.sweep: SweepRecord | None = None
 
@@ -235,15 +247,17 @@ class MemoryTracker:
     def end_trial(self, end: TrialEnd) -> None:
         self.ended[end.number] = end
 
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        self.tags[number] = tags
+
     def log_progress(self, metrics: Mapping[str, float], step: int) -> None:
         self.progress += metrics.values()
 
-    def keep_model(self, record: ModelRecord) -> None:
+    def keep_model(self, record: ModelRecord, replaced: int | None = None) -> None:
         self.kept.append(record.number)
         Path(record.path).unlink()
-
-    def drop_model(self, number: int) -> None:
-        self.kept.remove(number)
+        if replaced is not None:
+            self.kept.remove(replaced)
 
     def end_sweep(self, end: SweepEnd) -> None:
         self.end = end

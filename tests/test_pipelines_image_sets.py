@@ -142,6 +142,13 @@ def test_a_download_that_breaks_off_leaves_nothing(small_mnist, server):
     assert list(image_sets.keras_cache().iterdir()) == []
 
 
+def test_another_page_than_the_file_does_not_poison_the_cache(small_mnist, server):
+    server["/mnist.npz"] = b"<html>Please log in to this network</html>"
+    with pytest.raises(UnavailableError, match="other content than expected"):
+        load("mnist")
+    assert list(image_sets.keras_cache().iterdir()) == []
+
+
 def test_the_ways_out_are_named_when_it_cannot_be_had(small_mnist, server):
     with pytest.raises(UnavailableError) as caught:
         load("mnist")

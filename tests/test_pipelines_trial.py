@@ -119,6 +119,12 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
         run(replace(task, params=params))
 
 
+def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch):
+    monkeypatch.setattr("pipelines.trial.predict", lambda model, x: np.full((24, 3), np.nan))
+    with pytest.raises(NonFiniteLossError, match="predicts NaN or infinity after epoch 1"):
+        run(task)
+
+
 def test_pictures_and_tables_of_a_trial_are_drawn(task):
     run(task)
     render_trial(task.folder, task.data)

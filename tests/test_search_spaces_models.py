@@ -22,12 +22,10 @@ NUM_BUILDS = 1_000
 """Models built per space; with 'slow' ten times as many."""
 NUM_PLANS = 20_000
 
-SIDES = [8, 9, 10, 12, 16, 24, 28, 32, 48, 64, 96, 128, 160, 224]
-
 
 def random_shape(generator: np.random.Generator) -> tuple[int, int, int]:
-    """Any picture from 8x8x1 to 224x224x3, square or not, small ones as often as large ones."""
-    height, width = (int(generator.choice(SIDES)) for _ in range(2))
+    """Any picture from 8x8x1 to 224x224x3, square or not, log-uniform in both sides."""
+    height, width = (round(8 * 28 ** generator.random()) for _ in range(2))
     return height, width, int(generator.choice([1, 3]))
 
 

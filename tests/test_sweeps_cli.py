@@ -44,6 +44,12 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "database that can be reached"),
         (["--space", "cnn", "--work-dir", "/proc/nothing/here"], "must be a folder that can be written"),
         (["--space", "cnn", "--storage", "sqlite:///no/such/folder/o.db"], "existing folder"),
+        (["--space", "cnn", "--tracking-uri", "http://[bad"], "--tracking-uri must"),
+        (["--space", "cnn", "--storage", "postgresql://[bad"], "--storage must"),
+        (["--space", "cnn", "--storage", "sqlite:///:memory:"], "--storage must name a file"),
+        (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage must"),
+        (["--space", "cnn", "--tracking-uri", "nonsense://x"], "must be a database or a server"),
+        (["--baselines-only", "--name", "../../up"], "--name must be"),
         ([], "--space is required"),
         (["--describe"], "--describe needs a space"),
         (["--describe", "cnm"], "Did you mean 'cnn'?"),
@@ -195,12 +201,16 @@ def test_more_trials_than_gpus_are_refused():
 
 def test_gpus_are_asked_of_nvidia_smi_and_minded_environment(monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '0, NVIDIA H200\\n1, NVIDIA H200\\n'\n")
+    program.write_text(
+        "#!/bin/sh\nprintf '0, GPU-aaaa, NVIDIA H200\\n1, GPU-bbbb, NVIDIA H200\\n'\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: True)
     assert devices.detect_machine().gpus == (("0", "NVIDIA H200"), ("1", "NVIDIA H200"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert devices.detect_machine().gpus == (("1", "NVIDIA H200"),)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb")
     assert devices.detect_machine().gpus == (("1", "NVIDIA H200"),)
     monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: False)
     found = devices.detect_machine()

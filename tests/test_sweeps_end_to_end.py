@@ -187,17 +187,51 @@ def test_the_same_seed_gives_the_same_sweep(sweep, tmp_path):
     assert not list((tmp_path / "mlruns").rglob("model.keras"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
-    process = subprocess.Popen(
-        command("--space", "mlp", "--dataset", "digits", "--epochs", "100000", "--workers", "2",
-                "--name", "broken-off", "--timeout", "none"),
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+def processes_in(folder: Path) -> list[str]:
+    """The processes whose working folder it is: the driver, its server and its workers."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if link.readlink() == folder:
+                found.append((link.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # It ended meanwhile, or is not ours to look at.
+    return found
+
+
+def start_in_terminal(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """A sweep with a process group of its own, as a terminal or a service gives it."""
+    return subprocess.Popen(
+        command("--space", "mlp", "--dataset", "digits", "--timeout", "none", *options),
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
+
+
+def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
+    process = start_in_terminal(tmp_path)
+    for line in process.stdout:
+        if line.startswith("trial 0"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert processes_in(tmp_path) == []
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert len(runs) == 2 and {run.info.status for run in runs} == {"KILLED"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
+    process = start_in_terminal(
+        tmp_path, "--epochs", "100000", "--workers", "2", "--name", "broken-off"
+    )
     for line in process.stdout:
         if re.match(r"trial 1 epoch [3-9]", line):
             break
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - started < 30
@@ -209,8 +243,7 @@ def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
     assert {t.user_attrs["state"] for t in result.study.trials if t.datetime_start} == {"KILLED"}
     runs = [*result.runs("trial"), *result.runs("sweep")]
     assert {run.info.status for run in runs} == {"KILLED"}
-    children = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
-    assert children.stdout == ""
+    assert processes_in(tmp_path) == []
 
 
 def test_published_models_are_trained_and_compared_on_demand(tmp_path):

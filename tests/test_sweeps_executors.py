@@ -65,6 +65,15 @@ def test_a_process_that_dies_is_told_with_its_last_words(executor, tmp_path, how
         assert "last words" in event.details
 
 
+def test_a_stopped_process_is_gone(executor, tmp_path):
+    executor.start("a", fakes.sleeping_job, 60.0, Slot(0, 1), str(tmp_path / "log"))
+    process = executor._jobs["a"][0]
+    executor.stop("a")
+    assert not process.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
 def test_ctrl_c_in_the_terminal_leaves_a_job_to_its_driver(executor, tmp_path):
     executor.start("a", fakes.sleeping_job, 1.0, Slot(0, 1), str(tmp_path / "log"))
     time.sleep(0.5)

@@ -12,7 +12,7 @@ from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.board import Board
 from sweeps.engines.base import TrialState
-from sweeps.executors.base import Slot
+from sweeps.executors.base import Raised, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.recorder import Recorder
@@ -132,7 +132,7 @@ def test_failures_of_different_kinds_do_not_stop_the_sweep(scene):
 
 def test_an_interrupt_kills_what_runs_in_engine_and_tracker_alike(scene):
     s = scene(job=fakes.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
-    s.sweep._view = fakes.ScriptedView(lambda board: setattr(s.interrupts, "received", True))
+    s.sweep._view = fakes.ScriptedView(lambda board: setattr(s.interrupts, "count", 1))
     assert s.run() is StopReason.INTERRUPTED
     states = {number: state for number, (state, _, _) in s.engine.told.items()}
     assert TrialState.KILLED in states.values() and TrialState.COMPLETE in states.values()
@@ -164,19 +164,77 @@ def test_two_slots_are_both_used(scene):
     assert {row.slot for row in s.board.rows.values()} == {0, 1}
 
 
-def test_an_engine_that_breaks_leaves_no_trial_running(scene):
+def broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("database or disk is full")
+
+
+@pytest.mark.parametrize("method", ["ask", "report", "tell"])
+def test_an_engine_that_breaks_leaves_no_trial_without_an_end(scene, method):
     s = scene()
-
-    def broken(*args: Any) -> bool:
-        raise OSError("database or disk is full")
-
-    s.engine.report = broken
-    with pytest.raises(OSError, match="disk is full"):
+    setattr(s.engine, method, broken)
+    with pytest.raises(RuntimeError, match="disk is full"):
         s.sweep.run(s.interrupts)
-    assert s.calls.drain(10)
+    assert s.calls.drain(10) and s.calls.failures == []
     assert s.executor.closed
-    assert [row.state for row in s.board.rows.values()] == [TrialState.KILLED]
-    assert s.tracker.ended[0].state == "KILLED"
+    started = {record.number for record in s.tracker.started}
+    assert {number: end.state for number, end in s.tracker.ended.items()} == dict.fromkeys(
+        started, "KILLED"
+    )
+    assert {row.state for row in s.board.rows.values()} <= {TrialState.KILLED}
+    assert started == (set() if method == "ask" else {0})
+
+
+def test_a_trial_that_cannot_be_started_is_failed_and_the_sweep_goes_on(scene):
+    s = scene()
+    original = s.executor.start
+
+    def start(job_id: str, *rest: Any) -> None:
+        if job_id == "trial-1":
+            raise OSError(28, "No space left on device")
+        original(job_id, *rest)
+
+    s.executor.start = start
+    assert s.run() is StopReason.TRIALS
+    assert s.tracker.ended[1].state == "FAILED"
+    assert "No space left" in s.tracker.ended[1].tags["sweeps.reason"]
+    assert [s.engine.told[n][0].value for n in (0, 2, 3)] == ["COMPLETE"] * 3
+
+
+def test_pictures_that_cannot_be_drawn_leave_the_trial_complete_and_are_said(scene):
+    s = scene()  # The made-up trials leave no predictions, so nothing can be drawn from them.
+    s.run()
+    assert {end.state for end in s.tracker.ended.values()} == {"COMPLETE"}
+    assert all("No such file" in tags["sweeps.figures"] for tags in s.tracker.tags.values())
+    assert set(s.tracker.tags) == set(range(4))
+
+
+def test_a_process_that_dies_in_an_interrupt_was_killed(scene):
+    s = scene(job=fakes.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
+    original = s.executor.events
+
+    def events(timeout: float) -> list[Any]:
+        if s.interrupts.count:
+            return [Raised("trial-1", "Died", "killed by signal SIGTERM", "")]
+        s.interrupts.count = 1
+        return [*original(timeout), Raised("trial-1", "Died", "killed by signal SIGTERM", "")]
+
+    s.executor.events = events
+    assert s.run() is StopReason.INTERRUPTED
+    assert s.engine.told[1][0] is TrialState.KILLED
+    assert s.tracker.ended[1].state == "KILLED"
+
+
+def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
+    s = scene(job=fakes.numbered_failure_job, num_trials=9, num_points=9)
+    assert s.run() is StopReason.FAILING
+
+
+def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
+    monkeypatch.setattr("sweeps.sweep.GRACE_SECONDS", 0.3)
+    s = scene(job=fakes.endless_job, timeout_seconds=0.1)
+    assert s.run() is StopReason.TIMEOUT
+    assert s.engine.told[0][0] is TrialState.PRUNED
+    assert s.tracker.ended[0].state == "PRUNED"
 
 
 def test_seeds_of_trials_follow_from_the_sweep_and_differ():

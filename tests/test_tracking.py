@@ -17,11 +17,11 @@ import pytest
 from mlflow import MlflowClient
 
 from search_spaces import cnn
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, redacted, scrubbed
 from tracking import stores
 from tracking.background import BackgroundCalls
 from tracking.context import git_tags, version_tags
-from tracking.mlflow_tracker import MlflowTracker
+from tracking.mlflow_tracker import MlflowTracker, sweep_exists
 from tracking.records import DataRecord, ModelRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 
 DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
@@ -77,9 +77,9 @@ def test_a_space_with_more_than_a_hundred_parameters_is_recorded(tracker, uri):
     assert len(MlflowClient(uri).get_run(tracker.run_id(1)).data.params) == 230
 
 
-def test_a_used_name_is_known(tracker):
-    assert tracker.name_is_used("s1")
-    assert not tracker.name_is_used("s2")
+def test_a_used_name_is_known(tracker, uri):
+    assert sweep_exists(uri, "s1")
+    assert not sweep_exists(uri, "s2")
 
 
 def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
@@ -156,6 +156,15 @@ def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
 def test_a_store_that_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(InputError, match="must be a usable MLflow store"):
         MlflowTracker("nonsense://host", "x")
+    for uri in (
+        "nonsense://host",
+        "http://[bad",
+        "sqlite:////tmp",
+        "sqlite://",
+        "postgresql://[bad",
+    ):
+        with pytest.raises(InputError, match="--tracking-uri must"):
+            stores.check_store(uri)
     (tmp_path / "text.db").write_text("this is not a database at all")
     with pytest.raises(InputError, match="another kind of file"):
         stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
@@ -189,7 +198,12 @@ def test_passwords_are_not_shown():
     with pytest.raises(InputError) as caught:
         stores.check_store("http://user:secret@127.0.0.1:9")
     assert "secret" not in str(caught.value)
-    assert stores.redacted("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
+    assert redacted("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
+    assert (
+        redacted("postgresql://h/db?user=u&password=secret")
+        == "postgresql://h/db?user=u&password=***"
+    )
+    assert "secret" not in scrubbed("API request to http://u:secret@h failed", "http://u:secret@h")
     assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
 
 

@@ -18,7 +18,7 @@ class BackgroundCalls:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[_Call | None] = queue.Queue()
+        self._queue: queue.Queue[_Call] = queue.Queue()
         self.failures: list[str] = []
         # A daemon: a server that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._work, daemon=True, name="tracking")
@@ -28,11 +28,11 @@ class BackgroundCalls:
         """Adds a call; returns at once."""
         self._queue.put((call, arguments))
 
-    def drain(self, timeout_seconds: float) -> bool:
-        """Waits until all calls so far are done; answers whether they are."""
+    def drain(self, timeout_seconds: float, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until all calls so far are done or `give_up` says so; answers whether they are."""
         deadline = time.monotonic() + timeout_seconds
         while self._queue.unfinished_tasks:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or give_up():
                 return False
             time.sleep(0.02)
         return True
@@ -43,8 +43,8 @@ class BackgroundCalls:
         return self._queue.unfinished_tasks
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            call, arguments = item
+        while True:
+            call, arguments = self._queue.get()
             try:
                 call(*arguments)
             except Exception as error:  # Whatever a store raises; the sweep goes on, and says so.

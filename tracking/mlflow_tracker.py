@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, redacted, scrubbed
 from tracking.model_files import write_model_folder
 from tracking.records import (
     DataRecord,
@@ -38,7 +38,6 @@ from tracking.records import (
     TrialRecord,
     run_status,
 )
-from tracking.stores import redacted
 
 MAX_PARAM_CHARACTERS = 6_000
 """Longer values are refused or cut by MLflow."""
@@ -62,12 +61,11 @@ class MlflowTracker:
         try:
             self._client = MlflowClient(uri)
             self.experiment_id = self._experiment(experiment)
+        except InputError:
+            raise
         except Exception as error:  # Each kind of store raises its own.
-            text = str(error).strip().splitlines()
-            raise InputError(
-                f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} "
-                f"({type(error).__name__}: {text[0][:200] if text else 'no reason given'})."
-            ) from error
+            raise _unusable(uri, error) from error
+        self._uri = uri
         self._parent = ""
         self._runs: dict[int, str] = {}
         self._models: dict[int, str] = {}
@@ -77,23 +75,21 @@ class MlflowTracker:
         """The sweep's run; empty before `start_sweep`."""
         return self._parent
 
-    def run_id(self, number: int) -> str:
-        """The run of a started trial."""
-        return self._runs[number]
+    def run_id(self, number: int) -> str | None:
+        """The run of a trial; None while it has not arrived in the store."""
+        return self._runs.get(number)
 
     def model_id(self, number: int) -> str | None:
         """The logged model of a trial, while it is kept."""
         return self._models.get(number)
 
-    def name_is_used(self, name: str) -> bool:
-        """Whether the experiment has a sweep of that name."""
-        text = f"tags.`sweeps.sweep` = '{name}' AND tags.`sweeps.kind` = 'sweep'"
-        return bool(self._client.search_runs([self.experiment_id], text, max_results=1))
-
     def start_sweep(self, record: SweepRecord) -> None:
-        """Creates the parent run."""
+        """Creates the parent run; raises InputError where the store refuses."""
         tags = {"sweeps.kind": "sweep", "sweeps.sweep": record.name, **record.tags}
-        self._parent = self._create(record.name, tags, record.params, record.data)
+        try:
+            self._parent = self._create(record.name, tags, record.params, record.data)
+        except Exception as error:  # Each kind of store raises its own.
+            raise _unusable(self._uri, error) from error
         self._common = {"sweeps.sweep": record.name, **record.tags}
         self._data = record.data
 
@@ -116,9 +112,9 @@ class MlflowTracker:
         self._log(self._runs[number], metrics, epoch, timestamp_ms)
 
     def log_files(self, number: int, paths: list[str]) -> None:
-        """Uploads a trial's files; those that are missing are left out."""
+        """Uploads a trial's files; those that are missing or empty are left out."""
         for path in paths:
-            if Path(path).is_file():
+            if Path(path).is_file() and Path(path).stat().st_size:
                 self._client.log_artifact(self._runs[number], path)
 
     def end_trial(self, end: TrialEnd) -> None:
@@ -127,12 +123,16 @@ class MlflowTracker:
         self._finish(run_id, {"sweeps.state": end.state, **end.tags}, end.metrics, end.texts)
         self._client.set_terminated(run_id, run_status(end.state))
 
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """Adds tags to a trial's run."""
+        self._finish(self._runs[number], tags, {}, {})
+
     def log_progress(self, metrics: Mapping[str, float], step: int) -> None:
         """Logs how the sweep stands on the parent run."""
         self._log(self._parent, metrics, step, _now_ms())
 
-    def keep_model(self, record: ModelRecord) -> None:
-        """Logs a trial's model and removes its local file."""
+    def keep_model(self, record: ModelRecord, replaced: int | None = None) -> None:
+        """Logs a trial's model, removes its local file, and then the model that it replaces."""
         run_id = self._runs[record.number]
         model = self._client.create_logged_model(
             self.experiment_id,
@@ -164,6 +164,8 @@ class MlflowTracker:
         )
         self._models[record.number] = model.model_id
         Path(record.path).unlink(missing_ok=True)
+        if replaced in self._models:
+            self.drop_model(replaced)
 
     def drop_model(self, number: int) -> None:
         """Removes a kept model with its files: `mlflow gc` would leave them behind."""
@@ -236,6 +238,29 @@ class MlflowTracker:
         )
         for name, text in texts.items():
             self._client.log_text(run_id, text, name)
+
+
+def sweep_exists(uri: str, name: str) -> bool:
+    """Whether any experiment of a store has a sweep of that name; writes nothing but its schema.
+
+    Raises:
+        InputError: The store cannot be used.
+    """
+    try:
+        client = MlflowClient(uri)
+        experiments = [str(e.experiment_id) for e in client.search_experiments()]
+        text = f"tags.`sweeps.sweep` = '{name}' AND tags.`sweeps.kind` = 'sweep'"
+        return bool(client.search_runs(experiments, text, max_results=1))
+    except Exception as error:  # Each kind of store raises its own.
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> InputError:
+    first_line = (scrubbed(str(error), uri).strip().splitlines() or ["no reason given"])[0]
+    return InputError(
+        f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} "
+        f"({type(error).__name__}: {first_line[:200]})."
+    )
 
 
 def _now_ms() -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_UI = "http://127.0.0.1:5000"
-CHECK_SECONDS = 5.0
+CHECK_SECONDS = 4.0
+"""Allowed twice, to connect and to answer; together less than ten seconds."""
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\x00"
 
 
@@ -26,41 +29,69 @@ def check_store(uri: str) -> None:
     Raises:
         InputError: The server does not answer, or the file is no database or not writable.
     """
-    scheme = urlsplit(uri).scheme
+    scheme = uri.partition(":")[0]
     if scheme in ("http", "https"):
         _check_server(uri)
-    elif scheme == "sqlite":
-        check_sqlite(uri, "--tracking-uri")
-    elif "://" not in uri or scheme == "file":
+    elif scheme.partition("+")[0] in DATABASES:
+        check_database(uri, "--tracking-uri")
+    else:
         raise InputError(
             "--tracking-uri must be a database or a server; MLflow no longer writes plain "
             f"folders. Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
         )
 
 
-def check_sqlite(url: str, option: str) -> None:
+def check_database(url: str, option: str) -> None:
+    """Connects to a database, or looks at the file of a SQLite one; writes nothing.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    if url.startswith("sqlite"):
+        _check_sqlite(url, option)
+        return
+    import sqlalchemy
+
+    try:
+        sqlalchemy.create_engine(url).connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        # The kind alone: the message repeats the address, and that may hold a password.
+        raise InputError(
+            f"{option} must be a database that can be reached, such as sqlite:///sweeps.db or "
+            f"postgresql+psycopg://user@host/name. Received: {redacted(url)} "
+            f"({type(error).__name__})."
+        ) from error
+
+
+def _check_sqlite(url: str, option: str) -> None:
     """Raises InputError unless the file of a SQLite address is, or can become, a database."""
     path = sqlite_path(url)
     if path is None:
-        return
+        raise InputError(
+            f"{option} must name a file: what is in memory is lost, and processes cannot share it. "
+            f"Received: {url}. Try sqlite:///sweeps.db."
+        )
     folder = path.parent
     if not folder.is_dir():
         raise InputError(f"{option} must name a file in an existing folder. Received: {path}.")
-    if path.exists():
-        writable = os.access(path, os.W_OK) and os.access(folder, os.W_OK)
-        with path.open("rb") as file:
-            start = file.read(len(SQLITE_HEADER))
-        if start and start != SQLITE_HEADER:
-            raise InputError(
-                f"{option} must name a SQLite database. Received: {path}, which is another kind of "
-                "file. Choose another name."
-            )
-    else:
-        writable = os.access(folder, os.W_OK)
-    if not writable:
+    try:
+        start = b""
+        if path.exists():
+            with path.open("r+b") as file:
+                start = file.read(len(SQLITE_HEADER))
+        # SQLite writes its journal beside the file, so the folder must be writable as well.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise InputError(
-            f"{option} must be writable. Received: {path}. Change into a folder that you can write "
-            f"to, or choose another place with {option}."
+            f"{option} must be a file that can be written. Received: {path} "
+            f"({error.strerror or error}). Change into a folder that you can write to, or choose "
+            f"another place with {option}."
+        ) from error
+    if start and start != SQLITE_HEADER:
+        raise InputError(
+            f"{option} must name a SQLite database. Received: {path}, which is another kind of "
+            "file. Choose another name."
         )
 
 
@@ -73,20 +104,12 @@ def sqlite_path(url: str) -> Path | None:
     return Path(name) if name and name != ":memory:" else None
 
 
-def redacted(uri: str) -> str:
-    """An address without its password."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-
-
 def ui_command(uri: str) -> str | None:
     """The command that shows the store in a browser; None where a server already does."""
     if uri.startswith(("http://", "https://")):
         return None
-    if uri == DEFAULT_URI:
+    # A folder of MLflow's old kind makes a plain `mlflow ui` show that instead.
+    if uri == DEFAULT_URI and not any(Path("mlruns").glob("*/meta.yaml")):
         return "mlflow ui"
     return f"mlflow ui --backend-store-uri {redacted(uri)}"
 

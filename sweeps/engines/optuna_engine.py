@@ -11,16 +11,16 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState as OptunaState
 
 from pipelines.objectives import Objective
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, redacted
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.samplers import make_sampler
 from sweeps.engines.study_plots import study_page
 from sweeps.engines.suggestions import OptunaHyperParameters, grid_values, storage_values
-from tracking.stores import redacted
+from sweeps.settings import used_name
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -85,8 +85,13 @@ class OptunaEngine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             trial = self._study.ask()
-            params = self._space.sample(OptunaHyperParameters(trial, self._grid))
-        self._trials[trial.number] = trial
+            self._trials[trial.number] = trial
+            try:
+                params = self._space.sample(OptunaHyperParameters(trial, self._grid))
+            except BaseException:
+                # The study knows the trial already: it must not stay RUNNING for ever.
+                self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
+                raise
         return Proposal(trial.number, params, trial.user_attrs.get("baseline"))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -98,24 +103,17 @@ class OptunaEngine:
         self, number: int, state: TrialState, value: float | None = None, reason: str = ""
     ) -> None:
         """Ends a trial in the study; the reason is kept as a user attribute."""
-        trial = self._trials.pop(number)
+        trial = self._trials[number]
         trial.set_user_attr("state", state.value)
         if reason:
             trial.set_user_attr("reason", reason)
         values = value if state is TrialState.COMPLETE else None
         self._study.tell(trial, values, state=_STATES[state])
+        del self._trials[number]  # Only now: what could not be written can be told again.
 
     def plots_html(self) -> str:
         """History, importances, slices and parallel coordinates on one page."""
         return study_page(self._study, self._space.fingerprint)
-
-
-def used_name(name: str) -> InputError:
-    """The error for a sweep's name that is taken."""
-    return InputError(
-        f"A sweep's name must be new. Received: '{name}', which is already used here. Choose "
-        "another with --name, or leave --name out and a new one is made."
-    )
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:

@@ -68,6 +68,6 @@ def _section(heading: str, plot: Callable[[], object]) -> str:
         warnings.simplefilter("ignore")
         try:
             body = plot().to_html(full_html=False, include_plotlyjs=False)  # type: ignore[attr-defined]
-        except (ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:  # A plot must not cost the sweep its end.
             body = f"<p>Not drawn: {escape(str(error))}</p>"
     return f"<h2>{escape(heading)}</h2>{body}"

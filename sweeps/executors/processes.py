@@ -23,6 +23,9 @@ from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 
 STOP_SECONDS = 3.0
 LOG_TAIL_CHARACTERS = 4_000
+_DRIVERS_SIGNALS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
 
 
 class ProcessExecutor:
@@ -40,7 +43,7 @@ class ProcessExecutor:
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])
-            with _stderr_to(server_log):
+            with _output_to(server_log), _signals_blocked():
                 forkserver.ensure_running()
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
@@ -55,7 +58,8 @@ class ProcessExecutor:
         process = self._context.Process(
             target=_child_main, args=(theirs, log_path, job, argument, slot), name=job_id
         )
-        process.start()
+        with _signals_blocked():
+            process.start()
         theirs.close()
         self._jobs[job_id] = (process, ours, log_path)
 
@@ -74,11 +78,9 @@ class ProcessExecutor:
         """Ends a job at once; no event follows."""
         process, channel, _ = self._jobs.pop(job_id)
         channel.close()
-        process.terminate()
+        # Nothing that a job writes needs an orderly end: the driver is the only writer.
+        process.kill()
         process.join(STOP_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
     def close(self) -> None:
         """Ends all jobs, those started last first."""
@@ -126,7 +128,25 @@ def _tail(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _stderr_to(path: Path) -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
+    """A process that is started here never sees Ctrl-C or a polite termination.
+
+    Both reach the whole group of the terminal or the service, also while the server still imports;
+    the driver alone decides what becomes of a trial. The mask is inherited; what arrives for the
+    driver meanwhile is delivered afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
     """Lends the file descriptors of output to a file, for a child that inherits them."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -146,8 +166,8 @@ def _stderr_to(path: Path) -> Iterator[None]:
 def _child_main(
     channel: connection.Connection, log_path: str, job: Job, argument: Any, slot: Slot
 ) -> None:
-    # Ctrl-C reaches the whole foreground group; the driver alone decides what becomes of a trial.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
+        signal.signal(number, signal.SIG_IGN)
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -1,0 +1,121 @@
+"""Promises of the repository itself: names, README, constraints, and nothing that is not ours to say."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("search_spaces", "pipelines", "sweeps", "tracking")
+
+
+def tracked_files() -> list[Path]:
+    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / line for line in out.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_shadows_an_installed_or_standard_one(package):
+    """A script puts its own folder first on sys.path."""
+    ours = {p.stem for p in (ROOT / package).glob("*.py")} - {"__init__"}
+    ours |= {p.parent.name for p in (ROOT / package).glob("*/__init__.py")}
+    installed = set(importlib.metadata.packages_distributions()) | {"datasets", "metrics"}
+    assert not ours & set(sys.stdlib_module_names)
+    assert not ours & installed
+
+
+def test_there_is_no_dumping_ground():
+    names = {p.name for p in tracked_files()}
+    assert not names & {"utils.py", "helpers.py", "util.py", "misc.py", "common.py"}
+    assert not (ROOT / "docker" / "__init__.py").exists()
+
+
+def test_the_readme_has_the_two_commands_and_ci_runs_them():
+    readme = (ROOT / "README.md").read_text()
+    assert "pip install -c constraints.txt -e . && python sweeps/run.py --space cnn\n" in readme
+    assert "pip install -c constraints.txt -e '.[test]' && pytest\n" in readme
+    assert 'readme_command "pytest"' in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readme_commands_have_options_that_exist(capsys):
+    from sweeps.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    text = (ROOT / "README.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("python sweeps/run.py")]
+    assert len(lines) >= 4
+    used = {option for line in lines for option in re.findall(r"--[a-z-]+", line)}
+    used |= set(re.findall(r"`(--[a-z-]+)", text))
+    assert used <= known
+
+
+def test_the_readme_tree_is_the_tree():
+    text = (ROOT / "README.md").read_text()
+    tree = text.split("## Tree")[1].split("```")[1]
+    folders = set(re.findall(r"^(\w+)/", tree, re.MULTILINE))
+    tracked = {p.relative_to(ROOT).parts[0] for p in tracked_files() if p.parent != ROOT}
+    assert folders == {name for name in tracked if not name.startswith(".")}
+    for name in re.findall(r"\b(\w+\.(?:py|md|toml|txt))\b", tree):
+        assert [p for p in tracked_files() if p.name == name], name
+
+
+def test_the_readme_defaults_are_the_defaults():
+    from sweeps import settings
+
+    text = (ROOT / "README.md").read_text()
+    assert f"{settings.DEFAULT_NUM_TRIALS} trials, {settings.LARGE_DATA_EPOCHS} epochs each" in text
+    assert f"({settings.SMALL_DATA_EPOCHS} for fewer than {settings.LARGE_DATA_IMAGES:,}" in text
+    assert f"at most {settings.DEFAULT_TIMEOUT_SECONDS / 60:g} minutes" in text
+
+
+def test_links_and_pictures_exist():
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_every_dependency_is_bounded_and_pinned_and_explained():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pinned = {name.lower().replace("_", "-") for name in pins}
+    explained = (ROOT / "docs" / "dependencies.md").read_text().lower()
+    optional = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *optional["test"]]:
+        name = re.match(r"[\w.-]+", requirement)[0].lower()
+        assert ("<" in requirement and ">=" in requirement) or name.startswith("types-")
+        assert name in pinned, name
+        assert name in explained or name.startswith("types-"), name
+
+
+def test_constraints_name_no_index():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"#.*|[\w.-]+==[\w.+!-]+", line), line
+
+
+def test_no_file_names_a_machine_or_an_index():
+    forbidden = [
+        "/" + "work/", "/" + "root/", "py" + "pi.org", "python" + "hosted", "--index" + "-url",
+        "../" + "shared",
+    ]  # fmt: skip
+    for path in tracked_files():
+        if path.suffix in {".png", ".svg"}:
+            continue
+        text = path.read_text()
+        found = [word for word in forbidden if word in text]
+        assert not found, (path, found)
+
+
+def test_first_docstring_lines_say_why_a_module_exists():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert path.read_text().startswith('"""'), path
