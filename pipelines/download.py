@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,15 @@ def download(
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+def print_progress(name: str, done: int, total: int | None) -> None:
+    """Prints how a download stands: in place on a terminal, else a line when it is complete."""
+    text = f"downloading {name}: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else "")
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    elif done == total:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _resolve(url: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.download import print_progress
 from pipelines.folders import check_writable
 from pipelines.image_sets import get_dataset
 from pipelines.prepared import PARTS, PreparedData, prepare
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for folder in (root / "data", root / "pictures"):
         check_writable(folder, "--work-dir")
     picture = _picture_path(arguments.picture, root, arguments.dataset)
-    data = prepare(arguments.dataset, root / "data", _print_progress)
+    data = prepare(arguments.dataset, root / "data", print_progress)
     _print_tables(data)
     _draw(data, picture, arguments.seed)
     print(f"picture of {NUM_SAMPLES} training samples: {picture}")
@@ -70,11 +71,6 @@ def _picture_path(given: str | None, root: Path, name: str) -> Path:
     if path.suffix.lower() != ".png":
         raise InputError(f"--picture must end in .png. Received: {path}.")
     return path
-
-
-def _print_progress(name: str, done: int, total: int | None) -> None:
-    if done == total:
-        print(f"downloaded {name}: {done / 1e6:.1f} MB", flush=True)
 
 
 def _print_tables(data: PreparedData) -> None:

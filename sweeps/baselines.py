@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.download import print_progress
 from pipelines.prepared import PreparedData, prepare
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from pipelines.trial import EpochReport
@@ -57,10 +58,8 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     check_places(settings, with_study=False)
     chosen = [b for b in all_baselines() if space in (None, b.space)]
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
-    from sweeps.session import show_progress
-
     root = Path(settings.work_dir).absolute()
-    data = prepare(settings.dataset or "mnist", root / "data", show_progress)
+    data = prepare(settings.dataset or "mnist", root / "data", print_progress)
     allotment = allot(detect_machine(), 1, settings.num_threads)
     name = claim_name(settings, f"baselines-{data.name}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.download import print_progress
 from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData, prepare
@@ -56,32 +58,33 @@ def run_sweep(settings: SweepSettings, *, quiet: bool) -> int:
     settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
     _say_plan(say, settings, data, allotment, machine.note)
     with Interrupts() as interrupts:
-        session = open_session(settings, data, allotment, interrupts)
+        try:
+            session = open_session(settings, data, allotment, interrupts)
+        except BaseException:
+            # Nothing ran under the name, so it is free again.
+            shutil.rmtree(_paths(settings).sweep, ignore_errors=True)
+            raise
         return session.run(interrupts, quiet=quiet)
+
+
+def _paths(settings: SweepSettings) -> SweepPaths:
+    assert settings.name is not None
+    return SweepPaths(Path(settings.work_dir).absolute(), settings.name)
 
 
 def prepare_data(dataset: str | None, root: Path, say: Callable[[str], None]) -> PreparedData:
     """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
     if dataset is not None:
-        return prepare(dataset, root, show_progress)
+        return prepare(dataset, root, print_progress)
     try:
-        return prepare(DEFAULT_DATASET, root, show_progress)
+        return prepare(DEFAULT_DATASET, root, print_progress)
     except UnavailableError as error:
         print(
             f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
             file=sys.stderr,
             flush=True,
         )
-        return prepare(FALLBACK_DATASET, root, show_progress)
-
-
-def show_progress(name: str, done: int, total: int | None) -> None:
-    """Prints how a download stands: in place on a terminal, else a line when it is complete."""
-    text = f"downloading {name}: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else "")
-    if sys.stderr.isatty():
-        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-    elif done == total:
-        print(text, file=sys.stderr, flush=True)
+        return prepare(FALLBACK_DATASET, root, print_progress)
 
 
 def _say(text: str) -> None:
@@ -127,7 +130,7 @@ def open_session(
 
     assert settings.name is not None
     space, objective = get_space(settings.space), get_objective(settings.objective)
-    paths = SweepPaths(Path(settings.work_dir).absolute(), settings.name)
+    paths = _paths(settings)
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
     executor = ProcessExecutor("sweeps.preload", paths.server_log)

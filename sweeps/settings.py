@@ -16,7 +16,7 @@ from sweeps.engines.samplers import check_sampler
 DEFAULT_NUM_TRIALS = 16
 DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 LARGE_DATA_IMAGES = 20_000
-LARGE_DATA_EPOCHS = 4
+LARGE_DATA_EPOCHS = 5
 SMALL_DATA_EPOCHS = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -97,6 +97,19 @@ def test_scripts_and_entry_point_are_one(script):
     assert f"usage: python {script}" in done.stdout
 
 
+def test_a_clone_that_is_not_installed_says_so(tmp_path):
+    for script in ("sweeps/run.py", "pipelines/explore.py"):
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", str(ROOT / script)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert "keras-sweeps must be installed first" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_a_used_name_is_refused_before_anything_is_started(capsys):
     import optuna
 

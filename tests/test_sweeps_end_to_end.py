@@ -223,7 +223,7 @@ def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
     assert len(runs) == 2 and {run.info.status for run in runs} == {"KILLED"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
     process = start_in_terminal(
         tmp_path, "--epochs", "100000", "--workers", "2", "--name", "broken-off"

@@ -188,7 +188,9 @@ class MlflowTracker:
                 raise InputError(f"Experiment '{name}' is deleted; restore it or name another.")
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(name))
+            # The UI opens such an experiment as model training, not as a chat application's.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self._client.create_experiment(name, tags=tags))
         except MlflowException:
             # Another sweep may have created it since.
             found = self._client.get_experiment_by_name(name)

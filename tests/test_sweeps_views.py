@@ -1,0 +1,105 @@
+"""What a person reads: durations, curves, the live screen, plain lines, the final table."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from pipelines.objectives import OBJECTIVES
+from search_spaces.registry import get_space
+from sweeps.board import Board, TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.formatting import count, duration, param_text, sparkline
+from sweeps.leaderboard import leaderboard_columns, print_summary
+from sweeps.views import PlainView, live_screen
+
+
+@pytest.fixture
+def board():
+    board = Board("mine: cnn on digits", OBJECTIVES["val_accuracy"], 5, 4, 1, 900.0)
+    params = get_space("cnn").complete({})
+    rows = [
+        TrialRow(
+            0, "trial 0 (cnn3)", params, 1, 0, "cnn3", TrialState.COMPLETE, 0.95, 3, [0.5, 0.95]
+        ),
+        TrialRow(1, "trial 1", params, 2, 0, None, TrialState.COMPLETE, 0.97, 4, [0.6, 0.97]),
+        TrialRow(
+            2,
+            "trial 2",
+            params,
+            3,
+            0,
+            None,
+            TrialState.FAILED,
+            reason="ValueError: [/job:x] [bold]",
+        ),
+        TrialRow(3, "trial 3", params, 4, 0, None, TrialState.RUNNING, curve=[0.1, 0.4]),
+    ]
+    for row in rows:
+        row.num_parameters, row.seconds = 93_322, 12.0
+        board.rows[row.number] = row
+    return board
+
+
+def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "")
+    print_summary(board, "all trials ended")
+    out = capsys.readouterr().out
+    assert out.index("trial 1 ") < out.index("* trial 0 (cnn3)")
+    assert "1 trial FAILED (2): ValueError: [/job:x] [bold]" in out
+    assert "Best: trial 1, val_accuracy 0.9700" in out
+    assert "optimizer=rmsprop" in out
+    assert "Total compute 36.0 s" in out
+
+
+def test_an_empty_sweep_has_a_summary_too(capsys):
+    empty = Board("mine", OBJECTIVES["val_loss"], 5, 4, 1, None)
+    print_summary(empty, "interrupted")
+    assert "interrupted; no trial completed" in capsys.readouterr().out
+    assert empty.seconds_left() is None
+
+
+def test_the_recorded_table_holds_every_trial(board):
+    columns = leaderboard_columns(board)
+    assert columns["trial"] == [1, 0, 2, 3]
+    assert columns["rank"] == [1, 2, None, None]
+    assert columns["state"] == ["COMPLETE", "COMPLETE", "FAILED", "RUNNING"]
+    assert {len(column) for column in columns.values()} == {4}
+
+
+def test_the_live_screen_shows_what_runs_and_what_is_best(board):
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live_screen(board))
+    text = console.export_text()
+    for part in ("best val_accuracy 0.9700: trial 1", "2/4", "0.4000", "▁█", "1 failed", "left"):
+        assert part in text
+
+
+def test_plain_lines_say_start_epoch_and_end(board, capsys):
+    view = PlainView()
+    view.started(board, board.rows[0])
+    view.started(board, board.rows[1])
+    view.reported(board, board.rows[3])
+    view.ended(board, board.rows[1])
+    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert first == "trial 0 (cnn3) started: published baseline"
+    assert second.startswith("trial 1 started: padding=valid")
+    assert third == "trial 3 epoch 2/4: val_accuracy 0.4000"
+    assert "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth and "2/5 done" in fourth
+
+
+def test_the_time_left_never_exceeds_the_limit(board):
+    board.timeout_seconds = 5.0
+    assert 0 <= board.seconds_left() <= 5.0
+
+
+def test_numbers_are_short():
+    assert [duration(s) for s in (4.21, 187, 3729)] == ["4.2 s", "3:07 min", "1:02:09 h"]
+    assert sparkline([1, 2, 3]) == "▁▅█" and sparkline([]) == "" and len(sparkline([0.5, 0.5])) == 2
+    assert [param_text(v) for v in (True, 0.00123456, "adam", 64)] == [
+        "true",
+        "0.001235",
+        "adam",
+        "64",
+    ]
+    assert [count(1, "trial"), count(3, "trial")] == ["1 trial", "3 trials"]
