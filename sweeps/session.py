@@ -125,16 +125,18 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    from sweeps.engines.optuna_engine import OptunaEngine, open_storage
     from sweeps.executors.processes import ProcessExecutor
 
     assert settings.name is not None
     space, objective = get_space(settings.space), get_objective(settings.objective)
     paths = _paths(settings)
-    what = f"--storage ({redacted(settings.storage)})"
-    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+    # First, because the server's import takes longest: everything else happens meanwhile.
     executor = ProcessExecutor("sweeps.preload", paths.server_log)
     try:
+        from sweeps.engines.optuna_engine import OptunaEngine, open_storage
+
+        what = f"--storage ({redacted(settings.storage)})"
+        storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
         from tracking.mlflow_tracker import MlflowTracker
 
         uri = resolve_uri(settings.tracking_uri)
@@ -155,6 +157,14 @@ def open_session(
         executor.close()
         raise
     return Session(settings, space, data, allotment, paths, engine, executor, tracker)
+
+
+def _import_for_the_end() -> None:
+    import pandas  # noqa: F401 - MLflow's log_table needs it.
+
+    import sweeps.engines.study_plots as plots
+
+    plots.import_plotly()
 
 
 class Session:
@@ -186,7 +196,10 @@ class Session:
             timeout_seconds=settings.timeout_seconds,
         )
         models = BestModels(objective, settings.num_kept_models)
-        self._recorder = Recorder(tracker, BackgroundCalls(), space, data, paths, models)
+        calls = BackgroundCalls()
+        # What the end needs is imported while the server of workers still imports TensorFlow.
+        calls.put(_import_for_the_end)
+        self._recorder = Recorder(tracker, calls, space, data, paths, models)
         self._paths = paths
         self._plan = Plan(
             space=space,

@@ -14,6 +14,12 @@ MAX_PARAMETERS = 10
 MIN_TRIALS = 2
 
 
+def import_plotly() -> None:
+    """Imports what `study_page` needs; takes a second."""
+    import plotly.graph_objects
+    import plotly.offline  # noqa: F401
+
+
 def study_page(study: optuna.Study, note: str) -> str:
     """The page. A plot that the study is too small for is replaced by the reason.
 
