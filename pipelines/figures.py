@@ -42,7 +42,7 @@ def render_trial(folder: str, data: PreparedData) -> None:
     )  # fmt: skip
     worst = confident_mistakes(probabilities, labels, NUM_MISTAKES)
     captions = [
-        f"{data.class_names[labels[i]]}, not {data.class_names[probabilities[i].argmax()]}\n"
+        f"{data.class_names[labels[i]]} taken for {data.class_names[probabilities[i].argmax()]}\n"
         f"({probabilities[i].max():.1%} sure)"
         for i in worst
     ]

@@ -115,26 +115,25 @@ class _Reproduction:
         }
         record = SweepRecord(self._name, params, tags, data_record(self._data))
         results: Results = {}
-        status, finished = FAILED, False
+        status = FAILED
         try:
             self._tracker.start_sweep(record)
             for baseline in chosen:
                 if not interrupts.received:
                     results[baseline.name] = self._all_seeds(baseline, interrupts, say)
-            status, finished = self._status(chosen, results, interrupts), True
+            status = self._status(chosen, results, interrupts)
         finally:
             self._executor.close()
             self._end_open_runs()
             name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
             self._calls.put(self._tracker.end_sweep, SweepEnd(name))  # type: ignore[arg-type]
             sent = self._calls.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
-        assert finished
         print_comparison(chosen, results, self._data.name)
         unsent = self._calls.failures + ([] if sent else ["records were still waiting"])
         uri = resolve_uri(self._settings.tracking_uri)
         for line in unsent:
             print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
-        for line in self._problems(chosen, results):
+        for line in self._problems(chosen, results) if status == FAILED else []:
             print(f"error: {line}", file=sys.stderr)
         command = ui_command(uri)
         if command:
@@ -169,7 +168,10 @@ class _Reproduction:
         """One result, or three where the first is off; fewer where a training failed."""
         found = []
         for attempt in range(1 + NUM_FURTHER_SEEDS):
-            result = self._reproduce(self._num_runs, baseline, interrupts, say)
+            # The same seeds whichever baselines are chosen, and whichever needed more of them.
+            place = all_baselines().index(baseline) + attempt * len(all_baselines())
+            seed = trial_seed(self._settings.seed, place)
+            result = self._reproduce(self._num_runs, baseline, seed, interrupts, say)
             self._num_runs += 1
             if result is None:
                 break
@@ -190,13 +192,13 @@ class _Reproduction:
         self,
         number: int,
         baseline: Baseline,
+        seed: int,
         interrupts: Interrupts,
         say: Callable[[str], None],
     ) -> ReproductionResult | None:
         folder = self._paths.trial(number)
         folder.mkdir(parents=True)
         epochs = self._settings.num_epochs or baseline.num_epochs
-        seed = trial_seed(self._settings.seed, number)
         task = ReproductionTask(number, baseline, self._data, seed, str(folder), epochs)
         params = {**baseline.params, "max_epochs": epochs, "train_on": baseline.train_on}
         tags = {"sweeps.baseline": baseline.name, "sweeps.space": baseline.space,

@@ -54,7 +54,7 @@ def run_sweep(settings: SweepSettings, *, quiet: bool) -> int:
     check_places(settings)
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
-    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data", say)
+    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
     settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
     _say_plan(say, settings, data, allotment, machine.note)
     with Interrupts() as interrupts:
@@ -72,7 +72,7 @@ def _paths(settings: SweepSettings) -> SweepPaths:
     return SweepPaths(Path(settings.work_dir).absolute(), settings.name)
 
 
-def prepare_data(dataset: str | None, root: Path, say: Callable[[str], None]) -> PreparedData:
+def prepare_data(dataset: str | None, root: Path) -> PreparedData:
     """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
     if dataset is not None:
         return prepare(dataset, root, print_progress)

@@ -146,7 +146,7 @@ def test_an_explicit_mnist_never_falls_back(capsys, no_network):
 
 
 def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
-    data = session.prepare_data(None, tmp_path / "data", print)
+    data = session.prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
     for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
