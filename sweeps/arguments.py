@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from typing import Literal
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -45,10 +46,12 @@ def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
     return parse
 
 
-def timeout(text: str) -> float | None:
-    """`90`, `90s`, `15m`, `2h` in seconds, or `none` for no limit."""
+def timeout(text: str) -> float | Literal["auto"] | None:
+    """`90`, `90s`, `15m`, `2h` in seconds, `none` for no limit, or `auto`."""
     if text == "none":
         return None
+    if text == "auto":
+        return "auto"
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if seconds <= 0:

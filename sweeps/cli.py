@@ -95,6 +95,7 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     module = importlib.import_module(COMMANDS[name][0])
     parser = OneLineParser(prog=prog or f"keras-sweeps {name}", description=module.DESCRIPTION)
     parser.epilog = module.EXAMPLES.format(prog=parser.prog) + EXIT_STATUSES
+    parser.usage = f"{parser.prog} [options]"
     module.add_options(parser)
     run: Callable[[argparse.Namespace], int] = module.run
     return run(parser.parse_args(options))

@@ -8,10 +8,10 @@ from search_spaces.errors import InputError
 from sweeps.arguments import natural_int, or_auto, positive_int, timeout
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
-    DEFAULT_TIMEOUT_SECONDS,
-    LARGE_DATA_EPOCHS,
+    LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
-    SMALL_DATA_EPOCHS,
+    SMALL_DATA_BUDGET,
+    Budget,
     SweepSettings,
 )
 
@@ -48,16 +48,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=or_auto(positive_int),
         default=None,
         metavar="N",
-        help=f"epochs of every trial (default: {LARGE_DATA_EPOCHS}, or {SMALL_DATA_EPOCHS} for "
-        f"fewer than {LARGE_DATA_IMAGES:,} training images)",
+        help=f"epochs of every trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
+        f"{SMALL_DATA_BUDGET.num_epochs} for fewer than {LARGE_DATA_IMAGES:,} training images)",
     )
     add(
         "--timeout",
         type=timeout,
-        default=DEFAULT_TIMEOUT_SECONDS,
+        default="auto",
         metavar="TIME",
         help="start no trial after this, and end running ones with their epoch: 90s, 15m, 2h or "
-        f"none (default: {DEFAULT_TIMEOUT_SECONDS / 60:g}m)",
+        f"none (default: {_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few "
+        "images)",
     )
     add(
         "--objective",
@@ -144,6 +145,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def _minutes(budget: Budget) -> str:
+    return f"{(budget.timeout_seconds or 0) / 60:g}m"
 
 
 def run(arguments: argparse.Namespace) -> int:

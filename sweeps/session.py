@@ -26,7 +26,7 @@ from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary
 from sweeps.preflight import STORE_SECONDS, check_places, within
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths, SweepSettings, claim_name, epochs_for
+from sweeps.settings import SweepPaths, SweepSettings, budget_for, claim_name
 from sweeps.sweep import Plan, StopReason, Sweep
 from sweeps.views import make_view
 from tracking.stores import DEFAULT_URI, compare_link, resolve_uri, ui_command
@@ -98,12 +98,12 @@ def _say_plan(
     allotment: Allotment,
     note: str,
 ) -> None:
-    limit = settings.timeout_seconds
-    epochs = epochs_for(settings, data.num_images["train"])
+    budget = budget_for(settings, data.num_images["train"])
+    limit = budget.timeout_seconds
     say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
     say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
     say(
-        f"trials    {settings.num_trials} x {count(epochs, 'epoch')}, at most "
+        f"trials    {settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
         f"{duration(limit) if limit else 'any time'}, sampler {settings.sampler}, "
         f"seed {settings.seed}, objective {settings.objective}"
     )
@@ -186,14 +186,14 @@ class Session:
         objective = get_objective(settings.objective)
         self._settings, self._data, self._space = settings, data, space
         self._engine, self._tracker, self._executor = engine, tracker, executor
-        self._num_epochs = epochs_for(settings, data.num_images["train"])
+        self._budget = budget = budget_for(settings, data.num_images["train"])
         self._board = Board(
             title=f"{settings.name}: {space.name} on {data.name}",
             objective=objective,
             num_trials=settings.num_trials,
-            num_epochs=self._num_epochs,
+            num_epochs=budget.num_epochs,
             num_slots=len(allotment.slots),
-            timeout_seconds=settings.timeout_seconds,
+            timeout_seconds=budget.timeout_seconds,
         )
         models = BestModels(objective, settings.num_kept_models)
         calls = BackgroundCalls()
@@ -205,8 +205,8 @@ class Session:
             space=space,
             data=data,
             num_trials=settings.num_trials,
-            num_epochs=self._num_epochs,
-            timeout_seconds=settings.timeout_seconds,
+            num_epochs=budget.num_epochs,
+            timeout_seconds=budget.timeout_seconds,
             patience=settings.patience,
             seed=settings.seed,
             slots=allotment.slots,
@@ -268,7 +268,8 @@ class Session:
 
         params = self._settings.as_params() | {
             "dataset": self._data.name,
-            "num_epochs": self._num_epochs,
+            "num_epochs": self._budget.num_epochs,
+            "timeout_seconds": self._budget.timeout_seconds,
         }
         assert self._settings.name is not None
         tags = {**git_tags(), **version_tags()}

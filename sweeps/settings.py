@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pipelines.image_sets import get_dataset
 from pipelines.objectives import get_objective
@@ -14,10 +15,7 @@ from search_spaces.registry import get_space
 from sweeps.engines.samplers import check_sampler
 
 DEFAULT_NUM_TRIALS = 16
-DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 LARGE_DATA_IMAGES = 20_000
-LARGE_DATA_EPOCHS = 5
-SMALL_DATA_EPOCHS = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -29,7 +27,7 @@ class SweepSettings:
         dataset: a named data set; None for MNIST, or the bundled digits where it cannot be had.
         num_epochs: budget of every trial; None for one that fits the data set's size.
         timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
-            limit.
+            limit, `auto` for one that fits the data set's size.
         patience: epochs without improvement after which a trial stops; None for never.
         num_workers, num_threads: trials at once and threads of each; None for automatic.
         num_kept_models: models in MLflow; those of the best trials.
@@ -39,7 +37,7 @@ class SweepSettings:
     dataset: str | None = None
     num_trials: int = DEFAULT_NUM_TRIALS
     num_epochs: int | None = None
-    timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS
+    timeout_seconds: float | Literal["auto"] | None = "auto"
     objective: str = "val_accuracy"
     sampler: str = "tpe"
     seed: int = 0
@@ -79,12 +77,28 @@ class SweepSettings:
         return {key: value for key, value in asdict(self).items() if key not in hidden}
 
 
-def epochs_for(settings: SweepSettings, num_train_images: int) -> int:
-    """The budget: as asked for, else few epochs of many images or many of few."""
-    if settings.num_epochs is not None:
-        return settings.num_epochs
+@dataclass(frozen=True)
+class Budget:
+    """What a sweep may spend: epochs of every trial, and seconds in all (None for no limit)."""
+
+    num_epochs: int
+    timeout_seconds: float | None
+
+
+LARGE_DATA_BUDGET = Budget(5, 15 * 60.0)
+"""On two cores MNIST's published models and a few more trials; a GPU ends with all trials."""
+SMALL_DATA_BUDGET = Budget(10, 3 * 60.0)
+
+
+def budget_for(settings: SweepSettings, num_train_images: int) -> Budget:
+    """The budget: as asked for, else what fits the data set's size."""
     large = num_train_images >= LARGE_DATA_IMAGES
-    return LARGE_DATA_EPOCHS if large else SMALL_DATA_EPOCHS
+    default = LARGE_DATA_BUDGET if large else SMALL_DATA_BUDGET
+    limit = settings.timeout_seconds
+    return Budget(
+        settings.num_epochs if settings.num_epochs is not None else default.num_epochs,
+        default.timeout_seconds if limit == "auto" else limit,
+    )
 
 
 def used_name(name: str) -> InputError:

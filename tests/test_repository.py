@@ -70,9 +70,13 @@ def test_the_readme_defaults_are_the_defaults():
     from sweeps import settings
 
     text = (ROOT / "README.md").read_text()
-    assert f"{settings.DEFAULT_NUM_TRIALS} trials, {settings.LARGE_DATA_EPOCHS} epochs each" in text
-    assert f"({settings.SMALL_DATA_EPOCHS} for fewer than {settings.LARGE_DATA_IMAGES:,}" in text
-    assert f"at most {settings.DEFAULT_TIMEOUT_SECONDS / 60:g} minutes" in text
+    large, small = settings.LARGE_DATA_BUDGET, settings.SMALL_DATA_BUDGET
+    assert (
+        f"{settings.DEFAULT_NUM_TRIALS} trials of {large.num_epochs} epochs, at most "
+        f"{large.timeout_seconds / 60:g} minutes" in text
+    )
+    assert f"fewer than {settings.LARGE_DATA_IMAGES:,} training images" in text
+    assert f"{small.num_epochs} epochs and {small.timeout_seconds / 60:g} minutes" in text
 
 
 def test_links_and_pictures_exist():

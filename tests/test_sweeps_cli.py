@@ -14,7 +14,13 @@ from sweeps import devices, session
 from sweeps.arguments import timeout
 from sweeps.cli import COMMANDS, main
 from sweeps.devices import Machine, allot
-from sweeps.settings import SweepSettings, epochs_for
+from sweeps.settings import (
+    LARGE_DATA_BUDGET,
+    SMALL_DATA_BUDGET,
+    Budget,
+    SweepSettings,
+    budget_for,
+)
 
 ROOT = Path(__file__).parents[1]
 GIGABYTE = 2**30
@@ -181,7 +187,8 @@ def test_explore_prints_tables_and_draws_a_new_picture(capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("none", None)]
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("none", None), ("auto", "auto")],
 )
 def test_durations(text, seconds):
     assert timeout(text) == seconds
@@ -232,5 +239,7 @@ def test_gpus_are_asked_of_nvidia_smi_and_minded_environment(monkeypatch, tmp_pa
 
 def test_the_budget_fits_the_data():
     settings = SweepSettings("cnn")
-    assert epochs_for(settings, 50_000) < epochs_for(settings, 1_000)
-    assert epochs_for(SweepSettings("cnn", num_epochs=7), 1_000) == 7
+    assert budget_for(settings, 50_000) == LARGE_DATA_BUDGET
+    assert budget_for(settings, 1_000) == SMALL_DATA_BUDGET
+    asked = SweepSettings("cnn", num_epochs=7, timeout_seconds=None)
+    assert budget_for(asked, 1_000) == Budget(7, None)
