@@ -85,7 +85,7 @@ class Budget:
     timeout_seconds: float | None
 
 
-LARGE_DATA_BUDGET = Budget(5, 15 * 60.0)
+LARGE_DATA_BUDGET = Budget(4, 15 * 60.0)
 """On two cores MNIST's published models and a few more trials; a GPU ends with all trials."""
 SMALL_DATA_BUDGET = Budget(10, 3 * 60.0)
 
