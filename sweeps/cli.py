@@ -72,12 +72,22 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 def script(command: str, path: str) -> NoReturn:
     """Runs a command as the script at `path` and ends the process."""
     file = Path(path).resolve()
-    sys.exit(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
+    _leave(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
 
 
 def console_main() -> NoReturn:
     """The installed entry point."""
-    sys.exit(main())
+    _leave(main())
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without tearing down what ends with it anyway: that takes a second.
+
+    Everything is written by now, and the server of workers ends when this process does.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _dispatch(given: list[str], prog: str | None) -> int:

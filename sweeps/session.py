@@ -201,6 +201,7 @@ class Session:
         calls.put(_import_for_the_end)
         self._recorder = Recorder(tracker, calls, space, data, paths, models)
         self._paths = paths
+        self._pages: dict[str, str] = {}
         self._plan = Plan(
             space=space,
             data=data,
@@ -228,7 +229,7 @@ class Session:
         reason, status, error = "the sweep broke off", FAILED, ""
         sweep = Sweep(self._plan, self._board, self._engine, self._executor, self._recorder, view)
         try:
-            stop = sweep.run(interrupts)
+            stop = sweep.run(interrupts, self._draw_plots)
             reason = stop.value
             if stop is StopReason.INTERRUPTED:
                 status = INTERRUPTED
@@ -289,22 +290,19 @@ class Session:
         for state in TrialState:
             metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
         name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
-        # After an interrupt nobody waits for pictures, and a broken study cannot be drawn.
-        texts = self._plots() if status == DONE else {}
         return SweepEnd(
             status=name,  # type: ignore[arg-type]
             tags=tags,
             metrics=metrics,
-            texts=texts,
+            texts=self._pages,
             leaderboard=leaderboard_columns(board) if board.rows else {},
         )
 
-    def _plots(self) -> dict[str, str]:
+    def _draw_plots(self) -> None:
         try:
-            return {"study.html": self._engine.plots_html()}
+            self._pages["study.html"] = self._engine.plots_html()
         except Exception as problem:  # Pictures must not cost the sweep its end.
             print(f"WARNING: no plots of the study: {self._broke_off(problem)}", file=sys.stderr)
-            return {}
 
     def _print_failure(self, error: str) -> None:
         failed = self._board.in_state(TrialState.FAILED)

@@ -90,8 +90,14 @@ class Sweep:
         self._figures: set[int] = set()
         self._interrupts = Interrupts()
 
-    def run(self, interrupts: Interrupts) -> StopReason:
-        """Runs trials until a stop rule holds; leaves no trial running, however it ends."""
+    def run(
+        self, interrupts: Interrupts, meanwhile: Callable[[], None] = lambda: None
+    ) -> StopReason:
+        """Runs trials until a stop rule holds; leaves no trial running, however it ends.
+
+        Args:
+            meanwhile: called after the last trial, while its pictures are drawn beside.
+        """
         self._interrupts = interrupts
         try:
             while (stop := self._stop(interrupts)) is None:
@@ -100,6 +106,7 @@ class Sweep:
                 self._end_overdue()
                 self._view.update(self.board)
             if stop is not StopReason.INTERRUPTED:
+                meanwhile()
                 self._draw_remaining(interrupts)
             return stop
         finally:

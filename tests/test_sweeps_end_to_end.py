@@ -187,6 +187,14 @@ def test_the_same_seed_gives_the_same_sweep(sweep, tmp_path):
     assert not list((tmp_path / "mlruns").rglob("model.keras"))
 
 
+def processes_left_in(folder: Path, seconds: float = 10.0) -> list[str]:
+    """The processes of a sweep that are still there after a while: server, workers."""
+    deadline = time.monotonic() + seconds
+    while (found := processes_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def processes_in(folder: Path) -> list[str]:
     """The processes whose working folder it is: the driver, its server and its workers."""
     found = []
@@ -217,7 +225,7 @@ def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert processes_in(tmp_path) == []
+    assert processes_left_in(tmp_path) == []
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(runs) == 2 and {run.info.status for run in runs} == {"KILLED"}
@@ -243,7 +251,7 @@ def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
     assert {t.user_attrs["state"] for t in result.study.trials if t.datetime_start} == {"KILLED"}
     runs = [*result.runs("trial"), *result.runs("sweep")]
     assert {run.info.status for run in runs} == {"KILLED"}
-    assert processes_in(tmp_path) == []
+    assert processes_left_in(tmp_path) == []
 
 
 def test_published_models_are_trained_and_compared_on_demand(tmp_path):
