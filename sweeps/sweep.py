@@ -155,6 +155,7 @@ class Sweep:
             and not self._exhausted
             and len(self.board.rows) < self._plan.num_trials
             and not self._time_is_up()
+            and not self._interrupts.received
         ):
             proposal = self._engine.ask()
             if proposal is None:
@@ -190,7 +191,7 @@ class Sweep:
             self._executor.start(_job_id(number), plan.job, task, slot, log_path)
         except (OSError, EOFError) as error:
             details = "".join(traceback.format_exception(error))
-            self._fail(row, type(error).__name__, str(error), details)
+            self._lost(row, type(error).__name__, str(error), details)
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for event in self._executor.events(timeout_seconds):
@@ -237,13 +238,20 @@ class Sweep:
 
     def _raised(self, event: Raised) -> None:
         row = self.board.rows[int(event.job_id.removeprefix("trial-"))]
-        if event.kind == "Died" and self._interrupts.received:
-            # What ended the sweep ended its processes, too: service managers signal whole groups.
-            row.reason = _STOPPED
-            self._end(row, TrialState.KILLED)
-            self._recorder.trial_lost(row)
+        if event.kind == "Died":
+            self._lost(row, event.kind, event.reason, event.details)
         else:
             self._fail(row, event.kind, event.reason, event.details)
+
+    def _lost(self, row: TrialRow, kind: str, reason: str, details: str) -> None:
+        """A process that died or could not be started: by itself, or with the whole sweep."""
+        if not self._interrupts.received:
+            self._fail(row, kind, reason, details)
+            return
+        # What ended the sweep ended its processes, too: service managers signal whole groups.
+        row.reason = _STOPPED
+        self._end(row, TrialState.KILLED)
+        self._recorder.trial_lost(row)
 
     def _fail(self, row: TrialRow, kind: str, reason: str, details: str) -> None:
         row.reason, row.details = f"{kind}: {reason}", details

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,11 @@ class ProcessExecutor:
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])
-            with _output_to(server_log), _signals_blocked():
-                forkserver.ensure_running()
+            with _output_to(server_log):
+                # Starting the tracker unblocks signals, so it must run before they are blocked.
+                resource_tracker.ensure_running()
+                with _signals_blocked():
+                    forkserver.ensure_running()
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
         """Starts a job.
