@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 ADAPTIVE: list[Value] = ["rmsprop", "adam", "adamw", "nadam"]
 BATCH_SIZES: list[Value] = [32, 64, 128, 200, 256, 512]
-DEFAULT_FITTING: Params = {"optimizer": "rmsprop", "learning_rate": 1e-3}
 
 
 def sample_fitting(hp: HyperParametersLike) -> None:
