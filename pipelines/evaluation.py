@@ -15,9 +15,9 @@ EPSILON = 1e-7
 """Keras' own clipping of probabilities in cross-entropy (`keras.config.epsilon()`)."""
 
 
-def predict(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+def predict(model: keras.Model, pixels: np.ndarray, batch_size: int = PREDICT_BATCH) -> np.ndarray:
     """Class probabilities (n, classes) float32 of raw pixels (n, height, width, channels)."""
-    return np.asarray(model.predict(pixels, batch_size=PREDICT_BATCH, verbose=0), np.float32)
+    return np.asarray(model.predict(pixels, batch_size=batch_size, verbose=0), np.float32)
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -27,12 +27,11 @@ MAX_CELLS_WITH_TEXT = 20
 def render_trial(folder: str, data: PreparedData) -> None:
     """Draws a finished trial's curves, confusion matrix and mistakes from its own files.
 
-    The predictions are removed: the pictures and the table of the matrix are what is kept.
+    The predictions are the caller's to remove, once the pictures are where they belong.
     """
     path = Path(folder)
     _draw_curves(path / HISTORY_FILE, path / CURVES_PICTURE)
-    predictions = path / PREDICTIONS_FILE
-    probabilities = np.load(predictions, allow_pickle=False)["probabilities"]
+    probabilities = np.load(path / PREDICTIONS_FILE, allow_pickle=False)["probabilities"]
     pixels, labels = data.arrays("validation")
     matrix = confusion_matrix(probabilities, labels, data.num_classes)
     _draw_confusion(matrix, data.class_names, path / CONFUSION_PICTURE)
@@ -48,7 +47,6 @@ def render_trial(folder: str, data: PreparedData) -> None:
     ]
     title = "Most confident mistakes on validation" if len(worst) else "No mistake on validation"
     draw_images(pixels[worst], captions, title, path / MISTAKES_PICTURE)
-    predictions.unlink()
 
 
 def draw_images(pixels: np.ndarray, captions: list[str], title: str, path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.checkpoints import EpochReport
 from pipelines.evaluation import PREDICT_BATCH, accuracy, cross_entropy, predict
 from pipelines.prepared import PreparedData
-from pipelines.trial import EpochReport, train_epoch
+from pipelines.trial import train_epoch
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.registry import get_space
 from search_spaces.space import Baseline

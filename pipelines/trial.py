@@ -1,21 +1,40 @@
-"""One trial: build the model of a point, train it epoch by epoch, report, keep the best epoch."""
+"""One trial: build the model of a point, train it epoch by epoch, report, keep the best epoch.
+
+A trial can end after any epoch and continue in another process exactly where it was.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.evaluation import accuracy, cross_entropy, predict
+from pipelines.checkpoints import (
+    Checkpoint,
+    EpochReport,
+    assign_arrays,
+    load_checkpoint,
+    model_arrays,
+    save_checkpoint,
+)
+from pipelines.evaluation import PREDICT_BATCH, accuracy, cross_entropy, predict
 from pipelines.objectives import Objective
 from pipelines.prepared import PreparedData
-from pipelines.trial_files import HISTORY_FILE, MODEL_FILE, PREDICTIONS_FILE, SUMMARY_FILE
+from pipelines.trial_files import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+)
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 
@@ -27,17 +46,32 @@ class NonFiniteLossError(ArithmeticError):
     """The training loss became NaN or infinite."""
 
 
+class Decision(StrEnum):
+    """The answer to a report: train on, end here for now (a checkpoint waits), or end for good.
+
+    ENOUGH ends a trial as complete: it has reached what was asked for.
+    """
+
+    GO_ON = "go on"
+    PAUSE = "pause"
+    STOP = "stop"
+    ENOUGH = "enough"
+
+
 @dataclass(frozen=True)
 class TrialTask:
-    """All that a worker needs to train one trial.
+    """All that a worker needs to train one trial, or to continue it.
 
     Attributes:
         params: a complete point of the space.
-        num_epochs: the budget, and the span of a learning rate schedule.
+        num_epochs: the full budget, and the span of a learning rate schedule.
         seed: of weights, dropout, augmentation and, with the epoch's number, of shuffling.
         patience: epochs without improvement of the objective after which training stops; None
             for never.
-        folder: where the trial leaves its files; it exists.
+        folder: where the trial leaves its files and its checkpoint; it exists.
+        num_reported: epochs that were reported in an earlier life of the trial. The last of them
+            is reported again, because its answer may have been lost; the others are not.
+        predict_batch: images per prediction step; smaller after memory ran out.
     """
 
     number: int
@@ -49,25 +83,23 @@ class TrialTask:
     objective: Objective
     folder: str
     patience: int | None = None
+    num_reported: int = 0
+    predict_batch: int = PREDICT_BATCH
 
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch measured; `epoch` counts from 1.
-
-    `metrics` holds loss and accuracy (training, averaged over the epoch), val_loss and
-    val_accuracy, learning_rate (at the epoch's end), epoch_seconds, and images_per_second
-    (training only).
-    """
-
-    number: int
-    epoch: int
-    metrics: dict[str, float]
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must belong to: everything that the trained numbers follow from."""
+        parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
+        return json.dumps([*parts, self.objective.metric], sort_keys=True)
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended; `metrics` are those of its best epoch, whose weights are the model's."""
+    """How a trial ended, or stands where it was paused.
+
+    `metrics` are those of its best epoch, whose weights are the model's. `stopped_by` is `epochs`,
+    `early stopping` or the driver's Decision.
+    """
 
     number: int
     value: float
@@ -80,77 +112,129 @@ class TrialResult:
     device: str
     stopped_by: str
     adaptations: tuple[str, ...] = ()
-    history: tuple[EpochReport, ...] = field(default=(), repr=False)
 
 
 def run_trial(
-    task: TrialTask, report: Callable[[EpochReport], bool], device: str = "cpu"
+    task: TrialTask, report: Callable[[EpochReport], Decision], device: str = "cpu"
 ) -> TrialResult:
-    """Trains one trial and leaves its model, curves, summary and predictions in its folder.
+    """Trains one trial, from its checkpoint where there is one, and leaves its files.
+
+    A checkpoint is written after every epoch, before the epoch is reported: what was reported is
+    never lost, and what was not is reported when the trial continues.
 
     Args:
-        report: called after every epoch; answers whether to go on.
+        report: called after every epoch; answers how to go on.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
     """
-    started = time.perf_counter()
-    space, data = get_space(task.space), task.data
-    x_train, y_train = data.arrays("train")
-    x_validation, y_validation = data.arrays("validation")
-    batch_size = int(task.params["batch_size"])
-    steps = math.ceil(len(x_train) / batch_size) * task.num_epochs
-    model = space.build(task.params, data.input_shape, data.num_classes, num_steps=steps)
-
-    history: list[EpochReport] = []
-    best: EpochReport | None = None
-    best_weights: list[np.ndarray] = []
-    best_probabilities = np.empty(0)
+    training = _Training(task)
     stopped_by = "epochs"
-    for epoch in range(1, task.num_epochs + 1):
-        metrics = train_epoch(model, x_train, y_train, batch_size, task.seed, epoch)
-        probabilities = predict(model, x_validation)
+    while True:
+        epoch = len(training.history)
+        if epoch and epoch >= task.num_reported:
+            decision = report(training.history[-1])
+            if decision is not Decision.GO_ON:
+                stopped_by = decision.value
+                break
+        if epoch >= task.num_epochs:
+            break
+        if task.patience is not None and epoch - training.best_epoch >= task.patience:
+            stopped_by = "early stopping"
+            break
+        training.train_one_epoch()
+    return training.finish(stopped_by, device)
+
+
+class _Training:
+    """A model in training with all that a checkpoint holds; starts where the last one ended."""
+
+    def __init__(self, task: TrialTask) -> None:
+        self._started = time.perf_counter()
+        self._task = task
+        self._space = get_space(task.space)
+        self._train, self._validation = task.data.arrays("train"), task.data.arrays("validation")
+        self._batch_size = int(task.params["batch_size"])
+        steps = math.ceil(len(self._train[0]) / self._batch_size) * task.num_epochs
+        self._model = self._space.build(
+            task.params, task.data.input_shape, task.data.num_classes, num_steps=steps
+        )
+        self.history: list[EpochReport] = []
+        self.best_epoch = 0
+        self._best_weights: list[np.ndarray] = []
+        self._best_probabilities = np.empty(0)
+        self._earlier_seconds = 0.0
+        self._path = Path(task.folder) / CHECKPOINT_FILE
+        found = load_checkpoint(self._path, task.identity)
+        if found is not None:
+            assign_arrays(self._model, found.model, found.optimizer)
+            self.history = list(found.history)
+            self.best_epoch = found.best_epoch
+            self._best_weights = list(found.best_weights)
+            self._best_probabilities = found.best_probabilities
+            self._earlier_seconds = found.seconds
+
+    def train_one_epoch(self) -> None:
+        """Trains and measures the next epoch and writes the checkpoint."""
+        task, epoch = self._task, len(self.history) + 1
+        metrics = train_epoch(self._model, *self._train, self._batch_size, task.seed, epoch)
+        x_validation, y_validation = self._validation
+        probabilities = predict(self._model, x_validation, task.predict_batch)
         if not np.isfinite(probabilities).all():
             # Weights can overflow in an epoch's last step, when its mean loss is still finite.
             raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
         metrics["val_loss"] = cross_entropy(probabilities, y_validation)
         metrics["val_accuracy"] = accuracy(probabilities, y_validation)
-        current = EpochReport(task.number, epoch, metrics)
-        history.append(current)
+        best = self.history[self.best_epoch - 1] if self.history else None
+        self.history.append(EpochReport(task.number, epoch, metrics))
         if best is None or task.objective.better(metrics, best.metrics):
-            best, best_weights, best_probabilities = current, model.get_weights(), probabilities
-        go_on = report(current)
-        if not go_on:
-            stopped_by = "driver"
-            break
-        if task.patience is not None and epoch - best.epoch >= task.patience:
-            stopped_by = "early stopping"
-            break
-    assert best is not None
-    model.set_weights(best_weights)
-    seconds = time.perf_counter() - started
+            self.best_epoch = epoch
+            self._best_weights = [np.array(weight) for weight in self._model.get_weights()]
+            self._best_probabilities = probabilities
+        model, optimizer = model_arrays(self._model)
+        save_checkpoint(
+            self._path,
+            Checkpoint(
+                task.identity,
+                tuple(self.history),
+                self.best_epoch,
+                self._seconds(),
+                model,
+                optimizer,
+                self._best_weights,
+                self._best_probabilities,
+            ),
+        )
 
-    folder = Path(task.folder)
-    model.save(folder / MODEL_FILE)
-    summary: list[str] = []
-    model.summary(print_fn=summary.append)
-    (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
-    np.savez(folder / PREDICTIONS_FILE, probabilities=best_probabilities)
-    _write_history(folder / HISTORY_FILE, history)
-    return TrialResult(
-        number=task.number,
-        value=task.objective.value(best.metrics),
-        best_epoch=best.epoch,
-        num_epochs=len(history),
-        metrics=best.metrics,
-        num_parameters=model.count_params(),
-        model_bytes=(folder / MODEL_FILE).stat().st_size,
-        training_seconds=seconds,
-        device=device,
-        stopped_by=stopped_by,
-        adaptations=space.adaptations(task.params, data.input_shape),
-        history=tuple(history),
-    )
+    def finish(self, stopped_by: str, device: str) -> TrialResult:
+        """Leaves curves, summary and predictions, and the model where the trial is complete."""
+        task, folder, best = self._task, Path(self._task.folder), self.history[self.best_epoch - 1]
+        self._model.set_weights(self._best_weights)
+        seconds, model_bytes = self._seconds(), 0
+        if stopped_by not in (Decision.PAUSE, Decision.STOP):
+            self._model.save(folder / MODEL_FILE)
+            model_bytes = (folder / MODEL_FILE).stat().st_size
+        summary: list[str] = []
+        self._model.summary(print_fn=summary.append)
+        (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
+        np.savez(folder / PREDICTIONS_FILE, probabilities=self._best_probabilities)
+        _write_history(folder / HISTORY_FILE, self.history)
+        return TrialResult(
+            number=task.number,
+            value=task.objective.value(best.metrics),
+            best_epoch=best.epoch,
+            num_epochs=len(self.history),
+            metrics=best.metrics,
+            num_parameters=self._model.count_params(),
+            model_bytes=model_bytes,
+            training_seconds=seconds,
+            device=device,
+            stopped_by=stopped_by,
+            adaptations=self._space.adaptations(task.params, task.data.input_shape),
+        )
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._started
 
 
 def train_epoch(

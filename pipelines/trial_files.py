@@ -1,6 +1,8 @@
 """The files that a trial leaves in its folder, named in one place."""
 
 MODEL_FILE = "model.keras"
+CHECKPOINT_FILE = "checkpoint.npz"
+RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.npz"
 HISTORY_FILE = "curves.csv"
 SUMMARY_FILE = "model_summary.txt"

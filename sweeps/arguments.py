@@ -52,10 +52,19 @@ def timeout(text: str) -> float | Literal["auto"] | None:
         return None
     if text == "auto":
         return "auto"
+    return _seconds(text, "none")
+
+
+def duration_or_auto(text: str) -> float | None:
+    """`90`, `90s`, `15m`, `2h` in seconds, or None for `auto`."""
+    return None if text == "auto" else _seconds(text, "auto")
+
+
+def _seconds(text: str, other: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if seconds <= 0:
         raise argparse.ArgumentTypeError(
-            f"must be a positive duration such as 90s, 15m or 2h, or none. Received: {text!r}"
+            f"must be a positive duration such as 90s, 15m or 2h, or {other}. Received: {text!r}"
         )
     return seconds

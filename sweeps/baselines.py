@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.checkpoints import EpochReport
 from pipelines.download import print_progress
 from pipelines.prepared import PreparedData, prepare
 from pipelines.reproduction import ReproductionResult, ReproductionTask
-from pipelines.trial import EpochReport
 from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import all_baselines
 from search_spaces.space import Baseline
@@ -25,7 +25,7 @@ from sweeps.preflight import check_places
 from sweeps.recorder import data_record
 from sweeps.settings import SweepPaths, SweepSettings, claim_name
 from sweeps.sweep import WAIT_SECONDS, trial_seed
-from tracking.records import SweepEnd, SweepRecord, TrialEnd, TrialRecord
+from tracking.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import resolve_uri, ui_command
 
 DRAIN_SECONDS = 60.0
@@ -82,7 +82,8 @@ class _Reproduction:
         paths: SweepPaths,
     ) -> None:
         from sweeps.executors.processes import ProcessExecutor
-        from tracking.background import BackgroundCalls
+        from tracking.sender import Sender
+        from tracking.spool import Spool
 
         self._settings, self._name, self._data = settings, name, data
         self._slot, self._paths = slot, paths
@@ -92,11 +93,12 @@ class _Reproduction:
 
             uri = resolve_uri(settings.tracking_uri)
             experiment = settings.experiment or f"baselines-{data.name}"
-            self._tracker = MlflowTracker(uri, experiment)
+            self._spool = Spool(paths.spool)
+            tracker = MlflowTracker(uri, experiment, self._spool.folder_of)
         except BaseException:
             self._executor.close()
             raise
-        self._calls = BackgroundCalls()
+        self._sender = Sender(self._spool, lambda: tracker)
         self._num_runs = 0
         self._open: set[int] = set()
         self._failures: dict[str, str] = {}
@@ -113,11 +115,11 @@ class _Reproduction:
             "sweeps.data_fingerprint": self._data.fingerprint,
             "sweeps.test_split_read": "true",
         }
-        record = SweepRecord(self._name, params, tags, data_record(self._data))
+        record = SweepRecord(self._name, params, tags, data_record(self._data), uuid.uuid4().hex)
         results: Results = {}
         status = FAILED
         try:
-            self._tracker.start_sweep(record)
+            self._spool.put(record)
             for baseline in chosen:
                 if not interrupts.received:
                     results[baseline.name] = self._all_seeds(baseline, interrupts, say)
@@ -126,10 +128,13 @@ class _Reproduction:
             self._executor.close()
             self._end_open_runs()
             name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
-            self._calls.put(self._tracker.end_sweep, SweepEnd(name))  # type: ignore[arg-type]
-            sent = self._calls.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
+            self._spool.put(SweepEnd(name))  # type: ignore[arg-type]
+            sent = self._sender.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
+            self._sender.close()
         print_comparison(chosen, results, self._data.name)
-        unsent = self._calls.failures + ([] if sent else ["records were still waiting"])
+        unsent = self._spool.rejections()
+        if not sent:
+            unsent.append(f"{self._spool.num_waiting} records; {self._sender.problem}")
         uri = resolve_uri(self._settings.tracking_uri)
         for line in unsent:
             print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
@@ -143,7 +148,7 @@ class _Reproduction:
     def _end_open_runs(self) -> None:
         """Whatever broke off, no run is left without an end."""
         for number in self._open:
-            self._calls.put(self._tracker.end_trial, TrialEnd(number, "KILLED"))
+            self._spool.put(TrialEnd(number, "KILLED"))
         self._open.clear()
 
     def _problems(self, chosen: list[Baseline], results: Results) -> list[str]:
@@ -203,7 +208,7 @@ class _Reproduction:
         params = {**baseline.params, "max_epochs": epochs, "train_on": baseline.train_on}
         tags = {"sweeps.baseline": baseline.name, "sweeps.space": baseline.space,
                 "sweeps.seed": str(seed)}  # fmt: skip
-        self._calls.put(self._tracker.start_trial, TrialRecord(number, baseline.name, params, tags))
+        self._spool.put(TrialRecord(number, baseline.name, params, tags))
         job_id = f"baseline-{number}"
         log_path = str(self._paths.trial_log(number))
         self._executor.start(job_id, reproduce_job, task, self._slot, log_path)
@@ -224,8 +229,7 @@ class _Reproduction:
         self, job_id: str, baseline: Baseline, report: EpochReport, say: Callable[[str], None]
     ) -> None:
         self._executor.answer(job_id, True)
-        now = time.time_ns() // 1_000_000
-        self._calls.put(self._tracker.log_epoch, report.number, report.epoch, report.metrics, now)
+        self._spool.put(EpochRecord(report.number, report.epoch, report.metrics))
         seconds = duration(report.metrics["epoch_seconds"])
         accuracy = report.metrics["accuracy"]
         say(f"{baseline.name} epoch {report.epoch}: accuracy {accuracy:.4f} in {seconds}")
@@ -255,7 +259,7 @@ class _Reproduction:
 
     def _end(self, end: TrialEnd) -> None:
         self._open.discard(end.number)
-        self._calls.put(self._tracker.end_trial, end)
+        self._spool.put(end)
         shutil.rmtree(self._paths.trial(end.number), ignore_errors=True)
 
     def _status(

@@ -12,7 +12,17 @@ from sweeps.engines.base import TrialState
 
 @dataclass
 class TrialRow:
-    """One trial as the driver sees it. `curve` holds the objective after each epoch."""
+    """One trial as the driver sees it.
+
+    Attributes:
+        curve: the objective after each epoch.
+        waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
+        seconds: time on slots in earlier stretches; `started` is when the present one began.
+        num_retries: further tries after failures.
+        spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
+        duplicate_of: the trial of the same point; this one was not trained.
+        past: it ended in an earlier session.
+    """
 
     number: int
     name: str
@@ -29,11 +39,21 @@ class TrialRow:
     seconds: float = 0.0
     reason: str = ""
     details: str = ""
+    waiting: bool = False
+    num_retries: int = 0
+    spared_memory: bool = False
+    duplicate_of: int | None = None
+    past: bool = False
 
 
 @dataclass
 class Board:
-    """All rows of a sweep, with what does not change while it runs."""
+    """All rows of a sweep, with what does not change while it runs.
+
+    Attributes:
+        earlier_seconds: wall time of earlier sessions of a resumed sweep.
+        audits: pruned trial -> the objective that it reached when trained to the end.
+    """
 
     title: str
     objective: Objective
@@ -43,14 +63,26 @@ class Board:
     timeout_seconds: float | None
     started: float = field(default_factory=time.monotonic)
     rows: dict[int, TrialRow] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+    audits: dict[int, float] = field(default_factory=dict)
 
     def running(self) -> list[TrialRow]:
         """The trials that train now."""
-        return [row for row in self.rows.values() if row.state is TrialState.RUNNING]
+        return [
+            row for row in self.rows.values() if row.state is TrialState.RUNNING and not row.waiting
+        ]
 
     def ended(self) -> list[TrialRow]:
         """The trials that ended, in whatever state."""
-        return [row for row in self.rows.values() if row.state is not TrialState.RUNNING]
+        return [row for row in self.rows.values() if row.state.is_end]
+
+    def proposed(self) -> list[TrialRow]:
+        """The trials that count as proposed: a point that was killed is proposed again."""
+        return [row for row in self.rows.values() if row.state is not TrialState.KILLED]
+
+    def num_epochs_trained(self) -> int:
+        """Epochs of all trials together."""
+        return sum(len(row.curve) for row in self.rows.values())
 
     def in_state(self, state: TrialState) -> list[TrialRow]:
         """The trials in one state."""
@@ -58,7 +90,9 @@ class Board:
 
     def ranking(self) -> list[TrialRow]:
         """The complete trials, best first; of equals the earlier one."""
-        complete = [row for row in self.rows.values() if row.value is not None]
+        complete = [
+            row for row in self.rows.values() if row.value is not None and row.duplicate_of is None
+        ]
         key = self.objective.sort_key
         return sorted(complete, key=lambda row: (key(row.value or 0.0), row.number))
 
@@ -68,12 +102,12 @@ class Board:
         return ranking[0] if ranking else None
 
     def elapsed_seconds(self) -> float:
-        """Wall time since the sweep began."""
-        return time.monotonic() - self.started
+        """Wall time since the sweep began, in all its sessions."""
+        return self.earlier_seconds + time.monotonic() - self.started
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
-        done = [row for row in self.ended() if row.state is TrialState.COMPLETE]
+        done = [row for row in self.ended() if row.curve and not row.past]
         if not done:
             return None
         mean = sum(row.seconds for row in done) / len(done)
@@ -86,4 +120,4 @@ class Board:
 
     def compute_seconds(self) -> float:
         """Time that all trials took together."""
-        return sum(row.seconds for row in self.ended())
+        return sum(row.seconds for row in self.rows.values())

@@ -20,6 +20,8 @@ DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("sweeps.run_command", "run a sweep, or look at spaces and baselines"),
+    "sync": ("sweeps.sync_command", "send what a sweep has recorded and MLflow does not have yet"),
+    "doctor": ("sweeps.doctor_command", "hold study, spool and MLflow against each other"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
 """Name -> module with `add_options(parser)` and `run(arguments)`, and its summary."""
@@ -108,7 +110,16 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     parser.usage = f"{parser.prog} [options]"
     module.add_options(parser)
     run: Callable[[argparse.Namespace], int] = module.run
-    return run(parser.parse_args(options))
+    arguments = parser.parse_args(options)
+    arguments.given = _given(parser, options)
+    return run(arguments)
+
+
+def _given(parser: argparse.ArgumentParser, options: list[str]) -> set[str]:
+    """Names of the options that the command line holds, also where they equal the default."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return set(vars(parser.parse_args(options)))
 
 
 EXIT_STATUSES = "\nexit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted"

@@ -13,10 +13,14 @@ class Interrupts:
 
     The first one asks for an orderly end, the second for one without waiting for anything; only the
     third raises KeyboardInterrupt, because it leaves runs open.
+
+    `terminated` says that the first one was not Ctrl-C: a node is preempted, a service stopped, a
+    terminal closed, and the sweep will go on elsewhere or later.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.terminated = False
         self._previous: dict[int, object] = {}
 
     @property
@@ -46,7 +50,9 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+        del frame
         self.count += 1
+        if self.count == 1:
+            self.terminated = number != signal.SIGINT
         if self.count > 2:
             raise KeyboardInterrupt

@@ -6,13 +6,16 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from pipelines.checkpoints import EpochReport
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
-from pipelines.trial import EpochReport, TrialResult, TrialTask
+from pipelines.trial import Decision, TrialResult, TrialTask
 from sweeps.executors.base import Slot
 
 
-def train_job(task: TrialTask, report: Callable[[EpochReport], bool], slot: Slot) -> TrialResult:
+def train_job(
+    task: TrialTask, report: Callable[[EpochReport], Decision], slot: Slot
+) -> TrialResult:
     """Trains one trial on its slot."""
     from pipelines.runtime import configure
     from pipelines.trial import run_trial

@@ -47,8 +47,10 @@ def print_summary(board: Board, reason: str) -> None:
         console.print("; ".join(notes), highlight=False)
     else:
         console.print(f"{board.title}: {reason}; no trial completed.", highlight=False)
-    for state in (TrialState.PRUNED, TrialState.FAILED, TrialState.KILLED):
+    for state in (TrialState.PRUNED, TrialState.PAUSED, TrialState.FAILED, TrialState.KILLED):
         _print_lost(console, board.in_state(state), state)
+    _print_lost(console, [row for row in board.ended() if row.duplicate_of is not None], None)
+    _print_audit(console, board)
     best = board.best()
     if best is not None:
         console.print(f"\nBest: {best.name}, {metric} {best.value:.4f}", style="bold")
@@ -75,17 +77,47 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
         "num_parameters": [row.num_parameters for row in rows],
         "seconds": [round(row.seconds, 1) for row in rows],
         "params": [params_text(row.params) for row in rows],
+        "num_epochs": [len(row.curve) for row in rows],
+        "audit_value": [board.audits.get(row.number) for row in rows],
         "reason": [row.reason for row in rows],
     }
 
 
-def _print_lost(console: object, rows: list[TrialRow], state: TrialState) -> None:
+def _print_audit(console: object, board: Board) -> None:
+    """How many of the audited pruned trials would have been among the best."""
+    if not board.audits:
+        return
+    top = top_of(board)
+    bar = board.ranking()[top - 1].value if top else None
+    missed = [
+        number
+        for number, value in board.audits.items()
+        if bar is None or board.objective.beats(value, bar)
+    ]
+    names = f" ({', '.join(map(str, missed))})" if missed else ""
+    text = (
+        f"Audit: {len(missed)} of {count(len(board.audits), 'pruned trial')} trained to the end "
+        f"would have been among the best {max(top, 1)}{names}."
+    )
+    console.print(text, highlight=False)  # type: ignore[attr-defined]
+
+
+def top_of(board: Board) -> int:
+    """How many trials are "the top" of a sweep: a tenth of them, at least one that completed."""
+    complete = len(board.ranking())
+    return min(complete, max(1, len(board.proposed()) // 10))
+
+
+def _print_lost(console: object, rows: list[TrialRow], state: TrialState | None) -> None:
     causes: dict[str, list[int]] = {}
     for row in rows:
+        if state is TrialState.PRUNED and row.duplicate_of is not None:
+            continue
         causes.setdefault(row.reason, []).append(row.number)
     for cause, numbers in causes.items():
         names = ", ".join(map(str, numbers))
-        text = f"{count(len(numbers), 'trial')} {state.value} ({names}): {cause}"
+        what = "not trained" if state is None else state.value
+        text = f"{count(len(numbers), 'trial')} {what} ({names}): {cause}"
         console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)  # type: ignore[attr-defined]
 
 

@@ -16,11 +16,13 @@ STORE_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def check_places(settings: SweepSettings, *, with_study: bool = True) -> None:
+def check_places(settings: SweepSettings, *, with_study: bool = True, resume: bool = False) -> None:
     """Looks at folders, the tracking store, the study's storage, and whether the name is new.
 
     Args:
         with_study: whether there will be a study; the published baselines need none.
+        resume: whether the sweep has begun: then its name is known, and a tracking store that is
+            away delays nothing.
 
     Raises:
         InputError: The first of them that cannot be used.
@@ -29,13 +31,15 @@ def check_places(settings: SweepSettings, *, with_study: bool = True) -> None:
     for folder in (root, root / "data", root / "sweeps"):
         check_writable(folder, "--work-dir")
     uri, storage = resolve_uri(settings.tracking_uri), settings.storage
-    within(STORE_SECONDS, f"--tracking-uri ({redacted(uri)})", lambda: check_store(uri))
+    if not settings.offline and not resume:
+        within(STORE_SECONDS, f"--tracking-uri ({redacted(uri)})", lambda: check_store(uri))
     if with_study:
         what = f"--storage ({redacted(storage)})"
         within(STORE_SECONDS, what, lambda: check_database(storage, "--storage"))
-    if settings.name is None:
+    if settings.name is None or resume:
         return
-    if SweepPaths(root, settings.name).sweep.exists():
+    paths = SweepPaths(root, settings.name)
+    if paths.state.exists() or (paths.sweep.exists() and not with_study):
         raise used_name(settings.name)
     if with_study and _exists(storage):
         from sweeps.engines.optuna_engine import open_storage, study_exists
@@ -43,7 +47,7 @@ def check_places(settings: SweepSettings, *, with_study: bool = True) -> None:
         name = settings.name
         if within(STORE_SECONDS, what, lambda: study_exists(open_storage(storage), name)):
             raise used_name(name)
-    if _exists(uri):
+    if not settings.offline and _exists(uri):
         from tracking.mlflow_tracker import sweep_exists
 
         if sweep_exists(uri, settings.name):

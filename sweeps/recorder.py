@@ -1,16 +1,18 @@
-"""Turns what happens in a sweep into records for the tracker, sent in the background."""
+"""Turns what happens in a sweep into records, each put into the spool once."""
 
 from __future__ import annotations
 
+import json
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.checkpoints import EpochReport
 from pipelines.prepared import PreparedData
-from pipelines.trial import EpochReport, TrialResult
-from pipelines.trial_files import FIGURE_FILES, MODEL_FILE
+from pipelines.trial import TrialResult
+from pipelines.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
@@ -20,45 +22,47 @@ from sweeps.settings import SweepPaths
 from tracking.records import (
     INACTIVE,
     DataRecord,
+    EpochRecord,
+    FilesRecord,
+    ModelDropRecord,
     ModelRecord,
+    ProgressRecord,
+    RunStatus,
     SweepEnd,
     SweepRecord,
+    SweepStateRecord,
+    TagsRecord,
     TrialEnd,
     TrialRecord,
+    TrialStateRecord,
 )
 
 if TYPE_CHECKING:
-    from tracking.background import BackgroundCalls
-    from tracking.mlflow_tracker import MlflowTracker
+    from tracking.spool import Spool
 
 
 class Recorder:
-    """Records one sweep. Every method returns at once; `finish` waits, with a limit."""
+    """Records one sweep. A record that the spool has already is not put again."""
 
     def __init__(
         self,
-        tracker: MlflowTracker,
-        calls: BackgroundCalls,
+        spool: Spool,
         space: Space,
         data: PreparedData,
         paths: SweepPaths,
         models: BestModels,
     ) -> None:
-        self._tracker = tracker
-        self._calls = calls
+        self._spool = spool
         self._space = space
         self._data = data
         self._paths = paths
         self._models = models
+        self._progress_step = -1
 
     def sweep_started(
-        self, name: str, params: Mapping[str, object], tags: Mapping[str, str]
+        self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
-        """Creates the parent run, at once: without it nothing else can be recorded.
-
-        Raises:
-            InputError: The store refuses.
-        """
+        """The parent run; in a resumed sweep, that it runs again."""
         common = {
             "sweeps.space": self._space.name,
             "sweeps.space_fingerprint": self._space.fingerprint,
@@ -66,26 +70,58 @@ class Recorder:
             "sweeps.data_fingerprint": self._data.fingerprint,
             **tags,
         }
-        record = SweepRecord(name, params, common, data_record(self._data))
-        self._tracker.start_sweep(record)
+        record = SweepRecord(name, params, common, data_record(self._data), uid)
+        if not self._spool.put(record):
+            self._spool.put(SweepStateRecord("RUNNING", {"sweeps.stopped_by": "not yet"}))
 
-    def trial_started(self, row: TrialRow, num_epochs: int, slot: Slot) -> None:
-        """Creates a child run with every parameter of the space."""
+    def trial_started(self, row: TrialRow, num_epochs: int) -> None:
+        """A child run with every parameter of the space."""
         params: dict[str, object] = {
             p.name: row.params.get(p.name, INACTIVE) for p in self._space.parameters
         }
         params["max_epochs"] = num_epochs
-        place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
-        # Refined by the worker once it knows; a trial that never gets so far has this.
-        tags = {"sweeps.seed": str(row.seed), "sweeps.device": place}
+        tags = {"sweeps.seed": str(row.seed)}
         if row.baseline:
             tags["sweeps.baseline"] = row.baseline
-        self._calls.put(self._tracker.start_trial, TrialRecord(row.number, row.name, params, tags))
+        self._spool.put(TrialRecord(row.number, row.name, params, tags))
+
+    def trial_runs(self, row: TrialRow, slot: Slot) -> None:
+        """The trial runs on a slot, for the first time or again."""
+        place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
+        # Refined by the worker once it knows; a trial that never gets so far has this.
+        tags = {"sweeps.device": place}
+        self._spool.put(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
     def epoch_reported(self, report: EpochReport) -> None:
-        """Logs an epoch's metrics."""
-        now = time.time_ns() // 1_000_000
-        self._calls.put(self._tracker.log_epoch, report.number, report.epoch, report.metrics, now)
+        """An epoch's metrics."""
+        self._spool.put(EpochRecord(report.number, report.epoch, report.metrics))
+
+    def trial_paused(self, row: TrialRow, result: TrialResult) -> None:
+        """The trial waits; what it reached so far is kept for the case that it never goes on."""
+        path = self._paths.trial(row.number) / RESULT_FILE
+        path.write_text(json.dumps(asdict(result)), encoding="utf-8")
+        tags = {"sweeps.reason": f"waits at epoch {result.num_epochs} for a promotion"}
+        self._spool.put(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+
+    def trial_suspended(self, row: TrialRow) -> None:
+        """The trial waits for its sweep to be resumed."""
+        tags = {"sweeps.reason": row.reason}
+        self._spool.put(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+
+    def trial_retried(self, row: TrialRow, reason: str) -> None:
+        """A failure after which the trial is tried again."""
+        tags = {"sweeps.num_retries": str(row.num_retries), "sweeps.retry_reason": reason}
+        self._spool.put(TagsRecord(row.number, tags))
+
+    def paused_trial_ended(self, row: TrialRow, state: TrialState) -> None:
+        """A trial that will not go on ends with what it reached when it paused."""
+        path = self._paths.trial(row.number) / RESULT_FILE
+        try:
+            result = TrialResult(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            self.trial_lost(row, state)
+            return
+        self.trial_completed(row, result, state)
 
     def trial_completed(self, row: TrialRow, result: TrialResult, state: TrialState) -> None:
         """Ends a run with what it reached, and keeps its model if it is among the best."""
@@ -98,74 +134,96 @@ class Recorder:
             "model_bytes": result.model_bytes,
             "training_seconds": result.training_seconds,
         }
-        tags = {"sweeps.device": result.device, "sweeps.stopped_by": result.stopped_by}
-        if row.reason:
-            tags["sweeps.reason"] = row.reason
+        if not result.model_bytes:
+            del metrics["model_bytes"]
+        tags = {
+            "sweeps.device": result.device,
+            "sweeps.stopped_by": result.stopped_by,
+            "sweeps.reason": row.reason,
+        }
         if result.adaptations:
             tags["sweeps.adaptations"] = "; ".join(result.adaptations)
-        self._calls.put(self._tracker.end_trial, TrialEnd(row.number, state.value, metrics, tags))
+        end = TrialEnd(row.number, state.value, metrics, tags)
+        self._spool.put(end)
         if state is TrialState.COMPLETE:
-            self._keep_model(row, result)
-        else:
-            (self._paths.trial(row.number) / MODEL_FILE).unlink(missing_ok=True)
+            self._keep_model(row, result, end)
 
-    def trial_lost(self, row: TrialRow) -> None:
-        """Ends a run that failed or was killed, with the reason and the traceback."""
+    def trial_lost(self, row: TrialRow, state: TrialState) -> None:
+        """Ends a run without a result of its own, with the reason and the traceback."""
         tags = {"sweeps.reason": row.reason} if row.reason else {}
+        if row.duplicate_of is not None:
+            tags["sweeps.duplicate_of"] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
-        self._calls.put(
-            self._tracker.end_trial, TrialEnd(row.number, row.state.value, {}, tags, texts)
-        )
-        self._calls.put(self._upload, row.number)
+        self._spool.put(TrialEnd(row.number, state.value, {}, tags, texts))
+        log = self._paths.trial_log(row.number)
+        if log.exists() and log.stat().st_size:
+            self._upload(row.number, "log", [log])
 
-    def figures_drawn(self, number: int, failure: str) -> None:
-        """Uploads a trial's files and removes its folder; a failure to draw becomes a tag."""
+    def figures_drawn(self, number: int, epoch: int, failure: str) -> None:
+        """Uploads a trial's files as of an epoch; a failure to draw becomes a tag."""
         if failure:
-            self._calls.put(self._tracker.set_tags, number, {"sweeps.figures": failure})
-        self._calls.put(self._upload, number)
+            self._spool.put(TagsRecord(number, {"sweeps.figures": failure}))
+        folder = self._paths.trial(number)
+        paths = [folder / name for name in FIGURE_FILES] + [self._paths.trial_log(number)]
+        self._upload(number, f"epoch-{epoch}", paths)
+
+    def audited(self, number: int, value: float) -> None:
+        """What a pruned trial reached when it was trained to the end nevertheless."""
+        self._spool.put(TagsRecord(number, {"sweeps.audit_value": f"{value:.6g}"}))
 
     def progress(self, board: Board) -> None:
         """Logs the best so far; the step is the number of trials that ended."""
-        best = board.best()
-        if best is not None and best.value is not None:
+        best, step = board.best(), len(board.ended())
+        if best is not None and best.value is not None and step != self._progress_step:
+            self._progress_step = step
             metrics = {f"best_{board.objective.metric}": best.value}
-            self._calls.put(self._tracker.log_progress, metrics, len(board.ended()))
+            self._spool.put(ProgressRecord(metrics, step))
 
-    def finish(
-        self, end: SweepEnd, timeout_seconds: float, give_up: Callable[[], bool]
-    ) -> list[str]:
-        """Ends the parent run and waits; answers one line per record that could not be sent."""
-        self._calls.put(self._tracker.end_sweep, end)
-        problems = []
-        if not self._calls.drain(timeout_seconds, give_up):
-            problems.append(f"{self._calls.num_waiting} records were still waiting")
-        return [*self._calls.failures, *problems]
+    def sweep_waits(self, status: RunStatus, reason: str) -> None:
+        """The sweep broke off and can be resumed."""
+        self._spool.put(SweepStateRecord(status, {"sweeps.stopped_by": reason}))
 
-    def _keep_model(self, row: TrialRow, result: TrialResult) -> None:
+    def sweep_ended(self, end: SweepEnd) -> None:
+        """Ends the parent run."""
+        self._spool.put(end)
+
+    def forget(self, number: int) -> None:
+        """Removes the folder of a trial that has ended; what is to be uploaded is in the spool."""
+        shutil.rmtree(self._paths.trial(number), ignore_errors=True)
+
+    def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
         keep, replaced = self._models.offer(row.number, result.value)
         path = self._paths.trial(row.number) / MODEL_FILE
-        if not keep:
+        key = f"trial-{row.number}/model"
+        if not keep or self._spool.has(key):
             path.unlink(missing_ok=True)
-            return
-        record = ModelRecord(
-            number=row.number,
-            path=str(path),
-            input_shape=self._data.input_shape,
-            num_classes=self._data.num_classes,
-            metrics={name: result.metrics[name] for name in ("val_loss", "val_accuracy")},
-            step=result.best_epoch,
-            tags={"sweeps.sweep": self._paths.name, "sweeps.trial": str(row.number)},
-        )
-        self._calls.put(self._tracker.keep_model, record, replaced)
+        else:
+            record = ModelRecord(
+                number=row.number,
+                path=self._spool.adopt(path, key).name,
+                input_shape=self._data.input_shape,
+                num_classes=self._data.num_classes,
+                # The very points of the run's end: with another time they would be there twice.
+                metrics={
+                    name: end.metrics[name] for name in ("best_val_loss", "best_val_accuracy")
+                },
+                at_ms=end.at_ms,
+                step=result.best_epoch,
+                tags={"sweeps.sweep": self._paths.name, "sweeps.trial": str(row.number)},
+            )
+            self._spool.put(record)
+        if replaced is not None:
+            self._spool.put(ModelDropRecord(replaced))
 
-    def _upload(self, number: int) -> None:
-        folder = self._paths.trial(number)
-        names = [*FIGURE_FILES, self._paths.trial_log(number).name]
-        self._tracker.log_files(number, [str(folder / name) for name in names])
-        # Only what has arrived is removed: had the upload raised, the files would stay, and so
-        # does a model that could not be logged.
-        if not (folder / MODEL_FILE).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    def _upload(self, number: int, name: str, paths: list[Path]) -> None:
+        record = FilesRecord(number, "", name)
+        if self._spool.has(record.key):
+            return
+        for path in paths:
+            if path.is_file():
+                self._spool.adopt(path, record.key)
+        if self._spool.folder_of(record.key).is_dir():
+            self._spool.put(record)
 
 
 def data_record(data: PreparedData) -> DataRecord:

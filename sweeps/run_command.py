@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from search_spaces.errors import InputError
-from sweeps.arguments import natural_int, or_auto, positive_int, timeout
+from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
     LARGE_DATA_BUDGET,
@@ -21,6 +21,8 @@ examples:
   {prog} --space cnn
   {prog} --space mlp --dataset digits --trials 20 --epochs 10
   {prog} --space cnn --dataset mnist --timeout 2h --trials 200 --name nightly
+  {prog} --space cnn --target 'val_accuracy>=0.995' --max-total-epochs 100
+  {prog} --resume
   {prog} --space cnn --describe
   {prog} --baselines-only
 """
@@ -45,10 +47,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--epochs",
+        "--max-epochs",
+        dest="epochs",
         type=or_auto(positive_int),
         default=None,
         metavar="N",
-        help=f"epochs of every trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
+        help=f"full budget of a trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
         f"{SMALL_DATA_BUDGET.num_epochs} for fewer than {LARGE_DATA_IMAGES:,} training images)",
     )
     add(
@@ -83,6 +87,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=or_auto(positive_int), default=None, metavar="N",
         help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
 
+    _add_search_options(parser)
+    _add_recovery_options(parser)
     look = parser.add_argument_group("look, without training")
     look.add_argument("--list-spaces", action="store_true", help="list the spaces and exit")
     look.add_argument(
@@ -91,6 +97,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         const="",
         metavar="SPACE",
         help="print a space's parameters, conditions and baselines and exit",
+    )
+    look.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the sweep would do, how much memory it needs, and how long it takes",
     )
     base = parser.add_argument_group("published baselines")
     base.add_argument(
@@ -143,8 +154,89 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="models kept in MLflow, of the best trials (default: %(default)s)",
     )
+    store.add_argument(
+        "--offline",
+        action="store_true",
+        help="send nothing to MLflow now; `sync` does later",
+    )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    prune = parser.add_argument_group("which trials go on")
+    prune.add_argument(
+        "--pruner",
+        default="asha",
+        metavar="NAME",
+        help="asha, hyperband, median, percentile, patient or none (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--min-epochs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="epochs before a trial can be pruned (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--reduction-factor",
+        type=positive_int,
+        default=3,
+        metavar="N",
+        help="one of so many trials goes on from each rung (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--prune-baselines",
+        action="store_true",
+        help="let published baselines be pruned, too (default: they train in full)",
+    )
+    prune.add_argument(
+        "--audit",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="afterwards train N pruned trials to the end, and say how many were among the best",
+    )
+    stop = parser.add_argument_group("when to stop (the first rule that holds)")
+    stop.add_argument(
+        "--max-total-epochs", type=positive_int, metavar="N", help="epochs of all trials together"
+    )
+    stop.add_argument(
+        "--target", metavar="RULE", help="a value that is good enough: 'val_accuracy>=0.995'"
+    )
+    stop.add_argument(
+        "--no-improvement",
+        type=positive_int,
+        metavar="N",
+        help="N trials in a row without a new best",
+    )
+
+
+def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
+    lose = parser.add_argument_group("failures and resuming")
+    lose.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the sweep named by --name, or with the latest unfinished one",
+    )
+    lose.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="with --resume: accept settings that differ from the sweep's own",
+    )
+    lose.add_argument(
+        "--retries",
+        type=natural_int,
+        default=2,
+        metavar="N",
+        help="further tries after a crash, a hang or a lack of memory (default: %(default)s)",
+    )
+    lose.add_argument(
+        "--trial-timeout",
+        type=duration_or_auto,
+        metavar="TIME",
+        help="a trial without a report for so long hangs (default: auto, ten minutes or 20 epochs)",
+    )
 
 
 def _minutes(budget: Budget) -> str:
@@ -157,21 +249,46 @@ def run(arguments: argparse.Namespace) -> int:
         return _look(arguments)
     if arguments.baselines_only:
         return _baselines(arguments)
-    if arguments.space is None:
+    if arguments.space is None and not arguments.resume:
         raise InputError(
             "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."
         )
     settings = settings_from(arguments)
-    settings.validate()
-    from sweeps.session import run_sweep
+    if arguments.space is not None:
+        settings.validate()
+    given = {SETTING_OF.get(name, name) for name in arguments.given}
+    if arguments.dry_run:
+        from sweeps.dry_run import dry_run
 
-    return run_sweep(settings, quiet=arguments.quiet)
+        return dry_run(settings)
+    from sweeps.session import Start, run_sweep
+
+    start = Start(given, arguments.resume, arguments.accept_changes, arguments.quiet)
+    return run_sweep(settings, start)
+
+
+SETTING_OF = {
+    "trials": "num_trials",
+    "epochs": "num_epochs",
+    "timeout": "timeout_seconds",
+    "early_stopping": "patience",
+    "no_baselines": "baselines",
+    "workers": "num_workers",
+    "threads": "num_threads",
+    "keep_models": "num_kept_models",
+    "prune_baselines": "protect_baselines",
+    "no_improvement": "patience_trials",
+    "retries": "num_retries",
+    "trial_timeout": "stall_seconds",
+    "audit": "num_audited",
+}
+"""Options whose setting has another name."""
 
 
 def settings_from(arguments: argparse.Namespace) -> SweepSettings:
     """The settings that parsed options mean."""
     return SweepSettings(
-        space=arguments.space,
+        space=arguments.space or "",
         dataset=arguments.dataset,
         num_trials=arguments.trials,
         num_epochs=arguments.epochs,
@@ -189,6 +306,17 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         experiment=arguments.experiment,
         num_kept_models=arguments.keep_models,
         work_dir=arguments.work_dir,
+        pruner=arguments.pruner,
+        min_epochs=arguments.min_epochs,
+        reduction_factor=arguments.reduction_factor,
+        protect_baselines=not arguments.prune_baselines,
+        max_total_epochs=arguments.max_total_epochs,
+        target=arguments.target,
+        patience_trials=arguments.no_improvement,
+        num_retries=arguments.retries,
+        stall_seconds=arguments.trial_timeout,
+        num_audited=arguments.audit,
+        offline=arguments.offline,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import replace
+import uuid
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,20 +16,34 @@ from pipelines.download import print_progress
 from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData, prepare
-from search_spaces.errors import redacted, scrubbed
+from search_spaces.errors import InputError, redacted, scrubbed
 from search_spaces.registry import get_space
 from sweeps.board import Board
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
+from sweeps.engines.pruners import schedule_text
+from sweeps.engines.rungs import rung_epochs
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
-from sweeps.leaderboard import leaderboard_columns, print_summary
+from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.preflight import STORE_SECONDS, check_places, within
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths, SweepSettings, budget_for, claim_name
-from sweeps.sweep import Plan, StopReason, Sweep
+from sweeps.resuming import merged, sweep_to_resume
+from sweeps.settings import Budget, SweepPaths, SweepSettings, budget_for, claim_name
+from sweeps.stop_rules import StopReason, StopRules, parse_target
+from sweeps.sweep import Plan, Sweep
+from sweeps.sweep_file import (
+    FINISHED,
+    RUNNING,
+    SweepFile,
+    driving,
+    write_sweep_file,
+)
+from sweeps.sweep_file import (
+    INTERRUPTED as WAITS,
+)
 from sweeps.views import make_view
 from tracking.stores import DEFAULT_URI, compare_link, resolve_uri, ui_command
 
@@ -37,34 +53,85 @@ if TYPE_CHECKING:
     from sweeps.executors.base import Executor
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.records import SweepEnd
+    from tracking.sender import Sender
+    from tracking.spool import Spool
 
 DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
 DRAIN_SECONDS = 60.0
 NUM_COMPARED = 5
 
 
-def run_sweep(settings: SweepSettings, *, quiet: bool) -> int:
-    """Runs a sweep and prints its result; returns the exit status.
+@dataclass(frozen=True)
+class Start:
+    """What was asked for on the command line, beside the settings themselves.
+
+    Attributes:
+        given: names of the settings that were given; the others are defaults.
+        resume: whether a sweep is to be resumed.
+        accept_changes: whether settings that matter may change then.
+    """
+
+    given: Collection[str] = ()
+    resume: bool = False
+    accept_changes: bool = False
+    quiet: bool = False
+
+
+def run_sweep(settings: SweepSettings, start: Start) -> int:
+    """Runs a sweep, or goes on with one, and prints its result; returns the exit status.
 
     Raises:
         InputError: The settings or the places they name cannot be used; nothing was started.
     """
-    say = (lambda text: None) if quiet else _say
+    say = (lambda text: None) if start.quiet else _say
+    found = sweep_to_resume(settings, start.given, resume=start.resume)
+    if found is not None:
+        paths, file = found
+        settings = merged(file, settings, start.given, accept=start.accept_changes)
+        settings = replace(settings, name=paths.name)
+        settings.validate()
     say(f"keras-sweeps: space {settings.space}, {count(settings.num_trials, 'trial')}")
-    check_places(settings)
+    check_places(settings, resume=found is not None)
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
-    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
-    settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
-    _say_plan(say, settings, data, allotment, machine.note)
-    with Interrupts() as interrupts:
+    dataset = found[1].data_name if found else settings.dataset
+    data = prepare_data(dataset, Path(settings.work_dir) / "data")
+    if found is None:
+        settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
+    paths = _paths(settings)
+    with ExitStack() as stack:
+        stack.enter_context(driving(paths))
+        file = _sweep_file(settings, data, found[1] if found else None)
+        _say_plan(say, settings, data, allotment, machine.note, resumed=found is not None)
+        interrupts = stack.enter_context(Interrupts())
+        write_sweep_file(paths.state, file)
         try:
-            session = open_session(settings, data, allotment, interrupts)
+            session = open_session(settings, data, allotment, interrupts, file)
         except BaseException:
-            # Nothing ran under the name, so it is free again.
-            shutil.rmtree(_paths(settings).sweep, ignore_errors=True)
+            if found is None:
+                # Nothing ran under the name, so it is free again.
+                shutil.rmtree(paths.sweep, ignore_errors=True)
             raise
-        return session.run(interrupts, quiet=quiet)
+        return session.run(interrupts, quiet=start.quiet)
+
+
+def _sweep_file(
+    settings: SweepSettings, data: PreparedData, earlier: SweepFile | None
+) -> SweepFile:
+    """The description to store; raises InputError where data or space are not what they were."""
+    space = get_space(settings.space)
+    if earlier is not None:
+        for what, was, is_now in (
+            ("data set", earlier.data_fingerprint, data.fingerprint),
+            ("space", earlier.space_fingerprint, space.fingerprint),
+        ):
+            if was != is_now:
+                raise InputError(
+                    f"A sweep can be resumed over what it began with. Its {what} was {was[:12]}, "
+                    f"is {is_now[:12]}: start a new sweep."
+                )
+    uid = earlier.uid if earlier is not None else uuid.uuid4().hex
+    return SweepFile(uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint)
 
 
 def _paths(settings: SweepSettings) -> SweepPaths:
@@ -97,18 +164,47 @@ def _say_plan(
     data: PreparedData,
     allotment: Allotment,
     note: str,
+    *,
+    resumed: bool,
 ) -> None:
     budget = budget_for(settings, data.num_images["train"])
-    limit = budget.timeout_seconds
     say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
     say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
-    say(
-        f"trials    {settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
-        f"{duration(limit) if limit else 'any time'}, sampler {settings.sampler}, "
-        f"seed {settings.seed}, objective {settings.objective}"
-    )
-    say(f"tracking  {redacted(resolve_uri(settings.tracking_uri))}, sweep {settings.name}")
+    say(f"trials    {trials_text(settings, budget)}")
+    say(f"pruner    {pruner_text(settings, budget)}")
+    where = redacted(resolve_uri(settings.tracking_uri))
+    if settings.offline:
+        where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
+    say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
     say("starting the workers: importing TensorFlow takes some seconds, once")
+
+
+def trials_text(settings: SweepSettings, budget: Budget) -> str:
+    """What is trained at most, in one line."""
+    limit = budget.timeout_seconds
+    text = (
+        f"{settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
+        f"{duration(limit) if limit else 'any time'}"
+    )
+    if settings.max_total_epochs is not None:
+        text += f" and {count(settings.max_total_epochs, 'epoch')}"
+    if settings.target is not None:
+        text += f", until {settings.target}"
+    if settings.patience_trials is not None:
+        text += f", until {count(settings.patience_trials, 'trial')} bring no new best"
+    return (
+        f"{text}; sampler {settings.sampler}, seed {settings.seed}, objective {settings.objective}"
+    )
+
+
+def pruner_text(settings: SweepSettings, budget: Budget) -> str:
+    """Which trials go on, in one line."""
+    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
+    text = schedule_text(settings.pruner, rungs, settings.reduction_factor)
+    if settings.baselines and settings.pruner != "none":
+        kept = "train in full" if settings.protect_baselines else "may be pruned, too"
+        text += f"; baselines {kept}"
+    return text
 
 
 def open_session(
@@ -116,8 +212,9 @@ def open_session(
     data: PreparedData,
     allotment: Allotment,
     interrupts: Interrupts,
+    file: SweepFile,
 ) -> Session:
-    """Opens storage, study, workers and tracker.
+    """Opens storage, study, workers, spool and tracker.
 
     The server of workers imports TensorFlow while MLflow is imported here: each takes seconds.
 
@@ -127,41 +224,83 @@ def open_session(
     """
     from sweeps.executors.processes import ProcessExecutor
 
-    assert settings.name is not None
-    space, objective = get_space(settings.space), get_objective(settings.objective)
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
     executor = ProcessExecutor("sweeps.preload", paths.server_log)
     try:
-        from sweeps.engines.optuna_engine import OptunaEngine, open_storage
+        from tracking.spool import Spool
 
-        what = f"--storage ({redacted(settings.storage)})"
-        storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
-        from tracking.mlflow_tracker import MlflowTracker
-
-        uri = resolve_uri(settings.tracking_uri)
-        tracker = MlflowTracker(uri, settings.experiment or f"{space.name}-{data.name}")
+        spool = Spool(paths.spool)
+        engine = open_engine(settings, data, file, num_parallel=len(allotment.slots))
+        tracker = None
+        if not settings.offline:
+            tracker = open_tracker(settings, get_space(settings.space), data.name, spool)
         if interrupts.received:
             raise KeyboardInterrupt
-        engine = OptunaEngine(
-            space,
-            objective,
-            storage,
-            settings.name,
-            settings.sampler,
-            settings.seed,
-            num_parallel=len(allotment.slots),
-            baselines=space.distinct_baselines() if settings.baselines else (),
-        )
     except BaseException:
         executor.close()
         raise
-    return Session(settings, space, data, allotment, paths, engine, executor, tracker)
+    return Session(settings, data, allotment, file, engine, executor, spool, tracker)
+
+
+def open_engine(
+    settings: SweepSettings, data: PreparedData, file: SweepFile, *, num_parallel: int
+) -> Engine:
+    """The study in its storage: the one of this sweep where it has begun, else a new one.
+
+    Raises:
+        InputError: The storage cannot be used, or the name is another sweep's.
+    """
+    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
+
+    assert settings.name is not None
+    space, name = get_space(settings.space), settings.name
+    what = f"--storage ({redacted(settings.storage)})"
+    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+    return OptunaEngine(
+        space,
+        get_objective(settings.objective),
+        storage,
+        name,
+        settings.sampler,
+        settings.seed,
+        num_parallel=num_parallel,
+        baselines=space.distinct_baselines() if settings.baselines else (),
+        pruner=settings.pruner,
+        min_epochs=settings.min_epochs,
+        max_epochs=budget_for(settings, data.num_images["train"]).num_epochs,
+        reduction_factor=settings.reduction_factor,
+        protect_baselines=settings.protect_baselines,
+        resume=study_exists(storage, name),
+        uid=file.uid,
+    )
+
+
+def open_tracker(
+    settings: SweepSettings, space: Space, data_name: str, spool: Spool
+) -> MlflowTracker | None:
+    """The tracking store; None where it is away and this sweep has begun already.
+
+    Raises:
+        InputError: A new sweep's store cannot be used.
+    """
+    from tracking.mlflow_tracker import MlflowTracker
+
+    uri = resolve_uri(settings.tracking_uri)
+    experiment = settings.experiment or f"{space.name}-{data_name}"
+    try:
+        tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
+    except InputError:
+        if spool.has("sweep"):
+            return None
+        raise
+    for record in spool.replay() if spool.has("sweep") else ():
+        tracker.knows(record)  # type: ignore[arg-type]  # The first record is the sweep's own.
+        break
+    return tracker
 
 
 def _import_for_the_end() -> None:
-    import pandas  # noqa: F401 - MLflow's log_table needs it.
-
     import sweeps.engines.study_plots as plots
 
     plots.import_plotly()
@@ -173,65 +312,77 @@ class Session:
     def __init__(
         self,
         settings: SweepSettings,
-        space: Space,
         data: PreparedData,
         allotment: Allotment,
-        paths: SweepPaths,
+        file: SweepFile,
         engine: Engine,
         executor: Executor,
-        tracker: MlflowTracker,
+        spool: Spool,
+        tracker: MlflowTracker | None,
     ) -> None:
-        from tracking.background import BackgroundCalls
-
         objective = get_objective(settings.objective)
-        self._settings, self._data, self._space = settings, data, space
-        self._engine, self._tracker, self._executor = engine, tracker, executor
+        self._settings, self._data, self._file = settings, data, file
+        self._space = get_space(settings.space)
+        self._engine, self._executor = engine, executor
+        self._spool, self._tracker = spool, tracker
+        self._paths = _paths(settings)
         self._budget = budget = budget_for(settings, data.num_images["train"])
         self._board = Board(
-            title=f"{settings.name}: {space.name} on {data.name}",
+            title=f"{settings.name}: {self._space.name} on {data.name}",
             objective=objective,
             num_trials=settings.num_trials,
             num_epochs=budget.num_epochs,
             num_slots=len(allotment.slots),
             timeout_seconds=budget.timeout_seconds,
+            earlier_seconds=spool.active_seconds(),
         )
         models = BestModels(objective, settings.num_kept_models)
-        calls = BackgroundCalls()
-        # What the end needs is imported while the server of workers still imports TensorFlow.
-        calls.put(_import_for_the_end)
-        self._recorder = Recorder(tracker, calls, space, data, paths, models)
-        self._paths = paths
+        models.restore({
+            past.number: past.value
+            for past in engine.past()
+            if past.value is not None and "duplicate_of" not in _given_facts(past.facts)
+        })  # fmt: skip
+        self._recorder = Recorder(spool, self._space, data, self._paths, models)
         self._pages: dict[str, str] = {}
+        self._sender: Sender | None = None
+        target = settings.target
         self._plan = Plan(
-            space=space,
+            space=self._space,
             data=data,
             num_trials=settings.num_trials,
             num_epochs=budget.num_epochs,
-            timeout_seconds=budget.timeout_seconds,
             patience=settings.patience,
             seed=settings.seed,
             slots=allotment.slots,
-            paths=paths,
+            paths=self._paths,
+            rules=StopRules(
+                timeout_seconds=budget.timeout_seconds,
+                max_total_epochs=settings.max_total_epochs,
+                target=None if target is None else parse_target(target, objective),
+                patience_trials=settings.patience_trials,
+            ),
+            num_retries=settings.num_retries,
+            stall_seconds=settings.stall_seconds,
+            num_audited=settings.num_audited,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
-        """Runs the sweep, prints what it found, and returns the exit status.
-
-        Raises:
-            InputError: The tracking store refuses the sweep's run; no trial was started.
-        """
+        """Runs the sweep, prints what it found, and returns the exit status."""
         try:
             self._start_record()
+            self._start_sending()
             view = make_view(quiet)
         except BaseException:
             self._executor.close()
             raise
-        reason, status, error = "the sweep broke off", FAILED, ""
+        reason, status, error = "the sweep broke off; it can be resumed", FAILED, ""
         sweep = Sweep(self._plan, self._board, self._engine, self._executor, self._recorder, view)
+        suspended = True
         try:
             stop = sweep.run(interrupts, self._draw_plots)
             reason = stop.value
-            if stop is StopReason.INTERRUPTED:
+            suspended = stop is StopReason.PREEMPTED
+            if stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
                 status = INTERRUPTED
             elif stop is not StopReason.FAILING and self._board.best() is not None:
                 status = DONE
@@ -239,20 +390,20 @@ class Session:
             error = self._broke_off(problem)
         finally:
             view.close()
-        if interrupts.received and status != DONE:
+        if interrupts.received and status == FAILED:
             reason, status, error = StopReason.INTERRUPTED.value, INTERRUPTED, ""
-        unsent = self._recorder.finish(
-            self._end_record(status, reason), DRAIN_SECONDS, lambda: interrupts.urgent
-        )
+        problems = self._finish(status, reason, interrupts, suspended=suspended)
         print_summary(self._board, reason)
         if status == FAILED:
             self._print_failure(error)
-        uri = resolve_uri(self._settings.tracking_uri)
-        for line in unsent:
-            print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
-        if self._board.best() is not None:
+        for line in problems:
+            print(f"WARNING: {line}", file=sys.stderr)
+        if suspended or status == INTERRUPTED:
+            self._print_resume()
+        elif self._board.best() is not None:
             self._print_next_steps()
-        return FAILED if unsent and status == DONE else status
+        rejected = bool(self._spool.rejections())
+        return FAILED if rejected and status == DONE else status
 
     def _broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
@@ -274,7 +425,62 @@ class Session:
         }
         assert self._settings.name is not None
         tags = {**git_tags(), **version_tags()}
-        self._recorder.sweep_started(self._settings.name, params, tags)
+        self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
+
+    def _start_sending(self) -> None:
+        """Starts the thread that sends; what the end needs is imported there, too."""
+        import threading
+
+        threading.Thread(target=_import_for_the_end, daemon=True, name="imports").start()
+        if self._settings.offline:
+            return
+        from tracking.sender import Sender
+
+        self._sender = Sender(self._spool, self._destination)
+
+    def _destination(self) -> MlflowTracker:
+        """The tracking store, opened when it is there again."""
+        if self._tracker is None:
+            name = self._data.name
+            self._tracker = open_tracker(self._settings, self._space, name, self._spool)
+        if self._tracker is None:
+            raise ConnectionError("the tracking store cannot be used")
+        return self._tracker
+
+    def _finish(
+        self, status: int, reason: str, interrupts: Interrupts, *, suspended: bool
+    ) -> list[str]:
+        """Records how the sweep ended or waits, and sends what can be sent; one line per problem.
+
+        Nothing is lost by what cannot: it stays in the spool.
+        """
+        problems: list[str] = []
+        try:
+            if suspended:
+                self._recorder.sweep_waits("SCHEDULED", reason)
+            else:
+                self._recorder.sweep_ended(self._end_record(status, reason))
+            # FAILED by one cause in all trials is an end, too; an interrupt is not.
+            standing = WAITS if suspended or status == INTERRUPTED else FINISHED
+            write_sweep_file(self._paths.state, replace(self._file, status=standing))
+        except OSError as error:
+            problems.append(f"the end of the sweep was not written: {error}; resume it")
+        if self._sender is not None:
+            sent = self._sender.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
+            self._sender.close()
+            if not sent:
+                uri = resolve_uri(self._settings.tracking_uri)
+                why = scrubbed(self._sender.problem, uri) or "too slow"
+                waiting = count(self._spool.num_waiting, "record")
+                problems.append(
+                    f"{waiting} not sent to MLflow yet ({why}); nothing is lost, "
+                    f"`keras-sweeps sync {self._paths.name}` sends them."
+                )
+        uri = resolve_uri(self._settings.tracking_uri)
+        problems += [
+            f"not recorded in MLflow: {scrubbed(line, uri)}" for line in self._spool.rejections()
+        ]
+        return problems
 
     def _end_record(self, status: int, reason: str) -> SweepEnd:
         from tracking.records import SweepEnd
@@ -286,9 +492,14 @@ class Session:
             tags["sweeps.best_trial"] = str(best.number)
             tags["sweeps.best_params"] = params_text(best.params)
         metrics["total_training_seconds"] = board.compute_seconds()
+        metrics["total_epochs"] = float(board.num_epochs_trained())
         metrics["wall_seconds"] = board.elapsed_seconds()
         for state in TrialState:
-            metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
+            if state.is_end:
+                metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
+        if board.audits:
+            metrics["num_audited"] = float(len(board.audits))
+            metrics["audit_top"] = float(top_of(board))
         name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
         return SweepEnd(
             status=name,  # type: ignore[arg-type]
@@ -311,15 +522,28 @@ class Session:
         elif failed:
             print(failed[-1].details.rstrip(), file=sys.stderr)
             print(f"error: no trial completed. Latest: {failed[-1].reason}", file=sys.stderr)
+        elif self._board.rows:
+            print(
+                "error: no trial completed within the limits; give more --timeout or fewer "
+                "--epochs.",
+                file=sys.stderr,
+            )
+
+    def _print_resume(self) -> None:
+        where = "" if self._settings.work_dir == ".sweeps" else " --work-dir ..."
+        print(f"\nNext:\n  keras-sweeps run --resume --name {self._paths.name}{where}  # go on")
 
     def _print_next_steps(self) -> None:
         board, tracker = self._board, self._tracker
         uri = resolve_uri(self._settings.tracking_uri)
+        print("\nNext:")
+        if tracker is None:
+            print(f"  keras-sweeps sync {self._paths.name}  # send it all to {redacted(uri)}")
+            return
         ranking = board.ranking()
         command = ui_command(uri)
         found = [tracker.run_id(row.number) for row in ranking[:NUM_COMPARED]]
         link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
-        print("\nNext:")
         if command:
             print(f"  {command:<24}# then compare the best runs at")
         print(f"  {link}")
@@ -329,3 +553,8 @@ class Session:
             given = "" if uri == DEFAULT_URI else f"MLFLOW_TRACKING_URI={redacted(uri)} "
             code = f"import mlflow; mlflow.register_model('models:/{model_id}', '{name}')"
             print(f'  {given}python -c "{code}"  # register the best model')
+
+
+def _given_facts(facts: object) -> set[str]:
+    """The names of the facts that say something."""
+    return {key for key, value in dict(facts).items() if value is not None}  # type: ignore[call-overload]

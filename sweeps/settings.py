@@ -12,9 +12,11 @@ from pipelines.image_sets import get_dataset
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
+from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
+from sweeps.stop_rules import parse_target
 
-DEFAULT_NUM_TRIALS = 16
+DEFAULT_NUM_TRIALS = 24
 LARGE_DATA_IMAGES = 20_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -31,6 +33,13 @@ class SweepSettings:
         patience: epochs without improvement after which a trial stops; None for never.
         num_workers, num_threads: trials at once and threads of each; None for automatic.
         num_kept_models: models in MLflow; those of the best trials.
+        pruner, min_epochs, reduction_factor: which trials go on beyond which epochs.
+        protect_baselines: whether baselines are trained in full whatever they reach.
+        max_total_epochs, target, patience_trials: further rules that end the sweep.
+        num_retries: further tries of a trial that failed where another try can help.
+        stall_seconds: how long a trial may report nothing; None for automatic.
+        num_audited: pruned trials that are trained to the end afterwards.
+        offline: whether nothing is sent to the tracking store until it is asked for.
     """
 
     space: str
@@ -51,6 +60,17 @@ class SweepSettings:
     experiment: str | None = None
     num_kept_models: int = 3
     work_dir: str = ".sweeps"
+    pruner: str = "asha"
+    min_epochs: int = 1
+    reduction_factor: int = 3
+    protect_baselines: bool = True
+    max_total_epochs: int | None = None
+    target: str | None = None
+    patience_trials: int | None = None
+    num_retries: int = 2
+    stall_seconds: float | None = None
+    num_audited: int = 0
+    offline: bool = False
 
     def validate(self) -> None:
         """Raises InputError for the first rule that a setting breaks."""
@@ -58,6 +78,19 @@ class SweepSettings:
         self.validate_common()
         get_objective(self.objective)
         check_sampler(self.sampler)
+        check_pruner(self.pruner)
+        if self.target is not None:
+            parse_target(self.target, get_objective(self.objective))
+        if self.reduction_factor < 2:
+            raise InputError(
+                "--reduction-factor must be at least 2: of so many trials one goes on. "
+                f"Received: {self.reduction_factor}."
+            )
+        if self.num_epochs is not None and self.min_epochs > self.num_epochs:
+            raise InputError(
+                f"--min-epochs must be at most --epochs. Received: {self.min_epochs} and "
+                f"{self.num_epochs}."
+            )
 
     def validate_common(self) -> None:
         """The rules that hold without a search, too."""
@@ -105,14 +138,16 @@ def used_name(name: str) -> InputError:
     """The error for a sweep's name that is taken."""
     return InputError(
         f"A sweep's name must be new. Received: '{name}', which is already used here. Choose "
-        "another with --name, or leave --name out and a new one is made."
+        "another with --name, leave --name out and a new one is made, or go on with that sweep: "
+        f"--resume --name {name} and more --trials."
     )
 
 
 def claim_name(settings: SweepSettings, prefix: str) -> str:
     """The sweep's name, its folder made: as given, else `<prefix>-20261121-143005`.
 
-    Making the folder is what claims the name, so of two sweeps in one second one gets a `-2`.
+    Making the folder is what claims the name, so of two sweeps in one second one gets a `-2`. A
+    folder in which nothing began is free.
 
     Raises:
         InputError: The given name is taken.
@@ -120,10 +155,13 @@ def claim_name(settings: SweepSettings, prefix: str) -> str:
     base = settings.name or f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}"
     for attempt in range(1, 100):
         name = base if attempt == 1 else f"{base}-{attempt}"
+        paths = SweepPaths(Path(settings.work_dir), name)
         try:
-            SweepPaths(Path(settings.work_dir), name).sweep.mkdir(parents=True)
+            paths.sweep.mkdir(parents=True)
         except FileExistsError:
             if settings.name is not None:
+                if not paths.state.exists():
+                    return name
                 break
         else:
             return name
@@ -151,6 +189,21 @@ class SweepPaths:
     def server_log(self) -> Path:
         """What the server of workers prints."""
         return self.sweep / "server.log"
+
+    @property
+    def state(self) -> Path:
+        """Settings and standing of the sweep; what a resumed sweep begins with."""
+        return self.sweep / "sweep.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that drives the sweep or sends its records."""
+        return self.sweep / "lock"
+
+    @property
+    def spool(self) -> Path:
+        """Everything that MLflow is to be told."""
+        return self.sweep / "spool"
 
     def trial(self, number: int) -> Path:
         """A trial's files, until they are in MLflow."""

@@ -1,4 +1,10 @@
-"""The loop: ask the engine, start on a free slot, receive reports, tell, track."""
+"""The loop: ask the engine, start on a free slot, receive reports, tell, track.
+
+Whatever happens is written in one order: first to the tracker's spool, then to the study, and only
+then does the trial go on. A kill between any two steps leaves the study behind the spool, never
+ahead of it; when the sweep is resumed, the trial says again what the study has not heard, and the
+spool knows it already.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +12,26 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
+from pipelines.checkpoints import EpochReport
+from pipelines.evaluation import PREDICT_BATCH
 from pipelines.prepared import PreparedData
-from pipelines.trial import EpochReport, TrialResult, TrialTask
-from pipelines.trial_files import PREDICTIONS_FILE
+from pipelines.trial import Decision, TrialResult, TrialTask
+from pipelines.trial_files import CHECKPOINT_FILE, MODEL_FILE, PREDICTIONS_FILE
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
-from sweeps.engines.base import Engine, Proposal, TrialState
+from sweeps.engines.base import Engine, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import figures_job, train_job
 from sweeps.recorder import Recorder
 from sweeps.settings import SweepPaths
+from sweeps.stop_rules import StopReason, StopRules
 from sweeps.views import View
 
 WAIT_SECONDS = 0.5
@@ -31,34 +40,38 @@ NUM_SAME_FAILURES = 3
 FIGURES_SECONDS = 120.0
 GRACE_SECONDS = 120.0
 """What an epoch may take beyond the time limit: a whole epoch is worth waiting for, an hour not."""
-_FIGURES = "figures-"
-_TIME_LIMIT = "stopped at the sweep's time limit"
+STALL_SECONDS = 600.0
+STALL_EPOCHS = 20
+"""Without a limit of the user's, a trial hangs when it reports nothing for the longer of the two:
+ten minutes, and twenty times the longest epoch that this sweep has seen."""
+SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
+_FIGURES, _AUDIT = "figures-", "audit-"
 _STOPPED = "the sweep was stopped"
-
-
-class StopReason(StrEnum):
-    """Why a sweep ended."""
-
-    TRIALS = "all trials ended"
-    EXHAUSTED = "the space is exhausted"
-    TIMEOUT = "the time limit was reached"
-    INTERRUPTED = "interrupted"
-    FAILING = "the first trials all failed for one reason"
+_WAITED = "waited at epoch {} for a promotion that did not come"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the loop needs to know about its trials; `job` is what trains one."""
+    """What the loop needs to know about its trials; `job` is what trains one.
+
+    Attributes:
+        num_retries: further tries of a trial that another try can help.
+        stall_seconds: how long a trial may report nothing; None for the default rule.
+        num_audited: pruned trials to train to the end afterwards.
+    """
 
     space: Space
     data: PreparedData
     num_trials: int
     num_epochs: int
-    timeout_seconds: float | None
     patience: int | None
     seed: int
     slots: tuple[Slot, ...]
     paths: SweepPaths
+    rules: StopRules = field(default_factory=StopRules)
+    num_retries: int = 0
+    stall_seconds: float | None = None
+    num_audited: int = 0
     job: Job = train_job
 
 
@@ -68,7 +81,11 @@ def trial_seed(sweep_seed: int, number: int) -> int:
 
 
 class Sweep:
-    """One sweep; `run` returns why it ended, and `board` holds what it found."""
+    """One sweep; `run` returns why it ended, and `board` holds what it found.
+
+    The trials that the engine holds already are those of earlier sessions: what had ended is
+    shown, what was running goes on.
+    """
 
     def __init__(
         self,
@@ -87,8 +104,12 @@ class Sweep:
         self._view = view
         self._free = list(plan.slots)
         self._exhausted = False
-        self._figures: set[int] = set()
+        self._figures: dict[int, int] = {}  # Trial -> the epoch that is being drawn.
         self._interrupts = Interrupts()
+        self._heard: dict[int, float] = {}
+        self._longest_epoch = 0.0
+        self._memory_kills: dict[int, int] = {}
+        self._auditing: dict[int, Slot] = {}
 
     def run(
         self, interrupts: Interrupts, meanwhile: Callable[[], None] = lambda: None
@@ -100,49 +121,43 @@ class Sweep:
         """
         self._interrupts = interrupts
         try:
-            while (stop := self._stop(interrupts)) is None:
-                self._fill_slots()
-                self._handle_events(WAIT_SECONDS)
-                self._end_overdue()
-                self._view.update(self.board)
-            if stop is not StopReason.INTERRUPTED:
+            for past in self._engine.past():
+                self._take_over(past)
+            stop = self._train()
+            if stop is StopReason.INTERRUPTED:
+                self._end_all(TrialState.KILLED)
+            elif stop is not StopReason.PREEMPTED:
+                self._end_paused()
+                self._audit()
                 meanwhile()
-                self._draw_remaining(interrupts)
+                self._draw_remaining()
             return stop
         finally:
-            self._end_running()
+            self._suspend_running()
             self._executor.close()
 
-    def _stop(self, interrupts: Interrupts) -> StopReason | None:
-        if interrupts.received:
-            return StopReason.INTERRUPTED
-        if self._all_failed_alike():
-            return StopReason.FAILING
-        if self.board.running():
-            return None
-        if self._time_is_up():
-            return StopReason.TIMEOUT
-        if self._exhausted:
-            return StopReason.EXHAUSTED
-        return StopReason.TRIALS if len(self.board.rows) >= self._plan.num_trials else None
+    # What is next
 
-    def _time_is_up(self) -> bool:
-        limit = self._plan.timeout_seconds
-        return limit is not None and self.board.elapsed_seconds() >= limit
-
-    def _end_overdue(self) -> None:
-        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
-        limit = self._plan.timeout_seconds
-        if limit is None or self.board.elapsed_seconds() < limit + GRACE_SECONDS:
-            return
-        for row in self.board.running():
-            self._executor.stop(_job_id(row.number))
-            row.reason = _TIME_LIMIT
-            self._end(row, TrialState.PRUNED)
-            self._recorder.trial_lost(row)
+    def _train(self) -> StopReason:
+        """Runs trials until nothing runs and nothing is to be started."""
+        while True:
+            if self._interrupts.received:
+                preempted = self._interrupts.terminated
+                return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
+            if self._all_failed_alike():
+                return StopReason.FAILING
+            self._fill_slots()
+            if not self.board.running():
+                rule = self._plan.rules.reached(self.board)
+                return rule or (StopReason.EXHAUSTED if self._exhausted else StopReason.TRIALS)
+            self._handle_events(WAIT_SECONDS)
+            self._end_overdue()
+            self._end_stalled()
+            self._prune_hopeless()
+            self._view.update(self.board)
 
     def _all_failed_alike(self) -> bool:
-        ended = self.board.ended()
+        ended = [row for row in self.board.ended() if not row.past]
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials):
             return False
         # Messages often name the trial's number or folder: digits do not make another cause.
@@ -152,52 +167,137 @@ class Sweep:
     def _fill_slots(self) -> None:
         while (
             self._free
-            and not self._exhausted
-            and len(self.board.rows) < self._plan.num_trials
-            and not self._time_is_up()
             and not self._interrupts.received
+            and self._plan.rules.reached(self.board) is None
         ):
+            row = self._next()
+            if row is None:
+                return
+            self._start(row, self._free.pop(0))
+
+    def _next(self) -> TrialRow | None:
+        """The trial for a free slot: one that waits, one that is promoted, or a new one."""
+        running = self.board.running()
+        if any(row.spared_memory for row in running):
+            return None  # It has the machine to itself.
+        waiting = [row for row in self.board.rows.values() if row.waiting]
+        ready = [row for row in waiting if not row.spared_memory]
+        if ready:
+            return ready[0]
+        if waiting:
+            return None if running else waiting[0]
+        last = self._exhausted or len(self.board.proposed()) >= self._plan.num_trials
+        number = self._engine.next_promotion(closing=last and not running)
+        if number is not None:
+            return self.board.rows[number]
+        return None if last else self._propose()
+
+    def _propose(self) -> TrialRow | None:
+        """A new trial that is to be trained; those of a known point end here."""
+        while len(self.board.proposed()) < self._plan.num_trials:
             proposal = self._engine.ask()
             if proposal is None:
                 self._exhausted = True
-                return
-            self._start(proposal, self._free.pop(0))
+                return None
+            row = self._new_row(proposal)
+            if proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
+                return row
+        return None
 
-    def _start(self, proposal: Proposal, slot: Slot) -> None:
-        plan, number = self._plan, proposal.number
-        seed = trial_seed(plan.seed, number)
+    def _new_row(self, proposal: Proposal | PastTrial) -> TrialRow:
+        number = proposal.number
         baseline = (proposal.baseline or "").partition(",")[0]
         name = f"trial {number} ({baseline})" if baseline else f"trial {number}"
-        row = TrialRow(number, name, proposal.params, seed, slot.index, proposal.baseline)
+        seed = trial_seed(self._plan.seed, number)
+        row = TrialRow(number, name, proposal.params, seed, 0, proposal.baseline, waiting=True)
         # From here on the trial has an end, whatever happens: row, study and run know it.
         self.board.rows[number] = row
-        self._recorder.trial_started(row, plan.num_epochs, slot)
-        self._view.started(self.board, row)
-        folder = plan.paths.trial(number)
-        task = TrialTask(
-            number=number,
-            space=plan.space.name,
-            params=proposal.params,
-            data=plan.data,
-            num_epochs=plan.num_epochs,
-            seed=seed,
-            objective=self.board.objective,
-            folder=str(folder),
-            patience=plan.patience,
-        )
+        self._recorder.trial_started(row, self._plan.num_epochs)
+        return row
+
+    def _repeat(self, row: TrialRow, number: int) -> bool:
+        """Ends a trial whose point was trained before with that trial's result.
+
+        As Optuna's documentation advises for duplicated samples. Answers False where the earlier
+        trial failed, so that training it again is worth while.
+        """
+        first = self.board.rows.get(number)
+        if first is None or first.state in (TrialState.FAILED, TrialState.KILLED):
+            return False
+        # The result of one that still runs is not known: then the repetition has none.
+        state = first.state if first.state.is_end else TrialState.PRUNED
+        row.waiting, row.duplicate_of = False, number
+        row.reason = f"the same point as trial {number}"
+        row.best_epoch, row.num_parameters = first.best_epoch, first.num_parameters
+        self._recorder.trial_lost(row, state)
+        self._tell(row, state, first.value)
+        return True
+
+    # Trials of earlier sessions
+
+    def _take_over(self, past: PastTrial) -> None:
+        """A row for a trial of an earlier session: shown, waiting at its rung, or to go on."""
+        row = self._new_row(past)
+        row.curve = list(past.curve.values())
+        row.value, row.state, row.reason = past.value, past.state, past.reason
+        row.best_epoch = past.facts.get("best_epoch")
+        row.num_parameters = past.facts.get("num_parameters")
+        row.duplicate_of = past.facts.get("duplicate_of")
+        row.seconds = past.facts.get("seconds", 0.0)
+        row.past = past.state.is_end
+        row.waiting = past.state is TrialState.RUNNING
+        if past.duplicate_of is not None and row.waiting:
+            self._repeat(row, past.duplicate_of)
+        if (self._plan.paths.trial(past.number) / PREDICTIONS_FILE).exists() and not row.waiting:
+            self._draw(row)  # A kill came before its pictures.
+        else:
+            self._forget(row)
+
+    # One trial
+
+    def _start(self, row: TrialRow, slot: Slot) -> None:
+        plan, number = self._plan, row.number
+        again = bool(row.curve)
+        row.slot, row.waiting, row.state = slot.index, False, TrialState.RUNNING
+        if number in self._figures:
+            # They are overtaken: the trial leaves newer ones when it stops the next time.
+            self._executor.stop(f"{_FIGURES}{number}")
+            del self._figures[number]
+        row.started = self._heard[number] = time.monotonic()
+        self._memory_kills[number] = kernel_memory_kills()
+        self._recorder.trial_runs(row, slot)
+        self._view.started(self.board, row, again=again)
         try:
-            folder.mkdir(parents=True)
+            task = self._task(row)
+            plan.paths.trial(number).mkdir(parents=True, exist_ok=True)
             log_path = str(plan.paths.trial_log(number))
             self._executor.start(_job_id(number), plan.job, task, slot, log_path)
         except (OSError, EOFError) as error:
             details = "".join(traceback.format_exception(error))
-            self._lost(row, type(error).__name__, str(error), details)
+            self._broken(row, Raised(_job_id(number), type(error).__name__, str(error), details))
+
+    def _task(self, row: TrialRow) -> TrialTask:
+        return TrialTask(
+            number=row.number,
+            space=self._plan.space.name,
+            params=row.params,
+            data=self._plan.data,
+            num_epochs=self._plan.num_epochs,
+            seed=row.seed,
+            objective=self.board.objective,
+            folder=str(self._plan.paths.trial(row.number)),
+            patience=self._plan.patience,
+            num_reported=len(row.curve),
+            predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
+        )
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for event in self._executor.events(timeout_seconds):
             if event.job_id.startswith(_FIGURES):
                 reason = event.reason if isinstance(event, Raised) else ""
                 self._figures_ended(int(event.job_id.removeprefix(_FIGURES)), reason)
+            elif event.job_id.startswith(_AUDIT):
+                self._audit_event(event)
             elif isinstance(event, Reported):
                 self._reported(event.message)
             elif isinstance(event, Returned):
@@ -208,26 +308,56 @@ class Sweep:
     def _reported(self, report: EpochReport) -> None:
         row = self.board.rows[report.number]
         value = self.board.objective.value(report.metrics)
-        row.curve.append(value)
-        go_on = self._engine.report(report.number, report.epoch, value)
-        if go_on and self._time_is_up() and report.epoch < self._plan.num_epochs:
-            go_on = False
-            row.reason = _TIME_LIMIT
-        self._executor.answer(_job_id(report.number), go_on)
-        self._recorder.epoch_reported(report)
-        self._view.reported(self.board, row)
+        now = time.monotonic()
+        new = report.epoch == len(row.curve) + 1
+        if new:
+            self._longest_epoch = max(self._longest_epoch, now - self._heard[row.number])
+            self._recorder.epoch_reported(report)
+        self._heard[row.number] = now
+        decision = self._engine.report(report.number, report.epoch, value)
+        if new:
+            row.curve.append(value)
+        decision = self._within_rules(row, report.epoch, value, decision)
+        self._executor.answer(_job_id(report.number), decision)
+        if new:
+            self._view.reported(self.board, row)
+
+    def _within_rules(
+        self, row: TrialRow, epoch: int, value: float, decision: Decision
+    ) -> Decision:
+        """The decision once the sweep's own rules are heard; a full budget stays complete."""
+        rules = self._plan.rules
+        if rules.meets_target(self.board.objective, value):
+            return Decision.ENOUGH
+        if epoch >= self._plan.num_epochs:
+            return Decision.GO_ON
+        rule = rules.reached(self.board)
+        if rule is not None:
+            row.reason = f"stopped because {rule.value}"
+            return Decision.STOP
+        if decision is Decision.STOP:
+            row.reason = f"pruned at epoch {epoch}"
+        return decision
 
     def _returned(self, result: TrialResult) -> None:
         row = self.board.rows[result.number]
-        state = TrialState.PRUNED if result.stopped_by == "driver" else TrialState.COMPLETE
         row.best_epoch = result.best_epoch
         row.num_parameters = result.num_parameters
-        self._end(row, state, result.value if state is TrialState.COMPLETE else None)
-        self._recorder.trial_completed(row, result, state)
+        if result.stopped_by == Decision.PAUSE:
+            self._pause(row, result)
+        else:
+            pruned = result.stopped_by == Decision.STOP
+            state = TrialState.PRUNED if pruned else TrialState.COMPLETE
+            self._recorder.trial_completed(row, result, state)
+            self._release(row)
+            self._tell(row, state, None if pruned else result.value)
         self._recorder.progress(self.board)
-        self._figures.add(row.number)
+        self._draw(row)
+
+    def _draw(self, row: TrialRow) -> None:
+        """Draws a trial's pictures beside the next trial, in a process that yields to it."""
+        self._figures[row.number] = len(row.curve)
         folder = str(self._plan.paths.trial(row.number))
-        # Drawn beside the next trial by a process that yields to it, so the slot is free already.
         try:
             self._executor.start(
                 f"{_FIGURES}{row.number}", figures_job, (folder, self._plan.data),
@@ -236,61 +366,145 @@ class Sweep:
         except (OSError, EOFError) as error:
             self._figures_ended(row.number, str(error))
 
-    def _raised(self, event: Raised) -> None:
-        row = self.board.rows[int(event.job_id.removeprefix("trial-"))]
-        if event.kind == "Died":
-            self._lost(row, event.kind, event.reason, event.details)
-        else:
-            self._fail(row, event.kind, event.reason, event.details)
-
-    def _lost(self, row: TrialRow, kind: str, reason: str, details: str) -> None:
-        """A process that died or could not be started: by itself, or with the whole sweep."""
-        if not self._interrupts.received:
-            self._fail(row, kind, reason, details)
-            return
-        # What ended the sweep ended its processes, too: service managers signal whole groups.
-        row.reason = _STOPPED
-        self._end(row, TrialState.KILLED)
-        self._recorder.trial_lost(row)
-
-    def _fail(self, row: TrialRow, kind: str, reason: str, details: str) -> None:
-        row.reason, row.details = f"{kind}: {reason}", details
-        self._end(row, TrialState.FAILED)
-        self._recorder.trial_lost(row)
-        self._recorder.progress(self.board)
-
-    def _end(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
-        row.seconds = time.monotonic() - row.started
-        # Told first: until the study has it, the trial counts as running and will be ended again.
-        self._engine.tell(row.number, state, value, row.reason)
-        row.state, row.value = state, value
-        self._free.append(next(slot for slot in self._plan.slots if slot.index == row.slot))
-        self._free.sort(key=lambda slot: slot.index)
+    def _pause(self, row: TrialRow, result: TrialResult) -> None:
+        """The trial waits at its rung; its checkpoint stays, its slot is free."""
+        self._recorder.trial_paused(row, result)
+        self._engine.pause(row.number)
+        self._release(row)
+        row.state = TrialState.PAUSED
         self._view.ended(self.board, row)
 
-    def _figures_ended(self, number: int, failure: str) -> None:
-        """Uploads what was drawn; a picture that failed leaves the trial as it is, and is said."""
-        if number in self._figures:
-            self._figures.discard(number)
-            (self._plan.paths.trial(number) / PREDICTIONS_FILE).unlink(missing_ok=True)
-            self._recorder.figures_drawn(number, failure)
+    def _release(self, row: TrialRow) -> None:
+        """Frees the slot of a trial that ran."""
+        row.seconds += time.monotonic() - row.started
+        self._free.append(next(slot for slot in self._plan.slots if slot.index == row.slot))
+        self._free.sort(key=lambda slot: slot.index)
 
-    def _draw_remaining(self, interrupts: Interrupts) -> None:
-        deadline = time.monotonic() + FIGURES_SECONDS
-        while self._figures and time.monotonic() < deadline and not interrupts.received:
-            self._handle_events(WAIT_SECONDS)
-            self._view.update(self.board)
+    def _tell(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
+        """Ends a trial in the study, once the spool has its end."""
+        facts = {
+            "best_epoch": row.best_epoch,
+            "num_parameters": row.num_parameters,
+            "seconds": round(row.seconds, 3),
+            "duplicate_of": row.duplicate_of,
+        }
+        self._engine.tell(row.number, state, value, row.reason, facts)
+        row.state, row.value, row.waiting = state, value, False
+        self._view.ended(self.board, row)
 
-    def _end_running(self) -> None:
+    # Failures
+
+    def _raised(self, event: Raised) -> None:
+        row = self.board.rows[int(event.job_id.removeprefix("trial-"))]
+        if event.kind == "Died" and self._interrupts.received:
+            # What ended the sweep ended its processes, too: service managers signal whole groups.
+            row.reason = _STOPPED
+            self._release(row)
+            row.waiting = True
+            return
+        self._broken(row, event)
+
+    def _broken(self, row: TrialRow, event: Raised) -> None:
+        ran_out = kernel_memory_kills() > self._memory_kills[row.number]
+        self._failed(row, classify(event, memory_ran_out=ran_out))
+
+    def _failed(self, row: TrialRow, failure: Failure) -> None:
+        """Another try where it can help and is left, else the end."""
+        self._release(row)
+        if failure.can_retry and row.num_retries < self._plan.num_retries:
+            row.num_retries += 1
+            row.waiting = True
+            row.spared_memory |= failure.kind is FailureKind.OUT_OF_MEMORY
+            self._recorder.trial_retried(row, failure.reason)
+            self._view.retried(self.board, row, failure.reason)
+            return
+        tries = f" (after {row.num_retries + 1} tries)" if row.num_retries else ""
+        row.reason, row.details = failure.reason + tries, failure.details
+        self._recorder.trial_lost(row, TrialState.FAILED)
+        self._tell(row, TrialState.FAILED)
+        self._recorder.progress(self.board)
+        self._forget(row)
+
+    def _end_overdue(self) -> None:
+        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
+        limit = self._plan.rules.timeout_seconds
+        if limit is None or self.board.elapsed_seconds() < limit + GRACE_SECONDS:
+            return
+        for row in self.board.running():
+            self._executor.stop(_job_id(row.number))
+            row.reason = f"stopped because {StopReason.TIMEOUT.value}"
+            self._recorder.trial_lost(row, TrialState.PRUNED)
+            self._release(row)
+            self._tell(row, TrialState.PRUNED)
+            self._forget(row)
+
+    def _end_stalled(self) -> None:
+        """Ends trials that report nothing any more; another try may help."""
+        limit = self._plan.stall_seconds
+        if limit is None:
+            limit = max(STALL_SECONDS, STALL_EPOCHS * self._longest_epoch)
+        now = time.monotonic()
+        for row in self.board.running():
+            if now - self._heard[row.number] > limit:
+                self._executor.stop(_job_id(row.number))
+                self._failed(row, hang(limit))
+
+    # Ends
+
+    def _prune_hopeless(self) -> None:
+        """Ends paused trials that can never be promoted, so that their checkpoints can go."""
+        for number in self._engine.hopeless(self._plan.num_trials):
+            row = self.board.rows[number]
+            row.reason = f"pruned at epoch {len(row.curve)}: too many are better"
+            self._end_one_paused(row, TrialState.PRUNED)
+
+    def _end_paused(self) -> None:
+        """When no slot will be free again for them, paused trials have been pruned."""
+        for row in self.board.in_state(TrialState.PAUSED):
+            row.reason = _WAITED.format(len(row.curve))
+            self._end_one_paused(row, TrialState.PRUNED)
+        for row in self.board.rows.values():
+            if row.waiting:  # A stop rule came before its turn.
+                row.reason = _STOPPED
+                self._recorder.trial_lost(row, TrialState.PRUNED)
+                self._tell(row, TrialState.PRUNED)
+                self._forget(row)
+
+    def _end_one_paused(self, row: TrialRow, state: TrialState) -> None:
+        self._recorder.paused_trial_ended(row, state)
+        self._tell(row, state)
+        if not self._plan.num_audited:
+            self._forget(row)
+
+    def _end_all(self, state: TrialState) -> None:
+        """Ends everything that runs or waits, as far as possible: each step for itself."""
         for row in self.board.running():
             self._attempt(partial(self._executor.stop, _job_id(row.number)))
-            row.reason = row.reason or _STOPPED
-            self._attempt(partial(self._end, row, TrialState.KILLED))
-            row.state = TrialState.KILLED
-            self._recorder.trial_lost(row)
+            self._release(row)
+            row.waiting = True
+        for row in self.board.rows.values():
+            if row.waiting:
+                row.reason = _STOPPED
+                self._attempt(partial(self._recorder.trial_lost, row, state))
+                self._attempt(partial(self._tell, row, state))
+                self._forget(row)
+        for row in self.board.in_state(TrialState.PAUSED):
+            row.reason = f"waited at epoch {len(row.curve)} when {_STOPPED}"
+            self._attempt(partial(self._end_one_paused, row, TrialState.PRUNED))
+
+    def _suspend_running(self) -> None:
+        """Leaves what still runs to be resumed: its last epoch is in its checkpoint."""
+        for row in self.board.running():
+            self._attempt(partial(self._executor.stop, _job_id(row.number)))
+            self._release(row)
+            row.waiting = True
+        for row in self.board.rows.values():
+            if row.waiting:
+                row.state, row.reason = TrialState.PAUSED, "waits for the sweep to be resumed"
+                self._attempt(partial(self._recorder.trial_suspended, row))
         for number in list(self._figures):
             self._attempt(partial(self._executor.stop, f"{_FIGURES}{number}"))
-            self._figures_ended(number, _STOPPED)
+            self._attempt(partial(self._figures_ended, number, _STOPPED))
 
     @staticmethod
     def _attempt(step: Callable[[], None]) -> None:
@@ -299,6 +513,70 @@ class Sweep:
             step()
         except Exception:  # Whatever a full disk or a lost database raises, the rest must end.
             return
+
+    # Files and pictures
+
+    def _figures_ended(self, number: int, failure: str) -> None:
+        """Uploads what was drawn; a picture that failed leaves the trial as it is, and is said."""
+        if number in self._figures:
+            row = self.board.rows[number]
+            self._recorder.figures_drawn(number, self._figures.pop(number), failure)
+            # Only now: until then a resumed sweep would draw them again.
+            (self._plan.paths.trial(number) / PREDICTIONS_FILE).unlink(missing_ok=True)
+            self._forget(row)
+
+    def _forget(self, row: TrialRow) -> None:
+        """Removes the files of a trial that has ended, once nobody needs them."""
+        audited = self._plan.num_audited and row.state is TrialState.PRUNED
+        if row.state.is_end and row.number not in self._figures and not audited:
+            self._recorder.forget(row.number)
+
+    def _draw_remaining(self) -> None:
+        deadline = time.monotonic() + FIGURES_SECONDS
+        while self._figures and time.monotonic() < deadline and not self._interrupts.received:
+            self._handle_events(WAIT_SECONDS)
+            self._view.update(self.board)
+
+    # The audit
+
+    def _audit(self) -> None:
+        """Trains some pruned trials to the end, to see whether pruning them was right.
+
+        They stay pruned: study, ranking and winner do not change.
+        """
+        pruned = [
+            row
+            for row in self.board.in_state(TrialState.PRUNED)
+            if (self._plan.paths.trial(row.number) / CHECKPOINT_FILE).exists()
+        ]
+        generator = np.random.default_rng([self._plan.seed, len(self.board.rows)])
+        count = min(self._plan.num_audited, len(pruned))
+        chosen = [pruned[i] for i in generator.permutation(len(pruned))[:count]]
+        while (chosen or self._auditing) and not self._interrupts.received:
+            while chosen and self._free:
+                row, slot = chosen.pop(0), self._free.pop(0)
+                self._auditing[row.number] = slot
+                log_path = str(self._plan.paths.trial_log(row.number))
+                job_id = f"{_AUDIT}{row.number}"
+                self._executor.start(job_id, self._plan.job, self._task(row), slot, log_path)
+            self._handle_events(WAIT_SECONDS)
+            self._view.update(self.board)
+        for number in list(self._auditing):
+            self._executor.stop(f"{_AUDIT}{number}")
+        if self._plan.num_audited:
+            for row in pruned:
+                self._recorder.forget(row.number)
+
+    def _audit_event(self, event: Reported | Returned | Raised) -> None:
+        if isinstance(event, Reported):
+            self._executor.answer(event.job_id, Decision.GO_ON)
+            return
+        number = int(event.job_id.removeprefix(_AUDIT))
+        self._free.append(self._auditing.pop(number))
+        if isinstance(event, Returned):
+            self.board.audits[number] = event.value.value
+            self._recorder.audited(number, event.value.value)
+        (self._plan.paths.trial(number) / MODEL_FILE).unlink(missing_ok=True)
 
 
 def _job_id(number: int) -> str:

@@ -20,14 +20,17 @@ REDRAW_SECONDS = 0.5
 class View(Protocol):
     """Hears of every change of a sweep."""
 
-    def started(self, board: Board, row: TrialRow) -> None:
-        """A trial started."""
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """A trial started, or goes on."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """A trial failed and will be tried again."""
 
     def reported(self, board: Board, row: TrialRow) -> None:
         """A trial reported an epoch."""
 
     def ended(self, board: Board, row: TrialRow) -> None:
-        """A trial ended."""
+        """A trial ended, or paused."""
 
     def update(self, board: Board) -> None:
         """Time has passed."""
@@ -39,7 +42,10 @@ class View(Protocol):
 class QuietView:
     """Shows nothing."""
 
-    def started(self, board: Board, row: TrialRow) -> None:
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """Says nothing."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """Says nothing."""
 
     def reported(self, board: Board, row: TrialRow) -> None:
@@ -58,10 +64,17 @@ class QuietView:
 class PlainView(QuietView):
     """One line per trial's start, epoch and end, for logs and pipes."""
 
-    def started(self, board: Board, row: TrialRow) -> None:
-        """Says which trial starts."""
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """Says which trial starts, or goes on."""
+        if again:
+            self._line(f"{row.name} goes on after epoch {len(row.curve)}")
+            return
         what = "published baseline" if row.baseline else params_text(row.params)
         self._line(f"{row.name} started: {what}")
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """Says what failed and that it is tried again."""
+        self._line(f"{row.name} is tried again from its last checkpoint: {reason}")
 
     def reported(self, board: Board, row: TrialRow) -> None:
         """Says what an epoch reached."""
@@ -112,6 +125,10 @@ def make_view(quiet: bool) -> View:
 def end_text(board: Board, row: TrialRow) -> str:
     """How a trial ended, in a phrase."""
     took = duration(row.seconds)
+    if row.duplicate_of is not None:
+        return f"not trained: {row.reason}"
+    if row.state is TrialState.PAUSED and row.curve:
+        return f"paused at epoch {len(row.curve)}: {board.objective.metric} {row.curve[-1]:.4f}"
     if row.value is not None:
         return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch} in {took}"
     return f"{row.state.value.lower()} after {took}: {row.reason}"
@@ -120,9 +137,11 @@ def end_text(board: Board, row: TrialRow) -> str:
 def standing_text(board: Board, *, with_best: bool = True) -> str:
     """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
     failed = len(board.in_state(TrialState.FAILED))
+    paused = board.in_state(TrialState.PAUSED)
     parts = [
         f"{len(board.ended()) - failed}/{board.num_trials} done",
         f"{len(board.running())} running",
+        *([f"{len(paused)} paused"] if paused else []),
         f"{failed} failed",
     ]
     best = board.best()

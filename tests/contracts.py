@@ -9,6 +9,7 @@ from typing import Any
 import fakes
 import pytest
 
+from pipelines.trial import Decision
 from search_spaces.registry import get_space
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Event, Executor, Raised, Reported, Returned, Slot
@@ -91,7 +92,7 @@ class EngineContract:
                 assert proposal is not None and proposal.number == number
                 points.append(proposal.params)
                 value = float(proposal.params["num_dense_layers"]) + 0.01 * number
-                assert engine.report(number, 1, value)
+                assert engine.report(number, 1, value) is Decision.GO_ON
                 engine.tell(number, TrialState.COMPLETE, value)
             return points
 

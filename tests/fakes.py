@@ -11,12 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.trial import EpochReport, TrialResult, TrialTask
+from pipelines.trial import Decision, EpochReport, TrialResult, TrialTask
+from pipelines.trial_files import CHECKPOINT_FILE
 from sweeps.board import Board, TrialRow
-from sweeps.engines.base import Proposal, TrialState
+from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.views import QuietView
-from tracking.records import ModelRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
+from tracking.records import (
+    EpochRecord,
+    FilesRecord,
+    ModelDropRecord,
+    ModelRecord,
+    ProgressRecord,
+    Record,
+    SweepEnd,
+    SweepRecord,
+    TagsRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+)
 
 
 def curve_of(task: TrialTask) -> list[float]:
@@ -26,25 +40,44 @@ def curve_of(task: TrialTask) -> list[float]:
 
 
 def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
-    """Reports a made-up curve instead of training, and leaves the files that training leaves."""
-    history = []
-    stopped_by = "epochs"
-    for epoch, value in enumerate(curve_of(task), start=1):
-        metrics = {"loss": 1 - value, "accuracy": value, "val_loss": 1 - value,
-                   "val_accuracy": value, "learning_rate": 0.001, "epoch_seconds": 0.01,
-                   "images_per_second": 100.0}  # fmt: skip
-        history.append(EpochReport(task.number, epoch, metrics))
-        if not report(history[-1]):
-            stopped_by = "driver"
-            break
+    """Reports a made-up curve instead of training, and leaves the files that training leaves.
+
+    As training does, it goes on after the epochs of its checkpoint and reports the last one again.
+    """
     folder = Path(task.folder)
-    (folder / "model.keras").write_bytes(b"weights")
+    checkpoint = folder / CHECKPOINT_FILE
+    curve = curve_of(task)
+    done = len(checkpoint.read_text()) if checkpoint.exists() else 0
+    stopped_by = "epochs"
+    while True:
+        if done and done >= task.num_reported:
+            decision = report(EpochReport(task.number, done, metrics_of(curve[done - 1])))
+            if decision is not Decision.GO_ON:
+                stopped_by = decision.value
+                break
+        if done >= task.num_epochs:
+            break
+        done += 1
+        with (folder / "trained.txt").open("a") as file:
+            file.write(f"{done}\n")
+        checkpoint.write_text("x" * done)
+    weights = b"" if stopped_by in (Decision.PAUSE, Decision.STOP) else b"weights"
+    if weights:
+        (folder / "model.keras").write_bytes(weights)
     (folder / "model_summary.txt").write_text("summary")
-    best = history[-1]
+    best = max(range(done), key=lambda k: curve[k]) + 1
     return TrialResult(
-        task.number, best.metrics["val_accuracy"], best.epoch, len(history), best.metrics,
-        10, 7, 0.01 * len(history), f"cpu, slot {slot.index}", stopped_by,
+        task.number, curve[best - 1], best, done, metrics_of(curve[best - 1]), 10,
+        len(weights), 0.01 * done, f"cpu, slot {slot.index}", stopped_by,
     )  # fmt: skip
+
+
+def metrics_of(value: float) -> dict[str, float]:
+    """An epoch's metrics around a validation accuracy."""
+    return {
+        "loss": 1 - value, "accuracy": value, "val_loss": 1 - value, "val_accuracy": value,
+        "learning_rate": 0.001, "epoch_seconds": 0.01, "images_per_second": 100.0,
+    }  # fmt: skip
 
 
 def slow_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
@@ -88,6 +121,72 @@ def full_disk_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
         with Path("/dev/full").open("wb") as file:
             file.write(b"weights" * 10_000)
     return recorded_job(task, report, slot)
+
+
+def _first_time(task: TrialTask) -> bool:
+    """Whether this trial is tried for the first time; only trial 0 has trouble."""
+    marker = Path(task.folder) / "tried"
+    first = task.number == 0 and not marker.exists()
+    marker.touch()
+    return first
+
+
+def _after_one_epoch(task: TrialTask, report: Any, slot: Slot, trouble: Any) -> TrialResult:
+    def then(message: EpochReport) -> Any:
+        if message.epoch == 2 and first:
+            trouble()
+        return report(message)
+
+    first = _first_time(task)
+    return recorded_job(task, then, slot)
+
+
+class Died(Exception):
+    """Stands for the end of a process, where jobs are threads."""
+
+
+def crashing_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Dies in its second epoch, the first time."""
+
+    def die() -> None:
+        raise Died("the process was killed by signal SIGSEGV")
+
+    return _after_one_epoch(task, report, slot, die)
+
+
+def memory_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Runs out of memory in its second epoch, the first time."""
+
+    def run_out() -> None:
+        raise MemoryError("out of memory")
+
+    return _after_one_epoch(task, report, slot, run_out)
+
+
+def hanging_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Hangs in its second epoch, the first time."""
+    return _after_one_epoch(task, report, slot, lambda: time.sleep(60))
+
+
+def passing_error_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Loses a connection in its second epoch, the first time."""
+
+    def lose() -> None:
+        raise ConnectionError("reset by peer")
+
+    return _after_one_epoch(task, report, slot, lose)
+
+
+def always_dying_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Dies every time."""
+    raise Died("the process was killed by signal SIGSEGV")
+
+
+def not_finite_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Ends as training ends when the loss is NaN."""
+    from pipelines.trial import NonFiniteLossError
+
+    raise NonFiniteLossError("The training loss became nan in epoch 1.")
 
 
 def dying_job(argument: str, report: Any, slot: Slot) -> None:
@@ -141,9 +240,9 @@ class InlineExecutor:
         import threading
 
         out: queue.Queue[Event] = queue.Queue()
-        answers: queue.Queue[bool] = queue.Queue()
+        answers: queue.Queue[Any] = queue.Queue()
 
-        def report(message: Any) -> bool:
+        def report(message: Any) -> Any:
             out.put(Reported(job_id, message))
             return answers.get()
 
@@ -173,8 +272,8 @@ class InlineExecutor:
                 found.append(event)
         return found
 
-    def answer(self, job_id: str, go_on: bool) -> None:
-        self._jobs[job_id][1].put(go_on)
+    def answer(self, job_id: str, answer: Any) -> None:
+        self._jobs[job_id][1].put(answer)
 
     def stop(self, job_id: str) -> None:
         del self._jobs[job_id]
@@ -187,26 +286,50 @@ class InlineExecutor:
 
 
 class ListEngine:
-    """Proposes the points that it was given, in order."""
+    """Proposes the points that it was given, in order; decides as told, by default to go on."""
 
-    def __init__(self, points: list[dict[str, Any]]) -> None:
+    def __init__(self, points: list[dict[str, Any]], decide: Any = None) -> None:
         self._points = list(points)
         self._next = 0
+        self._decide = decide or (lambda number, epoch: Decision.GO_ON)
         self.told: dict[int, tuple[TrialState, float | None, str]] = {}
         self.reports: list[tuple[int, int, float]] = []
+        self.paused: list[int] = []
+        self.promotions: list[int] = []
+        self.duplicates: dict[int, int] = {}
+        self.history: list[PastTrial] = []
+
+    def past(self) -> list[PastTrial]:
+        return self.history
 
     def ask(self) -> Proposal | None:
         if self._next == len(self._points):
             return None
+        number = self._next
         self._next += 1
-        return Proposal(self._next - 1, self._points[self._next - 1])
+        return Proposal(number, self._points[number], None, self.duplicates.get(number))
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        self.reports.append((number, epoch, value))
-        return True
+    def report(self, number: int, epoch: int, value: float) -> Decision:
+        if (number, epoch) not in {report[:2] for report in self.reports}:
+            self.reports.append((number, epoch, value))
+        return self._decide(number, epoch)
+
+    def pause(self, number: int) -> None:
+        self.paused.append(number)
+
+    def next_promotion(self, *, closing: bool) -> int | None:
+        return self.promotions.pop(0) if self.promotions else None
+
+    def hopeless(self, num_trials: int) -> list[int]:
+        return []
 
     def tell(
-        self, number: int, state: TrialState, value: float | None = None, reason: str = ""
+        self,
+        number: int,
+        state: TrialState,
+        value: float | None = None,
+        reason: str = "",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.told[number] = (state, value, reason)
 
@@ -215,52 +338,53 @@ class ListEngine:
 
 
 class MemoryTracker:
-    """Remembers what it is told, in the order of the calls."""
+    """Remembers what it is told, in the order of the calls; the same record only once."""
 
     experiment_id = "0"
     parent_run_id = "parent"
 
-    def __init__(self) -> None:
+    def __init__(self, files: Any = None) -> None:
+        self._files = files
+        self.keys: list[str] = []
         self.started: list[TrialRecord] = []
         self.epochs: list[tuple[int, int]] = []
+        self.states: list[tuple[int, str]] = []
         self.ended: dict[int, TrialEnd] = {}
         self.kept: list[int] = []
         self.progress: list[float] = []
         self.files: dict[int, list[str]] = {}
-        self.tags: dict[int, Mapping[str, str]] = {}
+        self.tags: dict[int, dict[str, str]] = {}
         self.end: SweepEnd | None = None
         self.sweep: SweepRecord | None = None
 
-    def start_sweep(self, record: SweepRecord) -> None:
-        self.sweep = record
-
-    def start_trial(self, record: TrialRecord) -> None:
-        self.started.append(record)
-
-    def log_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], now: int) -> None:
-        assert now > 0 and metrics
-        self.epochs.append((number, epoch))
-
-    def log_files(self, number: int, paths: list[str]) -> None:
-        self.files[number] = [Path(path).name for path in paths if Path(path).is_file()]
-
-    def end_trial(self, end: TrialEnd) -> None:
-        self.ended[end.number] = end
-
-    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
-        self.tags[number] = tags
-
-    def log_progress(self, metrics: Mapping[str, float], step: int) -> None:
-        self.progress += metrics.values()
-
-    def keep_model(self, record: ModelRecord, replaced: int | None = None) -> None:
-        self.kept.append(record.number)
-        Path(record.path).unlink()
-        if replaced is not None:
-            self.kept.remove(replaced)
-
-    def end_sweep(self, end: SweepEnd) -> None:
-        self.end = end
+    def apply(self, record: Record, *, again: bool = False) -> dict[str, str]:
+        self.keys.append(record.key)
+        if isinstance(record, SweepRecord):
+            self.sweep = record
+        elif isinstance(record, TrialRecord):
+            self.started.append(record)
+        elif isinstance(record, EpochRecord):
+            assert record.at_ms > 0 and record.metrics
+            self.epochs.append((record.number, record.epoch))
+        elif isinstance(record, TrialStateRecord):
+            self.states.append((record.number, record.state))
+        elif isinstance(record, FilesRecord):
+            names = [path.name for path in sorted(self._files(record.key).iterdir())]
+            self.files.setdefault(record.number, []).extend(names)
+        elif isinstance(record, TagsRecord):
+            self.tags.setdefault(record.number, {}).update(record.tags)
+        elif isinstance(record, TrialEnd):
+            assert record.number not in self.ended
+            self.ended[record.number] = record
+        elif isinstance(record, ModelRecord):
+            self.kept.append(record.number)
+        elif isinstance(record, ModelDropRecord):
+            self.kept.remove(record.number)
+        elif isinstance(record, ProgressRecord):
+            self.progress += record.metrics.values()
+        elif isinstance(record, SweepEnd):
+            self.end = record
+        return {}
 
 
 class ScriptedView(QuietView):

@@ -19,8 +19,8 @@ from pipelines.evaluation import (
 )
 from pipelines.figures import render_trial
 from pipelines.objectives import OBJECTIVES, get_objective
-from pipelines.trial import NonFiniteLossError, TrialTask, run_trial
-from pipelines.trial_files import FIGURE_FILES, MODEL_FILE, PREDICTIONS_FILE
+from pipelines.trial import Decision, NonFiniteLossError, TrialTask, run_trial
+from pipelines.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 
@@ -35,8 +35,9 @@ def task(tiny_data, tmp_path) -> TrialTask:
     return TrialTask(0, "mlp", params, tiny_data, 3, 11, OBJECTIVES["val_accuracy"], str(folder))
 
 
-def run(task: TrialTask, answer=lambda report: True):
+def run(task: TrialTask, answer=lambda report: Decision.GO_ON):
     keras.utils.set_random_seed(task.seed)
+    (Path(task.folder) / CHECKPOINT_FILE).unlink(missing_ok=True)
     reports = []
 
     def report(message):
@@ -80,8 +81,8 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(task):
 
 
 def test_the_driver_can_end_a_trial(task):
-    result, reports = run(task, lambda report: report.epoch < 2)
-    assert len(reports) == 2 and result.stopped_by == "driver"
+    result, reports = run(task, lambda r: Decision.GO_ON if r.epoch < 2 else Decision.STOP)
+    assert len(reports) == 2 and result.stopped_by == "stop"
 
 
 def test_patience_ends_a_trial_that_does_not_improve(task):
@@ -120,7 +121,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
 
 def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch):
-    monkeypatch.setattr("pipelines.trial.predict", lambda model, x: np.full((24, 3), np.nan))
+    monkeypatch.setattr("pipelines.trial.predict", lambda model, x, batch: np.full((24, 3), np.nan))
     with pytest.raises(NonFiniteLossError, match="predicts NaN or infinity after epoch 1"):
         run(task)
 
@@ -130,7 +131,6 @@ def test_pictures_and_tables_of_a_trial_are_drawn(task):
     render_trial(task.folder, task.data)
     folder = Path(task.folder)
     assert all((folder / name).stat().st_size > 0 for name in FIGURE_FILES)
-    assert not (folder / PREDICTIONS_FILE).exists()
     for name in FIGURE_FILES:
         if name.endswith(".png"):
             assert (folder / name).read_bytes().startswith(b"\x89PNG")

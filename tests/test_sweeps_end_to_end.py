@@ -62,6 +62,7 @@ def sweep(tmp_path_factory):
     return Finished(
         tmp_path_factory.mktemp("sweep"), "--space", "cnn", "--dataset", "digits", "--trials",
         str(NUM_TRIALS), "--epochs", str(NUM_EPOCHS), "--keep-models", "2", "--seed", "4",
+        "--pruner", "none",
     )  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def test_the_test_split_is_not_read_by_a_sweep(sweep):
 def test_the_same_seed_gives_the_same_sweep(sweep, tmp_path):
     again = Finished(
         tmp_path, "--space", "cnn", "--dataset", "digits", "--trials", str(NUM_TRIALS), "--epochs",
-        str(NUM_EPOCHS), "--keep-models", "0", "--seed", "4", "--quiet",
+        str(NUM_EPOCHS), "--keep-models", "0", "--seed", "4", "--quiet", "--pruner", "none",
     )  # fmt: skip
     first, second = sweep.study.trials, again.study.trials
     assert [t.params for t in first] == [t.params for t in second]
@@ -232,15 +233,22 @@ def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
     assert len(runs) == 2 and {run.info.status for run in runs} == {"KILLED"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_everything_truthfully(tmp_path, number):
+def test_an_interrupt_ends_everything_truthfully(tmp_path):
     process = start_in_terminal(
-        tmp_path, "--epochs", "100000", "--workers", "2", "--name", "broken-off"
+        tmp_path,
+        "--epochs",
+        "100000",
+        "--workers",
+        "2",
+        "--name",
+        "broken-off",
+        "--pruner",
+        "none",
     )
     for line in process.stdout:
         if re.match(r"trial 1 epoch [3-9]", line):
             break
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - started < 30

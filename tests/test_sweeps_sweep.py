@@ -8,17 +8,21 @@ from typing import Any
 import fakes
 import pytest
 
+from pipelines.evaluation import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
+from pipelines.trial import Decision
 from search_spaces.registry import get_space
-from sweeps.board import Board
-from sweeps.engines.base import TrialState
+from sweeps.board import Board, TrialRow
+from sweeps.engines.base import PastTrial, TrialState
 from sweeps.executors.base import Raised, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.recorder import Recorder
 from sweeps.settings import SweepPaths
-from sweeps.sweep import Plan, StopReason, Sweep, trial_seed
-from tracking.background import BackgroundCalls
+from sweeps.stop_rules import StopReason, StopRules
+from sweeps.sweep import Plan, Sweep, trial_seed
+from tracking.sender import Sender
+from tracking.spool import Spool
 
 SPACE = get_space("mlp")
 
@@ -30,36 +34,45 @@ class Scene:
         count = options.pop("num_points", 4)
         view = options.pop("view", fakes.QuietView())
         keep = options.pop("keep", 2)
+        decide = options.pop("decide", None)
+        options["rules"] = StopRules(**options.pop("rules", {}))
         defaults = {
             "space": SPACE, "data": tiny_data, "num_trials": 4, "num_epochs": 3,
-            "timeout_seconds": None, "patience": None, "seed": 0, "slots": (Slot(0, 1),),
+            "patience": None, "seed": 0, "slots": (Slot(0, 1),),
             "paths": SweepPaths(tmp_path / "work", "name"), "job": fakes.recorded_job,
         }  # fmt: skip
         plan = Plan(**{**defaults, **options})
         self.paths = plan.paths
-        self.engine = fakes.ListEngine(fakes.random_points(SPACE, count))
+        self.engine = fakes.ListEngine(fakes.random_points(SPACE, count), decide)
         self.executor = fakes.InlineExecutor()
-        self.tracker = fakes.MemoryTracker()
-        self.calls = BackgroundCalls()
+        self.spool = Spool(plan.paths.spool)
+        self.tracker = fakes.MemoryTracker(self.spool.folder_of)
+        self.sender = Sender(self.spool, lambda: self.tracker)
         objective = OBJECTIVES["val_accuracy"]
         models = BestModels(objective, keep)
-        recorder = Recorder(self.tracker, self.calls, SPACE, tiny_data, plan.paths, models)  # type: ignore[arg-type]
+        recorder = Recorder(self.spool, SPACE, tiny_data, plan.paths, models)
         self.board = Board(
             "title",
             objective,
             plan.num_trials,
             plan.num_epochs,
             len(plan.slots),
-            plan.timeout_seconds,
+            plan.rules.timeout_seconds,
         )
         self.interrupts = Interrupts()
         self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view)
 
     def run(self) -> StopReason:
         reason = self.sweep.run(self.interrupts)
-        assert self.calls.drain(10) and self.calls.failures == []
+        self.sent()
         assert self.executor.closed
         return reason
+
+    def sent(self) -> None:
+        assert self.sender.drain(10)
+        self.sender.close()
+        assert self.sender.problem == "" and self.spool.rejections() == []
+        assert len(self.tracker.keys) == len(set(self.tracker.keys))
 
 
 @pytest.fixture
@@ -143,7 +156,7 @@ def test_an_interrupt_kills_what_runs_in_engine_and_tracker_alike(scene):
 
 
 def test_the_time_limit_starts_nothing_and_ends_what_runs_with_its_epoch(scene):
-    s = scene(job=fakes.slow_job, timeout_seconds=0.1, num_trials=4)
+    s = scene(job=fakes.slow_job, rules={"timeout_seconds": 0.1}, num_trials=4)
     assert s.run() is StopReason.TIMEOUT
     assert {n: t[0] for n, t in s.engine.told.items()} == {0: TrialState.PRUNED}
     assert len(s.engine.reports) == 1
@@ -169,19 +182,17 @@ def broken(*args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize("method", ["ask", "report", "tell"])
-def test_an_engine_that_breaks_leaves_no_trial_without_an_end(scene, method):
+def test_an_engine_that_breaks_leaves_every_trial_to_be_resumed(scene, method):
     s = scene()
     setattr(s.engine, method, broken)
     with pytest.raises(RuntimeError, match="disk is full"):
         s.sweep.run(s.interrupts)
-    assert s.calls.drain(10) and s.calls.failures == []
+    s.sent()
     assert s.executor.closed
-    started = {record.number for record in s.tracker.started}
-    assert {number: end.state for number, end in s.tracker.ended.items()} == dict.fromkeys(
-        started, "KILLED"
-    )
-    assert {row.state for row in s.board.rows.values()} <= {TrialState.KILLED}
-    assert started == (set() if method == "ask" else {0})
+    assert {row.state for row in s.board.rows.values()} <= {TrialState.PAUSED, TrialState.RUNNING}
+    if method == "report":
+        assert s.tracker.states == [(0, "RUNNING"), (0, "PAUSED")]
+        assert s.tracker.ended == {}
 
 
 def test_a_trial_that_cannot_be_started_is_failed_and_the_sweep_goes_on(scene):
@@ -231,7 +242,7 @@ def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
 
 def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
     monkeypatch.setattr("sweeps.sweep.GRACE_SECONDS", 0.3)
-    s = scene(job=fakes.endless_job, timeout_seconds=0.1)
+    s = scene(job=fakes.endless_job, rules={"timeout_seconds": 0.1})
     assert s.run() is StopReason.TIMEOUT
     assert s.engine.told[0][0] is TrialState.PRUNED
     assert s.tracker.ended[0].state == "PRUNED"
@@ -251,3 +262,211 @@ def test_of_equal_models_the_earlier_stays():
     assert best.offer(3, 0.6) == (True, 0)
     none = BestModels(OBJECTIVES["val_loss"], 0)
     assert none.offer(0, 0.5) == (False, None)
+
+
+# Pausing, failures, rules, resuming
+
+
+def states_of(s: Any) -> dict[int, str]:
+    return {number: state.value for number, (state, _, _) in s.engine.told.items()}
+
+
+def trained(s: Any, number: int) -> list[int]:
+    """The epochs that a trial's worker trained, in order, over all its lives."""
+    return [int(x) for x in (s.paths.trial(number) / "trained.txt").read_text().split()]
+
+
+def pause_at_one(paused_once: set[int]) -> Any:
+    def decide(number: int, epoch: int) -> Decision:
+        if epoch == 1 and number not in paused_once:
+            paused_once.add(number)
+            return Decision.PAUSE
+        return Decision.GO_ON
+
+    return decide
+
+
+def test_a_paused_trial_frees_its_slot_and_goes_on_without_training_an_epoch_twice(scene):
+    s = scene(decide=pause_at_one(set()), num_trials=3, num_points=3)
+    s.recorder_forget = s.sweep._recorder.forget
+    kept: dict[int, list[int]] = {}
+
+    def forget(number: int) -> None:
+        if (s.paths.trial(number) / "trained.txt").exists():
+            kept[number] = trained(s, number)
+        s.recorder_forget(number)
+
+    s.sweep._recorder.forget = forget
+    original = s.engine.next_promotion
+    s.engine.next_promotion = lambda *, closing: (
+        s.engine.paused.pop(0) if closing and s.engine.paused else original(closing=closing)
+    )
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == dict.fromkeys(range(3), "COMPLETE")
+    assert kept == {n: [1, 2, 3] for n in range(3)}
+    assert sorted(s.tracker.epochs) == [(n, e) for n in range(3) for e in (1, 2, 3)]
+    assert sorted(r[:2] for r in s.engine.reports) == sorted(s.tracker.epochs)
+    assert s.tracker.states.count((0, "PAUSED")) == 1
+
+
+def test_what_is_never_promoted_ends_pruned_with_what_it_reached(scene):
+    s = scene(decide=pause_at_one(set()), num_trials=2, num_points=2)
+    s.run()
+    assert states_of(s) == {0: "PRUNED", 1: "PRUNED"}
+    end = s.tracker.ended[0]
+    assert end.state == "PRUNED" and end.metrics["num_epochs"] == 1
+    assert "waited at epoch 1" in end.tags["sweeps.reason"]
+    assert "model_bytes" not in end.metrics and s.tracker.kept == []
+    assert list(s.paths.sweep.glob("trial-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "words"),
+    [
+        (fakes.crashing_once_job, {}, "killed by signal"),
+        (fakes.memory_once_job, {}, "out of memory"),
+        (fakes.hanging_once_job, {"stall_seconds": 0.5}, "no report within"),
+        (fakes.passing_error_once_job, {}, "ConnectionError"),
+    ],
+)
+def test_what_another_try_can_help_is_tried_again_from_its_checkpoint(scene, job, options, words):
+    s = scene(job=job, num_trials=2, num_points=2, num_retries=1, **options)
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {0: "COMPLETE", 1: "COMPLETE"}
+    assert words in s.tracker.tags[0]["sweeps.retry_reason"]
+    assert s.tracker.tags[0]["sweeps.num_retries"] == "1"
+    assert s.tracker.epochs == [(n, e) for n in range(2) for e in (1, 2, 3)]
+
+
+def test_a_trial_that_fails_again_and_again_is_failed_with_the_number_of_tries(scene):
+    s = scene(job=fakes.always_dying_job, num_trials=1, num_points=1, num_retries=2)
+    s.run()
+    assert states_of(s) == {0: "FAILED"}
+    assert s.tracker.ended[0].tags["sweeps.reason"].endswith("(after 3 tries)")
+
+
+def test_a_loss_that_is_not_finite_is_not_tried_again(scene):
+    s = scene(job=fakes.not_finite_job, num_trials=1, num_points=1, num_retries=2)
+    s.run()
+    assert "sweeps.num_retries" not in s.tracker.tags.get(0, {})
+    assert s.tracker.ended[0].tags["sweeps.reason"].startswith("NonFiniteLossError")
+
+
+def test_a_trial_whose_memory_ran_out_runs_alone_and_predicts_in_smaller_steps(scene):
+    s = scene(
+        job=fakes.memory_once_job, num_trials=4, num_retries=1, slots=(Slot(0, 1), Slot(1, 1))
+    )
+    alone = []
+    original = s.executor.start
+
+    def start(job_id: str, job: Any, task: Any, *rest: Any) -> None:
+        if job_id.startswith("trial-") and task.predict_batch < PREDICT_BATCH:
+            alone.append((task.number, len(s.board.running())))
+        original(job_id, job, task, *rest)
+
+    s.executor.start = start
+    s.run()
+    assert alone == [(0, 1)]
+    assert set(states_of(s).values()) == {"COMPLETE"}
+
+
+def test_the_target_ends_the_trial_as_complete_and_the_sweep(scene):
+    s = scene(rules={"target": 0.3}, num_trials=4)
+    assert s.run() is StopReason.TARGET
+    (state, value, _) = s.engine.told[0]
+    assert state is TrialState.COMPLETE and value >= 0.3
+    assert len(s.board.rows) == 1 and s.tracker.kept == [0]
+
+
+def test_the_limit_of_epochs_ends_the_sweep(scene):
+    s = scene(rules={"max_total_epochs": 5})
+    assert s.run() is StopReason.EPOCHS
+    assert len(s.engine.reports) == 5
+    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED"}
+    assert "limit of epochs" in s.tracker.ended[1].tags["sweeps.reason"]
+
+
+def test_trials_without_a_new_best_end_the_sweep(scene):
+    s = scene(rules={"patience_trials": 2}, num_trials=30, num_points=30)
+    assert s.run() is StopReason.NO_IMPROVEMENT
+    best = s.board.best()
+    assert best is not None and max(s.board.rows) == best.number + 2
+
+
+def test_a_repeated_point_is_not_trained_and_takes_the_first_ones_result(scene):
+    s = scene(num_trials=3, num_points=3)
+    s.engine.duplicates = {1: 0}
+    s.run()
+    assert s.engine.told[1][:2] == s.engine.told[0][:2]
+    assert {epoch[0] for epoch in s.tracker.epochs} == {0, 2}
+    assert s.tracker.ended[1].tags["sweeps.duplicate_of"] == "0"
+    assert s.tracker.ended[1].state == "COMPLETE"
+    assert [row.number for row in s.board.ranking()].count(1) == 0
+
+
+def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene):
+    s = scene(decide=pause_at_one({0}), num_trials=4, num_audited=2)
+    s.run()
+    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED", 2: "PRUNED", 3: "PRUNED"}
+    assert len(s.board.audits) == 2
+    for number, value in s.board.audits.items():
+        assert s.tracker.tags[number]["sweeps.audit_value"] == f"{value:.6g}"
+        row = s.board.rows[number]
+        assert value == fakes.curve_of(s.sweep._task(row))[-1]
+    assert all(epoch[1] == 1 for epoch in s.tracker.epochs if epoch[0])
+    assert list(s.paths.sweep.glob("trial-*")) == []
+
+
+def test_termination_leaves_what_runs_and_waits_to_be_resumed(scene):
+    s = scene(job=fakes.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
+
+    def terminate(board: Any) -> None:
+        s.interrupts.count, s.interrupts.terminated = 1, True
+
+    s.sweep._view = fakes.ScriptedView(terminate)
+    assert s.run() is StopReason.PREEMPTED
+    assert set(states_of(s).values()) == {"COMPLETE"}
+    open_ones = set(s.board.rows) - set(s.engine.told)
+    assert open_ones
+    assert {s.tracker.states[-1 - k] for k in range(len(open_ones))} == {
+        (n, "PAUSED") for n in open_ones
+    }
+
+
+def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
+    s = scene(num_trials=3, num_points=3)
+    points = fakes.random_points(SPACE, 3)
+    task = s.sweep._task(TrialRow(1, "trial 1", points[1], trial_seed(0, 1), 0))
+    curve = fakes.curve_of(task)
+    s.engine.history = [
+        PastTrial(0, points[0], TrialState.COMPLETE, 0.9, {1: 0.5, 2: 0.9}, facts={"seconds": 5.0}),
+        PastTrial(1, points[1], TrialState.RUNNING, None, {1: curve[0]}),
+    ]
+    s.engine._next = 2
+    s.engine.reports = [(1, 1, curve[0])]
+    s.paths.trial(1).mkdir(parents=True)
+    (s.paths.trial(1) / "checkpoint.npz").write_text("xx")
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {1: "COMPLETE", 2: "COMPLETE"}
+    assert [e for e in s.tracker.epochs if e[0] == 1] == [(1, 2), (1, 3)]
+    assert s.board.rows[0].past and s.board.rows[0].seconds == 5.0
+
+
+def test_two_hundred_trials_leave_no_files_behind(scene):
+    s = scene(num_trials=200, num_points=200, decide=pause_at_one(set(range(0, 200, 3))))
+    most = []
+    original = s.executor.start
+
+    def start(*args: Any) -> None:
+        most.append(len(list(s.paths.sweep.glob("trial-*"))))
+        original(*args)
+
+    s.engine.hopeless = lambda num_trials: [
+        n for n in s.engine.paused if n not in s.engine.told and len(s.engine.paused) > 5
+    ]
+    s.executor.start = start
+    s.run()
+    assert max(most) <= 10, "finished and hopeless trials leave nothing"
+    assert list(s.paths.sweep.glob("trial-*")) == []
+    assert len(s.tracker.kept) == 2
+    assert not [p for p in (s.paths.spool / "files").rglob("*.keras") if "model" not in str(p)]

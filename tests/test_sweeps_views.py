@@ -49,7 +49,7 @@ def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, caps
     assert "1 trial FAILED (2): ValueError: [/job:x] [bold]" in out
     assert "Best: trial 1, val_accuracy 0.9700" in out
     assert "optimizer=rmsprop" in out
-    assert "Total compute 36.0 s" in out
+    assert "Total compute 48.0 s" in out
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):

@@ -19,10 +19,19 @@ from mlflow import MlflowClient
 from search_spaces import cnn
 from search_spaces.errors import InputError, redacted, scrubbed
 from tracking import stores
-from tracking.background import BackgroundCalls
 from tracking.context import git_tags, version_tags
 from tracking.mlflow_tracker import MlflowTracker, sweep_exists
-from tracking.records import DataRecord, ModelRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
+from tracking.records import (
+    DataRecord,
+    EpochRecord,
+    ModelDropRecord,
+    ModelRecord,
+    ProgressRecord,
+    SweepEnd,
+    SweepRecord,
+    TrialEnd,
+    TrialRecord,
+)
 
 DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
 
@@ -37,9 +46,10 @@ def tracker(uri, tmp_path, request):
     client = MlflowClient(uri)
     name = request.node.name[:60]
     client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))
-    tracker = MlflowTracker(uri, name)
-    tracker.start_sweep(SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA))
-    tracker.start_trial(TrialRecord(0, "trial 0", {"a": 1, "b": "inactive"}, {}))
+    tracker = MlflowTracker(uri, name, lambda key: tmp_path / key.replace("/", "_"))
+    record = SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA, uid=name)
+    tracker.apply(record)
+    tracker.apply(TrialRecord(0, "trial 0", {"a": 1, "b": "inactive"}, {}))
     return tracker
 
 
@@ -48,7 +58,7 @@ def tracker(uri, tmp_path, request):
     [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],
 )
 def test_states_are_truthful_and_distinct(tracker, uri, state, status):
-    tracker.end_trial(TrialEnd(0, state, tags={"sweeps.reason": "because"}))
+    tracker.apply(TrialEnd(0, state, tags={"sweeps.reason": "because"}))
     run = MlflowClient(uri).get_run(tracker.run_id(0))
     assert run.info.status == status
     assert run.data.tags["sweeps.state"] == state
@@ -56,9 +66,9 @@ def test_states_are_truthful_and_distinct(tracker, uri, state, status):
 
 
 def test_a_run_holds_what_it_was_told(tracker, uri):
-    tracker.log_epoch(0, 1, {"loss": 0.5, "val_loss": 0.6}, 1_000)
-    tracker.log_epoch(0, 2, {"loss": 0.4, "val_loss": 0.7}, 2_000)
-    tracker.end_trial(TrialEnd(0, "FAILED", {"best_epoch": 1}, {}, {"traceback.txt": "Oh!"}))
+    tracker.apply(EpochRecord(0, 1, {"loss": 0.5, "val_loss": 0.6}, 1_000))
+    tracker.apply(EpochRecord(0, 2, {"loss": 0.4, "val_loss": 0.7}, 2_000))
+    tracker.apply(TrialEnd(0, "FAILED", {"best_epoch": 1}, {}, {"traceback.txt": "Oh!"}))
     client = MlflowClient(uri)
     run = client.get_run(tracker.run_id(0))
     assert run.data.params == {"a": "1", "b": "inactive"}
@@ -73,7 +83,7 @@ def test_a_run_holds_what_it_was_told(tracker, uri):
 
 
 def test_a_space_with_more_than_a_hundred_parameters_is_recorded(tracker, uri):
-    tracker.start_trial(TrialRecord(1, "trial 1", {f"p{i}": i for i in range(230)}, {}))
+    tracker.apply(TrialRecord(1, "trial 1", {f"p{i}": i for i in range(230)}, {}))
     assert len(MlflowClient(uri).get_run(tracker.run_id(1)).data.params) == 230
 
 
@@ -83,9 +93,9 @@ def test_a_used_name_is_known(tracker, uri):
 
 
 def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
-    tracker.log_progress({"best_val_accuracy": 0.9}, 1)
-    tracker.log_progress({"best_val_accuracy": 0.95}, 2)
-    tracker.end_sweep(
+    tracker.apply(ProgressRecord({"best_val_accuracy": 0.9}, 1))
+    tracker.apply(ProgressRecord({"best_val_accuracy": 0.95}, 2))
+    tracker.apply(
         SweepEnd(
             "FINISHED",
             {"sweeps.best_trial": "0"},
@@ -106,11 +116,13 @@ def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
 
 def keep_a_model(tracker, tmp_path) -> tuple[keras.Model, str]:
     model = cnn.build(cnn.SPACE.complete({"num_blocks": 1}), (8, 8, 1), 3, num_steps=1)
-    path = tmp_path / "model.keras"
+    path = tmp_path / "trial-0_model" / "model.keras"
+    path.parent.mkdir()
     model.save(path)
-    tracker.keep_model(
-        ModelRecord(0, str(path), (8, 8, 1), 3, {"val_accuracy": 0.9}, 1, {"sweeps.trial": "0"})
+    record = ModelRecord(
+        0, path.name, (8, 8, 1), 3, {"val_accuracy": 0.9}, 1, {"sweeps.trial": "0"}
     )
+    tracker.apply(record)
     assert not path.exists()
     return model, tracker.model_id(0)
 
@@ -146,7 +158,7 @@ def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
     _, model_id = keep_a_model(tracker, tmp_path)
     folder = Path(MlflowClient(uri).get_logged_model(model_id).artifact_location)
     assert folder.exists()
-    tracker.drop_model(0)
+    tracker.apply(ModelDropRecord(0))
     assert not any(folder.rglob("*")) or not folder.exists()
     assert tracker.model_id(0) is None
     found = MlflowClient(uri).search_logged_models([tracker.experiment_id])
@@ -219,32 +231,6 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
-
-
-def test_calls_keep_their_order_and_one_that_fails_stops_nothing():
-    calls, seen = BackgroundCalls(), []
-
-    def fail():
-        raise ConnectionError("server\ngone")
-
-    calls.put(seen.append, 1)
-    calls.put(fail)
-    calls.put(seen.append, 2)
-    assert calls.drain(5)
-    assert seen == [1, 2]
-    assert calls.failures == ["fail: ConnectionError: server"]
-
-
-def test_calls_never_wait_and_draining_has_a_limit():
-    calls, gate = BackgroundCalls(), threading.Event()
-    started = time.monotonic()
-    calls.put(gate.wait, 30)
-    calls.put(gate.wait, 30)
-    assert time.monotonic() - started < 1
-    assert not calls.drain(0.2)
-    assert calls.num_waiting == 2
-    gate.set()
-    assert calls.drain(5)
 
 
 def test_commit_and_versions_are_known(tmp_path):

@@ -4,3 +4,7 @@ import os
 
 # MLflow reads it at import: nothing is sent anywhere that was not asked for.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# With MLflow's own seven retries one call to a server that is gone blocks for four minutes. The
+# spool repeats what failed, so one attempt is enough, and it must not hang.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -25,23 +26,39 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_LOGGED_ARTIFACTS,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+)
 
 from search_spaces.errors import InputError, redacted, scrubbed
 from tracking.model_files import write_model_folder
 from tracking.records import (
-    DataRecord,
+    EpochRecord,
+    FilesRecord,
+    ModelDropRecord,
     ModelRecord,
+    ProgressRecord,
+    Record,
     SweepEnd,
     SweepRecord,
+    SweepStateRecord,
+    TagsRecord,
     TrialEnd,
     TrialRecord,
+    TrialStateRecord,
     run_status,
 )
+from tracking.sender import RejectedError
 
 MAX_PARAM_CHARACTERS = 6_000
 """Longer values are refused or cut by MLflow."""
 MODEL_NAME = "model"
+TABLE_FILE = "leaderboard.json"
+RECORD_TAG = "sweeps.record"
+NOT_FOUND = 404
 
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No tables being created, no hints.
@@ -49,15 +66,27 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class MlflowTracker:
-    """Writes one sweep to an MLflow store. Not thread-safe: one thread calls it.
+    """Writes one sweep to an MLflow store, record by record. Not thread-safe: one thread calls it.
 
     Opening creates the store's schema where it is missing and the experiment where it is new.
+    Every record may be applied again: a run or model that an earlier attempt created is found by
+    its tag `sweeps.record`, and everything else is the same however often it is written.
+
+    Args:
+        files: where the adopted files of a record are, by its key.
+        answers: what earlier sessions were answered.
 
     Raises:
         InputError: The store cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        files: Callable[[str], Path] = Path,
+        answers: Iterable[Mapping[str, str]] = (),
+    ) -> None:
         try:
             self._client = MlflowClient(uri)
             self.experiment_id = self._experiment(experiment)
@@ -65,121 +94,199 @@ class MlflowTracker:
             raise
         except Exception as error:  # Each kind of store raises its own.
             raise _unusable(uri, error) from error
-        self._uri = uri
-        self._parent = ""
-        self._runs: dict[int, str] = {}
-        self._models: dict[int, str] = {}
+        self._files = files
+        self._sweep: SweepRecord | None = None
+        self._ids: dict[str, str] = {}
+        self._doubtful: set[str] = set()
+        for answer in answers:
+            if "id" in answer:
+                self._ids[answer["key"]] = answer["id"]
+        self._handlers: dict[type, Callable[[Any, bool], str | None]] = {
+            SweepRecord: self._start_sweep,
+            SweepStateRecord: self._sweep_state,
+            TrialRecord: self._start_trial,
+            EpochRecord: self._epoch,
+            TrialStateRecord: self._trial_state,
+            FilesRecord: self._upload,
+            TagsRecord: self._tags,
+            TrialEnd: self._end_trial,
+            ModelRecord: self._keep_model,
+            ModelDropRecord: self._drop_model,
+            ProgressRecord: self._progress,
+            SweepEnd: self._end_sweep,
+        }
+
+    def knows(self, sweep: SweepRecord) -> None:
+        """Tells the sweep's own record, where it was sent in an earlier session."""
+        self._sweep = sweep
 
     @property
     def parent_run_id(self) -> str:
-        """The sweep's run; empty before `start_sweep`."""
-        return self._parent
+        """The sweep's run; empty before it was created."""
+        return self._ids.get("sweep", "")
 
     def run_id(self, number: int) -> str | None:
         """The run of a trial; None while it has not arrived in the store."""
-        return self._runs.get(number)
+        return self._ids.get(f"trial-{number}")
 
     def model_id(self, number: int) -> str | None:
         """The logged model of a trial, while it is kept."""
-        return self._models.get(number)
+        return self._ids.get(f"trial-{number}/model") or None
 
-    def start_sweep(self, record: SweepRecord) -> None:
-        """Creates the parent run; raises InputError where the store refuses."""
-        tags = {"sweeps.kind": "sweep", "sweeps.sweep": record.name, **record.tags}
+    def apply(self, record: Record, *, again: bool = False) -> Mapping[str, str]:
+        """Writes a record; the answer holds the id of the run or model that it created.
+
+        Raises:
+            RejectedError: The store will never take it.
+        """
         try:
-            self._parent = self._create(record.name, tags, record.params, record.data)
-        except Exception as error:  # Each kind of store raises its own.
-            raise _unusable(self._uri, error) from error
-        self._common = {"sweeps.sweep": record.name, **record.tags}
-        self._data = record.data
+            found = self._handlers[type(record)](record, again)
+        except MlflowException as error:
+            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+            # 4xx: the request itself is wrong, and stays so; the others may pass.
+            if 400 <= status < 500 and status not in (401, 403, 408, 429):
+                raise RejectedError(_first_line(error)) from error
+            raise
+        except (FileNotFoundError, KeyError) as error:
+            raise RejectedError(f"{type(error).__name__}: {_first_line(error)}") from error
+        if found is None:
+            return {}
+        self._ids[record.key] = found
+        return {"id": found}
 
-    def start_trial(self, record: TrialRecord) -> None:
-        """Creates a child run."""
+    def _start_sweep(self, record: SweepRecord, again: bool) -> str:
+        self._sweep = record
+        tags = {"sweeps.kind": "sweep", **self._identity(), **record.tags}
+        return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
+
+    def _sweep_state(self, record: SweepStateRecord, again: bool) -> None:
+        del again
+        self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
+        self._client.update_run(self.parent_run_id, status=record.status)
+
+    def _start_trial(self, record: TrialRecord, again: bool) -> str:
+        assert self._sweep is not None
         tags = {
-            **self._common,
+            **self._identity(),
+            **self._sweep.tags,
             "sweeps.kind": "trial",
             "sweeps.trial": str(record.number),
             "sweeps.state": "RUNNING",
-            MLFLOW_PARENT_RUN_ID: self._parent,
+            MLFLOW_PARENT_RUN_ID: self.parent_run_id,
             **record.tags,
         }
-        self._runs[record.number] = self._create(record.name, tags, record.params, self._data)
+        return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
-    def log_epoch(
-        self, number: int, epoch: int, metrics: Mapping[str, float], timestamp_ms: int
-    ) -> None:
-        """Logs one epoch's metrics at step `epoch`."""
-        self._log(self._runs[number], metrics, epoch, timestamp_ms)
+    def _identity(self) -> dict[str, str]:
+        assert self._sweep is not None
+        return {"sweeps.sweep": self._sweep.name, "sweeps.uid": self._sweep.uid}
 
-    def log_files(self, number: int, paths: list[str]) -> None:
-        """Uploads a trial's files; those that are missing or empty are left out."""
-        for path in paths:
-            if Path(path).is_file() and Path(path).stat().st_size:
-                self._client.log_artifact(self._runs[number], path)
+    def _epoch(self, record: EpochRecord, again: bool) -> None:
+        del again
+        self._log(self._run(record.number), record.metrics, record.epoch, record.at_ms)
 
-    def end_trial(self, end: TrialEnd) -> None:
-        """Logs what is final and ends the run truthfully."""
-        run_id = self._runs[end.number]
-        self._finish(run_id, {"sweeps.state": end.state, **end.tags}, end.metrics, end.texts)
-        self._client.set_terminated(run_id, run_status(end.state))
+    def _trial_state(self, record: TrialStateRecord, again: bool) -> None:
+        del again
+        run_id = self._run(record.number)
+        self._finish(run_id, {"sweeps.state": record.state, **record.tags}, {}, {}, record.at_ms)
+        self._client.update_run(run_id, status=run_status(record.state))
 
-    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
-        """Adds tags to a trial's run."""
-        self._finish(self._runs[number], tags, {}, {})
+    def _upload(self, record: FilesRecord, again: bool) -> None:
+        run_id, folder = self._run(record.number), self._files(record.key)
+        if not folder.is_dir():
+            if again:
+                return  # An earlier attempt uploaded them, and they were removed.
+            raise FileNotFoundError(f"the files of {record.key} are gone")
+        for path in sorted(folder.iterdir()):
+            if path.stat().st_size:
+                self._client.log_artifact(run_id, str(path))
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def log_progress(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs how the sweep stands on the parent run."""
-        self._log(self._parent, metrics, step, _now_ms())
+    def _tags(self, record: TagsRecord, again: bool) -> None:
+        del again
+        self._finish(self._run(record.number), record.tags, {}, {}, record.at_ms)
 
-    def keep_model(self, record: ModelRecord, replaced: int | None = None) -> None:
-        """Logs a trial's model, removes its local file, and then the model that it replaces."""
-        run_id = self._runs[record.number]
-        model = self._client.create_logged_model(
-            self.experiment_id,
-            name=MODEL_NAME,
-            source_run_id=run_id,
-            tags={key: str(value) for key, value in record.tags.items()},
-            model_type="keras",
-        )
+    def _end_trial(self, record: TrialEnd, again: bool) -> None:
+        del again
+        run_id, created = self._run(record.number), self._record_tag(f"trial-{record.number}")
+        if created in self._doubtful:
+            self.find_run(created)  # By now a late double has arrived, and goes.
+        tags = {"sweeps.state": record.state, **record.tags}
+        self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
+        self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
+
+    def _progress(self, record: ProgressRecord, again: bool) -> None:
+        del again
+        self._log(self.parent_run_id, record.metrics, record.step, record.at_ms)
+
+    def _keep_model(self, record: ModelRecord, again: bool) -> str:
+        """Logs a trial's model and removes its local file."""
+        run_id, tag = self._run(record.number), self._record_tag(record.key)
+        path = self._files(record.key) / Path(record.path).name
+        model_id = self._find_model(tag) if again else None
+        if not path.exists():
+            if model_id is not None:
+                return model_id
+            raise FileNotFoundError(f"the model file of {record.key} is gone")
+        if model_id is None:
+            model_id = self._client.create_logged_model(
+                self.experiment_id,
+                name=MODEL_NAME,
+                source_run_id=run_id,
+                tags={**record.tags, RECORD_TAG: tag},
+                model_type="keras",
+            ).model_id
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as scratch:
             folder = Path(scratch) / MODEL_NAME
             write_model_folder(
-                folder,
-                Path(record.path),
-                record.input_shape,
-                record.num_classes,
-                run_id=run_id,
-                model_id=model.model_id,
-            )
-            self._client.log_model_artifacts(model.model_id, str(folder))
-        self._client.finalize_logged_model(model.model_id, "READY")
-        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record.step)])
-        now = _now_ms()
+                folder, path, record.input_shape, record.num_classes, run_id=run_id,
+                model_id=model_id,
+            )  # fmt: skip
+            self._client.log_model_artifacts(model_id, str(folder))
+        self._client.finalize_logged_model(model_id, "READY")
+        if model_id not in self._outputs(run_id):
+            self._client.log_outputs(run_id, [LoggedModelOutput(model_id, record.step)])
         self._client.log_batch(
             run_id,
             metrics=[
-                Metric(key, value, now, record.step, model_id=model.model_id, run_id=run_id)
+                Metric(key, value, record.at_ms, 0, model_id=model_id, run_id=run_id)
                 for key, value in record.metrics.items()
             ],
         )
-        self._models[record.number] = model.model_id
-        Path(record.path).unlink(missing_ok=True)
-        if replaced in self._models:
-            self.drop_model(replaced)
+        shutil.rmtree(path.parent, ignore_errors=True)
+        return str(model_id)
 
-    def drop_model(self, number: int) -> None:
+    def _drop_model(self, record: ModelDropRecord, again: bool) -> None:
         """Removes a kept model with its files: `mlflow gc` would leave them behind."""
-        model_id = self._models.pop(number)
-        location = self._client.get_logged_model(model_id).artifact_location
-        get_artifact_repository(location).delete_artifacts()  # type: ignore[no-untyped-call]
-        self._client.delete_logged_model(model_id)
+        del again
+        key = f"trial-{record.number}/model"
+        model_id = self._ids.get(key)
+        if not model_id:
+            return
+        try:
+            location = self._client.get_logged_model(model_id).artifact_location
+            get_artifact_repository(location).delete_artifacts()  # type: ignore[no-untyped-call]
+            self._client.delete_logged_model(model_id)
+        except MlflowException as error:
+            if error.get_http_status_code() != NOT_FOUND:  # type: ignore[no-untyped-call]
+                raise
+        self._ids[key] = ""
 
-    def end_sweep(self, end: SweepEnd) -> None:
+    def _end_sweep(self, record: SweepEnd, again: bool) -> None:
         """Logs leaderboard, pages and totals, and ends the parent run."""
-        if end.leaderboard:
-            self._client.log_table(self._parent, dict(end.leaderboard), "leaderboard.json")
-        self._finish(self._parent, end.tags, end.metrics, end.texts)
-        self._client.set_terminated(self._parent, end.status)
+        del again
+        run_id = self.parent_run_id
+        if record.leaderboard:
+            self._log_table(run_id, record.leaderboard)
+        self._finish(run_id, record.tags, record.metrics, record.texts, record.at_ms)
+        self._client.set_terminated(run_id, record.status, record.at_ms)
+
+    def _log_table(self, run_id: str, columns: Mapping[str, list[object]]) -> None:
+        """As MLflow's `log_table`, which would append to the table of an earlier session."""
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        self._client.log_dict(run_id, {"columns": list(columns), "data": rows}, TABLE_FILE)
+        kind = json.dumps([{"path": TABLE_FILE, "type": "table"}])
+        self._client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, kind)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -199,16 +306,33 @@ class MlflowTracker:
             return str(found.experiment_id)
 
     def _create(
-        self, name: str, tags: Mapping[str, str], params: Mapping[str, object], data: DataRecord
+        self,
+        key: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, object],
+        at_ms: int,
+        again: bool,
     ) -> str:
-        run = self._client.create_run(
-            self.experiment_id,
-            tags={MLFLOW_RUN_NAME: name, MLFLOW_SOURCE_NAME: "keras-sweeps", **tags},
-        )
-        run_id = str(run.info.run_id)
+        tag = self._record_tag(key)
+        run_id = self.find_run(tag) if again else None
+        if again:
+            self._doubtful.add(tag)
+        if run_id is None:
+            run = self._client.create_run(
+                self.experiment_id,
+                start_time=at_ms,
+                tags={
+                    MLFLOW_RUN_NAME: name, MLFLOW_SOURCE_NAME: "keras-sweeps", RECORD_TAG: tag,
+                    **tags,
+                },
+            )  # fmt: skip
+            run_id = str(run.info.run_id)
         entries = [Param(key, str(value)[:MAX_PARAM_CHARACTERS]) for key, value in params.items()]
         for start in range(0, len(entries), 100):  # MLflow's limit per request.
             self._client.log_batch(run_id, params=entries[start : start + 100])
+        assert self._sweep is not None
+        data = self._sweep.data
         dataset = Dataset(
             name=data.name,
             digest=data.fingerprint[:36],  # MLflow's column holds 36 characters.
@@ -221,6 +345,37 @@ class MlflowTracker:
         self._client.log_inputs(run_id, [DatasetInput(dataset, context)])
         return run_id
 
+    def _record_tag(self, key: str) -> str:
+        assert self._sweep is not None
+        return f"{self._sweep.uid or self._sweep.name}/{key}"
+
+    def find_run(self, tag: str) -> str | None:
+        """The run that an earlier attempt created. Where two did, the oldest is kept.
+
+        A request that timed out may still be carried out by a slow server, after it was repeated.
+        """
+        runs = self._client.search_runs(
+            [self.experiment_id],
+            f"tags.`{RECORD_TAG}` = '{tag}'",
+            order_by=["attributes.start_time ASC"],
+        )
+        for double in runs[1:]:
+            self._client.delete_run(double.info.run_id)
+        return str(runs[0].info.run_id) if runs else None
+
+    def _find_model(self, tag: str) -> str | None:
+        models = self._client.search_logged_models(
+            [self.experiment_id], f"tags.`{RECORD_TAG}` = '{tag}'"
+        )
+        return str(models[0].model_id) if models else None
+
+    def _outputs(self, run_id: str) -> set[str]:
+        outputs = self._client.get_run(run_id).outputs
+        return {output.model_id for output in outputs.model_outputs} if outputs else set()
+
+    def _run(self, number: int) -> str:
+        return self._ids[f"trial-{number}"]
+
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
         entries = [Metric(key, value, timestamp_ms, step) for key, value in metrics.items()]
         self._client.log_batch(run_id, metrics=entries)
@@ -231,11 +386,11 @@ class MlflowTracker:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         texts: Mapping[str, str],
+        at_ms: int,
     ) -> None:
-        now = _now_ms()
         self._client.log_batch(
             run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+            metrics=[Metric(key, value, at_ms, 0) for key, value in metrics.items()],
             tags=[RunTag(key, value[:MAX_PARAM_CHARACTERS]) for key, value in tags.items()],
         )
         for name, text in texts.items():
@@ -265,5 +420,5 @@ def _unusable(uri: str, error: Exception) -> InputError:
     )
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]

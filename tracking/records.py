@@ -1,20 +1,29 @@
-"""What a tracker is told: plain values, so that a record can be stored and sent later."""
+"""What a tracker is told: plain values, so that a record can be stored and sent later.
+
+Every record has a key that names what happened, once; `kind` is its class's name. Times are
+milliseconds since 1970, taken when it happened, so that a record that is sent twice, or a week
+later, says the same.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
 INACTIVE = "inactive"
 """Logged for parameters that are inactive in a trial: MLflow's parallel coordinates show only runs
 that have every selected parameter."""
 
 # A pruned trial was ended by the driver before its budget: of MLflow's three ends KILLED says so;
-# the tag `sweeps.state` tells it from a trial that was ended because the whole sweep was.
+# the tag `sweeps.state` tells it from a trial that was ended because the whole sweep was. A paused
+# trial, or one that waits for its sweep to be resumed, is SCHEDULED: it will run at a later time.
 _STATUS: dict[str, RunStatus] = {
+    "RUNNING": "RUNNING",
+    "PAUSED": "SCHEDULED",
     "COMPLETE": "FINISHED",
     "PRUNED": "KILLED",
     "FAILED": "FAILED",
@@ -23,8 +32,13 @@ _STATUS: dict[str, RunStatus] = {
 
 
 def run_status(state: str) -> RunStatus:
-    """MLflow's status for a trial's final state; raises KeyError for any other."""
+    """MLflow's status for a trial's state; raises KeyError for any other."""
     return _STATUS[state]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,12 +54,33 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep that starts: the parent run."""
+    """A sweep that starts: the parent run. `uid` names it among all sweeps everywhere."""
 
     name: str
     params: Mapping[str, object]
     tags: Mapping[str, str]
     data: DataRecord
+    uid: str = ""
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return "sweep"
+
+
+@dataclass(frozen=True)
+class SweepStateRecord:
+    """A sweep that runs again (RUNNING), or waits to be resumed (SCHEDULED)."""
+
+    status: RunStatus
+    tags: Mapping[str, str] = field(default_factory=dict)
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: it may happen often."""
+        return f"sweep/{self.status.lower()}/{self.at_ms}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +91,71 @@ class TrialRecord:
     name: str
     params: Mapping[str, object]
     tags: Mapping[str, str]
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch's metrics."""
+
+    number: int
+    epoch: int
+    metrics: Mapping[str, float]
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}/epoch-{self.epoch}"
+
+
+@dataclass(frozen=True)
+class TrialStateRecord:
+    """A trial that pauses or runs again."""
+
+    number: int
+    state: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: it may happen often."""
+        return f"trial-{self.number}/{self.state.lower()}/{self.at_ms}"
+
+
+@dataclass(frozen=True)
+class FilesRecord:
+    """Files of a trial to upload: everything in `folder`, which is the spool's own."""
+
+    number: int
+    folder: str
+    name: str
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}/files/{self.name}"
+
+
+@dataclass(frozen=True)
+class TagsRecord:
+    """Tags to add to a trial's run."""
+
+    number: int
+    tags: Mapping[str, str]
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: it may happen often."""
+        return f"trial-{self.number}/tags/{self.at_ms}"
 
 
 @dataclass(frozen=True)
@@ -67,11 +167,17 @@ class TrialEnd:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}/end"
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A trained model to keep: a `.keras` file that takes raw pixels."""
+    """A trained model to keep: a `.keras` file that takes raw pixels; `path` is the spool's own."""
 
     number: int
     path: str
@@ -80,6 +186,39 @@ class ModelRecord:
     metrics: Mapping[str, float]
     step: int
     tags: Mapping[str, str] = field(default_factory=dict)
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}/model"
+
+
+@dataclass(frozen=True)
+class ModelDropRecord:
+    """A kept model that a better one replaces."""
+
+    number: int
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"trial-{self.number}/drop"
+
+
+@dataclass(frozen=True)
+class ProgressRecord:
+    """How the sweep stands after `step` trials ended."""
+
+    metrics: Mapping[str, float]
+    step: int
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"sweep/progress-{self.step}"
 
 
 @dataclass(frozen=True)
@@ -91,3 +230,46 @@ class SweepEnd:
     metrics: Mapping[str, float] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     leaderboard: Mapping[str, list[object]] = field(default_factory=dict)
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: a sweep that is resumed ends again."""
+        return f"sweep/end/{self.at_ms}"
+
+
+Record = (
+    SweepRecord
+    | SweepStateRecord
+    | TrialRecord
+    | EpochRecord
+    | TrialStateRecord
+    | FilesRecord
+    | TagsRecord
+    | TrialEnd
+    | ModelRecord
+    | ModelDropRecord
+    | ProgressRecord
+    | SweepEnd
+)
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Record.__args__}  # type: ignore[attr-defined]
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as JSON values."""
+    return {"kind": type(record).__name__, "key": record.key, "body": asdict(record)}
+
+
+def from_json(line: Mapping[str, Any]) -> Record:
+    """The record that `to_json` wrote.
+
+    Raises:
+        KeyError, TypeError: It is none.
+    """
+    kind, body = _KINDS[line["kind"]], dict(line["body"])
+    if kind is SweepRecord:
+        body["data"] = DataRecord(**body["data"])
+    if kind is ModelRecord:
+        body["input_shape"] = tuple(body["input_shape"])
+    record: Record = kind(**body)
+    return record

@@ -1,50 +1,113 @@
-"""The interface of an engine, and the states in which a trial can end."""
+"""The interface of an engine, and the states that a trial can have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from pipelines.trial import Decision
 from search_spaces.hyperparameters import Params
 
 
 class TrialState(StrEnum):
     """How a trial stands; the last four are ends, and each is told truthfully everywhere.
 
-    COMPLETE trained to its end (or stopped early by its own patience), PRUNED was stopped by the
-    driver, FAILED raised or died, KILLED was ended because the sweep was.
+    PAUSED waits at a rung with a checkpoint, or waits for a sweep to be resumed. COMPLETE trained
+    to its end (or stopped early by its own patience), PRUNED was stopped by the driver, FAILED
+    raised or died, KILLED was ended because the sweep was.
     """
 
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
     FAILED = "FAILED"
     KILLED = "KILLED"
 
+    @property
+    def is_end(self) -> bool:
+        """Whether the trial has ended."""
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
+
 
 @dataclass(frozen=True)
 class Proposal:
-    """One trial to run; `baseline` names the published configuration it is, if any."""
+    """One trial to run.
+
+    Attributes:
+        baseline: the published configuration that it is, if any.
+        duplicate_of: an earlier trial of the very same point; it need not be trained again.
+    """
 
     number: int
     params: Params
     baseline: str | None = None
+    duplicate_of: int | None = None
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """A trial of an earlier session, as the study holds it.
+
+    Attributes:
+        curve: epoch -> objective.
+        facts: what `tell` was given.
+    """
+
+    number: int
+    params: Params
+    state: TrialState
+    value: float | None
+    curve: Mapping[int, float]
+    baseline: str | None = None
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    duplicate_of: int | None = None
 
 
 class Engine(Protocol):
-    """Proposes trials and learns from what they reach."""
+    """Proposes trials, decides which go on, and learns from what they reach."""
+
+    def past(self) -> list[PastTrial]:
+        """The trials that the study holds already, by number."""
 
     def ask(self) -> Proposal | None:
-        """The next trial, or None when the space is exhausted."""
+        """The next new trial, or None when the space is exhausted."""
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        """Records the objective after an epoch (from 1); answers whether the trial goes on."""
+    def report(self, number: int, epoch: int, value: float) -> Decision:
+        """Records the objective after an epoch (from 1), once, and decides how the trial goes on.
+
+        An epoch that is recorded already is only decided upon.
+        """
+
+    def pause(self, number: int) -> None:
+        """The trial waits; it is neither running nor ended."""
+
+    def next_promotion(self, *, closing: bool) -> int | None:
+        """The paused trial that deserves the next free slot; it counts as running from now on.
+
+        Args:
+            closing: no new trials will be asked for.
+        """
+
+    def hopeless(self, num_trials: int) -> list[int]:
+        """The paused trials that can never go on in a sweep of so many trials."""
 
     def tell(
-        self, number: int, state: TrialState, value: float | None = None, reason: str = ""
+        self,
+        number: int,
+        state: TrialState,
+        value: float | None = None,
+        reason: str = "",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Ends a trial. `value` is required for COMPLETE and ignored otherwise."""
+        """Ends a trial. `value` is required for COMPLETE and ignored otherwise.
+
+        Args:
+            facts: JSON values to be found again in `past`.
+        """
 
     def plots_html(self) -> str:
         """One self-contained page with what the study shows, for people."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError, unknown_name
 
@@ -32,8 +32,16 @@ def check_sampler(name: str) -> None:
         )
 
 
-def make_sampler(name: str, seed: int, num_parallel: int) -> optuna.samplers.BaseSampler:
-    """The sampler; `num_parallel` trials run at once."""
+def make_sampler(
+    name: str, seed: int, num_parallel: int, trial_seed: int
+) -> optuna.samplers.BaseSampler:
+    """A sampler for one proposal.
+
+    Args:
+        seed: of the sweep, for what must stay the same over all trials.
+        num_parallel: trials that run at once.
+        trial_seed: of this proposal.
+    """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
@@ -42,36 +50,18 @@ def make_sampler(name: str, seed: int, num_parallel: int) -> optuna.samplers.Bas
         if name == "tpe":
             # With one trial at a time there is nothing that a constant liar could stand in for.
             return samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=num_parallel > 1,
+                seed=trial_seed, multivariate=True, group=True, constant_liar=num_parallel > 1,
             )  # fmt: skip
         if name == "cmaes":
-            return samplers.CmaEsSampler(seed=seed)
+            return samplers.CmaEsSampler(seed=trial_seed)
         if name == "qmc":
             return samplers.QMCSampler(
                 seed=seed, scramble=True, warn_asynchronous_seeding=False,
+                independent_sampler=samplers.RandomSampler(seed=trial_seed),
             )  # fmt: skip
         if name == "grid":
-            return _grid_sampler(seed)
+            # Unlike Optuna's GridSampler it follows conditions and never writes the product down.
+            return samplers.BruteForceSampler(seed=trial_seed)
         if name == "gp":
-            return samplers.GPSampler(seed=seed)
-        return samplers.RandomSampler(seed=seed)
-
-
-def _grid_sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """Every point once. Unlike Optuna's GridSampler, BruteForceSampler follows conditions and
-    never writes the whole product down."""
-    from optuna import samplers
-
-    class ConditionalGridSampler(samplers.BruteForceSampler):
-        exhausted = False
-
-        def after_trial(self, *args: Any, **kwargs: Any) -> None:
-            try:
-                super().after_trial(*args, **kwargs)
-            except RuntimeError as error:
-                # At the last point it calls Study.stop, which refuses outside of `optimize`.
-                if "Study.stop" not in str(error):
-                    raise
-                self.exhausted = True
-
-    return ConditionalGridSampler(seed=seed)
+            return samplers.GPSampler(seed=trial_seed)
+        return samplers.RandomSampler(seed=trial_seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Job = Callable[..., Any]
-"""`job(argument, report, slot)`; `report(message)` returns the driver's answer, True to go on."""
+"""`job(argument, report, slot)`; `report(message)` returns the driver's answer."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Executor(Protocol):
     def events(self, timeout_seconds: float) -> list[Event]:
         """What has happened; waits at most so long for the first event."""
 
-    def answer(self, job_id: str, go_on: bool) -> None:
+    def answer(self, job_id: str, answer: Any) -> None:
         """Answers a job's latest report."""
 
     def stop(self, job_id: str) -> None:

@@ -72,10 +72,10 @@ class ProcessExecutor:
         ready = connection.wait(list(by_channel), timeout_seconds)
         return [self._read(by_channel[channel]) for channel in ready]  # type: ignore[index]
 
-    def answer(self, job_id: str, go_on: bool) -> None:
+    def answer(self, job_id: str, answer: Any) -> None:
         """Answers a job's latest report; a job that died meanwhile is reported by `events`."""
         with contextlib.suppress(OSError):
-            self._jobs[job_id][1].send(go_on)
+            self._jobs[job_id][1].send(answer)
 
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
@@ -176,10 +176,10 @@ def _child_main(
     os.dup2(log, 2)
     _die_with_driver()
 
-    def report(message: Any) -> bool:
+    def report(message: Any) -> Any:
         try:
             channel.send(("report", message))
-            return bool(channel.recv())
+            return channel.recv()
         except (EOFError, OSError):
             os._exit(1)  # The driver is gone or has given this job up.
 

@@ -1,0 +1,193 @@
+"""The invariants of a sweep, asked of its study, its spool and its MLflow runs.
+
+1. Every trial of the study has exactly one run, with the same params, value, state and reports.
+2. Nothing is RUNNING without a live driver.
+3. No run belongs to no trial, no model is kept twice, no checkpoint outlives its trial.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pipelines.objectives import get_objective
+from pipelines.trial_files import CHECKPOINT_FILE
+from search_spaces.errors import InputError
+from search_spaces.registry import get_space
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.formatting import count
+from sweeps.stored_sweep import StoredSweep
+from sweeps.sweep_file import is_driven
+from tracking.records import (
+    INACTIVE,
+    SweepStateRecord,
+    TrialEnd,
+    TrialStateRecord,
+    run_status,
+)
+
+if TYPE_CHECKING:
+    from tracking.run_reader import RunReader, StoredRun
+
+PATIENCE_SECONDS = 60.0
+
+
+class Checkup:
+    """One look at a sweep; `examine` tells its problems, one line each."""
+
+    def __init__(self, sweep: StoredSweep) -> None:
+        from tracking.run_reader import RunReader
+        from tracking.spool import Spool
+
+        settings = sweep.file.settings
+        self._sweep = sweep
+        self._space = get_space(settings.space)
+        self._objective = get_objective(settings.objective)
+        self._spool = Spool(sweep.paths.spool)
+        self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
+        self._trials = self._study()
+        self._driven = is_driven(sweep.paths)
+        self._num_runs = 0
+        self._num_reports = 0
+
+    def _study(self) -> list[PastTrial]:
+        from sweeps.engines.optuna_engine import open_storage, read_study
+
+        settings = self._sweep.file.settings
+        try:
+            storage = open_storage(settings.storage)
+            return read_study(storage, self._sweep.paths.name, self._space, settings.sampler)
+        except KeyError:
+            raise InputError(
+                f"A sweep's study must be in its storage. Received: '{self._sweep.paths.name}', "
+                "which that --storage does not hold."
+            ) from None
+
+    def summary(self) -> str:
+        """What holds, in one line."""
+        return (
+            f"{count(len(self._trials), 'trial')}, {count(self._num_runs, 'run')}, "
+            f"{count(self._num_reports, 'report')}: study, spool and MLflow agree"
+        )
+
+    def examine(self) -> list[str]:
+        """One line per problem; empty when every invariant holds."""
+        problems = []
+        if self._spool.num_waiting and not self._driven:
+            problems.append(f"{count(self._spool.num_waiting, 'record')} not sent to MLflow yet")
+        problems += [f"refused by MLflow: {line}" for line in self._spool.rejections()]
+        runs = self._reader.trial_runs()
+        self._num_runs = sum(len(found) for found in runs.values())
+        for trial in self._trials:
+            problems += self._of_trial(trial, runs.pop(trial.number, []))
+        problems += [f"trial {number}: a run without a trial in the study" for number in runs]
+        problems += self._of_sweep()
+        return problems
+
+    def _of_trial(self, trial: PastTrial, runs: list[StoredRun]) -> list[str]:
+        label = f"trial {trial.number}"
+        if len(runs) != 1:
+            return [f"{label}: {count(len(runs), 'run')} in MLflow, must be one"]
+        (run,) = runs
+        self._num_reports += run.num_points
+        problems = []
+        expected = {p.name: str(trial.params.get(p.name, INACTIVE)) for p in self._space.parameters}
+        given = {name: value for name, value in run.params.items() if name in expected}
+        if trial.params and given != expected:
+            wrong = sorted(name for name in expected if given.get(name) != expected[name])
+            problems.append(f"{label}: params differ: {', '.join(wrong)}")
+        if set(run.reports) != set(trial.curve):
+            problems.append(
+                f"{label}: reported epochs {_epochs(trial.curve)} in the study, "
+                f"{_epochs(run.reports)} in MLflow"
+            )
+        elif any(not _equal(run.reports[epoch], trial.curve[epoch]) for epoch in trial.curve):
+            problems.append(f"{label}: reported values differ")
+        if run.num_points != len(run.reports):
+            problems.append(f"{label}: an epoch is reported twice in MLflow")
+        problems += self._of_state(label, trial, run)
+        if trial.state.is_end:
+            checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
+            if checkpoint.exists():
+                problems.append(f"{label}: a checkpoint is left of a trial that has ended")
+        return problems
+
+    def _of_state(self, label: str, trial: PastTrial, run: StoredRun) -> list[str]:
+        if self._driven and not trial.state.is_end:
+            return []
+        # A trial that the study calls running waits for its sweep, when nobody drives it.
+        state = trial.state if trial.state.is_end else TrialState.PAUSED
+        problems = []
+        if run.state != state or run.status != run_status(state.value):
+            problems.append(
+                f"{label}: {trial.state.value} in the study, {run.state} ({run.status}) in MLflow"
+            )
+        if self._sweep.file.is_finished and not trial.state.is_end:
+            problems.append(f"{label}: {trial.state.value} in a sweep that is finished")
+        name = f"best_{self._objective.metric}"
+        repeated = trial.facts.get("duplicate_of") is not None
+        if trial.state is TrialState.COMPLETE and not repeated:
+            value = run.metrics.get(name, math.nan)
+            if trial.value is None or not _equal(value, trial.value):
+                problems.append(f"{label}: value {trial.value} in the study, {value} in MLflow")
+        return problems
+
+    def _of_sweep(self) -> list[str]:
+        problems = []
+        parents = self._reader.sweep_runs()
+        if len(parents) != 1:
+            problems.append(f"{count(len(parents), 'run')} of the sweep itself, must be one")
+        elif parents[0].status == "RUNNING" and not self._driven:
+            problems.append("the sweep's run is RUNNING, and nobody drives it")
+        kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
+        if len(kept) != len(set(kept)):
+            problems.append("a model is kept twice")
+        if len(kept) > most and not self._driven:
+            problems.append(f"{count(len(kept), 'model')} kept, at most {most} wanted")
+        return problems
+
+    def repair(self) -> None:
+        """Tells MLflow everything again that the spool holds, and closes what is left open.
+
+        Safe to repeat: the same record changes nothing. The sweep's lock must be held.
+
+        Raises:
+            InputError: The tracking store cannot be used.
+        """
+        from tracking.sender import RejectedError, Sender
+
+        tracker = self._sweep.tracker(self._spool)
+        for trial in self._trials:
+            self._close(trial)
+        if not self._sweep.file.is_finished:
+            self._spool.put(SweepStateRecord("SCHEDULED", {"sweeps.stopped_by": "a kill"}))
+        # What was acknowledged and is gone nevertheless: told again, files apart.
+        for record in list(self._spool.replay()):
+            try:
+                tracker.apply(record, again=True)
+            except RejectedError:
+                continue
+        sender = Sender(self._spool, lambda: tracker)
+        sender.drain(PATIENCE_SECONDS)
+        sender.close()
+        for trial in self._trials:
+            if trial.state.is_end:
+                checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
+                checkpoint.unlink(missing_ok=True)
+
+    def _close(self, trial: PastTrial) -> None:
+        """Puts what the spool lacks: an end that the study has, or that a trial waits."""
+        if trial.state.is_end:
+            tags = {"sweeps.reason": trial.reason}
+            self._spool.put(TrialEnd(trial.number, trial.state.value, {}, tags))
+        else:
+            tags = {"sweeps.reason": "waits for the sweep to be resumed"}
+            self._spool.put(TrialStateRecord(trial.number, TrialState.PAUSED.value, tags))
+
+
+def _epochs(reports: object) -> str:
+    return ", ".join(str(epoch) for epoch in sorted(reports)) or "none"  # type: ignore[call-overload]
+
+
+def _equal(one: float, other: float) -> bool:
+    return one == other or math.isclose(one, other, rel_tol=1e-9)

@@ -1,0 +1,86 @@
+"""What a failure was, and whether another try can help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sweeps.executors.base import Raised
+
+
+class FailureKind(StrEnum):
+    """The kinds of failures that are told apart."""
+
+    EXCEPTION = "exception"
+    NOT_FINITE = "NaN or infinite loss"
+    OUT_OF_MEMORY = "out of memory"
+    CRASH = "crash"
+    HANG = "hang"
+
+
+# Raised by TensorFlow, by Python, and (as text) by XLA, JAX and PyTorch.
+_MEMORY_ERRORS = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
+_MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY")
+# What the machine or its neighbours do to a process; anything else is in the program or the point.
+_PASSING_ERRORS = (
+    "OSError",
+    "BlockingIOError",
+    "ConnectionError",
+    "ConnectionResetError",
+    "BrokenPipeError",
+    "EOFError",
+    "TimeoutError",
+    "InternalError",
+    "UnavailableError",
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A named failure; `reason` is one line for people."""
+
+    kind: FailureKind
+    reason: str
+    details: str
+    can_retry: bool
+
+
+def classify(event: Raised, *, memory_ran_out: bool) -> Failure:
+    """Names what ended a job.
+
+    Args:
+        memory_ran_out: whether the kernel ended some process for want of memory meanwhile.
+    """
+    text = f"{event.kind}: {event.reason}"
+    short = event.kind in _MEMORY_ERRORS or any(part in event.reason for part in _MEMORY_TEXTS)
+    if event.kind == "Died":
+        if memory_ran_out and "SIGKILL" in event.reason:
+            text = f"{event.reason}, because the machine ran out of memory"
+            return Failure(FailureKind.OUT_OF_MEMORY, text, event.details, True)
+        return Failure(FailureKind.CRASH, text, event.details, True)
+    if short:
+        return Failure(FailureKind.OUT_OF_MEMORY, text, event.details, True)
+    if event.kind == "NonFiniteLossError":
+        # It follows from the point and the seed: another try would end in the same way.
+        return Failure(FailureKind.NOT_FINITE, text, event.details, False)
+    passing = event.kind in _PASSING_ERRORS and "No space left" not in event.reason
+    return Failure(FailureKind.EXCEPTION, text, event.details, passing)
+
+
+def hang(seconds: float) -> Failure:
+    """A trial that reports nothing any more."""
+    reason = f"Hang: no report within {seconds:.0f} seconds"
+    return Failure(FailureKind.HANG, reason, "", True)
+
+
+def kernel_memory_kills() -> int:
+    """How many processes this machine's kernel has ended for want of memory; 0 where unknown."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    except (OSError, ValueError):
+        return 0
+    return 0

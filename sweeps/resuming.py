@@ -1,0 +1,109 @@
+"""Which sweep a command goes on with, and which of its settings may be different now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields, replace
+from pathlib import Path
+
+from search_spaces.errors import InputError, redacted
+from sweeps.settings import SweepPaths, SweepSettings
+from sweeps.sweep_file import SweepFile, find_sweep, read_sweep_file
+
+# Trials that were trained with the one cannot be compared with, or continued under, the other.
+_FIXED = {
+    "space": "--space",
+    "dataset": "--dataset",
+    "objective": "--objective",
+    "seed": "--seed",
+    "num_epochs": "--epochs",
+    "baselines": "--no-baselines",
+}
+# The sweep stays one, but its trials no longer follow from its first settings alone.
+_MATTERING = {
+    "sampler": "--sampler",
+    "pruner": "--pruner",
+    "min_epochs": "--min-epochs",
+    "reduction_factor": "--reduction-factor",
+    "patience": "--early-stopping",
+    "protect_baselines": "--prune-baselines",
+    "experiment": "--experiment",
+}
+
+
+def sweep_to_resume(
+    settings: SweepSettings, given: Collection[str], *, resume: bool
+) -> tuple[SweepPaths, SweepFile] | None:
+    """The sweep that the command goes on with: asked for by --resume, or named and unfinished.
+
+    Raises:
+        InputError: --resume, and there is none.
+    """
+    work_dir = Path(settings.work_dir)
+    if resume:
+        paths = find_sweep(work_dir, settings.name)
+        return paths, read_sweep_file(paths.state)
+    if settings.name is None or "name" not in given:
+        return None
+    paths = SweepPaths(work_dir.absolute(), settings.name)
+    if not paths.state.exists():
+        return None
+    file = read_sweep_file(paths.state)
+    return None if file.is_finished else (paths, file)
+
+
+def merged(
+    stored: SweepFile, settings: SweepSettings, given: Collection[str], *, accept: bool
+) -> SweepSettings:
+    """The stored settings with what was given on the command line.
+
+    Args:
+        given: names of the settings that were given.
+        accept: whether changes that matter are accepted.
+
+    Raises:
+        InputError: A setting that was given differs and must not, or needs to be accepted.
+    """
+    old = stored.settings
+    changed = [
+        field.name
+        for field in fields(SweepSettings)
+        if field.name in given and getattr(settings, field.name) != getattr(old, field.name)
+    ]
+    fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
+    rule = "That cannot change in a sweep that has begun: start a new one for it."
+    _refuse(fixed, _FIXED, old, settings, rule)
+    if not accept:
+        mattering = [name for name in changed if name in _MATTERING]
+        rule = "Leave it out, or accept the change with --accept-changes."
+        _refuse(mattering, _MATTERING, old, settings, rule)
+    taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
+    new = replace(old, **taken, name=settings.name or old.name, work_dir=settings.work_dir)
+    for name in ("tracking_uri", "storage"):
+        address = getattr(new, name)
+        if address is not None and "***" in address and redacted(address) == address:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} holds a password, which is not stored. Received: {address}. Give the "
+                "whole address again to resume."
+            )
+    return new
+
+
+def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
+    """Whether a name that differs means the same: the data set that was chosen by default."""
+    return name == "dataset" and settings.dataset == stored.data_name
+
+
+def _refuse(
+    names: list[str],
+    options: dict[str, str],
+    old: SweepSettings,
+    new: SweepSettings,
+    rule: str,
+) -> None:
+    if names:
+        changes = "; ".join(
+            f"{options[name]} was {getattr(old, name)}, is {getattr(new, name)}" for name in names
+        )
+        raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")

@@ -1,0 +1,343 @@
+"""Rungs, promotions and brackets; and that proposals follow from seed, number and history alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.objectives import OBJECTIVES
+from pipelines.trial import Decision
+from search_spaces.errors import InputError
+from search_spaces.registry import get_space
+from sweeps.engines.base import TrialState
+from sweeps.engines.optuna_engine import OptunaEngine, open_storage
+from sweeps.engines.pruners import PRUNERS, HalvingPruner, TrialCurve, check_pruner, schedule_text
+from sweeps.engines.rungs import (
+    bracket_of,
+    bracket_sizes,
+    hopeless,
+    promotable,
+    rung_epochs,
+)
+
+ACCURACY = OBJECTIVES["val_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rungs"),
+    [
+        ((1, 81, 3), (1, 3, 9, 27, 81)),  # Hyperband's own example, table 1.
+        ((1, 9, 3), (1, 3, 9)),
+        ((1, 4, 3), (1, 4)),
+        ((1, 10, 3), (1, 3, 10)),
+        ((2, 10, 2), (2, 5, 10)),
+        ((5, 5, 3), (5,)),
+        ((1, 1, 2), (1,)),
+    ],
+)
+def test_rungs_are_counted_down_from_the_full_budget(settings, rungs):
+    assert rung_epochs(*settings) == rungs
+
+
+@given(st.integers(1, 50), st.integers(0, 300), st.integers(2, 6))
+def test_rungs_rise_from_the_least_to_the_full_budget(least, more, factor):
+    rungs = rung_epochs(least, least + more, factor)
+    assert rungs[-1] == least + more
+    assert rungs[0] >= least
+    assert list(rungs) == sorted(set(rungs))
+
+
+def test_brackets_are_those_of_the_paper():
+    # JMLR 18 (2018), table 1: R = 81, eta = 3 gives 81, 34, 15, 8 and 5 trials.
+    assert bracket_sizes(5, 3) == (81, 34, 15, 8, 5)
+    sizes = bracket_sizes(3, 3)
+    counts = np.bincount([bracket_of(n, sizes) for n in range(90)], minlength=3) / 90
+    np.testing.assert_allclose(counts, np.array(sizes) / sum(sizes), atol=0.02)
+    assert [bracket_of(n, (1.0,)) for n in range(5)] == [0] * 5
+
+
+def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_hope():
+    keys = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.1}
+    assert promotable(keys, 2) == (1, 3), "of equals the earlier one first"
+    assert promotable({0: 0.1, 1: 0.2}, 3) == ()
+    assert hopeless(keys, 2, 4) == (2, 0)
+    assert hopeless(keys, 2, 8) == ()
+    assert hopeless(keys, 3, 4) == (3, 2, 0), "one always has hope"
+
+
+def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int]]:
+    """Runs curves through a pruner with one slot; answers epochs per trial and the order."""
+    budget = len(curves[0])
+    rungs = rung_epochs(1, budget, options.pop("factor", 3))
+    known: dict[int, TrialCurve] = {}
+    protected = options.pop("protected", ())
+    pruner = HalvingPruner(
+        known, ACCURACY, rungs, options.pop("eta", 3), hyperband=False, **options
+    )
+    order = []
+
+    def train(number: int) -> None:
+        order.append(number)
+        curve = known[number]
+        curve.paused = False
+        for epoch in range(len(curve.values) + 1, budget + 1):
+            curve.values[epoch] = curves[number][epoch - 1]
+            decision = pruner.decide(curve, epoch)
+            if decision is Decision.PAUSE:
+                curve.paused = True
+                return
+
+    for number in range(len(curves)):
+        while (found := pruner.next_promotion(closing=False)) is not None:
+            train(found)
+        known[number] = TrialCurve(number, protected=number in protected)
+        train(number)
+    while (found := pruner.next_promotion(closing=True)) is not None:
+        train(found)
+    return [len(known[n].values) for n in range(len(curves))], order
+
+
+def rising(levels: list[float], epochs: int = 9) -> list[list[float]]:
+    return [[level * (1 - 0.5**e) for e in range(1, epochs + 1)] for level in levels]
+
+
+def test_the_best_go_on_and_the_others_pause():
+    epochs, _ = play(rising([0.1, 0.2, 0.9, 0.3, 0.4, 0.8, 0.5, 0.6, 0.7]))
+    assert epochs == [1, 1, 9, 1, 1, 3, 1, 1, 3]
+
+
+def test_a_trial_that_paused_is_promoted_when_enough_others_are_worse():
+    epochs, order = play(rising([0.9, 0.2, 0.1]))
+    assert order == [0, 1, 2, 0, 0], "paused at the first rung, promoted by the third trial"
+    assert epochs[0] == 9
+
+
+def test_something_is_always_trained_in_full():
+    epochs, _ = play(rising([0.2, 0.3]))
+    assert epochs == [1, 9]
+    assert play(rising([0.5]))[0] == [9]
+
+
+def test_protected_trials_train_in_full_and_others_are_compared_with_them():
+    epochs, _ = play(rising([0.1, 0.5, 0.4, 0.3, 0.2, 0.15]), protected=(0,))
+    assert epochs[0] == 9
+    assert epochs[1] > 1
+
+
+@given(st.lists(st.floats(0.01, 1, allow_nan=False), min_size=1, max_size=30, unique=True))
+def test_no_epoch_is_trained_twice_and_the_winner_of_steady_curves_is_found(levels):
+    epochs, _ = play(rising(levels))
+    best = max(range(len(levels)), key=lambda n: levels[n])
+    assert epochs[best] == 9
+    assert set(epochs) <= {1, 3, 9}
+    assert sum(epochs) < 9 * len(levels) or len(levels) <= 2
+
+
+def test_schedules_are_told_and_names_checked():
+    assert "rungs at 1, 3, 9 epochs, the best 1/3" in schedule_text("asha", (1, 3, 9), 3)
+    for name in PRUNERS:
+        check_pruner(name)
+    with pytest.raises(InputError, match="Did you mean 'asha'"):
+        check_pruner("ahsa")
+
+
+# The engine
+
+
+def make_engine(storage: Any = None, **options: Any) -> OptunaEngine:
+    defaults: dict[str, Any] = {
+        "space": get_space("mlp"), "objective": ACCURACY, "name": "study", "sampler": "tpe",
+        "storage": storage or optuna.storages.InMemoryStorage(), "seed": 0, "pruner": "asha",
+        "min_epochs": 1, "max_epochs": 9,
+    }  # fmt: skip
+    return OptunaEngine(**{**defaults, **options})
+
+
+def value_of(params: dict[str, Any], epoch: int) -> float:
+    """A made-up surface that TPE can learn."""
+    return (1 - abs(params["units_0"] - 512) / 1024) * (1 - 0.6**epoch)
+
+
+def train(engine: OptunaEngine, number: int, params: dict[str, Any], start: int) -> None:
+    for epoch in range(max(1, start), 10):
+        decision = engine.report(number, epoch, value_of(params, epoch))
+        if decision is Decision.PAUSE:
+            engine.pause(number)
+            return
+    engine.tell(number, TrialState.COMPLETE, value_of(params, 9))
+
+
+class Loop:
+    """A driver with one slot, in a dozen lines, that can be abandoned at any time."""
+
+    def __init__(self, engine: OptunaEngine) -> None:
+        self.engine = engine
+        self.params = {past.number: past.params for past in engine.past()}
+        self.epochs = {past.number: len(past.curve) for past in engine.past()}
+        self.open = [p.number for p in engine.past() if p.state is TrialState.RUNNING]
+
+    def step(self) -> None:
+        number = self.open.pop(0) if self.open else self.engine.next_promotion(closing=False)
+        if number is None:
+            proposal = self.engine.ask()
+            assert proposal is not None
+            number, self.params[proposal.number] = proposal.number, proposal.params
+        train(self.engine, number, self.params[number], self.epochs.get(number, 0))
+        self.epochs[number] = len(self.engine._curves[number].values)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
+@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "none"])
+def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampler, pruner):
+    def points(resume_after: set[int]) -> list[Any]:
+        path = tmp_path / f"{len(resume_after)}.db"
+        storage = open_storage(f"sqlite:///{path}")
+        baselines = get_space("mlp").distinct_baselines()
+        options = {"sampler": sampler, "pruner": pruner, "baselines": baselines}
+        loop = Loop(make_engine(storage, **options))
+        for step in range(22):
+            loop.step()
+            if step in resume_after:
+                storage = open_storage(f"sqlite:///{path}")
+                loop = Loop(make_engine(storage, resume=True, **options))
+        return [loop.params[n] for n in sorted(loop.params)]
+
+    whole = points(set())
+    assert points({3, 11, 12, 17}) == whole
+    assert len(whole) > 12
+
+
+def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, monkeypatch):
+    def point(kill_after: int | None) -> dict[str, Any]:
+        path = tmp_path / f"{kill_after}.db"
+        engine = make_engine(open_storage(f"sqlite:///{path}"))
+        for _ in range(12):
+            loop = Loop(engine)
+            loop.step()
+        if kill_after is None:
+            proposal = engine.ask()
+            assert proposal is not None
+            return proposal.params
+
+        class Killed(BaseException):
+            pass
+
+        cached = optuna.storages._cached_storage._CachedStorage
+        calls = []
+        original = cached.set_trial_param
+
+        def dying(*args: Any, **kwargs: Any) -> None:
+            calls.append(1)
+            if len(calls) > kill_after:
+                raise Killed
+            original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cached, "set_trial_param", dying)
+            patch.setattr(OptunaEngine, "tell", lambda *args: None)  # A kill tells nobody.
+            with pytest.raises(Killed):
+                engine.ask()
+        resumed = make_engine(open_storage(f"sqlite:///{path}"), resume=True)
+        return resumed.past()[-1].params
+
+    whole = point(None)
+    assert [point(k) for k in (0, 1, 5)] == [whole] * 3
+
+
+@pytest.mark.parametrize("num_parallel", [1, 4])
+def test_samplers_see_a_paused_trial_as_one_pruned_where_it_stands(num_parallel):
+    """Not as a running one: a constant liar would take its good curve for a bad point."""
+
+    def next_point(end: str) -> dict[str, Any]:
+        engine = make_engine(pruner="none", num_parallel=num_parallel)
+        for number in range(16):
+            proposal = engine.ask()
+            assert proposal is not None
+            value = value_of(proposal.params, 1)
+            engine.report(number, 1, value)
+            if number % 2:
+                engine.tell(number, TrialState.COMPLETE, value)
+            elif end == "paused":
+                engine.pause(number)
+            elif end == "pruned":
+                engine.tell(number, TrialState.PRUNED)
+        proposal = engine.ask()
+        assert proposal is not None
+        return proposal.params
+
+    assert next_point("paused") == next_point("pruned")
+    assert next_point("paused") != next_point("running")
+
+
+def test_baselines_are_protected_unless_told_otherwise():
+    baselines = get_space("mlp").distinct_baselines()
+
+    def first_decision(**options: Any) -> Decision:
+        engine = make_engine(baselines=baselines, **options)
+        proposal = engine.ask()
+        assert proposal is not None
+        return engine.report(proposal.number, 1, 0.1)
+
+    assert first_decision() is Decision.GO_ON
+    assert first_decision(protect_baselines=False) is Decision.PAUSE
+
+
+def test_repeated_points_are_recognised_unless_the_first_one_failed():
+    point = get_space("mlp").complete({"num_layers": 1})
+    engine = make_engine(baselines=[(("one",), point), (("two",), point), (("three",), point)])
+    first, second = engine.ask(), engine.ask()
+    assert first is not None and second is not None
+    assert first.duplicate_of is None and second.duplicate_of == 0
+    engine.tell(0, TrialState.FAILED, None, "crash")
+    third = engine.ask()
+    assert third is not None and third.duplicate_of is None
+
+
+def test_what_was_killed_is_proposed_again_and_what_failed_is_not(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    engine = make_engine(storage)
+    params = []
+    for number, state in enumerate((TrialState.KILLED, TrialState.FAILED)):
+        proposal = engine.ask()
+        assert proposal is not None
+        params.append(proposal.params)
+        engine.tell(number, state, None, "why")
+    for _ in range(2):  # Resumed twice, proposed again once.
+        engine = make_engine(storage, resume=True)
+    again, new = engine.ask(), engine.ask()
+    assert again is not None and again.params == params[0] and again.duplicate_of is None
+    assert new is not None and new.params not in params
+
+
+@pytest.mark.parametrize("pruner", ["median", "percentile", "patient"])
+def test_optunas_pruners_stop_bad_trials_for_good(pruner):
+    engine = make_engine(pruner=pruner)
+    decisions = []
+    for number in range(12):
+        engine.ask()
+        level = 0.9 if number < 8 else 0.1
+        for epoch in range(1, 10):
+            decision = engine.report(
+                number, epoch, level + 0.001 * epoch * (1 if number < 8 else -1)
+            )
+            if decision is not Decision.GO_ON:
+                break
+        decisions.append(decision)
+        state = TrialState.COMPLETE if decision is Decision.GO_ON else TrialState.PRUNED
+        engine.tell(number, state, level)
+    assert Decision.STOP in decisions[8:]
+    assert decisions[:5] == [Decision.GO_ON] * 5, "the first five are trained in full"
+
+
+def test_a_study_of_another_sweep_or_space_is_not_touched(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    make_engine(storage, uid="one")
+    with pytest.raises(InputError, match="already used"):
+        make_engine(storage, resume=True, uid="other")
+    with pytest.raises(InputError, match="has changed"):
+        make_engine(storage, resume=True, uid="one", space=get_space("cnn"))

@@ -1,0 +1,255 @@
+"""The spool loses nothing and doubles nothing, and its sender outlives any store."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import InputError
+from tracking import sender as sender_module
+from tracking.records import (
+    DataRecord,
+    EpochRecord,
+    ModelRecord,
+    SweepEnd,
+    SweepRecord,
+    SweepStateRecord,
+    TrialEnd,
+    TrialRecord,
+    from_json,
+    to_json,
+)
+from tracking.sender import RejectedError, Sender
+from tracking.spool import Spool
+
+DATA = DataRecord("tiny", "f" * 64, "made", {"a": [1]}, {"num_images": {"train": 3}})
+RECORDS = [
+    SweepRecord("s", {"seed": 0}, {"tag": "x"}, DATA, "uid"),
+    TrialRecord(0, "trial 0", {"a": 1}, {"t": "1"}),
+    EpochRecord(0, 1, {"loss": 0.25, "val_loss": 1e-300}),
+    ModelRecord(0, "model.keras", (8, 8, 1), 3, {"val_accuracy": 0.5}, 1),
+    TrialEnd(0, "COMPLETE", {"best": 0.1}, {"sweeps.reason": "ünï"}, {"a.txt": "b\nc"}),
+    SweepEnd("FINISHED", {}, {}, {}, {"rank": [1, None]}),
+]
+
+
+class Store:
+    """A store that can be away, slow or unwilling, and remembers what arrived."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.again: list[bool] = []
+        self.away = threading.Event()
+        self.attempts = 0
+        self.refused: set[str] = set()
+
+    def apply(self, record: Any, *, again: bool) -> dict[str, str]:
+        self.attempts += 1
+        if self.away.is_set():
+            raise ConnectionError("server\ngone")
+        if record.key in self.refused:
+            raise RejectedError("never")
+        self.arrived.append(record.key)
+        self.again.append(again)
+        return {"id": f"id of {record.key}"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(sender_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sender_module, "LONGEST_PAUSE_SECONDS", 0.05)
+
+
+def test_records_come_back_from_json_as_they_were():
+    for record in RECORDS:
+        assert from_json(json.loads(json.dumps(to_json(record)))) == record
+    nan = from_json(json.loads(json.dumps(to_json(EpochRecord(0, 2, {"loss": math.nan})))))
+    assert math.isnan(nan.metrics["loss"])
+
+
+def test_what_was_put_is_there_after_a_kill_and_in_order(tmp_path):
+    spool = Spool(tmp_path)
+    assert all(spool.put(record) for record in RECORDS)
+    # No close: a kill closes nothing.
+    again = Spool(tmp_path)
+    assert again.num_waiting == len(RECORDS)
+    assert list(again.replay()) == RECORDS
+    assert not again.put(RECORDS[2]), "once is once, also over sessions"
+    assert again.has(RECORDS[2].key)
+
+
+def test_acknowledged_records_are_not_sent_again(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    with pytest.raises(ValueError, match="in order"):
+        spool.acknowledge(RECORDS[1], {})
+    spool.acknowledge(RECORDS[0], {"id": "run"})
+    again = Spool(tmp_path)
+    assert again.next(0) == RECORDS[1]
+    assert again.answers() == [{"key": "sweep", "id": "run"}]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_read_up_to(tmp_path, cut):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    spool.acknowledge(RECORDS[0], {"id": "run"})
+    for name, kept in (("records.jsonl", len(RECORDS) - 1), ("sent.jsonl", 0)):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-cut])
+        assert len(whole[:-cut].splitlines()) >= kept
+    again = Spool(tmp_path)
+    assert again.num_waiting == len(RECORDS) - 1
+    assert again.put(RECORDS[-1]), "what was torn off can be put again"
+    assert list(Spool(tmp_path).replay()) == RECORDS
+
+
+def test_a_damaged_middle_is_refused_by_name(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    path = tmp_path / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"{broken\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(InputError, match=r"records.jsonl, line 3, which is damaged"):
+        Spool(tmp_path)
+    path.write_bytes(lines[0])
+    (tmp_path / "sent.jsonl").write_text('{"key": "a"}\n' * 3)
+    with pytest.raises(InputError, match="cannot have sent more"):
+        Spool(tmp_path)
+
+
+def test_a_full_disk_adds_nothing_and_spoils_nothing(tmp_path, monkeypatch):
+    spool = Spool(tmp_path)
+    spool.put(RECORDS[0])
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tracking.spool.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            spool.put(RECORDS[1])
+    assert spool.put(RECORDS[1])
+    assert list(Spool(tmp_path).replay()) == RECORDS[:2]
+
+
+def test_everything_arrives_in_order_and_its_answers_are_kept(tmp_path):
+    spool, store = Spool(tmp_path), Store()
+    sender = Sender(spool, lambda: store)
+    for record in RECORDS:
+        spool.put(record)
+    assert sender.drain(5)
+    sender.close()
+    assert store.arrived == [record.key for record in RECORDS]
+    assert not any(store.again)
+    assert Spool(tmp_path).answers()[0] == {"key": "sweep", "id": "id of sweep"}
+
+
+def test_a_store_that_is_away_delays_nothing_and_loses_nothing(tmp_path):
+    spool, store = Spool(tmp_path), Store()
+    store.away.set()
+    sender = Sender(spool, lambda: store)
+    started = time.monotonic()
+    for record in RECORDS:
+        spool.put(record)
+    assert time.monotonic() - started < 2
+    assert not sender.drain(0.3)
+    assert "ConnectionError: server" in sender.problem
+    assert store.attempts > 1
+    store.away.clear()
+    assert sender.drain(5)
+    sender.close()
+    assert store.arrived == [record.key for record in RECORDS]
+    assert store.again == [True] + [False] * (len(RECORDS) - 1), "the first may have arrived"
+
+
+def test_a_store_that_cannot_even_be_opened_is_opened_later(tmp_path):
+    spool, store, attempts = Spool(tmp_path), Store(), []
+
+    def open_store() -> Store:
+        attempts.append(1)
+        if len(attempts) < 4:
+            raise ConnectionError("not yet")
+        return store
+
+    sender = Sender(spool, open_store)
+    spool.put(RECORDS[0])
+    assert sender.drain(5)
+    sender.close()
+    assert len(attempts) == 4
+
+
+def test_what_the_store_refuses_for_good_is_kept_and_said_and_stops_nothing(tmp_path):
+    spool, store = Spool(tmp_path), Store()
+    store.refused = {RECORDS[2].key}
+    sender = Sender(spool, lambda: store)
+    for record in RECORDS:
+        spool.put(record)
+    assert sender.drain(5)
+    sender.close()
+    assert len(store.arrived) == len(RECORDS) - 1
+    assert Spool(tmp_path).rejections() == ["trial-0/epoch-1: never"]
+    assert Spool(tmp_path).num_waiting == 0
+
+
+def test_what_waited_at_the_start_may_have_arrived_before(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS[:2]:
+        spool.put(record)
+    store = Store()
+    sender = Sender(Spool(tmp_path), lambda: store)
+    assert sender.drain(5)
+    sender.close()
+    assert store.again == [True, False]
+
+
+def test_waiting_for_a_slow_store_ends_when_told(tmp_path):
+    spool, store = Spool(tmp_path), Store()
+    store.away.set()
+    spool.put(RECORDS[0])
+    sender = Sender(spool, lambda: store)
+    started = time.monotonic()
+    assert not sender.drain(30, lambda: True)
+    assert time.monotonic() - started < 5
+    sender.close()
+
+
+def test_adopted_files_stay_until_they_are_discarded(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    file = tmp_path / "curves.png"
+    file.write_bytes(b"png")
+    kept = spool.adopt(file, "trial-0/files/epoch-1")
+    assert kept.read_bytes() == b"png" and not file.exists()
+    assert kept.parent == spool.folder_of("trial-0/files/epoch-1")
+    spool.discard_files("trial-0/files/epoch-1")
+    assert not kept.parent.exists()
+
+
+def test_the_time_of_earlier_sessions_is_added_up(tmp_path):
+    spool = Spool(tmp_path)
+    spool.put(SweepRecord("s", {}, {}, DATA, "u", at_ms=1_000))
+    spool.put(EpochRecord(0, 1, {"a": 1.0}, at_ms=11_000))
+    spool.put(SweepStateRecord("SCHEDULED", {}, at_ms=12_000))
+    spool.put(SweepStateRecord("RUNNING", {}, at_ms=90_000))
+    spool.put(EpochRecord(0, 2, {"a": 1.0}, at_ms=95_000))
+    assert spool.active_seconds() == 16.0
+    assert Spool(tmp_path / "new").active_seconds() == 0.0
+
+
+def test_the_spool_is_read_by_line_whatever_its_size(tmp_path):
+    spool = Spool(tmp_path)
+    for epoch in range(300):
+        spool.put(EpochRecord(0, epoch, {"loss": 1.0}))
+    assert Path(tmp_path / "records.jsonl").read_text().count("\n") == 300
+    assert Spool(tmp_path).num_waiting == 300
