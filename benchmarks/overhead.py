@@ -1,13 +1,17 @@
 """What tracking and isolation cost: a sweep's wall time against the same trials in a bare loop.
 
-Each repetition runs both sides, in alternating order, as processes of their own, from an empty
-folder, imports included:
+Each repetition runs both sides from an empty folder, imports included:
 
 - sweep: `keras-sweeps run` with one worker, MLflow and Optuna on SQLite, artifacts, models, plots;
 - bare: the same points in the same order with the same seeds, `model.fit` with validation data in
   one process and nothing else.
 
-    python benchmarks/overhead.py --dataset mnist --trials 3 --epochs 2 --repeats 3
+    python benchmarks/overhead.py --dataset mnist --trials 2 --epochs 4 --repeats 4
+
+By default the two sides run at the same time, each bound to one core with everything that it starts
+(driver, workers, tracking, pictures), and change cores with every repetition: a noisy machine is as
+noisy for the one as for the other. With --sequential they run one after the other on all cores, in
+alternating order.
 
 It prints the ratio sweep / bare of every repetition, their median, the ratio of all seconds, and n.
 Nothing else may run beside it.
@@ -18,11 +22,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,18 +42,31 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--sequential", action="store_true")
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
         bare_loop(json.loads(Path(arguments.bare).read_text()))
         return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        arguments.sequential = True
+    if arguments.threads is None:
+        arguments.threads = len(cores) if arguments.sequential else 1
     plan = make_plan(arguments)
     ratios = []
     totals = {"run_sweep": 0.0, "run_bare": 0.0}
     for repeat in range(arguments.repeats):
         sides = [run_sweep, run_bare] if repeat % 2 == 0 else [run_bare, run_sweep]
-        seconds = {side.__name__: side(plan) for side in sides}
+        if arguments.sequential:
+            seconds = {side.__name__: side(plan, cores) for side in sides}
+        else:
+            with ThreadPoolExecutor() as pool:
+                both = [pool.submit(side, plan, [cores[k]]) for k, side in enumerate(sides)]
+                seconds = {
+                    side.__name__: future.result() for side, future in zip(sides, both, strict=True)
+                }
         ratios.append(seconds["run_sweep"] / seconds["run_bare"])
         for side, value in seconds.items():
             totals[side] += value
@@ -62,7 +81,8 @@ def main() -> None:
         f"all seconds {totals['run_sweep']:.0f} / {totals['run_bare']:.0f} = "
         f"{totals['run_sweep'] / totals['run_bare']:.3f}; "
         f"{arguments.trials} trials x {arguments.epochs} epochs, {arguments.space} on "
-        f"{arguments.dataset}, {arguments.threads} threads"
+        f"{arguments.dataset}, {arguments.threads} threads, "
+        f"{'one after the other' if arguments.sequential else 'side by side, a core each'}"
     )
 
 
@@ -107,7 +127,7 @@ def make_plan(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def run_sweep(plan: dict[str, object]) -> float:
+def run_sweep(plan: dict[str, object], cores: list[int]) -> float:
     """Seconds of the whole command."""
     trials = plan["trials"]
     assert isinstance(trials, list)
@@ -115,24 +135,29 @@ def run_sweep(plan: dict[str, object]) -> float:
         str(ROOT / "sweeps" / "run.py"), "--space", str(plan["space"]), "--dataset",
         str(plan["dataset"]), "--trials", str(len(trials)), "--epochs", str(plan["epochs"]),
         "--sampler", "random", "--workers", "1", "--threads", str(plan["threads"]), "--timeout",
-        "none", "--work-dir", str(plan["work_dir"]),
-    ])  # fmt: skip
+        "none", "--pruner", "none", "--work-dir", str(plan["work_dir"]),
+    ], cores)  # fmt: skip
 
 
-def run_bare(plan: dict[str, object]) -> float:
+def run_bare(plan: dict[str, object], cores: list[int]) -> float:
     """Seconds of the whole loop."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(plan, file)
         file.flush()
-        return timed([__file__, "--bare", file.name])
+        return timed([__file__, "--bare", file.name], cores)
 
 
-def timed(command: list[str]) -> float:
-    """Wall seconds of a Python command in an empty folder."""
+def timed(command: list[str], cores: list[int]) -> float:
+    """Wall seconds of a Python command in an empty folder, on these cores."""
+    bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if shutil.which("taskset") else []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False
+            [*bound, sys.executable, *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         seconds = time.perf_counter() - started
     if done.returncode != 0:
