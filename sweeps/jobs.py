@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from pipelines.checkpoints import EpochReport
+from pipelines.measuring import Measurement, MeasureTask
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from pipelines.trial import Decision, TrialResult, TrialTask
@@ -33,6 +34,16 @@ def reproduce_job(
 
     device = configure(slot.num_threads, slot.gpu, task.seed)
     return reproduce(task, report, device)
+
+
+def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:
+    """Measures points on a slot; reports when the libraries are there."""
+    from pipelines.measuring import measure_points
+    from pipelines.runtime import configure
+
+    configure(slot.num_threads, slot.gpu, task.seed)
+    report("ready")
+    return measure_points(task)
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:

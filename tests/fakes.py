@@ -80,6 +80,24 @@ def metrics_of(value: float) -> dict[str, float]:
     }  # fmt: skip
 
 
+def chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `recorded_job`, at a pace at which something can be killed."""
+
+    def unhurried(message: EpochReport) -> Any:
+        time.sleep(0.03)
+        return report(message)
+
+    result = recorded_job(task, unhurried, slot)
+    (Path(task.folder) / "predictions.npz").write_text("not drawn yet")
+    return result
+
+
+def chaos_figures_job(argument: tuple[str, Any], report: Any, slot: Slot) -> None:
+    """Leaves a picture."""
+    time.sleep(0.02)
+    (Path(argument[0]) / "curves.png").write_bytes(b"png")
+
+
 def slow_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """As `recorded_job`, after a pause in which it can be interrupted."""
     time.sleep(0.3)

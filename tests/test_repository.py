@@ -45,11 +45,13 @@ def test_the_readme_has_the_two_commands_and_ci_runs_them():
 def test_the_readme_commands_have_options_that_exist(capsys):
     from sweeps.cli import main
 
-    with pytest.raises(SystemExit):
-        main(["run", "--help"])
+    for command in ("run", "doctor", "sync"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     text = (ROOT / "README.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("python sweeps/run.py")]
+    text += (ROOT / "docs" / "reliability.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("python sweeps/")]
     assert len(lines) >= 4
     used = {option for line in lines for option in re.findall(r"--[a-z-]+", line)}
     used |= set(re.findall(r"`(--[a-z-]+)", text))

@@ -1,0 +1,121 @@
+"""How large a point's model is and how long its steps take, from a few steps that train nothing.
+
+The model is built, compiled and run exactly as a trial would, on the same data and threads, and
+thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.evaluation import PREDICT_BATCH, predict
+from pipelines.prepared import PreparedData
+from search_spaces.hyperparameters import Params
+from search_spaces.registry import get_space
+
+if TYPE_CHECKING:
+    import keras
+
+MEASURED_SECONDS = 3.0
+MIN_STEPS, MAX_STEPS = 5, 400
+PREDICTED_IMAGES = 4 * PREDICT_BATCH
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Points to measure, in this order; `num_epochs` is the budget that a schedule spans."""
+
+    space: str
+    points: tuple[Params, ...]
+    data: PreparedData
+    num_epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one point costs.
+
+    Attributes:
+        start_seconds: building the model, and tracing its first training and prediction step.
+        epoch_seconds: one epoch with its validation.
+        memory_bytes: weights, their gradients, the optimizer's state, and the activations of a
+            batch, forwards and backwards, as float32: a lower bound of what a trial needs beyond
+            the libraries.
+    """
+
+    params: Params
+    num_parameters: int
+    memory_bytes: int
+    start_seconds: float
+    epoch_seconds: float
+
+
+def measure_points(task: MeasureTask) -> list[Measurement]:
+    """Measures the points, one after the other."""
+    return [measure_point(task, params) for params in task.points]
+
+
+def measure_point(task: MeasureTask, params: Params) -> Measurement:
+    """Builds one point's model and times a few of its steps."""
+    import keras
+
+    started = time.perf_counter()
+    keras.utils.set_random_seed(task.seed)
+    x, y = task.data.arrays("train")
+    x_validation, _ = task.data.arrays("validation")
+    batch_size = int(params["batch_size"])
+    steps = math.ceil(len(x) / batch_size)
+    model = get_space(task.space).build(
+        params, task.data.input_shape, task.data.num_classes, num_steps=steps * task.num_epochs
+    )
+    warm = min(len(x), 2 * batch_size)
+    _fit(model, x[:warm], y[:warm], batch_size)
+    predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
+    start_seconds = time.perf_counter() - started
+    step_seconds = _step_seconds(model, x, y, batch_size)
+    num_predicted = min(len(x_validation), PREDICTED_IMAGES)
+    before = time.perf_counter()
+    predict(model, x_validation[:num_predicted])
+    image_seconds = (time.perf_counter() - before) / num_predicted
+    return Measurement(
+        params=params,
+        num_parameters=model.count_params(),
+        memory_bytes=_memory_bytes(model, batch_size),
+        start_seconds=start_seconds,
+        epoch_seconds=steps * step_seconds + len(x_validation) * image_seconds,
+    )
+
+
+def _step_seconds(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> float:
+    """Seconds per training step, from as many steps as fit into `MEASURED_SECONDS`."""
+    available = max(1, len(x) // batch_size)
+    steps, total_steps, total_seconds = min(MIN_STEPS, available), 0, 0.0
+    while total_seconds < MEASURED_SECONDS and total_steps < MAX_STEPS:
+        before = time.perf_counter()
+        count = steps * batch_size
+        _fit(model, x[:count], y[:count], batch_size)
+        total_seconds += time.perf_counter() - before
+        total_steps += steps
+        # Longer stretches, so that what `fit` itself costs is spread as in an epoch.
+        steps = min(available, 4 * steps)
+    return total_seconds / total_steps
+
+
+def _fit(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> None:
+    model.fit(np.asarray(x), y, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
+
+
+def _memory_bytes(model: keras.Model, batch_size: int) -> int:
+    weights = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    state = sum(math.prod(variable.shape) for variable in model.optimizer.variables)
+    activations = 0
+    for layer in model.layers:
+        for output in layer.output if isinstance(layer.output, list) else [layer.output]:
+            activations += math.prod(size or 1 for size in output.shape[1:])
+    return int(4 * (2 * weights + state + 2 * activations * batch_size))

@@ -1,0 +1,21 @@
+"""The real `keras-sweeps` command with made-up trials: everything but the training is real."""
+
+from __future__ import annotations
+
+import sys
+
+import fakes
+
+import sweeps.executors.processes as processes
+import sweeps.session as session
+import sweeps.sweep as loop
+from sweeps.cli import main
+
+if __name__ == "__main__":
+    original = processes.ProcessExecutor
+    # Without TensorFlow a driver is up in seconds, so that many can be killed.
+    processes.ProcessExecutor = lambda preload, log: original("fakes", log)  # type: ignore[assignment,misc]
+    plan = session.Plan
+    session.Plan = lambda **options: plan(**options, job=fakes.chaos_job)  # type: ignore[assignment,misc]
+    loop.figures_job = fakes.chaos_figures_job
+    sys.exit(main())
