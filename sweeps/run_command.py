@@ -249,6 +249,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _look(arguments)
     if arguments.baselines_only:
         return _baselines(arguments)
+    if arguments.dry_run and arguments.resume:
+        raise InputError("--dry-run and --resume exclude each other. Leave one out.")
     if arguments.space is None and not arguments.resume:
         raise InputError(
             "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."

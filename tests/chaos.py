@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,16 @@ class Server:
         return sum(resident_bytes(pid) for pid in processes_of(group))
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Memory and disk at a moment of a sweep."""
+
+    num_trials: int
+    driver_bytes: int
+    server_bytes: int
+    num_checkpoints: int
+
+
 class Chaos:
     """One sweep in a folder of its own, driven and killed until it is finished."""
 
@@ -100,15 +113,39 @@ class Chaos:
         if server is not None:
             self._options += ["--tracking-uri", server.uri]
 
-    def run(self, max_kills: int) -> None:
-        """Drives the sweep to its end, with at most so many kills on the way."""
-        for _ in range(max_kills):
+    def run(self, max_kills: int, victims: Sequence[str] = ()) -> None:
+        """Drives the sweep to its end, with at most so many kills on the way.
+
+        Args:
+            victims: whom to kill, in this order; drawn where none are given.
+        """
+        for kill in range(max_kills):
             self._ensure_driver()
             if not self._wait_for_progress():
                 break
             time.sleep(float(self._random.uniform(0.0, 1.0)))
-            self._kill(self._choose())
+            self._kill(victims[kill] if victims else self._choose())
         self._finish()
+
+    def watch(self, every_seconds: float) -> list[Sample]:
+        """Drives the sweep to its end, and looks at memory and disk on the way."""
+        samples: list[Sample] = []
+        folder = self.folder / ".sweeps" / "sweeps" / NAME
+        self._ensure_driver()
+        assert self._driver is not None and self._server is not None
+        while self._driver.poll() is None:
+            numbers = [int(m[1]) for line in self._lines if (m := re.match(r"trial (\d+)", line))]
+            sample = Sample(
+                max(numbers, default=0),
+                resident_bytes(self._driver.pid),
+                self._server.memory_bytes(),
+                len(list(folder.glob("trial-*/checkpoint.npz"))),
+            )
+            if sample.driver_bytes:
+                samples.append(sample)
+            time.sleep(every_seconds)
+        assert self._driver.returncode == 0, "".join(self._lines[-30:])
+        return samples
 
     def command(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -46,9 +46,16 @@ def assert_as_if_nothing_had_happened(found: Chaos, reference: Chaos) -> None:
 def test_a_few_kills_change_nothing(reference, tmp_path):
     seed = chosen_seed()
     print(f"SWEEPS_CHAOS_SEED={seed}")
-    victim = Chaos(tmp_path, seed, num_trials=12)
-    victim.run(4)
-    assert_as_if_nothing_had_happened(victim, reference(12))
+    server = Server(tmp_path)
+    server.start()
+    server.wait()
+    try:
+        victim = Chaos(tmp_path, seed, num_trials=12, server=server)
+        victim.run(4, ["driver", "server", "worker", "driver"])
+        assert sum(victim.num_kills.values()) >= 2
+        assert_as_if_nothing_had_happened(victim, reference(12))
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow
@@ -73,3 +80,31 @@ def test_fifty_kills_of_driver_worker_and_server_change_nothing(reference, tmp_p
             totals[name] += number
         rounds += 1
         print(f"SWEEPS_CHAOS_SEED={seed}, round {rounds}: {totals}", flush=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_hundred_trials_leave_memory_and_disk_as_they_were(tmp_path):
+    """Of the driver and of the server: what grows with every trial would show."""
+    server = Server(tmp_path)
+    server.start()
+    server.wait()
+    try:
+        sweep = Chaos(tmp_path, 0, num_trials=200, server=server)
+        samples = sweep.watch(every_seconds=0.5)
+        folder = tmp_path / ".sweeps" / "sweeps" / chaos.NAME
+        for sample in samples[:: max(1, len(samples) // 10)]:
+            print(sample)
+        assert sweep.command("doctor", chaos.NAME).returncode == 0
+    finally:
+        server.kill()
+    early = [s for s in samples if 40 <= s.num_trials <= 60]
+    late = samples[-10:]
+    for name in ("driver_bytes", "server_bytes"):
+        before = max(getattr(sample, name) for sample in early)
+        after = max(getattr(sample, name) for sample in late)
+        print(f"{name}: {before / 2**20:.0f} MiB at trial 50, {after / 2**20:.0f} MiB at the end")
+        assert after < 1.25 * before
+    assert max(sample.num_checkpoints for sample in samples) <= 200 // 3 + 2
+    assert list(folder.glob("trial-*")) == []
+    assert not any((folder / "spool" / "files").iterdir())

@@ -61,6 +61,18 @@ def nothing_written() -> bool:
         (["--describe", "cnm"], "Did you mean 'cnn'?"),
         (["--baselines-only", "--no-baselines"], "exclude each other"),
         (["--baselines-only", "--space", "x"], "Unknown space"),
+        (["--space", "cnn", "--pruner", "ahsa"], "Did you mean 'asha'?"),
+        (["--space", "cnn", "--reduction-factor", "1"], "at least 2"),
+        (["--space", "cnn", "--min-epochs", "5", "--epochs", "3"], "--min-epochs must be at most"),
+        (["--space", "cnn", "--target", "0.995"], "'val_accuracy>=0.995'. Received: '0.995'"),
+        (["--space", "cnn", "--target", "val_accuracy<=0.9"], "--target must be the objective, >="),
+        (["--space", "cnn", "--target", "val_loss<=0.1"], "--target must be the objective"),
+        (["--space", "cnn", "--trial-timeout", "0s"], "positive duration"),
+        (["--space", "cnn", "--max-total-epochs", "0"], "at least 1"),
+        (["--space", "cnn", "--no-improvement", "0"], "at least 1"),
+        (["--resume"], "must be an unfinished sweep to resume"),
+        (["--resume", "--name", "x"], "There is none."),
+        (["--resume", "--dry-run"], "exclude each other"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(capsys, options, rule):
@@ -243,3 +255,69 @@ def test_the_budget_fits_the_data():
     assert budget_for(settings, 1_000) == SMALL_DATA_BUDGET
     asked = SweepSettings("cnn", num_epochs=7, timeout_seconds=None)
     assert budget_for(asked, 1_000) == Budget(7, None)
+
+
+@pytest.mark.parametrize("command", ["sync", "doctor"])
+def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
+    assert main([command]) == 2
+    assert "There must be a sweep" in capsys.readouterr().err
+    assert main([command, "nightly"]) == 2
+    assert "Received: 'nightly'. There is none." in capsys.readouterr().err
+    assert nothing_written()
+
+
+def test_a_target_is_read_with_its_direction():
+    from pipelines.objectives import OBJECTIVES
+    from sweeps.stop_rules import StopRules, parse_target
+
+    accuracy, loss = OBJECTIVES["val_accuracy"], OBJECTIVES["val_loss"]
+    assert parse_target(" val_accuracy >= 0.995 ", accuracy) == 0.995
+    assert parse_target("val_loss<=3e-2", loss) == 0.03
+    assert StopRules(target=0.9).meets_target(accuracy, 0.9)
+    assert not StopRules(target=0.9).meets_target(accuracy, 0.89)
+    assert StopRules(target=0.1).meets_target(loss, 0.05)
+    assert not StopRules().meets_target(accuracy, 1.0)
+
+
+def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
+    options = ["--space", "mlp", "--dataset", "digits", "--trials", "2", "--epochs", "9"]
+    assert main(["run", *options, "--workers", "1", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "rungs at 1, 3, 9 epochs", "28 parameters", "mlp_512x2", "669,706", "MiB", "about ",
+        "2 x 9 epochs",
+    ):  # fmt: skip
+        assert words in out
+    assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
+    assert [path.name for path in Path(".sweeps").iterdir()] == ["data"]
+
+
+def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
+    from sweeps.dry_run import simulated_stretches
+
+    def epochs(pruner: str) -> int:
+        settings = SweepSettings("cnn", num_trials=30, pruner=pruner)
+        return sum(n for _, n in simulated_stretches(settings, Budget(9, None), {0, 1}))
+
+    assert epochs("asha") < epochs("hyperband") < epochs("none") == 270
+    stretches = simulated_stretches(SweepSettings("cnn", num_trials=30), Budget(9, None), {0})
+    assert (0, 9) in stretches
+    assert {number for number, _ in stretches} == set(range(30))
+
+
+def test_failures_are_named_and_only_some_are_tried_again():
+    from sweeps.executors.base import Raised
+    from sweeps.failures import classify
+
+    def named(kind: str, reason: str = "", short: bool = False) -> tuple[str, bool]:
+        failure = classify(Raised("trial-0", kind, reason, ""), memory_ran_out=short)
+        return failure.kind.name, failure.can_retry
+
+    assert named("ResourceExhaustedError") == ("OUT_OF_MEMORY", True)
+    assert named("InternalError", "RESOURCE_EXHAUSTED: 2 GiB") == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed by signal SIGKILL", True) == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed by signal SIGSEGV", True) == ("CRASH", True)
+    assert named("NonFiniteLossError") == ("NOT_FINITE", False)
+    assert named("ValueError") == ("EXCEPTION", False)
+    assert named("ConnectionResetError") == ("EXCEPTION", True)
+    assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)
