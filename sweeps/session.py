@@ -398,10 +398,7 @@ class Session:
             self._print_failure(error)
         for line in problems:
             print(f"WARNING: {line}", file=sys.stderr)
-        if suspended or status == INTERRUPTED:
-            self._print_resume()
-        elif self._board.best() is not None:
-            self._print_next_steps()
+        self._print_next_steps(unfinished=suspended or status == INTERRUPTED)
         rejected = bool(self._spool.rejections())
         return FAILED if rejected and status == DONE else status
 
@@ -529,16 +526,19 @@ class Session:
                 file=sys.stderr,
             )
 
-    def _print_resume(self) -> None:
-        where = "" if self._settings.work_dir == ".sweeps" else " --work-dir ..."
-        print(f"\nNext:\n  keras-sweeps run --resume --name {self._paths.name}{where}  # go on")
-
-    def _print_next_steps(self) -> None:
+    def _print_next_steps(self, *, unfinished: bool) -> None:
         board, tracker = self._board, self._tracker
-        uri = resolve_uri(self._settings.tracking_uri)
+        if not unfinished and board.best() is None:
+            return
+        settings, name = self._settings, self._paths.name
+        uri = resolve_uri(settings.tracking_uri)
+        where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
         print("\nNext:")
+        if unfinished:
+            print(f"  keras-sweeps run --resume --name {name}{where}  # go on")
         if tracker is None:
-            print(f"  keras-sweeps sync {self._paths.name}  # send it all to {redacted(uri)}")
+            print(f"  keras-sweeps sync {name}{where}  # send it all to {redacted(uri)}")
+        if tracker is None or board.best() is None:
             return
         ranking = board.ranking()
         command = ui_command(uri)
