@@ -4,7 +4,8 @@ Each repetition runs both sides from an empty folder, imports included:
 
 - sweep: `keras-sweeps run` with one worker, MLflow and Optuna on SQLite, artifacts, models, plots;
 - bare: the same points in the same order with the same seeds, `model.fit` with validation data in
-  one process and nothing else.
+  one process and nothing else. It validates in batches of the same size as a trial does: `fit` by
+  itself takes the training batch, which is slower and would flatter the sweep.
 
     python benchmarks/overhead.py --dataset mnist --trials 2 --epochs 4 --repeats 4
 
@@ -172,6 +173,7 @@ def bare_loop(plan: dict[str, object]) -> None:
     import numpy as np
     import tensorflow as tf
 
+    from pipelines.evaluation import PREDICT_BATCH
     from search_spaces.registry import get_space
 
     threads = int(str(plan["threads"]))
@@ -198,6 +200,7 @@ def bare_loop(plan: dict[str, object]) -> None:
             batch_size=trial["params"]["batch_size"],
             epochs=int(str(plan["epochs"])),
             validation_data=(parts["x_validation"], parts["y_validation"]),
+            validation_batch_size=PREDICT_BATCH,
             verbose=0,
         )
 

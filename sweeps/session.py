@@ -38,6 +38,7 @@ from sweeps.sweep_file import (
     FINISHED,
     RUNNING,
     SweepFile,
+    check_same_store,
     driving,
     write_sweep_file,
 )
@@ -104,9 +105,9 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         file = _sweep_file(settings, data, found[1] if found else None)
         _say_plan(say, settings, data, allotment, machine.note, resumed=found is not None)
         interrupts = stack.enter_context(Interrupts())
-        write_sweep_file(paths.state, file)
+        settings = file.settings
         try:
-            session = open_session(settings, data, allotment, interrupts, file)
+            session = open_session(settings, data, allotment, interrupts, file, found)
         except BaseException:
             if found is None:
                 # Nothing ran under the name, so it is free again.
@@ -131,6 +132,8 @@ def _sweep_file(
                     f"is {is_now[:12]}: start a new sweep."
                 )
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
+    # As resolved now: another environment must not send the rest of the sweep somewhere else.
+    settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))
     return SweepFile(uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint)
 
 
@@ -213,6 +216,7 @@ def open_session(
     allotment: Allotment,
     interrupts: Interrupts,
     file: SweepFile,
+    found: tuple[SweepPaths, SweepFile] | None,
 ) -> Session:
     """Opens storage, study, workers, spool and tracker.
 
@@ -231,7 +235,16 @@ def open_session(
         from tracking.spool import Spool
 
         spool = Spool(paths.spool)
-        engine = open_engine(settings, data, file, num_parallel=len(allotment.slots))
+        if found is not None:
+            uri = resolve_uri(settings.tracking_uri)
+            check_same_store(found[1], uri, sent=bool(spool.answers()))
+        else:
+            # Before the study: a study that no sweep on disk knows would block the name.
+            write_sweep_file(paths.state, file)
+        num_slots = len(allotment.slots)
+        engine = open_engine(settings, data, file, num_slots, begun=spool.has("trial-0"))
+        if found is not None:
+            write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         tracker = None
         if not settings.offline:
             tracker = open_tracker(settings, get_space(settings.space), data.name, spool)
@@ -244,12 +257,18 @@ def open_session(
 
 
 def open_engine(
-    settings: SweepSettings, data: PreparedData, file: SweepFile, *, num_parallel: int
+    settings: SweepSettings,
+    data: PreparedData,
+    file: SweepFile,
+    num_parallel: int,
+    *,
+    begun: bool,
 ) -> Engine:
     """The study in its storage: the one of this sweep where it has begun, else a new one.
 
     Raises:
-        InputError: The storage cannot be used, or the name is another sweep's.
+        InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
+            another sweep's under its name.
     """
     from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
 
@@ -271,7 +290,7 @@ def open_engine(
         max_epochs=budget_for(settings, data.num_images["train"]).num_epochs,
         reduction_factor=settings.reduction_factor,
         protect_baselines=settings.protect_baselines,
-        resume=study_exists(storage, name),
+        resume=begun or study_exists(storage, name),
         uid=file.uid,
     )
 

@@ -96,11 +96,8 @@ class SweepSettings:
         """The rules that hold without a search, too."""
         if self.dataset is not None:
             get_dataset(self.dataset)
-        if self.name is not None and not _NAME.fullmatch(self.name):
-            raise InputError(
-                "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
-                f"start with a letter or digit. Received: '{self.name}'."
-            )
+        if self.name is not None:
+            check_name(self.name)
         if self.experiment is not None and not self.experiment.strip():
             raise InputError("--experiment must not be empty. Received: ''.")
 
@@ -108,6 +105,15 @@ class SweepSettings:
         """The settings for the record, without addresses, which may hold secrets."""
         hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name"}
         return {key: value for key, value in asdict(self).items() if key not in hidden}
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a name that a sweep cannot have: it becomes a folder's."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
+            f"start with a letter or digit. Received: '{name}'."
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError, redacted
-from sweeps.settings import SweepPaths, SweepSettings
+from sweeps.settings import SweepPaths, SweepSettings, check_name
+from tracking.stores import resolve_uri
 
 FORMAT = 1
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
@@ -102,6 +103,7 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
         InputError: There is none.
     """
     if name is not None:
+        check_name(name)
         paths = SweepPaths(work_dir.absolute(), name)
         if not paths.state.exists():
             known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
@@ -124,6 +126,20 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
         f"There must be an unfinished sweep to resume. Received: {work_dir / 'sweeps'}, which "
         "has none. Name a finished one to go on with it: --resume --name NAME --trials N."
     )
+
+
+def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
+    """Raises InputError where a part of the sweep is in one tracking store and `uri` is another.
+
+    Args:
+        sent: whether anything was sent yet.
+    """
+    own = resolve_uri(file.settings.tracking_uri)
+    if sent and redacted(uri) != redacted(own):
+        raise InputError(
+            f"A sweep is in one tracking store. Received: {redacted(uri)}, but it is in "
+            f"{redacted(own)} already. Leave --tracking-uri out."
+        )
 
 
 @contextmanager

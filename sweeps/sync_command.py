@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from search_spaces.errors import redacted, scrubbed
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.stored_sweep import add_sweep_options, stored_sweep
-from sweeps.sweep_file import driving
+from sweeps.sweep_file import check_same_store, driving, read_sweep_file, write_sweep_file
 from tracking.stores import check_store
 
 DESCRIPTION = "Send what a sweep has recorded and MLflow does not have yet."
@@ -37,6 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     with driving(sweep.paths), Interrupts() as interrupts:
         spool = Spool(sweep.paths.spool)
+        stored = read_sweep_file(sweep.paths.state)
+        check_same_store(stored, sweep.uri, sent=bool(spool.answers()))
+        settings = replace(stored.settings, tracking_uri=sweep.uri)
+        write_sweep_file(sweep.paths.state, replace(stored, settings=settings))
         waiting = spool.num_waiting
         tracker = sweep.tracker(spool)
         sender = Sender(spool, lambda: tracker)

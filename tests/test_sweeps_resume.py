@@ -154,6 +154,17 @@ def test_changes_are_named_and_refused(whole, options, status, words):
     assert "Traceback" not in done.stderr
 
 
+def test_a_sweep_is_not_split_over_two_stores(whole, tmp_path):
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    for command in ("sync", "run"):
+        options = ("--resume", "--name", "s") if command == "run" else ("s",)
+        done = run(whole, command, *options, "--tracking-uri", other)
+        assert done.returncode == 2 and "is in one tracking store" in done.stderr
+    done = run(whole, "run", "--resume", "--name", "s", "--storage", other, "--trials", "6")
+    assert done.returncode == 2 and "--storage does not hold" in done.stderr
+    assert run(whole, "doctor", "s").returncode == 0
+
+
 def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
     process = start(tmp_path, *OPTIONS)
     try:

@@ -171,8 +171,8 @@ class TrialEnd:
 
     @property
     def key(self) -> str:
-        """What happened."""
-        return f"trial-{self.number}/end"
+        """What happened. An end that the study never heard of may be followed by another one."""
+        return f"trial-{self.number}/end-{self.state.lower()}"
 
 
 @dataclass(frozen=True)

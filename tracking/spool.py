@@ -49,6 +49,7 @@ class Spool:
         self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
         self._records = self._records_path.open("ab", buffering=0)
         self._sent = self._sent_path.open("ab", buffering=0)
+        _sync_folder(folder)  # The files' names must survive a loss of power, too.
         del self._lines
 
     def put(self, record: Record) -> bool:
@@ -156,6 +157,16 @@ class Spool:
         """Closes the files."""
         self._records.close()
         self._sent.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _append(file: Any, line: Mapping[str, Any]) -> None:
