@@ -215,7 +215,7 @@ def estimate(
     Trials beyond the measured ones are taken for average ones of the sampler's. Which of them are
     promoted is not known, so curves are drawn at random and go through the real pruner.
     """
-    sampled = [m for p, m in zip(proposals, measured.values(), strict=True) if not p.baseline]
+    sampled = [measured[p.number] for p in proposals if not p.baseline]
     typical = sampled or list(measured.values())
     start = float(np.mean([m.start_seconds for m in typical]))
     epoch = float(np.mean([m.epoch_seconds for m in typical]))
