@@ -122,6 +122,7 @@ def make_plan(arguments: argparse.Namespace) -> dict[str, object]:
         "threads": arguments.threads,
         "trials": trials,
         "work_dir": str(root.parent),
+        "keep": arguments.keep and str(Path(arguments.keep).absolute()),
         "folder": data.folder,
         "input_shape": data.input_shape,
         "num_classes": data.num_classes,
@@ -137,7 +138,13 @@ def run_sweep(plan: dict[str, object], cores: list[int]) -> float:
         str(plan["dataset"]), "--trials", str(len(trials)), "--epochs", str(plan["epochs"]),
         "--sampler", "random", "--workers", "1", "--threads", str(plan["threads"]), "--timeout",
         "none", "--pruner", "none", "--work-dir", str(plan["work_dir"]),
+        *(["--storage", f"sqlite:///{plan['keep']}/optuna.db"] if plan["keep"] else []),
     ], cores)  # fmt: skip
+    if plan["keep"]:
+        sweeps = Path(str(plan["work_dir"])) / "sweeps"
+        kept = Path(str(plan["keep"])) / ".sweeps" / "sweeps"
+        shutil.copytree(sweeps, kept, dirs_exist_ok=True)
+    return seconds
 
 
 def run_bare(plan: dict[str, object], cores: list[int]) -> float:
