@@ -134,7 +134,7 @@ def run_sweep(plan: dict[str, object], cores: list[int]) -> float:
     """Seconds of the whole command."""
     trials = plan["trials"]
     assert isinstance(trials, list)
-    return timed([
+    seconds = timed([
         str(ROOT / "sweeps" / "run.py"), "--space", str(plan["space"]), "--dataset",
         str(plan["dataset"]), "--trials", str(len(trials)), "--epochs", str(plan["epochs"]),
         "--sampler", "random", "--workers", "1", "--threads", str(plan["threads"]), "--timeout",
