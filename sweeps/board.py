@@ -22,6 +22,7 @@ class TrialRow:
         spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
+        end_order: how many trials of the sweep had ended before it; None before its own end.
     """
 
     number: int
@@ -44,6 +45,7 @@ class TrialRow:
     spared_memory: bool = False
     duplicate_of: int | None = None
     past: bool = False
+    end_order: int | None = None
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Board:
     Attributes:
         earlier_seconds: wall time of earlier sessions of a resumed sweep.
         audits: pruned trial -> the objective that it reached when trained to the end.
+        failed_audits: pruned trial -> why it could not be trained to the end.
     """
 
     title: str
@@ -65,6 +68,7 @@ class Board:
     rows: dict[int, TrialRow] = field(default_factory=dict)
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
+    failed_audits: dict[int, str] = field(default_factory=dict)
 
     def running(self) -> list[TrialRow]:
         """The trials that train now."""
@@ -95,6 +99,14 @@ class Board:
         ]
         key = self.objective.sort_key
         return sorted(complete, key=lambda row: (key(row.value or 0.0), row.number))
+
+    def contenders(self) -> list[TrialRow]:
+        """The complete trials, best first, then the pruned ones by the best that they reached."""
+        key = self.objective.sort_key
+        pruned = [row for row in self.in_state(TrialState.PRUNED) if row.curve]
+        return self.ranking() + sorted(
+            pruned, key=lambda row: (min(key(value) for value in row.curve), row.number)
+        )
 
     def best(self) -> TrialRow | None:
         """The best complete trial."""

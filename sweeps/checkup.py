@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,14 @@ class Checkup:
     def __init__(self, sweep: StoredSweep) -> None:
         from tracking.run_reader import RunReader
         from tracking.spool import Spool
+        from tracking.trial_lives import TrialLives
 
         settings = sweep.file.settings
         self._sweep = sweep
         self._space = get_space(settings.space)
         self._objective = get_objective(settings.objective)
         self._spool = Spool(sweep.paths.spool)
+        self._lives = TrialLives(self._spool)
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = self._study()
         self._driven = is_driven(sweep.paths)
@@ -86,6 +89,8 @@ class Checkup:
 
     def _of_trial(self, trial: PastTrial, runs: list[StoredRun]) -> list[str]:
         label = f"trial {trial.number}"
+        if not runs and not trial.state.is_end and self._lives.last_state(trial.number) is None:
+            return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
         if len(runs) != 1:
             return [f"{label}: {count(len(runs), 'run')} in MLflow, must be one"]
         (run,) = runs
@@ -157,32 +162,42 @@ class Checkup:
         from tracking.sender import RejectedError, Sender
 
         tracker = self._sweep.tracker(self._spool)
+        # When the driver died, as far as is known: not now, which would be time of the sweep.
+        died_ms = self._spool.last_ms()
         for trial in self._trials:
-            self._close(trial)
-        if not self._sweep.file.is_finished:
-            self._spool.put(SweepStateRecord("SCHEDULED", {"sweeps.stopped_by": "a kill"}))
-        # What was acknowledged and is gone nevertheless: told again, files apart.
-        for record in list(self._spool.replay()):
-            try:
-                tracker.apply(record, again=True)
-            except RejectedError:
-                continue
+            self._close(trial, died_ms)
+        if not self._sweep.file.is_finished and self._spool.has("sweep"):
+            tags = {"sweeps.stopped_by": "a kill"}
+            self._spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
         sender = Sender(self._spool, lambda: tracker)
-        sender.drain(PATIENCE_SECONDS)
+        sent = sender.drain(PATIENCE_SECONDS)
         sender.close()
+        if sent:
+            # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
+            for record in self._spool.replay():
+                with contextlib.suppress(RejectedError):
+                    tracker.apply(record, again=True)
         for trial in self._trials:
             if trial.state.is_end:
                 checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
                 checkpoint.unlink(missing_ok=True)
 
-    def _close(self, trial: PastTrial) -> None:
+    def _close(self, trial: PastTrial, at_ms: int) -> None:
         """Puts what the spool lacks: an end that the study has, or that a trial waits."""
+        told = self._lives.last_state(trial.number)
+        if told is None:
+            return  # Proposed and not started: the sweep records it when it is resumed.
         if trial.state.is_end:
-            tags = {"sweeps.reason": trial.reason}
-            self._spool.put(TrialEnd(trial.number, trial.state.value, {}, tags))
-        else:
+            if told != trial.state:
+                tags = {"sweeps.reason": trial.reason}
+                self._lives.put_end(
+                    TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms)
+                )
+        elif told != TrialState.PAUSED:
             tags = {"sweeps.reason": "waits for the sweep to be resumed"}
-            self._spool.put(TrialStateRecord(trial.number, TrialState.PAUSED.value, tags))
+            self._lives.put_state(
+                TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms)
+            )
 
 
 def _epochs(reports: object) -> str:

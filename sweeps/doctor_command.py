@@ -25,6 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `doctor`."""
     add_sweep_options(parser)
     parser.add_argument(
+        "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
+    )
+    parser.add_argument(
         "--repair",
         action="store_true",
         help="send everything again that MLflow lacks, remove doubles, close what is left open",

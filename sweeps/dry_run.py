@@ -74,8 +74,12 @@ def dry_run(settings: SweepSettings) -> int:
     if late and limit is not None:
         total = limit + float(np.mean([m.epoch_seconds for m in measured.values()])) / 2
     text = f"\nabout {duration(float(total))} for this sweep on this machine"
-    text += f", where the time limit ends it before all of {epochs} epochs" if late else (
-        f": {epochs} epochs, as pruning of random curves would leave them")  # fmt: skip
+    if late:
+        text += f", where the time limit ends it before all of {epochs} epochs"
+    elif settings.pruner in ("asha", "hyperband"):
+        text += f": {epochs} epochs, as pruning of random curves would leave them"
+    else:
+        text += f": {epochs} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
     print(f"{text} (measured in {duration(time.monotonic() - started)}).")
     return DONE
 

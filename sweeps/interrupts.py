@@ -36,7 +36,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for name in SIGNALS:
             number = getattr(signal, name, None)
-            if number is not None:
+            # Who started the sweep with `nohup` wants it to live on.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

@@ -65,14 +65,16 @@ def print_summary(board: Board, reason: str) -> None:
 def leaderboard_columns(board: Board) -> dict[str, list[object]]:
     """The whole table by columns, best first, then the trials without a value."""
     ranking = board.ranking()
-    rows = ranking + [row for row in board.rows.values() if row.value is None]
+    contenders = board.contenders()
+    rows = contenders + [row for row in board.rows.values() if row not in contenders]
     metric = board.objective.metric
     return {
-        "rank": [k + 1 if row.value is not None else None for k, row in enumerate(rows)],
+        "rank": [k + 1 if k < len(ranking) else None for k in range(len(rows))],
         "trial": [row.number for row in rows],
         "baseline": [row.baseline or "" for row in rows],
         "state": [row.state.value for row in rows],
         metric: [row.value for row in rows],
+        f"last_{metric}": [row.curve[-1] if row.curve else None for row in rows],
         "best_epoch": [row.best_epoch for row in rows],
         "num_parameters": [row.num_parameters for row in rows],
         "seconds": [round(row.seconds, 1) for row in rows],
@@ -85,6 +87,8 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
 
 def _print_audit(console: object, board: Board) -> None:
     """How many of the audited pruned trials would have been among the best."""
+    for number, reason in board.failed_audits.items():
+        console.print(f"Audit: trial {number} could not be trained to the end: {reason}")  # type: ignore[attr-defined]
     if not board.audits:
         return
     top = top_of(board)

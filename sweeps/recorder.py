@@ -36,6 +36,7 @@ from tracking.records import (
     TrialRecord,
     TrialStateRecord,
 )
+from tracking.trial_lives import TrialLives
 
 if TYPE_CHECKING:
     from tracking.spool import Spool
@@ -53,6 +54,7 @@ class Recorder:
         models: BestModels,
     ) -> None:
         self._spool = spool
+        self._lives = TrialLives(spool)
         self._space = space
         self._data = data
         self._paths = paths
@@ -85,12 +87,21 @@ class Recorder:
             tags["sweeps.baseline"] = row.baseline
         self._spool.put(TrialRecord(row.number, row.name, params, tags))
 
+    @property
+    def longest_epoch_seconds(self) -> float:
+        """The longest epoch of earlier sessions; 0 without any."""
+        return self._lives.longest_epoch_seconds
+
+    def trained_seconds(self, number: int) -> float:
+        """Time of a trial's epochs in earlier sessions."""
+        return self._lives.trained_seconds(number)
+
     def trial_runs(self, row: TrialRow, slot: Slot) -> None:
         """The trial runs on a slot, for the first time or again."""
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
         # Refined by the worker once it knows; a trial that never gets so far has this.
         tags = {"sweeps.device": place}
-        self._spool.put(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
     def epoch_reported(self, report: EpochReport) -> None:
         """An epoch's metrics."""
@@ -101,12 +112,12 @@ class Recorder:
         path = self._paths.trial(row.number) / RESULT_FILE
         path.write_text(json.dumps(asdict(result)), encoding="utf-8")
         tags = {"sweeps.reason": f"waits at epoch {result.num_epochs} for a promotion"}
-        self._spool.put(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_suspended(self, row: TrialRow) -> None:
         """The trial waits for its sweep to be resumed."""
         tags = {"sweeps.reason": row.reason}
-        self._spool.put(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_retried(self, row: TrialRow, reason: str) -> None:
         """A failure after which the trial is tried again."""
@@ -143,8 +154,7 @@ class Recorder:
         }
         if result.adaptations:
             tags["sweeps.adaptations"] = "; ".join(result.adaptations)
-        end = TrialEnd(row.number, state.value, metrics, tags)
-        self._spool.put(end)
+        end = self._lives.put_end(TrialEnd(row.number, state.value, metrics, tags))
         if state is TrialState.COMPLETE:
             self._keep_model(row, result, end)
 
@@ -154,7 +164,7 @@ class Recorder:
         if row.duplicate_of is not None:
             tags["sweeps.duplicate_of"] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
-        self._spool.put(TrialEnd(row.number, state.value, {}, tags, texts))
+        self._lives.put_end(TrialEnd(row.number, state.value, {}, tags, texts))
         log = self._paths.trial_log(row.number)
         if log.exists() and log.stat().st_size:
             self._upload(row.number, "log", [log])

@@ -95,6 +95,12 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
     return name == "dataset" and settings.dataset == stored.data_name
 
 
+def _shown(name: str, settings: SweepSettings) -> object:
+    """The value as its option means it: --no-baselines turns `baselines` off."""
+    value = getattr(settings, name)
+    return not value if name in ("baselines", "protect_baselines") else value
+
+
 def _refuse(
     names: list[str],
     options: dict[str, str],
@@ -104,6 +110,6 @@ def _refuse(
 ) -> None:
     if names:
         changes = "; ".join(
-            f"{options[name]} was {getattr(old, name)}, is {getattr(new, name)}" for name in names
+            f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
         )
         raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")

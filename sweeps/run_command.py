@@ -247,10 +247,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     if arguments.list_spaces or arguments.describe is not None:
         return _look(arguments)
+    if arguments.dry_run and (arguments.resume or arguments.baselines_only):
+        other = "--resume" if arguments.resume else "--baselines-only"
+        raise InputError(f"--dry-run and {other} exclude each other. Leave one out.")
     if arguments.baselines_only:
         return _baselines(arguments)
-    if arguments.dry_run and arguments.resume:
-        raise InputError("--dry-run and --resume exclude each other. Leave one out.")
     if arguments.space is None and not arguments.resume:
         raise InputError(
             "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."

@@ -108,9 +108,10 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         settings = file.settings
         try:
             session = open_session(settings, data, allotment, interrupts, file, found)
-        except BaseException:
+        except InputError:
             if found is None:
-                # Nothing ran under the name, so it is free again.
+                # There is no study, so the name is free again. After an interrupt there may be
+                # one: then the sweep has begun, and can be resumed.
                 shutil.rmtree(paths.sweep, ignore_errors=True)
             raise
         return session.run(interrupts, quiet=start.quiet)
@@ -241,13 +242,14 @@ def open_session(
         else:
             # Before the study: a study that no sweep on disk knows would block the name.
             write_sweep_file(paths.state, file)
-        num_slots = len(allotment.slots)
-        engine = open_engine(settings, data, file, num_slots, begun=spool.has("trial-0"))
-        if found is not None:
-            write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         tracker = None
         if not settings.offline:
             tracker = open_tracker(settings, get_space(settings.space), data.name, spool)
+        num_slots = len(allotment.slots)
+        # The study last: what can be refused is refused before it exists.
+        engine = open_engine(settings, data, file, num_slots, begun=spool.has("trial-0"))
+        if found is not None:
+            write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
             raise KeyboardInterrupt
     except BaseException:
@@ -561,7 +563,7 @@ class Session:
             return
         ranking = board.ranking()
         command = ui_command(uri)
-        found = [tracker.run_id(row.number) for row in ranking[:NUM_COMPARED]]
+        found = [tracker.run_id(row.number) for row in board.contenders()[:NUM_COMPARED]]
         link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
         if command:
             print(f"  {command:<24}# then compare the best runs at")

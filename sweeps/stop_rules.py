@@ -72,12 +72,16 @@ class StopRules:
 
 
 def trials_without_best(board: Board) -> int:
-    """How many trials ended, complete or pruned, with a higher number than the best one's."""
+    """How many trials ended, complete or pruned, after the best one did."""
     best = board.best()
-    if best is None:
+    if best is None or best.end_order is None:
         return 0
     counted = (TrialState.COMPLETE, TrialState.PRUNED)
-    return sum(row.number > best.number for row in board.ended() if row.state in counted)
+    return sum(
+        row.end_order is not None and row.end_order > best.end_order
+        for row in board.ended()
+        if row.state in counted
+    )
 
 
 def parse_target(text: str, objective: Objective) -> float:

@@ -32,9 +32,6 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
     )
-    parser.add_argument(
-        "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
-    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class StoredSweep:
 
 
 def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
-    """The sweep that parsed options mean.
+    """The sweep that parsed options mean; its storage is asked for only by commands that need it.
 
     Raises:
         InputError: There is none of that name, or an address with a password must be given again.
@@ -77,9 +74,10 @@ def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
     settings = replace(
         file.settings,
         tracking_uri=arguments.tracking_uri or file.settings.tracking_uri,
-        storage=arguments.storage or file.settings.storage,
+        storage=getattr(arguments, "storage", None) or file.settings.storage,
     )
-    for option in ("tracking_uri", "storage"):
+    needed = [name for name in ("tracking_uri", "storage") if name in vars(arguments)]
+    for option in needed:
         if "***" in (getattr(settings, option) or ""):
             raise InputError(
                 f"--{option.replace('_', '-')} holds a password, which is not stored. Received: "

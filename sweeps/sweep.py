@@ -44,6 +44,8 @@ STALL_SECONDS = 600.0
 STALL_EPOCHS = 20
 """Without a limit of the user's, a trial hangs when it reports nothing for the longer of the two:
 ten minutes, and twenty times the longest epoch that this sweep has seen."""
+FIRST_EPOCH_SECONDS = 6 * 3600.0
+"""Before any epoch nobody knows how long one takes; longer ones need `--trial-timeout`."""
 SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
 _FIGURES, _AUDIT = "figures-", "audit-"
 _STOPPED = "the sweep was stopped"
@@ -121,12 +123,14 @@ class Sweep:
         """
         self._interrupts = interrupts
         try:
-            for past in self._engine.past():
+            self._longest_epoch = self._recorder.longest_epoch_seconds
+            for past in sorted(self._engine.past(), key=_end_time):
                 self._take_over(past)
+            self.board.rows = dict(sorted(self.board.rows.items()))
             stop = self._train()
-            if stop is StopReason.INTERRUPTED:
-                self._end_all(TrialState.KILLED)
-            elif stop is not StopReason.PREEMPTED:
+            if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
+                self._kill_running()
+            if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
                 self._end_paused()
                 self._audit()
                 meanwhile()
@@ -243,7 +247,9 @@ class Sweep:
         row.best_epoch = past.facts.get("best_epoch")
         row.num_parameters = past.facts.get("num_parameters")
         row.duplicate_of = past.facts.get("duplicate_of")
-        row.seconds = past.facts.get("seconds", 0.0)
+        row.seconds = past.facts.get("seconds", self._recorder.trained_seconds(past.number))
+        if past.state.is_end:
+            row.end_order = len(self.board.ended()) - 1
         row.past = past.state.is_end
         row.waiting = past.state is TrialState.RUNNING
         if past.duplicate_of is not None and row.waiting:
@@ -259,6 +265,7 @@ class Sweep:
         plan, number = self._plan, row.number
         again = bool(row.curve)
         row.slot, row.waiting, row.state = slot.index, False, TrialState.RUNNING
+        row.reason = ""
         if number in self._figures:
             # They are overtaken: the trial leaves newer ones when it stops the next time.
             self._executor.stop(f"{_FIGURES}{number}")
@@ -371,7 +378,7 @@ class Sweep:
         self._recorder.trial_paused(row, result)
         self._engine.pause(row.number)
         self._release(row)
-        row.state = TrialState.PAUSED
+        row.state, row.reason = TrialState.PAUSED, "waits for a promotion"
         self._view.ended(self.board, row)
 
     def _release(self, row: TrialRow) -> None:
@@ -389,6 +396,7 @@ class Sweep:
             "duplicate_of": row.duplicate_of,
         }
         self._engine.tell(row.number, state, value, row.reason, facts)
+        row.end_order = len(self.board.ended())
         row.state, row.value, row.waiting = state, value, False
         self._view.ended(self.board, row)
 
@@ -440,14 +448,19 @@ class Sweep:
 
     def _end_stalled(self) -> None:
         """Ends trials that report nothing any more; another try may help."""
-        limit = self._plan.stall_seconds
-        if limit is None:
-            limit = max(STALL_SECONDS, STALL_EPOCHS * self._longest_epoch)
-        now = time.monotonic()
+        limit, now = self._stall_limit(), time.monotonic()
         for row in self.board.running():
             if now - self._heard[row.number] > limit:
                 self._executor.stop(_job_id(row.number))
                 self._failed(row, hang(limit))
+
+    def _stall_limit(self) -> float:
+        """Seconds without a report after which a trial hangs."""
+        if self._plan.stall_seconds is not None:
+            return self._plan.stall_seconds
+        if not self._longest_epoch:
+            return FIRST_EPOCH_SECONDS
+        return max(STALL_SECONDS, STALL_EPOCHS * self._longest_epoch)
 
     # Ends
 
@@ -476,8 +489,11 @@ class Sweep:
         if not self._plan.num_audited:
             self._forget(row)
 
-    def _end_all(self, state: TrialState) -> None:
-        """Ends everything that runs or waits, as far as possible: each step for itself."""
+    def _kill_running(self) -> None:
+        """Ends everything that runs or is to run, as far as possible: each step for itself.
+
+        What is paused stays so: a sweep that is resumed may promote it.
+        """
         for row in self.board.running():
             self._attempt(partial(self._executor.stop, _job_id(row.number)))
             self._release(row)
@@ -485,12 +501,9 @@ class Sweep:
         for row in self.board.rows.values():
             if row.waiting:
                 row.reason = _STOPPED
-                self._attempt(partial(self._recorder.trial_lost, row, state))
-                self._attempt(partial(self._tell, row, state))
+                self._attempt(partial(self._recorder.trial_lost, row, TrialState.KILLED))
+                self._attempt(partial(self._tell, row, TrialState.KILLED))
                 self._forget(row)
-        for row in self.board.in_state(TrialState.PAUSED):
-            row.reason = f"waited at epoch {len(row.curve)} when {_STOPPED}"
-            self._attempt(partial(self._end_one_paused, row, TrialState.PRUNED))
 
     def _suspend_running(self) -> None:
         """Leaves what still runs to be resumed: its last epoch is in its checkpoint."""
@@ -556,10 +569,19 @@ class Sweep:
             while chosen and self._free:
                 row, slot = chosen.pop(0), self._free.pop(0)
                 self._auditing[row.number] = slot
+                self._heard[row.number] = time.monotonic()
                 log_path = str(self._plan.paths.trial_log(row.number))
                 job_id = f"{_AUDIT}{row.number}"
-                self._executor.start(job_id, self._plan.job, self._task(row), slot, log_path)
+                try:
+                    self._executor.start(job_id, self._plan.job, self._task(row), slot, log_path)
+                except (OSError, EOFError) as error:
+                    self._audit_event(Raised(job_id, type(error).__name__, str(error), ""))
             self._handle_events(WAIT_SECONDS)
+            for number in list(self._auditing):
+                if time.monotonic() - self._heard[number] > self._stall_limit():
+                    self._executor.stop(f"{_AUDIT}{number}")
+                    reason = hang(self._stall_limit()).reason
+                    self._audit_event(Raised(f"{_AUDIT}{number}", "Hang", reason, ""))
             self._view.update(self.board)
         for number in list(self._auditing):
             self._executor.stop(f"{_AUDIT}{number}")
@@ -568,15 +590,23 @@ class Sweep:
                 self._recorder.forget(row.number)
 
     def _audit_event(self, event: Reported | Returned | Raised) -> None:
+        number = int(event.job_id.removeprefix(_AUDIT))
         if isinstance(event, Reported):
+            self._heard[number] = time.monotonic()
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
-        number = int(event.job_id.removeprefix(_AUDIT))
         self._free.append(self._auditing.pop(number))
         if isinstance(event, Returned):
             self.board.audits[number] = event.value.value
             self._recorder.audited(number, event.value.value)
+        else:
+            self.board.failed_audits[number] = f"{event.kind}: {event.reason}"
         (self._plan.paths.trial(number) / MODEL_FILE).unlink(missing_ok=True)
+
+
+def _end_time(past: PastTrial) -> tuple[float, int]:
+    """Trials that ended in the order in which they did, then the others."""
+    return (past.ended_at if past.ended_at is not None else float("inf"), past.number)
 
 
 def _job_id(number: int) -> str:

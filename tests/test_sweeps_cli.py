@@ -73,6 +73,7 @@ def nothing_written() -> bool:
         (["--resume"], "must be an unfinished sweep to resume"),
         (["--resume", "--name", "x"], "There is none."),
         (["--resume", "--dry-run"], "exclude each other"),
+        (["--baselines-only", "--dry-run"], "exclude each other"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(capsys, options, rule):

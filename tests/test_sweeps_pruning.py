@@ -130,7 +130,7 @@ def test_protected_trials_train_in_full_and_others_are_compared_with_them():
 
 
 @given(st.lists(st.floats(0.01, 1, allow_nan=False), min_size=1, max_size=30, unique=True))
-def test_no_epoch_is_trained_twice_and_the_winner_of_steady_curves_is_found(levels):
+def test_the_winner_of_steady_curves_is_trained_in_full_and_most_others_are_not(levels):
     epochs, _ = play(rising(levels))
     best = max(range(len(levels)), key=lambda n: levels[n])
     assert epochs[best] == 9
@@ -285,6 +285,21 @@ def test_baselines_are_protected_unless_told_otherwise():
 
     assert first_decision() is Decision.GO_ON
     assert first_decision(protect_baselines=False) is Decision.PAUSE
+
+
+def test_an_early_stopped_trial_is_complete_and_nothing_is_promoted_for_want_of_one():
+    engine = make_engine()
+    for number, value in enumerate((0.9, 0.5)):
+        engine.ask()
+        engine.report(number, 1, value)
+        engine.pause(number)
+    engine.ask()
+    engine.report(2, 1, 0.4)
+    engine.tell(2, TrialState.COMPLETE, 0.4)  # By its own patience, before the last rung.
+    assert engine.next_promotion(closing=False) == 0
+    engine.pause(0)
+    engine.tell(0, TrialState.PRUNED)
+    assert engine.next_promotion(closing=True) is None
 
 
 def test_repeated_points_are_recognised_unless_the_first_one_failed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,9 @@ def test_a_killed_sweep_goes_on_to_the_very_same_end(whole, tmp_path):
     process.wait()
     found = doctor(tmp_path)
     assert found.returncode == 1 and "nobody drives it" in found.stdout
+    repaired = doctor(tmp_path, "--repair")
+    assert repaired.returncode == 0, repaired.stdout
+    assert {r.info.status for r in runs(tmp_path)} <= {"SCHEDULED", "FINISHED", "KILLED"}
     process = start(tmp_path, "--resume")
     wait_for(process, r"trial 2 started")
     os.killpg(process.pid, signal.SIGKILL)
@@ -190,6 +194,7 @@ def test_an_offline_sweep_is_sent_later_with_its_own_times(whole, tmp_path):
     assert not (tmp_path / "mlflow.db").exists()
     time.sleep(1.5)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    shutil.copytree(tmp_path, tmp_path / "copy")
     sent = run(tmp_path, "sync", "s", "--tracking-uri", uri)
     assert sent.returncode == 0, sent.stderr
     assert ", 0 left" in sent.stdout
@@ -198,6 +203,12 @@ def test_an_offline_sweep_is_sent_later_with_its_own_times(whole, tmp_path):
     checked = run(tmp_path, "doctor", "s", "--tracking-uri", uri)
     assert checked.returncode == 0, checked.stdout
     assert "sent 0, 0 left" in run(tmp_path, "sync", "s", "--tracking-uri", uri).stdout
+    # What the doctor sends is sent once, too.
+    copy = tmp_path / "copy"
+    uri = f"sqlite:///{copy / 'mlflow.db'}"
+    repaired = run(copy, "doctor", "s", "--tracking-uri", uri, "--repair")
+    assert repaired.returncode == 0, repaired.stdout
+    assert len(runs(copy)) == len(runs(tmp_path))
 
 
 def test_the_doctor_finds_and_restores_what_was_lost(whole):

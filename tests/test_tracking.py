@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from search_spaces import cnn
 from search_spaces.errors import InputError, redacted, scrubbed
@@ -24,14 +25,19 @@ from tracking.mlflow_tracker import MlflowTracker, sweep_exists
 from tracking.records import (
     DataRecord,
     EpochRecord,
+    FilesRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
     SweepEnd,
     SweepRecord,
+    TagsRecord,
     TrialEnd,
     TrialRecord,
+    TrialStateRecord,
 )
+from tracking.sender import RejectedError, Sender
+from tracking.spool import Spool
 
 DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
 
@@ -112,6 +118,90 @@ def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
     }  # fmt: skip
     steps = client.get_metric_history(run.info.run_id, "best_val_accuracy")
     assert [(m.step, m.value) for m in steps] == [(1, 0.9), (2, 0.95)]
+
+
+def test_every_record_can_be_applied_again(tracker, uri, tmp_path):
+    folder = tmp_path / "trial-0_files_epoch-1"
+    folder.mkdir()
+    (folder / "curves.csv").write_text("epoch")
+    records = [
+        SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA, "again"),
+        TrialRecord(0, "trial 0", {"a": 1}, {}),
+        EpochRecord(0, 1, {"val_loss": 0.5}, 1_000),
+        TrialStateRecord(0, "PAUSED"),
+        FilesRecord(0, "", "epoch-1"),
+        TagsRecord(0, {"sweeps.note": "x"}),
+        TrialEnd(0, "COMPLETE", {"best_val_loss": 0.5}, {}, {"a.txt": "b"}),
+        ProgressRecord({"best": 0.5}, 1),
+        SweepEnd("FINISHED", {}, {"wall_seconds": 1.0}, {}, {"rank": [1], "trial": [0]}),
+    ]
+    fresh = MlflowTracker(uri, "again", lambda key: tmp_path / key.replace("/", "_"))
+    ids = [fresh.apply(record).get("id") for record in records]
+    # Another process, which knows nothing of what arrived, sends everything once more.
+    second = MlflowTracker(uri, "again", lambda key: tmp_path / key.replace("/", "_"))
+    assert [second.apply(record, again=True).get("id") for record in records] == ids
+    client = MlflowClient(uri)
+    runs = client.search_runs([fresh.experiment_id])
+    assert len(runs) == 2
+    history = client.get_metric_history(ids[1], "val_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5)]
+    table = client.download_artifacts(ids[0], "leaderboard.json")
+    assert json.loads(Path(table).read_text()) == {"columns": ["rank", "trial"], "data": [[1, 0]]}
+    assert client.get_run(ids[1]).info.status == "FINISHED"
+
+
+def test_a_double_that_a_slow_server_made_goes_and_the_known_run_stays(tracker, uri):
+    client = MlflowClient(uri)
+    known = tracker.run_id(0)
+    tag = client.get_run(known).data.tags["sweeps.record"]
+    for start_time in (1, None):
+        client.create_run(tracker.experiment_id, start_time, tags={"sweeps.record": tag})
+    tracker.apply(EpochRecord(0, 1, {"val_loss": 0.5}))
+    assert tracker.apply(TrialRecord(0, "trial 0", {"a": 1}, {}), again=True) == {"id": known}
+    client.create_run(tracker.experiment_id, tags={"sweeps.record": tag})
+    tracker.apply(TrialEnd(0, "COMPLETE"))
+    left = client.search_runs([tracker.experiment_id], f"tags.`sweeps.record` = '{tag}'")
+    assert [run.info.run_id for run in left] == [known]
+    assert left[0].info.status == "FINISHED"
+
+
+def test_acknowledgements_that_a_loss_of_power_took_make_no_doubles(uri, tmp_path):
+    spool = Spool(tmp_path / "spool")
+    spool.put(SweepRecord("s", {}, {}, DATA, "power"))
+    for number in range(3):
+        spool.put(TrialRecord(number, f"trial {number}", {"a": 1}, {}))
+        spool.put(EpochRecord(number, 1, {"val_loss": 0.5}))
+    for _ in range(2):
+        spool = Spool(tmp_path / "spool")
+        tracker = MlflowTracker(uri, "power", spool.folder_of, spool.answers())
+        sender = Sender(spool, lambda tracker=tracker: tracker)
+        assert sender.drain(30)
+        sender.close()
+        (tmp_path / "spool" / "sent.jsonl").write_bytes(b"")
+    runs = MlflowClient(uri).search_runs([tracker.experiment_id])
+    assert len(runs) == 4
+
+
+def test_what_a_store_will_never_take_is_told_from_what_may_pass(tracker, monkeypatch):
+    def failing(code: str) -> None:
+        def fail(*args, **kwargs):
+            raise MlflowException("no", error_code=code)
+
+        monkeypatch.setattr(tracker._client, "log_batch", fail)
+
+    record = EpochRecord(0, 1, {"val_loss": 0.5})
+    for code, final in (
+        ("INVALID_PARAMETER_VALUE", True),
+        ("INTERNAL_ERROR", False),
+        ("TEMPORARILY_UNAVAILABLE", False),
+        ("PERMISSION_DENIED", False),
+        ("BAD_REQUEST", False),
+    ):
+        failing(code)
+        with pytest.raises(RejectedError if final else MlflowException):
+            tracker.apply(record)
+    with pytest.raises(RejectedError):
+        tracker.apply(EpochRecord(99, 1, {"val_loss": 0.5}))
 
 
 def keep_a_model(tracker, tmp_path) -> tuple[keras.Model, str]:

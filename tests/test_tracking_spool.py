@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import resource
+import signal
 import threading
 import time
 from pathlib import Path
@@ -140,6 +142,18 @@ def test_a_full_disk_adds_nothing_and_spoils_nothing(tmp_path, monkeypatch):
         patch.setattr("tracking.spool.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             spool.put(RECORDS[1])
+    # A nearly full disk takes a part of a write and raises nothing.
+    size = (tmp_path / "records.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+        with pytest.raises(OSError, match=r"No space|too large"):
+            spool.put(RECORDS[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert (tmp_path / "records.jsonl").stat().st_size == size
     assert spool.put(RECORDS[1])
     assert list(Spool(tmp_path).replay()) == RECORDS[:2]
 
@@ -211,7 +225,8 @@ def test_what_waited_at_the_start_may_have_arrived_before(tmp_path):
     sender = Sender(Spool(tmp_path), lambda: store)
     assert sender.drain(5)
     sender.close()
-    assert store.again == [True, False]
+    assert store.again == [True, True]
+    spool.put(RECORDS[2])
 
 
 def test_waiting_for_a_slow_store_ends_when_told(tmp_path):

@@ -59,6 +59,16 @@ MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
 RECORD_TAG = "sweeps.record"
 NOT_FOUND = 404
+FINAL_CODES = (
+    "INVALID_PARAMETER_VALUE",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "INVALID_STATE",
+    "FEATURE_DISABLED",
+    "ENDPOINT_NOT_FOUND",
+)
+"""MLflow's error codes for requests that are wrong in themselves."""
+MAX_BAD_REQUESTS = 5
 
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No tables being created, no hints.
@@ -98,6 +108,7 @@ class MlflowTracker:
         self._sweep: SweepRecord | None = None
         self._ids: dict[str, str] = {}
         self._doubtful: set[str] = set()
+        self._bad_requests: dict[str, int] = {}
         for answer in answers:
             if "id" in answer:
                 self._ids[answer["key"]] = answer["id"]
@@ -142,9 +153,7 @@ class MlflowTracker:
         try:
             found = self._handlers[type(record)](record, again)
         except MlflowException as error:
-            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-            # 4xx: the request itself is wrong, and stays so; the others may pass.
-            if 400 <= status < 500 and status not in (401, 403, 408, 429):
+            if self._is_final(record.key, error):
                 raise RejectedError(_first_line(error)) from error
             raise
         except (FileNotFoundError, KeyError) as error:
@@ -153,6 +162,19 @@ class MlflowTracker:
             return {}
         self._ids[record.key] = found
         return {"id": found}
+
+    def _is_final(self, key: str, error: MlflowException) -> bool:
+        """Whether a store will never take the record.
+
+        MLflow calls a database's passing errors (a pool that timed out, two retries that
+        overlapped) bad requests, too, so those are repeated some times first.
+        """
+        if error.error_code in FINAL_CODES:
+            return True
+        if error.error_code != "BAD_REQUEST":
+            return False
+        self._bad_requests[key] = self._bad_requests.get(key, 0) + 1
+        return self._bad_requests[key] >= MAX_BAD_REQUESTS
 
     def _start_sweep(self, record: SweepRecord, again: bool) -> str:
         self._sweep = record
@@ -210,7 +232,7 @@ class MlflowTracker:
         del again
         run_id, created = self._run(record.number), self._record_tag(f"trial-{record.number}")
         if created in self._doubtful:
-            self.find_run(created)  # By now a late double has arrived, and goes.
+            self._only_run(created, run_id)  # By now a late double has arrived, and goes.
         tags = {"sweeps.state": record.state, **record.tags}
         self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
@@ -315,7 +337,7 @@ class MlflowTracker:
         again: bool,
     ) -> str:
         tag = self._record_tag(key)
-        run_id = self.find_run(tag) if again else None
+        run_id = self._only_run(tag, self._ids.get(key)) if again else None
         if again:
             self._doubtful.add(tag)
         if run_id is None:
@@ -349,19 +371,22 @@ class MlflowTracker:
         assert self._sweep is not None
         return f"{self._sweep.uid or self._sweep.name}/{key}"
 
-    def find_run(self, tag: str) -> str | None:
-        """The run that an earlier attempt created. Where two did, the oldest is kept.
+    def _only_run(self, tag: str, known: str | None) -> str | None:
+        """The run of a record, the only one afterwards; None where there is none yet.
 
-        A request that timed out may still be carried out by a slow server, after it was repeated.
+        A request that timed out may still be carried out by a slow server, after it was repeated:
+        then the run that is known stays, or else the one that holds most.
         """
-        runs = self._client.search_runs(
-            [self.experiment_id],
-            f"tags.`{RECORD_TAG}` = '{tag}'",
-            order_by=["attributes.start_time ASC"],
+        runs = self._client.search_runs([self.experiment_id], f"tags.`{RECORD_TAG}` = '{tag}'")
+        if not runs:
+            return None
+        kept = max(
+            runs, key=lambda run: (run.info.run_id == known, len(run.data.metrics), run.info.run_id)
         )
-        for double in runs[1:]:
-            self._client.delete_run(double.info.run_id)
-        return str(runs[0].info.run_id) if runs else None
+        for run in runs:
+            if run is not kept:
+                self._client.delete_run(run.info.run_id)
+        return str(kept.info.run_id)
 
     def _find_model(self, tag: str) -> str | None:
         models = self._client.search_logged_models(

@@ -160,7 +160,7 @@ class TagsRecord:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """A trial that ended, with final metrics and tags."""
+    """A trial that ended, with final metrics and tags; `life` counts its earlier ends."""
 
     number: int
     state: str
@@ -168,11 +168,12 @@ class TrialEnd:
     tags: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     at_ms: int = field(default_factory=now_ms)
+    life: int = 0
 
     @property
     def key(self) -> str:
         """What happened. An end that the study never heard of may be followed by another one."""
-        return f"trial-{self.number}/end-{self.state.lower()}"
+        return f"trial-{self.number}/end" + (f"-{self.life}" if self.life else "")
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ class Sender:
 
     def _work(self) -> None:
         destination: Destination | None = None
-        # What was waiting at the start may have arrived before the last session died.
-        again, pause = self._spool.num_waiting > 0, FIRST_PAUSE_SECONDS
+        # What waits at the start may have arrived before the last session ended: acknowledgements
+        # are not synchronised to disk, so a loss of power takes any number of them.
+        num_doubtful, again, pause = self._spool.num_waiting, False, FIRST_PAUSE_SECONDS
         while not self._closed.is_set():
             record = self._spool.next(0.2)
             if record is None:
@@ -84,10 +85,13 @@ class Sender:
             try:
                 if destination is None:
                     destination = self._open()
-                answer = destination.apply(record, again=again)
-            except RejectedError as error:
-                self._spool.reject(record, str(error))
-            except Exception as error:  # Whatever a store raises: it may come back.
+                try:
+                    answer = destination.apply(record, again=again or num_doubtful > 0)
+                except RejectedError as error:
+                    self._spool.reject(record, str(error))
+                else:
+                    self._spool.acknowledge(record, answer)
+            except Exception as error:  # Whatever a store or a disk raises: it may pass.
                 first_line = (str(error).strip().splitlines() or [""])[0][:300]
                 self.problem = f"{type(error).__name__}: {first_line}"
                 again = True
@@ -95,6 +99,5 @@ class Sender:
                 self._hurry.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
-            else:
-                self._spool.acknowledge(record, answer)
+            num_doubtful = max(0, num_doubtful - 1)
             self.problem, again, pause = "", False, FIRST_PAUSE_SECONDS

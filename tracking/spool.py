@@ -12,6 +12,7 @@ nothing and loses nothing. One process at a time writes a spool (the sweep's loc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -91,8 +92,7 @@ class Spool:
             if not self._waiting or self._waiting[0].key != record.key:
                 raise ValueError(f"Records are acknowledged in order. Received: {record.key}.")
             # Not synchronised: an acknowledgement that is lost means that a record is sent twice.
-            line = {"key": record.key, **answer}
-            self._sent.write(json.dumps(line).encode() + b"\n")
+            _append(self._sent, {"key": record.key, **answer}, durable=False)
             del self._waiting[0]
             self._condition.notify_all()
 
@@ -140,6 +140,13 @@ class Spool:
         for line in _open_lines(self._records_path):
             yield from_json(line)
 
+    def last_ms(self) -> int:
+        """When the latest record happened, in milliseconds since 1970; 0 in an empty spool."""
+        last = 0
+        for record in self.replay():
+            last = max(last, record.at_ms)
+        return last
+
     def active_seconds(self) -> float:
         """Wall time that the sweep's earlier sessions took, by their records' times."""
         total, first, last = 0.0, 0, 0
@@ -169,15 +176,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _append(file: Any, line: Mapping[str, Any]) -> None:
-    start = file.tell()
+def _append(file: Any, line: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Adds a whole line or, where there is no room for it, nothing."""
+    start = file.seek(0, os.SEEK_END)
+    content = json.dumps(line).encode() + b"\n"
     try:
-        file.write(json.dumps(line).encode() + b"\n")
-        os.fsync(file.fileno())
+        # An unbuffered write may take a part without raising anything.
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        if durable:
+            os.fsync(file.fileno())
     except OSError:
         # Half a line would spoil the next one.
         file.truncate(start)
-        file.seek(start)
         raise
 
 

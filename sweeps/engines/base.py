@@ -54,6 +54,7 @@ class PastTrial:
     Attributes:
         curve: epoch -> objective.
         facts: what `tell` was given.
+        ended_at: seconds since 1970, for trials that have ended.
     """
 
     number: int
@@ -65,6 +66,7 @@ class PastTrial:
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     duplicate_of: int | None = None
+    ended_at: float | None = None
 
 
 class Engine(Protocol):

@@ -159,6 +159,7 @@ class OptunaEngine:
             curve = self._know(trial.number, params, trial.user_attrs.get(_BASELINE))
             curve.values.update(trial.intermediate_values)
             curve.paused = is_paused(trial)
+            curve.complete = trial.state is OptunaState.COMPLETE
             if trial.state is not OptunaState.FAIL:
                 continue
             self._forget_point(trial.number)
@@ -283,7 +284,7 @@ class OptunaEngine:
         self._study.tell(trial, values, state=_STATES[state])
         del self._trials[number]  # Only now: what could not be written can be told again.
         curve = self._curves[number]
-        curve.paused = False
+        curve.paused, curve.complete = False, state is TrialState.COMPLETE
         if state in (TrialState.FAILED, TrialState.KILLED):
             curve.counts = False
             self._forget_point(number)
@@ -333,6 +334,7 @@ def _past_trial(trial: FrozenTrial, params: Params, first: int | None = None) ->
         reason=trial.user_attrs.get("reason", ""),
         facts=trial.user_attrs.get(_FACTS, {}),
         duplicate_of=first,
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
 
 

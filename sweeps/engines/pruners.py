@@ -41,6 +41,7 @@ class TrialCurve:
         protected: never pruned, but others are compared with it.
         promoted_to: epochs up to which it may train without another decision.
         paused: it waits at its last epoch.
+        complete: it was trained to its end, or ended itself earlier.
         counts: whether others are compared with it; not those that failed.
     """
 
@@ -49,6 +50,7 @@ class TrialCurve:
     protected: bool = False
     promoted_to: int = 0
     paused: bool = False
+    complete: bool = False
     counts: bool = True
 
     def best(self, objective: Objective, epoch: int) -> float:
@@ -180,7 +182,9 @@ class HalvingPruner:
         return -reached, self._objective.sort_key(value), curve.number
 
     def _any_complete(self) -> bool:
-        return any(self._rungs[-1] in curve.values for curve in self._curves.values())
+        return any(
+            curve.complete or self._rungs[-1] in curve.values for curve in self._curves.values()
+        )
 
     def _promote(self, curve: TrialCurve, epoch: int) -> None:
         curve.promoted_to = min(rung for rung in self._rungs if rung > epoch)

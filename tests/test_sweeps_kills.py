@@ -1,0 +1,197 @@
+"""A kill at every single write of a sweep: to the spool, to the study, to the trial.
+
+In one process, with the real loop, recorder, spool and Optuna on SQLite; the made-up trials leave
+real checkpoints. A kill is an exception that nothing handles and after which nothing is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import optuna
+import pytest
+
+from pipelines.objectives import OBJECTIVES
+from search_spaces.registry import get_space
+from sweeps.board import Board
+from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
+from sweeps.executors.base import Slot
+from sweeps.interrupts import Interrupts
+from sweeps.keeping import BestModels
+from sweeps.recorder import Recorder
+from sweeps.settings import SweepPaths
+from sweeps.sweep import Plan, Sweep
+from tracking.records import (
+    EpochRecord,
+    ModelDropRecord,
+    ModelRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+)
+from tracking.spool import Spool
+
+SPACE = get_space("mlp")
+NUM_TRIALS, NUM_EPOCHS = 7, 3
+
+
+class Killed(BaseException):
+    """The process is gone: nobody catches it."""
+
+
+class Clock:
+    """Counts writes, and kills at one of them: before it, as if the process had died there."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.writes = 0
+        self.dead = False
+        self._kill_at = kill_at
+
+    def tick(self) -> None:
+        if self.dead:
+            raise Killed
+        self.writes += 1
+        if self.writes - 1 == self._kill_at:
+            self.dead = True
+            raise Killed
+
+
+STORAGE_WRITES = (
+    "create_new_trial", "set_trial_param", "set_trial_state_values",
+    "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
+    "set_study_user_attr", "set_study_system_attr",
+)  # fmt: skip
+
+
+def session(folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One life of a driver, up to its end or its death."""
+    with monkeypatch.context() as patch:
+        wrap(patch, Spool, "put", clock)
+        wrap(patch, Spool, "adopt", clock)
+        wrap(patch, fakes.InlineExecutor, "answer", clock)
+        for name in STORAGE_WRITES:
+            wrap(patch, optuna.storages._cached_storage._CachedStorage, name, clock)
+        try:
+            drive(folder, data)
+        except Killed:
+            assert clock.dead
+
+
+def wrap(patch: pytest.MonkeyPatch, kind: type, name: str, clock: Clock) -> None:
+    original = getattr(kind, name)
+
+    def ticking(self: Any, *args: Any, **kwargs: Any) -> Any:
+        clock.tick()
+        return original(self, *args, **kwargs)
+
+    patch.setattr(kind, name, ticking)
+
+
+def drive(folder: Path, data: Any) -> None:
+    paths = SweepPaths(folder, "s")
+    objective = OBJECTIVES["val_accuracy"]
+    spool = Spool(paths.spool)
+    storage = open_storage(f"sqlite:///{folder / 'optuna.db'}")
+    engine = OptunaEngine(
+        SPACE, objective, storage, "s", "random", 0, pruner="asha", max_epochs=NUM_EPOCHS,
+        baselines=SPACE.distinct_baselines(), resume=study_exists(storage, "s"), uid="u",
+    )  # fmt: skip
+    models = BestModels(objective, 1)
+    models.restore({p.number: p.value for p in engine.past() if p.value is not None})
+    plan = Plan(
+        space=SPACE, data=data, num_trials=NUM_TRIALS, num_epochs=NUM_EPOCHS, patience=None,
+        seed=0, slots=(Slot(0, 1),), paths=paths, num_retries=1, job=fakes.recorded_job,
+    )  # fmt: skip
+    board = Board("s", objective, NUM_TRIALS, NUM_EPOCHS, 1, None)
+    recorder = Recorder(spool, SPACE, data, paths, models)
+    sweep = Sweep(plan, board, engine, fakes.InlineExecutor(), recorder, fakes.QuietView())
+    sweep.run(Interrupts())
+    spool.close()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What study and spool say in the end, and whether they say the same."""
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder / 'optuna.db'}")
+    last: dict[int, str] = {}
+    epochs: dict[int, dict[int, float]] = {}
+    started: list[int] = []
+    models: set[int] = set()
+    for record in Spool(folder / "sweeps" / "s" / "spool").replay():
+        if isinstance(record, TrialRecord):
+            started.append(record.number)
+        elif isinstance(record, TrialStateRecord | TrialEnd):
+            last[record.number] = record.state
+        elif isinstance(record, EpochRecord):
+            assert record.epoch not in epochs.setdefault(record.number, {})
+            epochs[record.number][record.epoch] = record.metrics["val_accuracy"]
+        elif isinstance(record, ModelRecord):
+            models.add(record.number)
+        elif isinstance(record, ModelDropRecord):
+            models.discard(record.number)
+    found = {}
+    assert sorted(started) == [trial.number for trial in study.trials], "one run each"
+    for trial in study.trials:
+        state = {"FAIL": "FAILED"}.get(trial.state.name, trial.state.name)
+        assert last[trial.number] == state, f"trial {trial.number}"
+        assert epochs.get(trial.number, {}) == trial.intermediate_values
+        found[trial.number] = (trial.params, state, trial.value, trial.intermediate_values)
+    assert list((folder / "sweeps" / "s").glob("trial-*")) == []
+    return {"trials": found, "models": models}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, tiny_data):
+    folder = tmp_path_factory.mktemp("reference")
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        session(folder, tiny_data, clock, patch)
+    return clock.writes, outcome(folder)
+
+
+def test_the_uninterrupted_sweep_prunes_promotes_and_keeps_a_model(reference):
+    writes, found = reference
+    states = [state for _, state, _, _ in found["trials"].values()]
+    assert set(states) == {"COMPLETE", "PRUNED"} and len(states) == NUM_TRIALS
+    assert len(found["models"]) == 1
+    assert writes > 250
+
+
+def check_kills(
+    points: range, reference: Any, data: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = reference
+    for kill_at in points:
+        place = folder / str(kill_at)
+        place.mkdir()
+        clock = Clock(kill_at)
+        session(place, data, clock, monkeypatch)
+        assert clock.dead
+        session(place, data, Clock(), monkeypatch)
+        assert outcome(place) == expected, f"killed at write {kill_at}"
+
+
+def test_a_kill_at_some_writes_changes_nothing(reference, tiny_data, tmp_path, monkeypatch):
+    """Parameters are written one by one and all alike: 17 apart there are some of every kind."""
+    check_kills(range(3, reference[0], 17), reference, tiny_data, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+def test_a_kill_at_any_write_changes_nothing(reference, tiny_data, tmp_path, monkeypatch, part):
+    check_kills(range(part, reference[0], 8), reference, tiny_data, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_second_kill_while_it_recovers_changes_nothing(
+    reference, tiny_data, tmp_path, monkeypatch
+):
+    writes, expected = reference
+    for kill_at in range(0, writes, writes // 8):
+        folder = tmp_path / str(kill_at)
+        folder.mkdir()
+        for again in (kill_at, 3, 11, 30):
+            session(folder, tiny_data, Clock(again), monkeypatch)
+        session(folder, tiny_data, Clock(), monkeypatch)
+        assert outcome(folder) == expected, f"killed at write {kill_at}"
