@@ -496,7 +496,7 @@ def test_no_improvement_counts_from_the_end_of_the_best_one(scene):
                                  strict=True):  # fmt: skip
         row.value, row.end_order = value, order
     assert trials_without_best(s.board) == 0, "the best one ended last, though it began first"
-    s.board.rows[0].end_order, s.board.rows[3].end_order = 1, 3
+    s.board.rows[0].end_order, s.board.rows[2].end_order, s.board.rows[3].end_order = 1, 2, 3
     assert trials_without_best(s.board) == 2
 
 

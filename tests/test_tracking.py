@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn
 from search_spaces.errors import InputError, redacted, scrubbed
@@ -185,7 +186,7 @@ def test_acknowledgements_that_a_loss_of_power_took_make_no_doubles(uri, tmp_pat
 def test_what_a_store_will_never_take_is_told_from_what_may_pass(tracker, monkeypatch):
     def failing(code: str) -> None:
         def fail(*args, **kwargs):
-            raise MlflowException("no", error_code=code)
+            raise MlflowException("no", error_code=ErrorCode.Value(code))
 
         monkeypatch.setattr(tracker._client, "log_batch", fail)
 
