@@ -34,9 +34,13 @@ PATIENCE_SECONDS = 60.0
 
 
 class Checkup:
-    """One look at a sweep; `examine` tells its problems, one line each."""
+    """One look at a sweep; `examine` tells its problems, one line each.
 
-    def __init__(self, sweep: StoredSweep) -> None:
+    Args:
+        writable: whether `repair` is wanted; then the sweep's lock must be held.
+    """
+
+    def __init__(self, sweep: StoredSweep, *, writable: bool = False) -> None:
         from tracking.run_reader import RunReader
         from tracking.spool import Spool
         from tracking.trial_lives import TrialLives
@@ -45,7 +49,7 @@ class Checkup:
         self._sweep = sweep
         self._space = get_space(settings.space)
         self._objective = get_objective(settings.objective)
-        self._spool = Spool(sweep.paths.spool)
+        self._spool = Spool(sweep.paths.spool, read_only=not writable)
         self._lives = TrialLives(self._spool)
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = self._study()

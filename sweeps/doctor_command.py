@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in found:
             print(f"  {problem}")
         with driving(sweep.paths):
-            checkup.repair()
+            Checkup(sweep, writable=True).repair()
             print(f"repaired; {count(len(found), 'problem')} before")
         checkup = Checkup(sweep)
         found = checkup.examine()

@@ -109,6 +109,7 @@ class Chaos:
         self._options = [
             "--space", "mlp", "--dataset", "digits", "--trials", str(num_trials), "--epochs", "9",
             "--timeout", "none", "--workers", "1", "--retries", "50", "--name", NAME,
+            "--keep-models", "1",  # So that models are dropped, too.
         ]  # fmt: skip
         if server is not None:
             self._options += ["--tracking-uri", server.uri]

@@ -115,6 +115,18 @@ def test_a_torn_last_line_is_read_up_to(tmp_path, cut):
     assert list(Spool(tmp_path).replay()) == RECORDS
 
 
+def test_a_look_from_outside_changes_nothing(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    look = Spool(tmp_path, read_only=True)
+    assert look.num_waiting == len(RECORDS) - 1
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
 def test_a_damaged_middle_is_refused_by_name(tmp_path):
     spool = Spool(tmp_path)
     for record in RECORDS:

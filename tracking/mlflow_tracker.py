@@ -104,7 +104,7 @@ class MlflowTracker:
             raise
         except Exception as error:  # Each kind of store raises its own.
             raise _unusable(uri, error) from error
-        self._files = files
+        self._uri, self._files = uri, files
         self._sweep: SweepRecord | None = None
         self._ids: dict[str, str] = {}
         self._doubtful: set[str] = set()
@@ -287,7 +287,9 @@ class MlflowTracker:
             return
         try:
             location = self._client.get_logged_model(model_id).artifact_location
-            get_artifact_repository(location).delete_artifacts()  # type: ignore[no-untyped-call]
+            # Artifacts that a server hands on are reached through it, so it has to be named.
+            files = get_artifact_repository(location, tracking_uri=self._uri)
+            files.delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_logged_model(model_id)
         except MlflowException as error:
             if error.get_http_status_code() != NOT_FOUND:  # type: ignore[no-untyped-call]

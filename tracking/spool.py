@@ -28,18 +28,23 @@ from tracking.records import Record, SweepRecord, SweepStateRecord, from_json, t
 class Spool:
     """The spool in a folder, which is created. Thread-safe.
 
+    Args:
+        read_only: for a look at a spool that another process may be writing.
+
     Raises:
         InputError: A line in the middle is damaged; a torn last line is cut off.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder
-        (folder / "files").mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            (folder / "files").mkdir(parents=True, exist_ok=True)
         self._records_path = folder / "records.jsonl"
         self._sent_path = folder / "sent.jsonl"
         self._condition = threading.Condition()
-        self._lines = _open_lines(self._records_path)
-        self._answers = _open_lines(self._sent_path)
+        # In this order: what is acknowledged meanwhile must not look like more than there is.
+        self._answers = _open_lines(self._sent_path, mend=not read_only)
+        self._lines = _open_lines(self._records_path, mend=not read_only)
         self._keys = {line["key"] for line in self._lines}
         if len(self._answers) > len(self._lines):
             raise InputError(
@@ -48,9 +53,10 @@ class Spool:
                 "`keras-sweeps doctor` say what is missing."
             )
         self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
-        self._records = self._records_path.open("ab", buffering=0)
-        self._sent = self._sent_path.open("ab", buffering=0)
-        _sync_folder(folder)  # The files' names must survive a loss of power, too.
+        if not read_only:
+            self._records = self._records_path.open("ab", buffering=0)
+            self._sent = self._sent_path.open("ab", buffering=0)
+            _sync_folder(folder)  # The files' names must survive a loss of power, too.
         del self._lines
 
     def put(self, record: Record) -> bool:
@@ -118,7 +124,7 @@ class Spool:
 
     def _rejected(self) -> list[dict[str, Any]]:
         path = self._folder / "rejected.jsonl"
-        return _open_lines(path) if path.exists() else []
+        return _open_lines(path, mend=False) if path.exists() else []
 
     def adopt(self, path: Path, key: str) -> Path:
         """Moves a file into the spool, where it stays until it is uploaded; answers where."""
@@ -137,7 +143,7 @@ class Spool:
 
     def replay(self) -> Iterator[Record]:
         """All records since the beginning, sent or not."""
-        for line in _open_lines(self._records_path):
+        for line in _open_lines(self._records_path, mend=False):
             yield from_json(line)
 
     def last_ms(self) -> int:
@@ -192,8 +198,12 @@ def _append(file: Any, line: Mapping[str, Any], *, durable: bool = True) -> None
         raise
 
 
-def _open_lines(path: Path) -> list[dict[str, Any]]:
-    """The file's lines; a torn last one, left by a loss of power, is cut off."""
+def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
+    """The file's lines without a torn last one, left by a loss of power.
+
+    Args:
+        mend: whether the torn line is cut off the file.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -211,7 +221,7 @@ def _open_lines(path: Path) -> list[dict[str, Any]]:
                     "`keras-sweeps doctor` say what is missing."
                 ) from None
             whole = whole[: -len(line) - 1]
-    if len(whole) < len(content):
+    if mend and len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return found
