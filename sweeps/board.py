@@ -66,6 +66,7 @@ class Board:
     timeout_seconds: float | None
     started: float = field(default_factory=time.monotonic)
     rows: dict[int, TrialRow] = field(default_factory=dict)
+    data_name: str = ""
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)

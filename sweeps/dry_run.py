@@ -24,6 +24,8 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import measure_job
+from sweeps.opening import prepare_data
+from sweeps.plan_texts import pruner_text, trials_text
 from sweeps.settings import Budget, SweepSettings, budget_for
 
 NUM_SAMPLED = 10
@@ -42,8 +44,6 @@ def dry_run(settings: SweepSettings) -> int:
     Raises:
         InputError: The settings or the data cannot be used.
     """
-    from sweeps.session import prepare_data, pruner_text, trials_text
-
     allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
     data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
     space, budget = get_space(settings.space), budget_for(settings, data.num_images["train"])

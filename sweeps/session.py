@@ -12,26 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.download import print_progress
-from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
-from pipelines.prepared import PreparedData, prepare
+from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted, scrubbed
 from search_spaces.registry import get_space
 from sweeps.board import Board
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
-from sweeps.engines.pruners import schedule_text
-from sweeps.engines.rungs import rung_epochs
-from sweeps.formatting import count, duration, params_text
+from sweeps.formatting import count, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
-from sweeps.preflight import STORE_SECONDS, check_places, within
+from sweeps.next_steps import print_next_steps
+from sweeps.opening import open_engine, open_tracker, prepare_data
+from sweeps.plan_texts import pruner_text, trials_text
+from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resuming import merged, sweep_to_resume
-from sweeps.settings import Budget, SweepPaths, SweepSettings, budget_for, claim_name
+from sweeps.settings import SweepPaths, SweepSettings, budget_for, claim_name
 from sweeps.stop_rules import StopReason, StopRules, parse_target
 from sweeps.sweep import Plan, Sweep
 from sweeps.sweep_file import (
@@ -46,10 +45,9 @@ from sweeps.sweep_file import (
     INTERRUPTED as WAITS,
 )
 from sweeps.views import make_view
-from tracking.stores import DEFAULT_URI, compare_link, resolve_uri, ui_command
+from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
-    from search_spaces.space import Space
     from sweeps.engines.base import Engine
     from sweeps.executors.base import Executor
     from tracking.mlflow_tracker import MlflowTracker
@@ -57,9 +55,7 @@ if TYPE_CHECKING:
     from tracking.sender import Sender
     from tracking.spool import Spool
 
-DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
 DRAIN_SECONDS = 60.0
-NUM_COMPARED = 5
 
 
 @dataclass(frozen=True)
@@ -143,21 +139,6 @@ def _paths(settings: SweepSettings) -> SweepPaths:
     return SweepPaths(Path(settings.work_dir).absolute(), settings.name)
 
 
-def prepare_data(dataset: str | None, root: Path) -> PreparedData:
-    """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
-    if dataset is not None:
-        return prepare(dataset, root, print_progress)
-    try:
-        return prepare(DEFAULT_DATASET, root, print_progress)
-    except UnavailableError as error:
-        print(
-            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return prepare(FALLBACK_DATASET, root, print_progress)
-
-
 def _say(text: str) -> None:
     print(text, flush=True)
 
@@ -181,34 +162,6 @@ def _say_plan(
         where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
     say("starting the workers: importing TensorFlow takes some seconds, once")
-
-
-def trials_text(settings: SweepSettings, budget: Budget) -> str:
-    """What is trained at most, in one line."""
-    limit = budget.timeout_seconds
-    text = (
-        f"{settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
-        f"{duration(limit) if limit else 'any time'}"
-    )
-    if settings.max_total_epochs is not None:
-        text += f" and {count(settings.max_total_epochs, 'epoch')}"
-    if settings.target is not None:
-        text += f", until {settings.target}"
-    if settings.patience_trials is not None:
-        text += f", until {count(settings.patience_trials, 'trial')} bring no new best"
-    return (
-        f"{text}; sampler {settings.sampler}, seed {settings.seed}, objective {settings.objective}"
-    )
-
-
-def pruner_text(settings: SweepSettings, budget: Budget) -> str:
-    """Which trials go on, in one line."""
-    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
-    text = schedule_text(settings.pruner, rungs, settings.reduction_factor)
-    if settings.baselines and settings.pruner != "none":
-        kept = "train in full" if settings.protect_baselines else "may be pruned, too"
-        text += f"; baselines {kept}"
-    return text
 
 
 def open_session(
@@ -258,69 +211,6 @@ def open_session(
     return Session(settings, data, allotment, file, engine, executor, spool, tracker)
 
 
-def open_engine(
-    settings: SweepSettings,
-    data: PreparedData,
-    file: SweepFile,
-    num_parallel: int,
-    *,
-    begun: bool,
-) -> Engine:
-    """The study in its storage: the one of this sweep where it has begun, else a new one.
-
-    Raises:
-        InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
-            another sweep's under its name.
-    """
-    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
-
-    assert settings.name is not None
-    space, name = get_space(settings.space), settings.name
-    what = f"--storage ({redacted(settings.storage)})"
-    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
-    return OptunaEngine(
-        space,
-        get_objective(settings.objective),
-        storage,
-        name,
-        settings.sampler,
-        settings.seed,
-        num_parallel=num_parallel,
-        baselines=space.distinct_baselines() if settings.baselines else (),
-        pruner=settings.pruner,
-        min_epochs=settings.min_epochs,
-        max_epochs=budget_for(settings, data.num_images["train"]).num_epochs,
-        reduction_factor=settings.reduction_factor,
-        protect_baselines=settings.protect_baselines,
-        resume=begun or study_exists(storage, name),
-        uid=file.uid,
-    )
-
-
-def open_tracker(
-    settings: SweepSettings, space: Space, data_name: str, spool: Spool
-) -> MlflowTracker | None:
-    """The tracking store; None where it is away and this sweep has begun already.
-
-    Raises:
-        InputError: A new sweep's store cannot be used.
-    """
-    from tracking.mlflow_tracker import MlflowTracker
-
-    uri = resolve_uri(settings.tracking_uri)
-    experiment = settings.experiment or f"{space.name}-{data_name}"
-    try:
-        tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
-    except InputError:
-        if spool.has("sweep"):
-            return None
-        raise
-    for record in spool.replay() if spool.has("sweep") else ():
-        tracker.knows(record)  # type: ignore[arg-type]  # The first record is the sweep's own.
-        break
-    return tracker
-
-
 def _import_for_the_end() -> None:
     import sweeps.engines.study_plots as plots
 
@@ -355,6 +245,7 @@ class Session:
             num_epochs=budget.num_epochs,
             num_slots=len(allotment.slots),
             timeout_seconds=budget.timeout_seconds,
+            data_name=data.name,
             earlier_seconds=spool.active_seconds(),
         )
         models = BestModels(objective, settings.num_kept_models)
@@ -419,7 +310,8 @@ class Session:
             self._print_failure(error)
         for line in problems:
             print(f"WARNING: {line}", file=sys.stderr)
-        self._print_next_steps(unfinished=suspended or status == INTERRUPTED)
+        unfinished = suspended or status == INTERRUPTED
+        print_next_steps(self._settings, self._board, self._tracker, unfinished=unfinished)
         rejected = bool(self._spool.rejections())
         return FAILED if rejected and status == DONE else status
 
@@ -546,34 +438,6 @@ class Session:
                 "--epochs.",
                 file=sys.stderr,
             )
-
-    def _print_next_steps(self, *, unfinished: bool) -> None:
-        board, tracker = self._board, self._tracker
-        if not unfinished and board.best() is None:
-            return
-        settings, name = self._settings, self._paths.name
-        uri = resolve_uri(settings.tracking_uri)
-        where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
-        print("\nNext:")
-        if unfinished:
-            print(f"  keras-sweeps run --resume --name {name}{where}  # go on")
-        if tracker is None:
-            print(f"  keras-sweeps sync {name}{where}  # send it all to {redacted(uri)}")
-        if tracker is None or board.best() is None:
-            return
-        ranking = board.ranking()
-        command = ui_command(uri)
-        found = [tracker.run_id(row.number) for row in board.contenders()[:NUM_COMPARED]]
-        link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
-        if command:
-            print(f"  {command:<24}# then compare the best runs at")
-        print(f"  {link}")
-        model_id = tracker.model_id(ranking[0].number)
-        if model_id:
-            name = f"{self._space.name}-{self._data.name}"
-            given = "" if uri == DEFAULT_URI else f"MLFLOW_TRACKING_URI={redacted(uri)} "
-            code = f"import mlflow; mlflow.register_model('models:/{model_id}', '{name}')"
-            print(f'  {given}python -c "{code}"  # register the best model')
 
 
 def _given_facts(facts: object) -> set[str]:

@@ -21,8 +21,10 @@ from pipelines.checkpoints import EpochReport
 from pipelines.evaluation import PREDICT_BATCH
 from pipelines.prepared import PreparedData
 from pipelines.trial import Decision, TrialResult, TrialTask
-from pipelines.trial_files import CHECKPOINT_FILE, MODEL_FILE, PREDICTIONS_FILE
+from pipelines.trial_files import PREDICTIONS_FILE
 from search_spaces.space import Space
+from sweeps import audit
+from sweeps.audit import Audit
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
@@ -47,7 +49,7 @@ ten minutes, and twenty times the longest epoch that this sweep has seen."""
 FIRST_EPOCH_SECONDS = 6 * 3600.0
 """Before any epoch nobody knows how long one takes; longer ones need `--trial-timeout`."""
 SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
-_FIGURES, _AUDIT = "figures-", "audit-"
+_FIGURES = "figures-"
 _STOPPED = "the sweep was stopped"
 _WAITED = "waited at epoch {} for a promotion that did not come"
 
@@ -111,7 +113,7 @@ class Sweep:
         self._heard: dict[int, float] = {}
         self._longest_epoch = 0.0
         self._memory_kills: dict[int, int] = {}
-        self._auditing: dict[int, Slot] = {}
+        self._audit: Audit | None = None
 
     def run(
         self, interrupts: Interrupts, meanwhile: Callable[[], None] = lambda: None
@@ -132,7 +134,7 @@ class Sweep:
                 self._kill_running()
             if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
                 self._end_paused()
-                self._audit()
+                self._run_audit()
                 meanwhile()
                 self._draw_remaining()
             return stop
@@ -303,8 +305,8 @@ class Sweep:
             if event.job_id.startswith(_FIGURES):
                 reason = event.reason if isinstance(event, Raised) else ""
                 self._figures_ended(int(event.job_id.removeprefix(_FIGURES)), reason)
-            elif event.job_id.startswith(_AUDIT):
-                self._audit_event(event)
+            elif self._audit is not None and event.job_id.startswith(audit.PREFIX):
+                self._audit.event(event)
             elif isinstance(event, Reported):
                 self._reported(event.message)
             elif isinstance(event, Returned):
@@ -550,58 +552,21 @@ class Sweep:
             self._handle_events(WAIT_SECONDS)
             self._view.update(self.board)
 
-    # The audit
-
-    def _audit(self) -> None:
-        """Trains some pruned trials to the end, to see whether pruning them was right.
-
-        They stay pruned: study, ranking and winner do not change.
-        """
-        pruned = [
-            row
-            for row in self.board.in_state(TrialState.PRUNED)
-            if (self._plan.paths.trial(row.number) / CHECKPOINT_FILE).exists()
-        ]
-        generator = np.random.default_rng([self._plan.seed, len(self.board.rows)])
-        count = min(self._plan.num_audited, len(pruned))
-        chosen = [pruned[i] for i in generator.permutation(len(pruned))[:count]]
-        while (chosen or self._auditing) and not self._interrupts.received:
-            while chosen and self._free:
-                row, slot = chosen.pop(0), self._free.pop(0)
-                self._auditing[row.number] = slot
-                self._heard[row.number] = time.monotonic()
-                log_path = str(self._plan.paths.trial_log(row.number))
-                job_id = f"{_AUDIT}{row.number}"
-                try:
-                    self._executor.start(job_id, self._plan.job, self._task(row), slot, log_path)
-                except (OSError, EOFError) as error:
-                    self._audit_event(Raised(job_id, type(error).__name__, str(error), ""))
-            self._handle_events(WAIT_SECONDS)
-            for number in list(self._auditing):
-                if time.monotonic() - self._heard[number] > self._stall_limit():
-                    self._executor.stop(f"{_AUDIT}{number}")
-                    reason = hang(self._stall_limit()).reason
-                    self._audit_event(Raised(f"{_AUDIT}{number}", "Hang", reason, ""))
-            self._view.update(self.board)
-        for number in list(self._auditing):
-            self._executor.stop(f"{_AUDIT}{number}")
-        if self._plan.num_audited:
-            for row in pruned:
-                self._recorder.forget(row.number)
-
-    def _audit_event(self, event: Reported | Returned | Raised) -> None:
-        number = int(event.job_id.removeprefix(_AUDIT))
-        if isinstance(event, Reported):
-            self._heard[number] = time.monotonic()
-            self._executor.answer(event.job_id, Decision.GO_ON)
+    def _run_audit(self) -> None:
+        """Trains some pruned trials to the end, where that was asked for."""
+        plan = self._plan
+        if not plan.num_audited:
             return
-        self._free.append(self._auditing.pop(number))
-        if isinstance(event, Returned):
-            self.board.audits[number] = event.value.value
-            self._recorder.audited(number, event.value.value)
-        else:
-            self.board.failed_audits[number] = f"{event.kind}: {event.reason}"
-        (self._plan.paths.trial(number) / MODEL_FILE).unlink(missing_ok=True)
+        self._audit = Audit(
+            self.board, self._executor, self._recorder, plan.paths, plan.num_audited, plan.seed,
+            self._free, self._task, plan.job,
+        )  # fmt: skip
+        while not self._audit.is_done and not self._interrupts.received:
+            self._audit.fill()
+            self._handle_events(WAIT_SECONDS)
+            self._audit.end_stalled(self._stall_limit())
+            self._view.update(self.board)
+        self._audit.close()
 
 
 def _end_time(past: PastTrial) -> tuple[float, int]:

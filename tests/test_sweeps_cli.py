@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps import devices, session
+from sweeps import devices, opening
 from sweeps.arguments import timeout
 from sweeps.cli import COMMANDS, main
 from sweeps.devices import Machine, allot
@@ -165,7 +165,7 @@ def test_an_explicit_mnist_never_falls_back(capsys, no_network):
 
 
 def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
-    data = session.prepare_data(None, tmp_path / "data")
+    data = opening.prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
     for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):

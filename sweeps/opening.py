@@ -1,0 +1,104 @@
+"""Opens what a sweep needs: its data, its study, its tracking store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.download import print_progress
+from pipelines.image_sets import UnavailableError
+from pipelines.objectives import get_objective
+from pipelines.prepared import PreparedData, prepare
+from search_spaces.errors import InputError, redacted
+from search_spaces.registry import get_space
+from sweeps.preflight import STORE_SECONDS, within
+from sweeps.settings import SweepSettings, budget_for
+from sweeps.sweep_file import SweepFile
+from tracking.stores import resolve_uri
+
+if TYPE_CHECKING:
+    from search_spaces.space import Space
+    from sweeps.engines.base import Engine
+    from tracking.mlflow_tracker import MlflowTracker
+    from tracking.spool import Spool
+
+DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
+
+
+def prepare_data(dataset: str | None, root: Path) -> PreparedData:
+    """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
+    if dataset is not None:
+        return prepare(dataset, root, print_progress)
+    try:
+        return prepare(DEFAULT_DATASET, root, print_progress)
+    except UnavailableError as error:
+        print(
+            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return prepare(FALLBACK_DATASET, root, print_progress)
+
+
+def open_engine(
+    settings: SweepSettings,
+    data: PreparedData,
+    file: SweepFile,
+    num_parallel: int,
+    *,
+    begun: bool,
+) -> Engine:
+    """The study in its storage: the one of this sweep where it has begun, else a new one.
+
+    Raises:
+        InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
+            another sweep's under its name.
+    """
+    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
+
+    assert settings.name is not None
+    space, name = get_space(settings.space), settings.name
+    what = f"--storage ({redacted(settings.storage)})"
+    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+    return OptunaEngine(
+        space,
+        get_objective(settings.objective),
+        storage,
+        name,
+        settings.sampler,
+        settings.seed,
+        num_parallel=num_parallel,
+        baselines=space.distinct_baselines() if settings.baselines else (),
+        pruner=settings.pruner,
+        min_epochs=settings.min_epochs,
+        max_epochs=budget_for(settings, data.num_images["train"]).num_epochs,
+        reduction_factor=settings.reduction_factor,
+        protect_baselines=settings.protect_baselines,
+        resume=begun or study_exists(storage, name),
+        uid=file.uid,
+    )
+
+
+def open_tracker(
+    settings: SweepSettings, space: Space, data_name: str, spool: Spool
+) -> MlflowTracker | None:
+    """The tracking store; None where it is away and this sweep has begun already.
+
+    Raises:
+        InputError: A new sweep's store cannot be used.
+    """
+    from tracking.mlflow_tracker import MlflowTracker
+
+    uri = resolve_uri(settings.tracking_uri)
+    experiment = settings.experiment or f"{space.name}-{data_name}"
+    try:
+        tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
+    except InputError:
+        if spool.has("sweep"):
+            return None
+        raise
+    for record in spool.replay() if spool.has("sweep") else ():
+        tracker.knows(record)  # type: ignore[arg-type]  # The first record is the sweep's own.
+        break
+    return tracker

@@ -1,0 +1,36 @@
+"""What a sweep is going to do, in lines for people."""
+
+from __future__ import annotations
+
+from sweeps.engines.pruners import schedule_text
+from sweeps.engines.rungs import rung_epochs
+from sweeps.formatting import count, duration
+from sweeps.settings import Budget, SweepSettings
+
+
+def trials_text(settings: SweepSettings, budget: Budget) -> str:
+    """What is trained at most, in one line."""
+    limit = budget.timeout_seconds
+    text = (
+        f"{settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
+        f"{duration(limit) if limit else 'any time'}"
+    )
+    if settings.max_total_epochs is not None:
+        text += f" and {count(settings.max_total_epochs, 'epoch')}"
+    if settings.target is not None:
+        text += f", until {settings.target}"
+    if settings.patience_trials is not None:
+        text += f", until {count(settings.patience_trials, 'trial')} bring no new best"
+    return (
+        f"{text}; sampler {settings.sampler}, seed {settings.seed}, objective {settings.objective}"
+    )
+
+
+def pruner_text(settings: SweepSettings, budget: Budget) -> str:
+    """Which trials go on, in one line."""
+    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
+    text = schedule_text(settings.pruner, rungs, settings.reduction_factor)
+    if settings.baselines and settings.pruner != "none":
+        kept = "train in full" if settings.protect_baselines else "may be pruned, too"
+        text += f"; baselines {kept}"
+    return text
