@@ -36,8 +36,9 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for name in SIGNALS:
             number = getattr(signal, name, None)
-            # Who started the sweep with `nohup` wants it to live on.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            # Who started the sweep with `nohup` wants it to outlive the terminal.
+            nohup = name == "SIGHUP" and number and signal.getsignal(number) == signal.SIG_IGN
+            if number is not None and not nohup:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

@@ -9,6 +9,14 @@ import pytest
 from sweeps.interrupts import Interrupts
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """As in a terminal, also where the tests themselves run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal_counts(number):
     before = signal.getsignal(number)

@@ -203,7 +203,7 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
         baselines = get_space("mlp").distinct_baselines()
         options = {"sampler": sampler, "pruner": pruner, "baselines": baselines}
         loop = Loop(make_engine(storage, **options))
-        for step in range(22):
+        for step in range(16):
             loop.step()
             if step in resume_after:
                 storage = open_storage(f"sqlite:///{path}")
@@ -211,8 +211,8 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
         return [loop.params[n] for n in sorted(loop.params)]
 
     whole = points(set())
-    assert points({3, 11, 12, 17}) == whole
-    assert len(whole) > 12
+    assert points({3, 11, 12}) == whole
+    assert len(whole) > 9
 
 
 def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, monkeypatch):

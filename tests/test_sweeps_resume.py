@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import chaos
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -41,6 +42,22 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
         [sys.executable, str(ROOT / "sweeps" / "run.py"), *options],
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+    )  # fmt: skip
+
+
+def quick(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The real command with made-up trials: no TensorFlow to wait for."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "chaos_driver.py"), *options],
+        cwd=folder, env=chaos.environment(), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+
+
+def start_quick(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "chaos_driver.py"), "run", *options],
+        cwd=folder, env=chaos.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -117,19 +134,23 @@ def test_a_killed_sweep_goes_on_to_the_very_same_end(whole, tmp_path):
         assert run_found.info.status in ("FINISHED", "KILLED")
 
 
-def test_termination_leaves_everything_to_be_resumed(whole, tmp_path):
-    process = start(tmp_path, *OPTIONS)
+def test_termination_leaves_everything_to_be_resumed(tmp_path):
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    assert quick(tmp_path / "whole", "run", *OPTIONS).returncode == 0
+    folder = tmp_path / "stopped"
+    process = start_quick(folder, *OPTIONS)
     wait_for(process, r"trial 0 .*epoch 1")
     os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "keras-sweeps run --resume --name s" in out
-    assert {r.info.status for r in runs(tmp_path)} == {"SCHEDULED"}
-    assert doctor(tmp_path).returncode == 0, "nothing is wrong with a sweep that waits"
-    done = run(tmp_path, "run", "--resume", "--name", "s", "--quiet")
+    assert {r.info.status for r in runs(folder)} == {"SCHEDULED"}
+    assert doctor(folder).returncode == 0, "nothing is wrong with a sweep that waits"
+    done = quick(folder, "run", "--resume", "--name", "s", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert trials(tmp_path) == trials(whole)
-    assert doctor(tmp_path).returncode == 0
+    assert trials(folder) == trials(tmp_path / "whole")
+    assert doctor(folder).returncode == 0
 
 
 def test_a_finished_sweep_goes_on_only_when_asked(whole):
@@ -170,10 +191,10 @@ def test_a_sweep_is_not_split_over_two_stores(whole, tmp_path):
 
 
 def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
-    process = start(tmp_path, *OPTIONS)
+    process = start_quick(tmp_path, *OPTIONS, "--trials", "500")
     try:
         wait_for(process, r"trial 0 .*started")
-        second = run(tmp_path, "run", *OPTIONS)
+        second = run(tmp_path, "run", *OPTIONS, "--trials", "500")
         assert second.returncode == 2
         assert f"process {process.pid} drives" in second.stderr
         for command in ("sync", "doctor"):
@@ -185,9 +206,9 @@ def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
         process.communicate()
 
 
-def test_an_offline_sweep_is_sent_later_with_its_own_times(whole, tmp_path):
+def test_an_offline_sweep_is_sent_later_with_its_own_times(tmp_path):
     began = time.time()
-    done = run(tmp_path, "run", *OPTIONS, "--offline", "--tracking-uri", "http://127.0.0.1:9")
+    done = quick(tmp_path, "run", *OPTIONS, "--offline", "--tracking-uri", "http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
     ended = time.time()
     assert "keras-sweeps sync s" in done.stdout
