@@ -93,18 +93,22 @@ def measure_point(task: MeasureTask, params: Params) -> Measurement:
 
 
 def _step_seconds(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> float:
-    """Seconds per training step, from as many steps as fit into `MEASURED_SECONDS`."""
+    """Seconds per training step, from the longest of some stretches of steps.
+
+    They grow until `MEASURED_SECONDS` are spent: what a call of `fit` itself costs is spread over
+    the steps of a whole epoch, so the short ones would make every step look too dear.
+    """
     available = max(1, len(x) // batch_size)
-    steps, total_steps, total_seconds = min(MIN_STEPS, available), 0, 0.0
-    while total_seconds < MEASURED_SECONDS and total_steps < MAX_STEPS:
+    steps, total_seconds = min(MIN_STEPS, available), 0.0
+    while True:
         before = time.perf_counter()
         count = steps * batch_size
         _fit(model, x[:count], y[:count], batch_size)
-        total_seconds += time.perf_counter() - before
-        total_steps += steps
-        # Longer stretches, so that what `fit` itself costs is spread as in an epoch.
-        steps = min(available, 4 * steps)
-    return total_seconds / total_steps
+        seconds = time.perf_counter() - before
+        total_seconds += seconds
+        if total_seconds >= MEASURED_SECONDS or steps == min(available, MAX_STEPS):
+            return seconds / steps
+        steps = min(available, MAX_STEPS, 4 * steps)
 
 
 def _fit(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> None:
