@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.formatting import count
+from sweeps.opening import connect_tracker
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep_file import is_driven
 from tracking.records import (
@@ -165,7 +166,9 @@ class Checkup:
         """
         from tracking.sender import RejectedError, Sender
 
-        tracker = self._sweep.tracker(self._spool)
+        tracker = connect_tracker(
+            self._sweep.file.settings, self._sweep.file.data_name, self._spool
+        )
         # When the driver died, as far as is known: not now, which would be time of the sweep.
         died_ms = self._spool.last_ms()
         for trial in self._trials:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.objectives import Objective
@@ -27,8 +26,3 @@ class BestModels:
         worst = max(self._kept, key=lambda n: (self.objective.sort_key(self._kept[n]), n))
         del self._kept[worst]
         return worst != number, None if worst == number else worst
-
-    def restore(self, values: Mapping[int, float]) -> None:
-        """Takes over the trials of earlier sessions; their order does not matter."""
-        for number, value in values.items():
-            self.offer(number, value)

@@ -18,7 +18,6 @@ from sweeps.sweep_file import SweepFile
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
-    from search_spaces.space import Space
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.spool import Spool
@@ -80,25 +79,33 @@ def open_engine(
     )
 
 
-def open_tracker(
-    settings: SweepSettings, space: Space, data_name: str, spool: Spool
-) -> MlflowTracker | None:
+def open_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker | None:
     """The tracking store; None where it is away and this sweep has begun already.
 
     Raises:
         InputError: A new sweep's store cannot be used.
     """
-    from tracking.mlflow_tracker import MlflowTracker
-
-    uri = resolve_uri(settings.tracking_uri)
-    experiment = settings.experiment or f"{space.name}-{data_name}"
     try:
-        tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
+        return connect_tracker(settings, data_name, spool)
     except InputError:
         if spool.has("sweep"):
             return None
         raise
-    for record in spool.replay() if spool.has("sweep") else ():
-        tracker.knows(record)  # type: ignore[arg-type]  # The first record is the sweep's own.
-        break
+
+
+def connect_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker:
+    """The tracking store of a sweep, knowing what earlier sessions sent.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    from tracking.mlflow_tracker import MlflowTracker
+    from tracking.records import SweepRecord
+
+    experiment = settings.experiment or f"{settings.space}-{data_name}"
+    uri = resolve_uri(settings.tracking_uri)
+    tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
+    first = next(spool.replay(), None)
+    if isinstance(first, SweepRecord):
+        tracker.knows(first)
     return tracker

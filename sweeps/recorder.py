@@ -96,6 +96,11 @@ class Recorder:
         """Time of a trial's epochs in earlier sessions."""
         return self._lives.trained_seconds(number)
 
+    def models_known(self, board: Board) -> None:
+        """Takes over which models are kept: those of the best trials of earlier sessions."""
+        for row in board.ranking():
+            self._models.offer(row.number, row.value or 0.0)
+
     def trial_runs(self, row: TrialRow, slot: Slot) -> None:
         """The trial runs on a slot, for the first time or again."""
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"

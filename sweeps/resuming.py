@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from sweeps.settings import SweepPaths, SweepSettings
-from sweeps.sweep_file import SweepFile, find_sweep, read_sweep_file
+from sweeps.sweep_file import SweepFile, check_addresses, find_sweep, read_sweep_file
 
 # Trials that were trained with the one cannot be compared with, or continued under, the other.
 _FIXED = {
@@ -33,7 +33,7 @@ _MATTERING = {
 
 def sweep_to_resume(
     settings: SweepSettings, given: Collection[str], *, resume: bool
-) -> tuple[SweepPaths, SweepFile] | None:
+) -> SweepFile | None:
     """The sweep that the command goes on with: asked for by --resume, or named and unfinished.
 
     Raises:
@@ -41,15 +41,14 @@ def sweep_to_resume(
     """
     work_dir = Path(settings.work_dir)
     if resume:
-        paths = find_sweep(work_dir, settings.name)
-        return paths, read_sweep_file(paths.state)
+        return read_sweep_file(find_sweep(work_dir, settings.name).state)
     if settings.name is None or "name" not in given:
         return None
     paths = SweepPaths(work_dir.absolute(), settings.name)
     if not paths.state.exists():
         return None
     file = read_sweep_file(paths.state)
-    return None if file.is_finished else (paths, file)
+    return None if file.is_finished else file
 
 
 def merged(
@@ -78,15 +77,8 @@ def merged(
         rule = "Leave it out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
-    new = replace(old, **taken, name=settings.name or old.name, work_dir=settings.work_dir)
-    for name in ("tracking_uri", "storage"):
-        address = getattr(new, name)
-        if address is not None and "***" in address and redacted(address) == address:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{option} holds a password, which is not stored. Received: {address}. Give the "
-                "whole address again to resume."
-            )
+    new = replace(old, **taken, work_dir=settings.work_dir)
+    check_addresses(new, ("tracking_uri", "storage"))
     return new
 
 

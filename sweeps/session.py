@@ -81,31 +81,29 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         InputError: The settings or the places they name cannot be used; nothing was started.
     """
     say = (lambda text: None) if start.quiet else _say
-    found = sweep_to_resume(settings, start.given, resume=start.resume)
-    if found is not None:
-        paths, file = found
-        settings = merged(file, settings, start.given, accept=start.accept_changes)
-        settings = replace(settings, name=paths.name)
+    earlier = sweep_to_resume(settings, start.given, resume=start.resume)
+    if earlier is not None:
+        settings = merged(earlier, settings, start.given, accept=start.accept_changes)
         settings.validate()
     say(f"keras-sweeps: space {settings.space}, {count(settings.num_trials, 'trial')}")
-    check_places(settings, resume=found is not None)
+    check_places(settings, resume=earlier is not None)
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
-    dataset = found[1].data_name if found else settings.dataset
+    dataset = earlier.data_name if earlier else settings.dataset
     data = prepare_data(dataset, Path(settings.work_dir) / "data")
-    if found is None:
+    if earlier is None:
         settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
     paths = _paths(settings)
     with ExitStack() as stack:
         stack.enter_context(driving(paths))
-        file = _sweep_file(settings, data, found[1] if found else None)
-        _say_plan(say, settings, data, allotment, machine.note, resumed=found is not None)
+        file = _sweep_file(settings, data, earlier)
+        _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
         settings = file.settings
         try:
-            session = open_session(settings, data, allotment, interrupts, file, found)
+            session = open_session(settings, data, allotment, interrupts, file, earlier)
         except InputError:
-            if found is None:
+            if earlier is None:
                 # There is no study, so the name is free again. After an interrupt there may be
                 # one: then the sweep has begun, and can be resumed.
                 shutil.rmtree(paths.sweep, ignore_errors=True)
@@ -170,7 +168,7 @@ def open_session(
     allotment: Allotment,
     interrupts: Interrupts,
     file: SweepFile,
-    found: tuple[SweepPaths, SweepFile] | None,
+    earlier: SweepFile | None,
 ) -> Session:
     """Opens storage, study, workers, spool and tracker.
 
@@ -189,19 +187,19 @@ def open_session(
         from tracking.spool import Spool
 
         spool = Spool(paths.spool)
-        if found is not None:
+        if earlier is not None:
             uri = resolve_uri(settings.tracking_uri)
-            check_same_store(found[1], uri, sent=bool(spool.answers()))
+            check_same_store(earlier, uri, sent=bool(spool.answers()))
         else:
             # Before the study: a study that no sweep on disk knows would block the name.
             write_sweep_file(paths.state, file)
         tracker = None
         if not settings.offline:
-            tracker = open_tracker(settings, get_space(settings.space), data.name, spool)
+            tracker = open_tracker(settings, data.name, spool)
         num_slots = len(allotment.slots)
         # The study last: what can be refused is refused before it exists.
         engine = open_engine(settings, data, file, num_slots, begun=spool.has("trial-0"))
-        if found is not None:
+        if earlier is not None:
             write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
             raise KeyboardInterrupt
@@ -249,11 +247,6 @@ class Session:
             earlier_seconds=spool.active_seconds(),
         )
         models = BestModels(objective, settings.num_kept_models)
-        models.restore({
-            past.number: past.value
-            for past in engine.past()
-            if past.value is not None and "duplicate_of" not in _given_facts(past.facts)
-        })  # fmt: skip
         self._recorder = Recorder(spool, self._space, data, self._paths, models)
         self._pages: dict[str, str] = {}
         self._sender: Sender | None = None
@@ -351,8 +344,7 @@ class Session:
     def _destination(self) -> MlflowTracker:
         """The tracking store, opened when it is there again."""
         if self._tracker is None:
-            name = self._data.name
-            self._tracker = open_tracker(self._settings, self._space, name, self._spool)
+            self._tracker = open_tracker(self._settings, self._data.name, self._spool)
         if self._tracker is None:
             raise ConnectionError("the tracking store cannot be used")
         return self._tracker
@@ -438,8 +430,3 @@ class Session:
                 "--epochs.",
                 file=sys.stderr,
             )
-
-
-def _given_facts(facts: object) -> set[str]:
-    """The names of the facts that say something."""
-    return {key for key, value in dict(facts).items() if value is not None}  # type: ignore[call-overload]

@@ -21,16 +21,16 @@ from pipelines.checkpoints import EpochReport
 from pipelines.evaluation import PREDICT_BATCH
 from pipelines.prepared import PreparedData
 from pipelines.trial import Decision, TrialResult, TrialTask
-from pipelines.trial_files import PREDICTIONS_FILE
 from search_spaces.space import Space
-from sweeps import audit
+from sweeps import audit, pictures
 from sweeps.audit import Audit
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
 from sweeps.interrupts import Interrupts
-from sweeps.jobs import figures_job, train_job
+from sweeps.jobs import train_job
+from sweeps.pictures import Pictures
 from sweeps.recorder import Recorder
 from sweeps.settings import SweepPaths
 from sweeps.stop_rules import StopReason, StopRules
@@ -49,7 +49,6 @@ ten minutes, and twenty times the longest epoch that this sweep has seen."""
 FIRST_EPOCH_SECONDS = 6 * 3600.0
 """Before any epoch nobody knows how long one takes; longer ones need `--trial-timeout`."""
 SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
-_FIGURES = "figures-"
 _STOPPED = "the sweep was stopped"
 _WAITED = "waited at epoch {} for a promotion that did not come"
 
@@ -108,7 +107,7 @@ class Sweep:
         self._view = view
         self._free = list(plan.slots)
         self._exhausted = False
-        self._figures: dict[int, int] = {}  # Trial -> the epoch that is being drawn.
+        self._pictures = Pictures(executor, recorder, plan.paths, plan.data)
         self._interrupts = Interrupts()
         self._heard: dict[int, float] = {}
         self._longest_epoch = 0.0
@@ -129,6 +128,7 @@ class Sweep:
             for past in sorted(self._engine.past(), key=_end_time):
                 self._take_over(past)
             self.board.rows = dict(sorted(self.board.rows.items()))
+            self._recorder.models_known(self.board)
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._kill_running()
@@ -256,8 +256,8 @@ class Sweep:
         row.waiting = past.state is TrialState.RUNNING
         if past.duplicate_of is not None and row.waiting:
             self._repeat(row, past.duplicate_of)
-        if (self._plan.paths.trial(past.number) / PREDICTIONS_FILE).exists() and not row.waiting:
-            self._draw(row)  # A kill came before its pictures.
+        if self._pictures.are_missing(past.number) and not row.waiting:
+            self._draw(row)
         else:
             self._forget(row)
 
@@ -268,10 +268,7 @@ class Sweep:
         again = bool(row.curve)
         row.slot, row.waiting, row.state = slot.index, False, TrialState.RUNNING
         row.reason = ""
-        if number in self._figures:
-            # They are overtaken: the trial leaves newer ones when it stops the next time.
-            self._executor.stop(f"{_FIGURES}{number}")
-            del self._figures[number]
+        self._pictures.overtake(number)
         row.started = self._heard[number] = time.monotonic()
         self._memory_kills[number] = kernel_memory_kills()
         self._recorder.trial_runs(row, slot)
@@ -302,9 +299,8 @@ class Sweep:
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for event in self._executor.events(timeout_seconds):
-            if event.job_id.startswith(_FIGURES):
-                reason = event.reason if isinstance(event, Raised) else ""
-                self._figures_ended(int(event.job_id.removeprefix(_FIGURES)), reason)
+            if event.job_id.startswith(pictures.PREFIX):
+                self._forget(self.board.rows[self._pictures.event(event)])
             elif self._audit is not None and event.job_id.startswith(audit.PREFIX):
                 self._audit.event(event)
             elif isinstance(event, Reported):
@@ -364,16 +360,8 @@ class Sweep:
         self._draw(row)
 
     def _draw(self, row: TrialRow) -> None:
-        """Draws a trial's pictures beside the next trial, in a process that yields to it."""
-        self._figures[row.number] = len(row.curve)
-        folder = str(self._plan.paths.trial(row.number))
-        try:
-            self._executor.start(
-                f"{_FIGURES}{row.number}", figures_job, (folder, self._plan.data),
-                Slot(row.slot, 1), str(self._plan.paths.trial_log(row.number)),
-            )  # fmt: skip
-        except (OSError, EOFError) as error:
-            self._figures_ended(row.number, str(error))
+        self._pictures.draw(row)
+        self._forget(row)  # Where they could not be drawn, nothing keeps the trial's files.
 
     def _pause(self, row: TrialRow, result: TrialResult) -> None:
         """The trial waits at its rung; its checkpoint stays, its slot is free."""
@@ -471,13 +459,13 @@ class Sweep:
         for number in self._engine.hopeless(self._plan.num_trials):
             row = self.board.rows[number]
             row.reason = f"pruned at epoch {len(row.curve)}: too many are better"
-            self._end_one_paused(row, TrialState.PRUNED)
+            self._end_one_paused(row)
 
     def _end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self.board.in_state(TrialState.PAUSED):
             row.reason = _WAITED.format(len(row.curve))
-            self._end_one_paused(row, TrialState.PRUNED)
+            self._end_one_paused(row)
         for row in self.board.rows.values():
             if row.waiting:  # A stop rule came before its turn.
                 row.reason = _STOPPED
@@ -485,9 +473,9 @@ class Sweep:
                 self._tell(row, TrialState.PRUNED)
                 self._forget(row)
 
-    def _end_one_paused(self, row: TrialRow, state: TrialState) -> None:
-        self._recorder.paused_trial_ended(row, state)
-        self._tell(row, state)
+    def _end_one_paused(self, row: TrialRow) -> None:
+        self._recorder.paused_trial_ended(row, TrialState.PRUNED)
+        self._tell(row, TrialState.PRUNED)
         if not self._plan.num_audited:
             self._forget(row)
 
@@ -517,9 +505,9 @@ class Sweep:
             if row.waiting:
                 row.state, row.reason = TrialState.PAUSED, "waits for the sweep to be resumed"
                 self._attempt(partial(self._recorder.trial_suspended, row))
-        for number in list(self._figures):
-            self._attempt(partial(self._executor.stop, f"{_FIGURES}{number}"))
-            self._attempt(partial(self._figures_ended, number, _STOPPED))
+        for number in self._pictures.numbers():
+            self._attempt(partial(self._pictures.give_up, number, _STOPPED))
+            self._forget(self.board.rows[number])
 
     @staticmethod
     def _attempt(step: Callable[[], None]) -> None:
@@ -531,24 +519,15 @@ class Sweep:
 
     # Files and pictures
 
-    def _figures_ended(self, number: int, failure: str) -> None:
-        """Uploads what was drawn; a picture that failed leaves the trial as it is, and is said."""
-        if number in self._figures:
-            row = self.board.rows[number]
-            self._recorder.figures_drawn(number, self._figures.pop(number), failure)
-            # Only now: until then a resumed sweep would draw them again.
-            (self._plan.paths.trial(number) / PREDICTIONS_FILE).unlink(missing_ok=True)
-            self._forget(row)
-
     def _forget(self, row: TrialRow) -> None:
         """Removes the files of a trial that has ended, once nobody needs them."""
         audited = self._plan.num_audited and row.state is TrialState.PRUNED
-        if row.state.is_end and row.number not in self._figures and not audited:
+        if row.state.is_end and row.number not in self._pictures and not audited:
             self._recorder.forget(row.number)
 
     def _draw_remaining(self) -> None:
         deadline = time.monotonic() + FIGURES_SECONDS
-        while self._figures and time.monotonic() < deadline and not self._interrupts.received:
+        while self._pictures and time.monotonic() < deadline and not self._interrupts.received:
             self._handle_events(WAIT_SECONDS)
             self._view.update(self.board)
 

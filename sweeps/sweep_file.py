@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -126,6 +126,17 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
         f"There must be an unfinished sweep to resume. Received: {work_dir / 'sweeps'}, which "
         "has none. Name a finished one to go on with it: --resume --name NAME --trials N."
     )
+
+
+def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:
+    """Raises InputError for an address whose password was left out when it was stored."""
+    for name in names:
+        address = getattr(settings, name)
+        if address is not None and "***" in address:
+            raise InputError(
+                f"--{name.replace('_', '-')} holds a password, which is not stored. Received: "
+                f"{address}. Give the whole address again."
+            )
 
 
 def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:

@@ -10,6 +10,7 @@ from search_spaces.errors import redacted, scrubbed
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
+from sweeps.opening import connect_tracker
 from sweeps.stored_sweep import add_sweep_options, stored_sweep
 from sweeps.sweep_file import check_same_store, driving, read_sweep_file, write_sweep_file
 from tracking.stores import check_store
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = replace(stored.settings, tracking_uri=sweep.uri)
         write_sweep_file(sweep.paths.state, replace(stored, settings=settings))
         waiting = spool.num_waiting
-        tracker = sweep.tracker(spool)
+        tracker = connect_tracker(sweep.file.settings, sweep.file.data_name, spool)
         sender = Sender(spool, lambda: tracker)
         print(f"sending {count(waiting, 'record')} of {sweep.paths.name} to {redacted(sweep.uri)}")
         sent = sender.drain(PATIENCE_SECONDS, lambda: interrupts.received)

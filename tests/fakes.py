@@ -267,7 +267,7 @@ class InlineExecutor:
         def work() -> None:
             try:
                 out.put(Returned(job_id, job(argument, report, slot)))
-            except Exception as error:
+            except Exception as error:  # As of a worker: whatever a job raises is an event.
                 first = str(error).splitlines()[0]
                 out.put(Raised(job_id, type(error).__name__, first, f"Traceback: {error}"))
 

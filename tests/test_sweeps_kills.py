@@ -99,7 +99,6 @@ def drive(folder: Path, data: Any) -> None:
         baselines=SPACE.distinct_baselines(), resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
     models = BestModels(objective, 1)
-    models.restore({p.number: p.value for p in engine.past() if p.value is not None})
     plan = Plan(
         space=SPACE, data=data, num_trials=NUM_TRIALS, num_epochs=NUM_EPOCHS, patience=None,
         seed=0, slots=(Slot(0, 1),), paths=paths, num_retries=1, job=fakes.recorded_job,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -136,10 +135,6 @@ class Spool:
     def folder_of(self, key: str) -> Path:
         """Where the adopted files of a record are."""
         return self._folder / "files" / key.replace("/", "_")
-
-    def discard_files(self, key: str) -> None:
-        """Removes the adopted files of a record that has arrived."""
-        shutil.rmtree(self.folder_of(key), ignore_errors=True)
 
     def replay(self) -> Iterator[Record]:
         """All records since the beginning, sent or not."""
