@@ -24,6 +24,9 @@ from search_spaces.space import Shape
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2
+Background = Literal["dark", "light", "mixed"]
+BACKGROUND_IMAGES, BACKGROUND_SHARE, DARK = 1_000, 0.9, 64
+"""Of so many images this share must have a border whose median pixel is so dark, or so light."""
 SPLIT_SEED = 0
 
 
@@ -53,6 +56,18 @@ class PreparedData:
         x = np.load(Path(self.folder) / f"x_{part}.npy", mmap_mode="r")
         y = np.load(Path(self.folder) / f"y_{part}.npy")
         return x, y
+
+    def background(self) -> Background:
+        """What surrounds the objects of the training images, judged by their borders."""
+        x, _ = self.arrays("train")
+        some = np.asarray(x[:BACKGROUND_IMAGES])
+        border = np.concatenate([
+            some[:, 0], some[:, -1], some[:, 1:-1, 0], some[:, 1:-1, -1]
+        ], axis=1)  # fmt: skip
+        medians = np.median(border, axis=(1, 2))
+        if (medians < DARK).mean() >= BACKGROUND_SHARE:
+            return "dark"
+        return "light" if (medians > 255 - DARK).mean() >= BACKGROUND_SHARE else "mixed"
 
     def sizes(self) -> str:
         """`50,000 train, 10,000 validation, 10,000 test`."""

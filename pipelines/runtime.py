@@ -25,12 +25,13 @@ def preload() -> None:
     import pipelines.reproduction  # noqa: F401
 
 
-def configure(num_threads: int, gpu: str | None, seed: int) -> str:
+def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bool = False) -> str:
     """Gives this process its share of the machine and its seed, and returns the device's name.
 
     Args:
         num_threads: size of TensorFlow's pools, for one operation and between operations.
         gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
+        deterministic: whether TensorFlow may use only operations that repeat bit for bit.
 
     Raises:
         RuntimeError: TensorFlow does not find the GPU; training on the cores would be a surprise.
@@ -51,6 +52,8 @@ def configure(num_threads: int, gpu: str | None, seed: int) -> str:
             "`pip install -c constraints.txt -e '.[gpu]'`, or hide the GPU: CUDA_VISIBLE_DEVICES=."
         )
     keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     if found:
         details = tf.config.experimental.get_device_details(found[0])
         return f"gpu {gpu}: {details.get('device_name', 'unknown')}"

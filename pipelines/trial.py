@@ -10,10 +10,10 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -46,6 +46,9 @@ class NonFiniteLossError(ArithmeticError):
     """The training loss became NaN or infinite."""
 
 
+TrainOn = Literal["train", "train+validation"]
+
+
 class Decision(StrEnum):
     """The answer to a report: train on, end here for now (a checkpoint waits), or end for good.
 
@@ -72,6 +75,11 @@ class TrialTask:
         num_reported: epochs that were reported in an earlier life of the trial. The last of them
             is reported again, because its answer may have been lost; the others are not.
         predict_batch: images per prediction step; smaller after memory ran out.
+        train_on: `train+validation` trains on both parts; then nothing validates, and the last
+            epoch's weights are the model's.
+        last_epoch: where training ends when that is before the schedule's span does.
+        measure_test: whether the finished model is measured on the test split, once.
+        deterministic: whether only operations that repeat bit for bit are used.
     """
 
     number: int
@@ -85,20 +93,30 @@ class TrialTask:
     patience: int | None = None
     num_reported: int = 0
     predict_batch: int = PREDICT_BATCH
+    train_on: TrainOn = "train"
+    last_epoch: int | None = None
+    measure_test: bool = False
+    deterministic: bool = False
 
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
         parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
-        return json.dumps([*parts, self.objective.metric], sort_keys=True)
+        return json.dumps([*parts, self.objective.metric, self.train_on], sort_keys=True)
+
+    @property
+    def end_epoch(self) -> int:
+        """The epoch after which training ends."""
+        return self.num_epochs if self.last_epoch is None else self.last_epoch
 
 
 @dataclass(frozen=True)
 class TrialResult:
     """How a trial ended, or stands where it was paused.
 
-    `metrics` are those of its best epoch, whose weights are the model's. `stopped_by` is `epochs`,
-    `early stopping` or the driver's Decision.
+    `metrics` are those of its best epoch, whose weights are the model's; `value` is NaN where
+    nothing validated. `stopped_by` is `epochs`, `early stopping` or the driver's Decision.
+    `test_metrics` holds test_accuracy and test_loss where the test split was read.
     """
 
     number: int
@@ -112,6 +130,7 @@ class TrialResult:
     device: str
     stopped_by: str
     adaptations: tuple[str, ...] = ()
+    test_metrics: dict[str, float] = field(default_factory=dict)
 
 
 def run_trial(
@@ -137,7 +156,7 @@ def run_trial(
             if decision is not Decision.GO_ON:
                 stopped_by = decision.value
                 break
-        if epoch >= task.num_epochs:
+        if epoch >= task.end_epoch:
             break
         if task.patience is not None and epoch - training.best_epoch >= task.patience:
             stopped_by = "early stopping"
@@ -153,7 +172,11 @@ class _Training:
         self._started = time.perf_counter()
         self._task = task
         self._space = get_space(task.space)
+        self._validates = task.train_on == "train"
         self._train, self._validation = task.data.arrays("train"), task.data.arrays("validation")
+        if not self._validates:
+            (x, y), (more_x, more_y) = self._train, self._validation
+            self._train = np.concatenate([x, more_x]), np.concatenate([y, more_y])
         self._batch_size = int(task.params["batch_size"])
         steps = math.ceil(len(self._train[0]) / self._batch_size) * task.num_epochs
         self._model = self._space.build(
@@ -178,16 +201,10 @@ class _Training:
         """Trains and measures the next epoch and writes the checkpoint."""
         task, epoch = self._task, len(self.history) + 1
         metrics = train_epoch(self._model, *self._train, self._batch_size, task.seed, epoch)
-        x_validation, y_validation = self._validation
-        probabilities = predict(self._model, x_validation, task.predict_batch)
-        if not np.isfinite(probabilities).all():
-            # Weights can overflow in an epoch's last step, when its mean loss is still finite.
-            raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
-        metrics["val_loss"] = cross_entropy(probabilities, y_validation)
-        metrics["val_accuracy"] = accuracy(probabilities, y_validation)
+        probabilities = self._validate(epoch, metrics)
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(EpochReport(task.number, epoch, metrics))
-        if best is None or task.objective.better(metrics, best.metrics):
+        if best is None or not self._validates or task.objective.better(metrics, best.metrics):
             self.best_epoch = epoch
             self._best_weights = [np.array(weight) for weight in self._model.get_weights()]
             self._best_probabilities = probabilities
@@ -206,6 +223,19 @@ class _Training:
             ),
         )
 
+    def _validate(self, epoch: int, metrics: dict[str, float]) -> np.ndarray:
+        """Adds the validation metrics; returns the class probabilities, empty without a split."""
+        if not self._validates:
+            return np.empty(0)
+        x, y = self._validation
+        probabilities = predict(self._model, x, self._task.predict_batch)
+        if not np.isfinite(probabilities).all():
+            # Weights can overflow in an epoch's last step, when its mean loss is still finite.
+            raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
+        metrics["val_loss"] = cross_entropy(probabilities, y)
+        metrics["val_accuracy"] = accuracy(probabilities, y)
+        return probabilities
+
     def finish(self, stopped_by: str, device: str) -> TrialResult:
         """Leaves curves, summary and predictions, and the model where the trial is complete."""
         task, folder, best = self._task, Path(self._task.folder), self.history[self.best_epoch - 1]
@@ -217,11 +247,12 @@ class _Training:
         summary: list[str] = []
         self._model.summary(print_fn=summary.append)
         (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
-        np.savez(folder / PREDICTIONS_FILE, probabilities=self._best_probabilities)
+        if self._validates:
+            np.savez(folder / PREDICTIONS_FILE, probabilities=self._best_probabilities)
         _write_history(folder / HISTORY_FILE, self.history)
         return TrialResult(
             number=task.number,
-            value=task.objective.value(best.metrics),
+            value=task.objective.value(best.metrics) if self._validates else math.nan,
             best_epoch=best.epoch,
             num_epochs=len(self.history),
             metrics=best.metrics,
@@ -231,7 +262,16 @@ class _Training:
             device=device,
             stopped_by=stopped_by,
             adaptations=self._space.adaptations(task.params, task.data.input_shape),
+            test_metrics=self._test_metrics() if task.measure_test and model_bytes else {},
         )
+
+    def _test_metrics(self) -> dict[str, float]:
+        x, y = self._task.data.arrays("test")
+        probabilities = predict(self._model, x, self._task.predict_batch)
+        return {
+            "test_accuracy": accuracy(probabilities, y),
+            "test_loss": cross_entropy(probabilities, y),
+        }
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._started

@@ -21,7 +21,7 @@ def train_job(
     from pipelines.runtime import configure
     from pipelines.trial import run_trial
 
-    device = configure(slot.num_threads, slot.gpu, task.seed)
+    device = configure(slot.num_threads, slot.gpu, task.seed, deterministic=task.deterministic)
     return run_trial(task, report, device)
 
 

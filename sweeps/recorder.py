@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -215,7 +216,7 @@ class Recorder:
         else:
             record = ModelRecord(
                 number=row.number,
-                path=self._spool.adopt(path, key).name,
+                path=path.name,
                 input_shape=self._data.input_shape,
                 num_classes=self._data.num_classes,
                 # The very points of the run's end: with another time they would be there twice.
@@ -224,8 +225,13 @@ class Recorder:
                 },
                 at_ms=end.at_ms,
                 step=result.best_epoch,
-                tags={"sweeps.sweep": self._paths.name, "sweeps.trial": str(row.number)},
+                tags={
+                    "sweeps.sweep": self._paths.name,
+                    "sweeps.trial": str(row.number),
+                    **model_tags(self._data, path),
+                },
             )
+            self._spool.adopt(path, key)
             self._spool.put(record)
         if replaced is not None:
             self._spool.put(ModelDropRecord(replaced))
@@ -239,6 +245,19 @@ class Recorder:
                 self._spool.adopt(path, record.key)
         if self._spool.folder_of(record.key).is_dir():
             self._spool.put(record)
+
+
+def model_tags(data: PreparedData, path: Path) -> dict[str, str]:
+    """What whoever uses a model must know of it: its data, its classes, its file's checksum."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "sweeps.data": data.name,
+        "sweeps.data_fingerprint": data.fingerprint,
+        "sweeps.class_names": json.dumps(data.class_names),
+        "sweeps.background": data.background(),
+        "sweeps.model_sha256": digest,
+    }
 
 
 def data_record(data: PreparedData) -> DataRecord:

@@ -18,6 +18,7 @@ _FIXED = {
     "seed": "--seed",
     "num_epochs": "--epochs",
     "baselines": "--no-baselines",
+    "deterministic": "--deterministic",
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.
 _MATTERING = {

@@ -126,6 +126,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads of each trial (default: auto)",
     )
+    train.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="only operations that repeat bit for bit, for `replay` (slower; on cores trials "
+        "repeat without it)",
+    )
     store = parser.add_argument_group("where things go")
     store.add_argument(
         "--tracking-uri",
@@ -319,6 +325,7 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         num_retries=arguments.retries,
         stall_seconds=arguments.trial_timeout,
         num_audited=arguments.audit,
+        deterministic=arguments.deterministic,
         offline=arguments.offline,
     )
 

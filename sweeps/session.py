@@ -269,6 +269,7 @@ class Session:
             num_retries=settings.num_retries,
             stall_seconds=settings.stall_seconds,
             num_audited=settings.num_audited,
+            deterministic=settings.deterministic,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:

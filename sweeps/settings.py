@@ -39,6 +39,7 @@ class SweepSettings:
         num_retries: further tries of a trial that failed where another try can help.
         stall_seconds: how long a trial may report nothing; None for automatic.
         num_audited: pruned trials that are trained to the end afterwards.
+        deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
     """
 
@@ -70,6 +71,7 @@ class SweepSettings:
     num_retries: int = 2
     stall_seconds: float | None = None
     num_audited: int = 0
+    deterministic: bool = False
     offline: bool = False
 
     def validate(self) -> None:

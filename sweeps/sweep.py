@@ -61,6 +61,7 @@ class Plan:
         num_retries: further tries of a trial that another try can help.
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
+        deterministic: whether trials use only operations that repeat bit for bit.
     """
 
     space: Space
@@ -75,6 +76,7 @@ class Plan:
     num_retries: int = 0
     stall_seconds: float | None = None
     num_audited: int = 0
+    deterministic: bool = False
     job: Job = train_job
 
 
@@ -295,6 +297,7 @@ class Sweep:
             patience=self._plan.patience,
             num_reported=len(row.curve),
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
+            deterministic=self._plan.deterministic,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:
