@@ -32,6 +32,26 @@ def _whole(text: str, least: int) -> int:
     return value
 
 
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0."""
+    return _number(text, "a number above 0", lambda value: 0 < value < float("inf"))
+
+
+def _number(text: str, rule: str, holds: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not holds(value):
+        raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text!r}")
+    return value
+
+
 def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
     """Accepts `auto` for None beside what `convert` accepts."""
 

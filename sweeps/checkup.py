@@ -16,6 +16,7 @@ from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import PastTrial, TrialState
+from sweeps.finalists import UID_SUFFIX, finalists_paths, read_finalists, sweep_run_id
 from sweeps.formatting import count
 from sweeps.opening import connect_tracker
 from sweeps.stored_sweep import StoredSweep
@@ -55,6 +56,8 @@ class Checkup:
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = self._study()
         self._driven = is_driven(sweep.paths)
+        final = finalists_paths(sweep.paths).spool
+        self._final = Spool(final, read_only=not writable) if final.exists() else None
         self._num_runs = 0
         self._num_reports = 0
 
@@ -154,7 +157,51 @@ class Checkup:
             problems.append("a model is kept twice")
         if len(kept) > most and not self._driven:
             problems.append(f"{count(len(kept), 'model')} kept, at most {most} wanted")
+        return problems + self._of_finalists()
+
+    def _of_finalists(self) -> list[str]:
+        """What a comparison of finalists left, where nobody drives it."""
+        from tracking.run_reader import RunReader
+
+        if self._final is None or self._driven:
+            return []
+        problems = []
+        if self._final.num_waiting:
+            waiting = count(self._final.num_waiting, "record")
+            problems.append(f"finalists: {waiting} not sent to MLflow yet")
+        uid = f"{self._sweep.file.uid}{UID_SUFFIX}"
+        running = RunReader(self._sweep.uri, uid, self._objective.metric).num_running()
+        if running:
+            problems.append(
+                f"finalists: {count(running, 'run')} RUNNING, and nobody drives them; "
+                f"`keras-sweeps finalize {self._sweep.paths.name}` goes on"
+            )
         return problems
+
+    def _close_finalists(self) -> None:
+        """Notes that what was running waits, and sends what was not sent."""
+        from tracking.sender import Sender
+        from tracking.trial_lives import TrialLives
+
+        spool = self._final
+        if spool is None:
+            return
+        died_ms, lives = spool.last_ms(), TrialLives(spool)
+        open_trials = lives.running()
+        for number in open_trials:
+            tags = {"sweeps.reason": "waits for the comparison to go on"}
+            lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
+        file = read_finalists(finalists_paths(self._sweep.paths).sweep / "finalists.json")
+        if file is not None and not file.finished:
+            tags = {"sweeps.stopped_by": "a kill"}
+            spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
+        tracker = connect_tracker(
+            self._sweep.file.settings, self._sweep.file.data_name, spool,
+            sweep_run_id(self._sweep.paths),
+        )  # fmt: skip
+        sender = Sender(spool, lambda: tracker)
+        sender.drain(PATIENCE_SECONDS)
+        sender.close()
 
     def repair(self) -> None:
         """Tells MLflow everything again that the spool holds, and closes what is left open.
@@ -179,6 +226,7 @@ class Checkup:
         sender = Sender(self._spool, lambda: tracker)
         sent = sender.drain(PATIENCE_SECONDS)
         sender.close()
+        self._close_finalists()
         if sent:
             # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
             for record in self._spool.replay():

@@ -21,7 +21,11 @@ DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("sweeps.run_command", "run a sweep, or look at spaces and baselines"),
     "sync": ("sweeps.sync_command", "send what a sweep has recorded and MLflow does not have yet"),
+    "finalize": ("sweeps.finalize_command", "compare a sweep's best configurations on new seeds"),
+    "promote": ("sweeps.promote_command", "make a model the champion, if it is better; roll back"),
+    "replay": ("sweeps.replay_command", "train a recorded run again and compare every epoch"),
     "doctor": ("sweeps.doctor_command", "hold study, spool and MLflow against each other"),
+    "predict": ("sweeps.predict_command", "tell the class of picture files with a kept model"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
 """Name -> module with `add_options(parser)` and `run(arguments)`, and its summary."""

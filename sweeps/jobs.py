@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from pipelines.checkpoints import EpochReport
 from pipelines.measuring import Measurement, MeasureTask
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
+from pipelines.scoring import Score, ScoreTask
 from pipelines.trial import Decision, TrialResult, TrialTask
 from sweeps.executors.base import Slot
 
@@ -34,6 +36,27 @@ def reproduce_job(
 
     device = configure(slot.num_threads, slot.gpu, task.seed)
     return reproduce(task, report, device)
+
+
+def score_job(task: ScoreTask, report: object, slot: Slot) -> Score:
+    """Measures a saved model on the test split, in a process that has seen nothing else."""
+    del report
+    from pipelines.runtime import configure
+    from pipelines.scoring import score_model
+
+    device = configure(slot.num_threads, slot.gpu, task.seed)
+    return score_model(task, device)
+
+
+def check_job(path: str, report: object, slot: Slot) -> bool:
+    """Loads a saved model, in a process that has seen nothing else."""
+    del report
+    from pipelines.runtime import configure
+    from pipelines.saved_models import load_saved_model
+
+    configure(slot.num_threads, slot.gpu, 0)
+    load_saved_model(Path(path))
+    return True
 
 
 def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:

@@ -93,8 +93,13 @@ def open_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> Mlflo
         raise
 
 
-def connect_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker:
+def connect_tracker(
+    settings: SweepSettings, data_name: str, spool: Spool, parent_run_id: str | None = None
+) -> MlflowTracker:
     """The tracking store of a sweep, knowing what earlier sessions sent.
+
+    Args:
+        parent_run_id: the run that the sweep's own is a child of, if any.
 
     Raises:
         InputError: It cannot be used.
@@ -108,4 +113,6 @@ def connect_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> Ml
     first = next(spool.replay(), None)
     if isinstance(first, SweepRecord):
         tracker.knows(first)
+    if parent_run_id is not None:
+        tracker.belongs_to(parent_run_id)
     return tracker

@@ -83,10 +83,13 @@ class Recorder:
             p.name: row.params.get(p.name, INACTIVE) for p in self._space.parameters
         }
         params["max_epochs"] = num_epochs
+        self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
+
+    def _tags_of(self, row: TrialRow) -> dict[str, str]:
         tags = {"sweeps.seed": str(row.seed)}
         if row.baseline:
             tags["sweeps.baseline"] = row.baseline
-        self._spool.put(TrialRecord(row.number, row.name, params, tags))
+        return tags
 
     @property
     def longest_epoch_seconds(self) -> float:
@@ -153,11 +156,14 @@ class Recorder:
         }
         if not result.model_bytes:
             del metrics["model_bytes"]
+        metrics |= result.test_metrics
         tags = {
             "sweeps.device": result.device,
             "sweeps.stopped_by": result.stopped_by,
             "sweeps.reason": row.reason,
         }
+        if result.test_metrics:
+            tags["sweeps.test_split_read"] = "true"
         if result.adaptations:
             tags["sweeps.adaptations"] = "; ".join(result.adaptations)
         end = self._lives.put_end(TrialEnd(row.number, state.value, metrics, tags))

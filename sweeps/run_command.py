@@ -6,6 +6,7 @@ import argparse
 
 from search_spaces.errors import InputError
 from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
+from sweeps.finalize_command import add_finalist_options
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
     LARGE_DATA_BUDGET,
@@ -22,6 +23,7 @@ examples:
   {prog} --space mlp --dataset digits --trials 20 --epochs 10
   {prog} --space cnn --dataset mnist --timeout 2h --trials 200 --name nightly
   {prog} --space cnn --target 'val_accuracy>=0.995' --max-total-epochs 100
+  {prog} --space cnn --finalists 3 --finalist-seeds 5
   {prog} --resume
   {prog} --space cnn --describe
   {prog} --baselines-only
@@ -89,6 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     _add_search_options(parser)
     _add_recovery_options(parser)
+    add_finalist_options(parser, default=0)
     look = parser.add_argument_group("look, without training")
     look.add_argument("--list-spaces", action="store_true", help="list the spaces and exit")
     look.add_argument(
@@ -290,6 +293,8 @@ SETTING_OF = {
     "retries": "num_retries",
     "trial_timeout": "stall_seconds",
     "audit": "num_audited",
+    "finalists": "num_finalists",
+    "finalist_seeds": "num_finalist_seeds",
 }
 """Options whose setting has another name."""
 
@@ -325,6 +330,9 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         num_retries=arguments.retries,
         stall_seconds=arguments.trial_timeout,
         num_audited=arguments.audit,
+        num_finalists=arguments.finalists,
+        num_finalist_seeds=arguments.finalist_seeds,
+        retrain=arguments.retrain,
         deterministic=arguments.deterministic,
         offline=arguments.offline,
     )

@@ -30,13 +30,15 @@ from sweeps.plan_texts import pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resuming import merged, sweep_to_resume
-from sweeps.settings import SweepPaths, SweepSettings, budget_for, claim_name
+from sweeps.settings import FinalOptions, SweepPaths, SweepSettings, budget_for, claim_name
 from sweeps.stop_rules import StopReason, StopRules, parse_target
+from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Plan, Sweep
 from sweeps.sweep_file import (
     FINISHED,
     RUNNING,
     SweepFile,
+    check_same_data,
     check_same_store,
     driving,
     write_sweep_file,
@@ -108,7 +110,15 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
                 # one: then the sweep has begun, and can be resumed.
                 shutil.rmtree(paths.sweep, ignore_errors=True)
             raise
-        return session.run(interrupts, quiet=start.quiet)
+        status = session.run(interrupts, quiet=start.quiet)
+        if status != DONE or not settings.num_finalists:
+            return status
+        from sweeps.finalization import finalize
+
+        options = FinalOptions(
+            settings.num_finalists, settings.num_finalist_seeds, settings.retrain
+        )
+        return finalize(StoredSweep(paths, file), options, interrupts, quiet=start.quiet)
 
 
 def _sweep_file(
@@ -117,15 +127,7 @@ def _sweep_file(
     """The description to store; raises InputError where data or space are not what they were."""
     space = get_space(settings.space)
     if earlier is not None:
-        for what, was, is_now in (
-            ("data set", earlier.data_fingerprint, data.fingerprint),
-            ("space", earlier.space_fingerprint, space.fingerprint),
-        ):
-            if was != is_now:
-                raise InputError(
-                    f"A sweep can be resumed over what it began with. Its {what} was {was[:12]}, "
-                    f"is {is_now[:12]}: start a new sweep."
-                )
+        check_same_data(earlier, data.fingerprint, space.fingerprint)
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
     # As resolved now: another environment must not send the rest of the sweep somewhere else.
     settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))

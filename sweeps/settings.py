@@ -17,6 +17,9 @@ from sweeps.engines.samplers import check_sampler
 from sweeps.stop_rules import parse_target
 
 DEFAULT_NUM_TRIALS = 24
+DEFAULT_NUM_FINALISTS = 3
+DEFAULT_NUM_SEEDS = 5
+RETRAIN = ("all", "none")
 LARGE_DATA_IMAGES = 20_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -39,6 +42,9 @@ class SweepSettings:
         num_retries: further tries of a trial that failed where another try can help.
         stall_seconds: how long a trial may report nothing; None for automatic.
         num_audited: pruned trials that are trained to the end afterwards.
+        num_finalists: configurations that are compared on fresh seeds afterwards; 0 for none.
+        num_finalist_seeds: trainings of each.
+        retrain: whether the winner is trained on all training data: `all` or `none`.
         deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
     """
@@ -71,6 +77,9 @@ class SweepSettings:
     num_retries: int = 2
     stall_seconds: float | None = None
     num_audited: int = 0
+    num_finalists: int = 0
+    num_finalist_seeds: int = DEFAULT_NUM_SEEDS
+    retrain: str = "none"
     deterministic: bool = False
     offline: bool = False
 
@@ -94,6 +103,8 @@ class SweepSettings:
                 f"{self.num_epochs}."
             )
 
+        check_num_seeds(self.num_finalist_seeds)
+
     def validate_common(self) -> None:
         """The rules that hold without a search, too."""
         if self.dataset is not None:
@@ -116,6 +127,23 @@ def check_name(name: str) -> None:
             "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
             f"start with a letter or digit. Received: '{name}'."
         )
+
+
+def check_num_seeds(num_seeds: int | None) -> None:
+    """Raises InputError for a number of seeds from which nothing can be judged."""
+    if num_seeds is not None and num_seeds < 2:
+        raise InputError(
+            f"--finalist-seeds must be at least 2: one value has no spread. Received: {num_seeds}."
+        )
+
+
+@dataclass(frozen=True)
+class FinalOptions:
+    """What was asked of a comparison of finalists; None for what it began with, or the default."""
+
+    num_finalists: int | None = None
+    num_seeds: int | None = None
+    retrain: str | None = None
 
 
 @dataclass(frozen=True)

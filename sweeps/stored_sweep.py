@@ -55,6 +55,7 @@ def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
     settings = replace(
         file.settings,
         tracking_uri=arguments.tracking_uri or file.settings.tracking_uri,
+        work_dir=str(paths.work_dir),
         storage=getattr(arguments, "storage", None) or file.settings.storage,
     )
     check_addresses(settings, [n for n in ("tracking_uri", "storage") if n in vars(arguments)])

@@ -62,6 +62,7 @@ class Plan:
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
         deterministic: whether trials use only operations that repeat bit for bit.
+        measure_test: whether complete trials are measured on the test split (finalists only).
     """
 
     space: Space
@@ -77,6 +78,7 @@ class Plan:
     stall_seconds: float | None = None
     num_audited: int = 0
     deterministic: bool = False
+    measure_test: bool = False
     job: Job = train_job
 
 
@@ -215,7 +217,8 @@ class Sweep:
     def _new_row(self, proposal: Proposal | PastTrial) -> TrialRow:
         number = proposal.number
         baseline = (proposal.baseline or "").partition(",")[0]
-        name = f"trial {number} ({baseline})" if baseline else f"trial {number}"
+        default = f"trial {number} ({baseline})" if baseline else f"trial {number}"
+        name = proposal.name or default
         seed = trial_seed(self._plan.seed, number)
         row = TrialRow(number, name, proposal.params, seed, 0, proposal.baseline, waiting=True)
         # From here on the trial has an end, whatever happens: row, study and run know it.
@@ -298,6 +301,7 @@ class Sweep:
             num_reported=len(row.curve),
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
             deterministic=self._plan.deterministic,
+            measure_test=self._plan.measure_test,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:

@@ -153,6 +153,19 @@ def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
         )
 
 
+def check_same_data(file: SweepFile, data_fingerprint: str, space_fingerprint: str) -> None:
+    """Raises InputError where data set or space are not what the sweep began with."""
+    for what, was, is_now in (
+        ("data set", file.data_fingerprint, data_fingerprint),
+        ("space", file.space_fingerprint, space_fingerprint),
+    ):
+        if was != is_now:
+            raise InputError(
+                f"A sweep goes on over what it began with. Its {what} was {was[:12]}, "
+                f"is {is_now[:12]}: start a new sweep."
+            )
+
+
 @contextmanager
 def driving(paths: SweepPaths) -> Iterator[None]:
     """Holds the sweep's lock; the system frees it however the process ends.

@@ -58,6 +58,8 @@ MAX_PARAM_CHARACTERS = 6_000
 MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
 RECORD_TAG = "sweeps.record"
+VERSIONS_TAG = "mlflow.modelVersions"
+"""MLflow's own tag of a logged model, by which its page links to the registered versions."""
 NOT_FOUND = 404
 FINAL_CODES = (
     "INVALID_PARAMETER_VALUE",
@@ -106,6 +108,7 @@ class MlflowTracker:
             raise _unusable(uri, error) from error
         self._uri, self._files = uri, files
         self._sweep: SweepRecord | None = None
+        self._tags_of_parent: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._doubtful: set[str] = set()
         self._bad_requests: dict[str, int] = {}
@@ -130,6 +133,10 @@ class MlflowTracker:
     def knows(self, sweep: SweepRecord) -> None:
         """Tells the sweep's own record, where it was sent in an earlier session."""
         self._sweep = sweep
+
+    def belongs_to(self, run_id: str) -> None:
+        """Tells the run that this one's is a child of: a comparison of finalists has a sweep."""
+        self._tags_of_parent = {MLFLOW_PARENT_RUN_ID: run_id}
 
     @property
     def parent_run_id(self) -> str:
@@ -178,7 +185,9 @@ class MlflowTracker:
 
     def _start_sweep(self, record: SweepRecord, again: bool) -> str:
         self._sweep = record
-        tags = {"sweeps.kind": "sweep", **self._identity(), **record.tags}
+        tags = {
+            "sweeps.kind": "sweep", **self._identity(), **record.tags, **self._tags_of_parent
+        }  # fmt: skip
         return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
     def _sweep_state(self, record: SweepStateRecord, again: bool) -> None:
@@ -286,7 +295,10 @@ class MlflowTracker:
         if not model_id:
             return
         try:
-            location = self._client.get_logged_model(model_id).artifact_location
+            model = self._client.get_logged_model(model_id)
+            if VERSIONS_TAG in model.tags:
+                return  # It was registered: a version that somebody may serve needs its files.
+            location = model.artifact_location
             # Artifacts that a server hands on are reached through it, so it has to be named.
             files = get_artifact_repository(location, tracking_uri=self._uri)
             files.delete_artifacts()  # type: ignore[no-untyped-call]

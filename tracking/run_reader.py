@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tracking.mlflow_tracker import RECORD_TAG
+from tracking.mlflow_tracker import RECORD_TAG, VERSIONS_TAG
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,21 @@ class RunReader:
         return found
 
     def model_numbers(self) -> list[int]:
-        """The trials of the models that are kept, one entry per model."""
+        """The trials of the models that are kept for the sweep, one entry per model.
+
+        Registered ones are kept for somebody else.
+        """
         models = self._client.search_logged_models(
             self._experiments, f"tags.`{RECORD_TAG}` LIKE '{self._uid}/%'", max_results=1000
         )
-        return sorted(int(model.tags["sweeps.trial"]) for model in models)
+        return sorted(
+            int(model.tags["sweeps.trial"]) for model in models if VERSIONS_TAG not in model.tags
+        )
+
+    def num_running(self) -> int:
+        """Runs of any kind that are RUNNING."""
+        text = f"tags.`sweeps.uid` = '{self._uid}' AND attributes.status = 'RUNNING'"
+        return len(self._client.search_runs(self._experiments, text, max_results=1000))
 
     def _search(self, kind: str) -> list[Run]:
         found: list[Run] = []

@@ -10,16 +10,19 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from tracking.records import INACTIVE
 
 KERAS_FILE = "data/model.keras"
 CHECKSUM_TAG = "sweeps.model_sha256"
@@ -53,6 +56,20 @@ class StoredModel:
         return tuple(json.loads(self.tags.get("sweeps.class_names", "[]")))
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of the run that a model comes from, and of the run that it is a child of."""
+
+    run_id: str
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    parent_name: str = ""
+    parent_tags: Mapping[str, str] = field(default_factory=dict)
+    parent_metrics: Mapping[str, float] = field(default_factory=dict)
+
+
 class ModelStore:
     """The models of one MLflow store."""
 
@@ -81,6 +98,58 @@ class ModelStore:
             )
         return self._logged(outputs[-1].model_id, run_id)
 
+    def run_of_sweep(self, name: str) -> str:
+        """The run of a sweep's winner: of its finalists, or else its best trial.
+
+        Raises:
+            InputError: There is no such sweep, or it has no winner.
+        """
+        experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+
+        def search(text: str) -> list[Run]:
+            text = f"tags.`sweeps.sweep` = '{name}' AND {text}"
+            return list(self._client.search_runs(experiments, text, max_results=2))
+
+        winners = search("tags.`sweeps.winner` = 'true'")
+        if winners:
+            return str(winners[0].info.run_id)
+        sweeps = search("tags.`sweeps.kind` = 'sweep'")
+        if not sweeps:
+            raise InputError(
+                f"A model comes from a sweep or a run of this store. Received: '{name}', which is "
+                "neither. `mlflow ui` shows what there is."
+            )
+        number = sweeps[0].data.tags.get("sweeps.best_trial")
+        uid = sweeps[0].data.tags.get("sweeps.uid", "")
+        trials = search(
+            f"tags.`sweeps.uid` = '{uid}' AND tags.`sweeps.kind` = 'trial' AND "
+            f"tags.`sweeps.trial` = '{number}'"
+        )
+        if number is None or not trials:
+            raise InputError(
+                f"A sweep must have a best trial. Received: '{name}', which has none: it did not "
+                "end yet, or no trial completed."
+            )
+        return str(trials[0].info.run_id)
+
+    def facts(self, run_id: str) -> RunFacts:
+        """What MLflow holds of a run, without parameters that were inactive."""
+        run = self._client.get_run(run_id)
+        params = {key: value for key, value in run.data.params.items() if value != INACTIVE}
+        parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        name = str(run.info.run_name)
+        tags, metrics = dict(run.data.tags), dict(run.data.metrics)
+        try:
+            parent = self._client.get_run(parent_id) if parent_id else None
+        except MlflowException:
+            parent = None  # Deleted since; the model is none the worse for it.
+        if parent is None:
+            return RunFacts(run_id, name, params, tags, metrics)
+        return RunFacts(
+            run_id, name, params, tags, metrics, str(parent.info.run_name),
+            dict(parent.data.tags), dict(parent.data.metrics),
+        )  # fmt: skip
+
     def registered(self, reference: str) -> StoredModel:
         """The version that `NAME@alias` or `NAME/3` means; a bare `NAME` means its champion.
 
@@ -104,9 +173,11 @@ class ModelStore:
 
     def of_version(self, version: ModelVersion) -> StoredModel:
         """The registered version as a stored model; raises InputError for a foreign one."""
-        if not version.model_id:
+        # A version of ours points to a logged model; what its tags say can be changed by anybody.
+        source = re.fullmatch(r"models:/(m-[0-9a-f]+)", version.source or "")
+        if source is None:
             raise _foreign(f"{version.name} version {version.version}")
-        model = self._logged(version.model_id, version.run_id or "")
+        model = self._logged(source[1], version.run_id or "")
         return StoredModel(
             model.model_id, model.run_id, model.tags, version.name, int(version.version)
         )

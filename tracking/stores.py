@@ -41,6 +41,35 @@ def check_store(uri: str) -> None:
         )
 
 
+def check_existing_store(uri: str) -> None:
+    """As `check_store`, for a command that only reads: MLflow would make what is not there.
+
+    Raises:
+        InputError: The store cannot be used, or holds no MLflow runs yet.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise InputError(
+            f"--tracking-uri must be a store that holds runs. Received: {path}, which is not "
+            "there. Change into the folder of the sweep, or name its store."
+        )
+    check_store(uri)
+    if uri.startswith(("http://", "https://")):
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        if sqlalchemy.inspect(engine).has_table("runs"):
+            return
+    finally:
+        engine.dispose()
+    raise InputError(
+        f"--tracking-uri must be a store that holds runs. Received: {redacted(uri)}, a database "
+        "without MLflow's tables. Name the one that the sweep was tracked in."
+    )
+
+
 def check_database(url: str, option: str) -> None:
     """Connects to a database, or looks at the file of a SQLite one; writes nothing.
 

@@ -40,6 +40,10 @@ class TrialLives:
         """The state that the spool tells last; None for a trial that it does not know."""
         return self._last.get(number)
 
+    def running(self) -> list[int]:
+        """The trials that the spool tells last to be running."""
+        return [number for number, state in self._last.items() if state == "RUNNING"]
+
     def trained_seconds(self, number: int) -> float:
         """Time of the epochs that earlier sessions recorded."""
         return self._seconds.get(number, 0.0)

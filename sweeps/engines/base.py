@@ -39,12 +39,14 @@ class Proposal:
     Attributes:
         baseline: the published configuration that it is, if any.
         duplicate_of: an earlier trial of the very same point; it need not be trained again.
+        name: what people call it; empty for the trial's number.
     """
 
     number: int
     params: Params
     baseline: str | None = None
     duplicate_of: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class PastTrial:
     facts: Mapping[str, Any] = field(default_factory=dict)
     duplicate_of: int | None = None
     ended_at: float | None = None
+    name: str = ""
 
 
 class Engine(Protocol):

@@ -1,0 +1,330 @@
+"""A promotion: a model becomes a registered candidate and, if the gate opens, the champion.
+
+Every step may be repeated: a version is found again by its model, and a change of champion that a
+crash interrupted is finished by whoever comes next (`tracking/registry.py`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.comparison import PairedTest, paired_test
+from pipelines.prepared import PreparedData
+from pipelines.scoring import Score, ScoreTask
+from search_spaces.errors import InputError
+from sweeps.cli import DONE, INTERRUPTED, REFUSED
+from sweeps.devices import allot, detect_machine
+from sweeps.gate import Limits, Rule, gate
+from sweeps.interrupts import Interrupts
+from sweeps.jobs import score_job
+from sweeps.model_card import Card, render_card
+from sweeps.opening import prepare_data
+from sweeps.promotion_texts import origin_of, seed_intervals, version_tags
+from sweeps.promotion_views import print_comparison, print_rules, print_serving
+from sweeps.single_job import JobFailedError, run_job
+from tracking.records import now_ms
+
+if TYPE_CHECKING:
+    from sweeps.executors.base import Executor
+    from tracking.registry import Registry
+    from tracking.stored_models import ModelStore, RunFacts, StoredModel
+
+BOOTSTRAP_SEED = 0
+MAX_ROUNDS = 5
+"""So often may somebody else be crowned while this promotion compares."""
+MAX_DESCRIPTION = 4_900
+"""MLflow's column for a version's description holds 5,000 characters."""
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """What was asked for.
+
+    Attributes:
+        run_id: the run whose model is to become the champion.
+        name: of the registered model; None for one that follows from space and data set.
+        force: why the gate is to be ignored; None to heed it.
+        dry_run: whether only to tell what would happen.
+    """
+
+    uri: str
+    run_id: str
+    work_dir: Path
+    name: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    force: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A model with what it reached; `right` (n,) bool says on which test images it is right."""
+
+    model: StoredModel
+    score: Score
+    probabilities: np.ndarray
+    right: np.ndarray
+
+
+class Promotion:
+    """One promotion; `run` answers with the exit status."""
+
+    def __init__(
+        self, request: PromotionRequest, interrupts: Interrupts, say: Callable[[str], None]
+    ) -> None:
+        from tracking.registry import Registry, check_model_name
+        from tracking.stored_models import ModelStore
+
+        self._request, self._interrupts, self._say = request, interrupts, say
+        self._store: ModelStore = ModelStore(request.uri)
+        self._registry: Registry = Registry(request.uri)
+        self._candidate: StoredModel = self._store.of_run(request.run_id)
+        self._facts: RunFacts = self._store.facts(request.run_id)
+        self._data = self._test_data()
+        self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{self._data.name}"
+        check_model_name(self._name)
+        self._slot = allot(detect_machine(), 1, None).slots[0]
+        self._champions: dict[str, _Scored] = {}
+
+    def _test_data(self) -> PreparedData:
+        tags = self._candidate.tags
+        if "sweeps.data" not in tags:
+            raise InputError(
+                "A model must say what it was trained on. Received: "
+                f"{self._candidate.label}, which lacks the tag sweeps.data: it was not logged by "
+                "a sweep."
+            )
+        data = prepare_data(tags["sweeps.data"], self._request.work_dir / "data")
+        if data.fingerprint != tags.get("sweeps.data_fingerprint"):
+            raise InputError(
+                "A model is measured on the data set that it comes from. Received: "
+                f"{data.name} with content {data.fingerprint[:12]}, but {self._candidate.label} "
+                f"was trained on {tags.get('sweeps.data_fingerprint', '')[:12]}. Point "
+                "SWEEPS_DATA_DIR at that one."
+            )
+        return data
+
+    def run(self) -> int:
+        """Compares, registers and, if the gate opens, crowns.
+
+        Raises:
+            InputError: A model cannot be loaded or does not fit the data.
+        """
+        from sweeps.executors.processes import ProcessExecutor
+
+        with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
+            self._scratch = Path(scratch)
+            executor = ProcessExecutor("sweeps.preload", self._scratch / "server.log")
+            try:
+                return self._run(executor)
+            finally:
+                executor.close()
+
+    def _run(self, executor: Executor) -> int:
+        parent = self._facts.parent_name
+        self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}, "
+                  f"run {self._facts.run_id}")  # fmt: skip
+        self._say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
+        candidate = self._scored(executor, self._candidate, "candidate")
+        for _ in range(MAX_ROUNDS):
+            if candidate is None:
+                return INTERRUPTED
+            if not self._request.dry_run:
+                self._registry.settle(self._name)
+            current = self._registry.champion(self._name)
+            champion = self._store.of_version(current) if current is not None else None
+            if champion is not None and champion.model_id == self._candidate.model_id:
+                self._say(f"{champion.label} is this very model, and the champion already")
+                return DONE
+            status = self._against(executor, candidate, champion)
+            if status is not None:
+                return status
+            self._say("the champion changed meanwhile; comparing with the new one")
+        raise InputError(
+            f"A promotion must find a champion to compare with. Received: {MAX_ROUNDS} changes of "
+            f"{self._name}'s champion in a row. Promote again when the others are done."
+        )
+
+    def _against(
+        self, executor: Executor, candidate: _Scored, champion: StoredModel | None
+    ) -> int | None:
+        """One comparison; None where the champion was another one in the end."""
+        scored = None
+        if champion is not None:
+            self._say(f"champion   {champion.label}")
+            scored = self._champion_scored(executor, champion)
+            if scored is None:
+                return INTERRUPTED
+        else:
+            self._say(f"champion   none yet of {self._name}: limits only")
+        test = None
+        if scored is not None:
+            test = paired_test(candidate.right, scored.right, seed=BOOTSTRAP_SEED)
+        rules = gate(
+            candidate.score, scored.score if scored else None, test, self._request.limits,
+            self._data.class_names,
+        )  # fmt: skip
+        print_comparison(candidate.score, scored.score if scored else None)
+        if self._request.dry_run:
+            print_rules(rules)
+            opens = all(rule.passed for rule in rules)
+            self._say(f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was "
+                      "written")  # fmt: skip
+            return DONE if opens else REFUSED
+        number = self._register(candidate, champion, rules, test)
+        back = self._loaded_back(executor, candidate, number)
+        if back is None:
+            return INTERRUPTED
+        rules = [*rules, back]
+        print_rules(rules)
+        return self._decide(number, champion, rules, back)
+
+    def _decide(
+        self, number: int, champion: StoredModel | None, rules: list[Rule], back: Rule
+    ) -> int | None:
+        from tracking.registry import Succession
+
+        refused = [rule for rule in rules if not rule.passed]
+        force = self._request.force
+        # Nothing forces a file that does not load as what was measured.
+        if refused and (force is None or not back.passed):
+            self._registry.refuse(self._name, number)
+            self._say(f"refused    {self._name} version {number} stays a candidate: "
+                      f"{'; '.join(rule.name for rule in refused)}")  # fmt: skip
+            return REFUSED
+        history = self._registry.history(self._name)
+        verdict = "; ".join(f"{rule.name}: {rule.text}" for rule in rules)
+        succession = Succession(
+            generation=history[-1].generation + 1 if history else 1,
+            version=number,
+            previous=champion.version if champion else None,
+            kind="forced" if refused else "promotion",
+            by=who(),
+            why=f"{force} (refused: {verdict})" if refused else verdict,
+            at_ms=now_ms(),
+        )
+        if not self._registry.crown(self._name, succession):
+            return None
+        was = f", was version {champion.version}" if champion else ""
+        how = f", forced: {force}" if refused else ""
+        self._say(f"champion   {self._name} version {number}{was}{how}")
+        print_serving(self._request.uri, self._name)
+        return DONE
+
+    # Measuring
+
+    def _scored(self, executor: Executor, model: StoredModel, folder: str) -> _Scored | None:
+        """Fetches and measures a model in a process of its own; None after an interrupt."""
+        place = self._scratch / folder
+        place.mkdir()
+        path = self._store.fetch(model, place)
+        output = place / "predictions.npz"
+        task = ScoreTask(str(path), model.label, self._data, str(output))
+        try:
+            score = run_job(
+                executor, score_job, task, self._slot, str(place / "output.log"),
+                lambda message: message, self._interrupts,
+            )  # fmt: skip
+        except JobFailedError as error:
+            if error.kind == "InputError":
+                raise InputError(error.reason) from error
+            raise InputError(
+                f"A model must be measurable. Received: {model.label}, which failed "
+                f"({error.kind}: {error.reason})."
+            ) from error
+        if score is None:
+            return None
+        probabilities = np.load(output, allow_pickle=False)["probabilities"]
+        labels = self._data.arrays("test")[1]
+        return _Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
+
+    def _champion_scored(self, executor: Executor, champion: StoredModel) -> _Scored | None:
+        found = self._champions.get(champion.model_id)
+        if found is None:
+            found = self._scored(executor, champion, f"champion-{len(self._champions)}")
+            if found is not None:
+                self._champions[champion.model_id] = found
+        return found
+
+    def _loaded_back(self, executor: Executor, candidate: _Scored, number: int) -> Rule | None:
+        """Loads the registered version in a clean process; it must predict bit for bit the same."""
+        model = self._store.registered(f"{self._name}/{number}")
+        folder = f"registered-{len(list(self._scratch.iterdir()))}"
+        back = self._scored(executor, model, folder)
+        if back is None:
+            return None
+        same = np.array_equal(back.probabilities, candidate.probabilities)
+        text = f"version {number} predicts the {len(back.right):,} test images bit for bit the same"
+        if not same:
+            changed = int((back.probabilities != candidate.probabilities).any(axis=1).sum())
+            text = f"version {number} predicts {changed:,} of {len(back.right):,} images otherwise"
+        return Rule("loaded back from the registry", same, text)
+
+    # Recording
+
+    def _register(
+        self,
+        candidate: _Scored,
+        champion: StoredModel | None,
+        rules: list[Rule],
+        test: PairedTest | None,
+    ) -> int:
+        facts, model = self._facts, self._candidate
+        params = dict(facts.params)
+        intervals = seed_intervals(facts)
+        card = render_card(
+            Card(
+                title=f"{self._name}: {facts.name}",
+                data=self._data,
+                background=model.tags.get("sweeps.background", "mixed"),
+                origin=origin_of(facts),
+                params=params,
+                intervals=intervals,
+                score=candidate.score,
+                rules=rules,
+                champion=champion.label if champion else "",
+            )
+        )
+        brief = card if len(card) <= MAX_DESCRIPTION else card.partition("\n## Parameters")[0]
+        tags = version_tags(facts, candidate.score, intervals) | {
+            key: value for key, value in model.tags.items() if key.startswith("sweeps.")
+            and key != "sweeps.record"
+        }  # fmt: skip
+        number = self._registry.register(self._name, model, tags, brief[:MAX_DESCRIPTION])
+        report = {
+            "model": self._name,
+            "version": number,
+            "champion": champion.version if champion else None,
+            "limits": asdict(self._request.limits),
+            "candidate": asdict(candidate.score),
+            "paired_test": asdict(test) if test else None,
+            "rules": [asdict(rule) for rule in rules],
+        }
+        folder = f"promotion/{self._name}-version-{number}"
+        against = f"version-{champion.version}" if champion else "limits"
+        texts = {
+            f"{folder}/model_card.md": card,
+            f"{folder}/gate-against-{against}.json": json.dumps(report, indent=1),
+        }
+        self._registry.attach(facts.run_id, texts)
+        self._registry.note_test_read(facts.run_id)
+        self._say(f"registered {self._name} version {number}")
+        return number
+
+
+def who() -> str:
+    """Who runs this process, for the history."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,106 @@
+"""Rolling back: the champion before the present one becomes the champion again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_spaces.errors import InputError
+from sweeps.cli import DONE, INTERRUPTED
+from sweeps.devices import allot, detect_machine
+from sweeps.interrupts import Interrupts
+from sweeps.jobs import check_job
+from sweeps.promotion import who
+from sweeps.promotion_views import print_serving
+from sweeps.single_job import JobFailedError, run_job
+from tracking.records import now_ms
+
+if TYPE_CHECKING:
+    from tracking.registry import Registry, Succession
+
+
+def version_before(history: Sequence[Succession], current: int) -> int | None:
+    """The version that `current` replaced when it was promoted last; None for the first champion.
+
+    Rollbacks are not promotions: after one, a further one goes back further.
+    """
+    for entry in reversed(history):
+        if entry.version == current and entry.kind != "rollback":
+            return entry.previous
+    return history[-1].version if history and history[-1].version != current else None
+
+
+def roll_back(
+    uri: str,
+    registry: Registry,
+    name: str,
+    why: str,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> int:
+    """Moves the alias back, once the version has been fetched, verified and loaded.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: There is nothing to go back to, or it cannot be loaded any more.
+    """
+    from tracking.registry import Succession
+    from tracking.stored_models import ModelStore
+
+    registry.settle(name)
+    champion = registry.champion(name)
+    if champion is None:
+        raise InputError(f"There must be a champion to roll back. Received: '{name}', which has "
+                         "none.")  # fmt: skip
+    current, history = int(champion.version), registry.history(name)
+    target = version_before(history, current)
+    if target is None:
+        raise InputError(
+            f"There must be an earlier champion. Received: '{name}', whose version {current} was "
+            "the first. `--history` lists them."
+        )
+    store = ModelStore(uri)
+    model = store.registered(f"{name}/{target}")
+    if not _loads(store.fetch, model, interrupts):
+        return INTERRUPTED
+    succession = Succession(
+        generation=history[-1].generation + 1 if history else 1,
+        version=target,
+        previous=current,
+        kind="rollback",
+        by=who(),
+        why=why,
+        at_ms=now_ms(),
+    )
+    if not registry.crown(name, succession):
+        raise InputError(
+            f"A rollback goes back from the champion that it saw. Received: version {current}, "
+            "and somebody changed it meanwhile. Look at --history and decide again."
+        )
+    say(f"champion   {name} version {target}, was version {current}")
+    print_serving(uri, name)
+    return DONE
+
+
+def _loads(fetch: Callable[..., Path], model: object, interrupts: Interrupts) -> bool:
+    """Whether the model loads in a clean process; False after an interrupt."""
+    from sweeps.executors.processes import ProcessExecutor
+
+    with tempfile.TemporaryDirectory(prefix="keras-sweeps-rollback-") as scratch:
+        path = fetch(model, Path(scratch))
+        executor = ProcessExecutor("sweeps.preload", Path(scratch) / "server.log")
+        slot = allot(detect_machine(), 1, None).slots[0]
+        try:
+            log_path = str(Path(scratch) / "output.log")
+            done = run_job(
+                executor, check_job, str(path), slot, log_path, lambda message: message, interrupts
+            )
+        except JobFailedError as error:
+            raise InputError(error.reason) from error
+        finally:
+            executor.close()
+    return done is not None

@@ -1,0 +1,63 @@
+"""One job on an executor from start to end, for commands that train outside a sweep's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.interrupts import Interrupts
+
+JOB_ID = "job"
+WAIT_SECONDS = 0.5
+"""How soon an interrupt is noticed."""
+
+
+class JobFailedError(RuntimeError):
+    """A job raised, or its process died.
+
+    Attributes:
+        kind: the exception's class name, or `Died`.
+        reason: one line for people.
+        details: the traceback, or the last lines that the dead process printed.
+    """
+
+    def __init__(self, kind: str, reason: str, details: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind, self.reason, self.details = kind, reason, details
+
+
+def run_job(
+    executor: Executor,
+    job: Job,
+    task: Any,
+    slot: Slot,
+    log_path: str,
+    on_report: Callable[[Any], Any],
+    interrupts: Interrupts,
+) -> Any:
+    """Runs a job on an executor that has nothing else to do.
+
+    Args:
+        on_report: takes each of the job's messages and returns the answer.
+
+    Returns:
+        The job's value; None where an interrupt came first, after which nothing runs any more.
+
+    Raises:
+        JobFailedError: The job did not return.
+    """
+    executor.start(JOB_ID, job, task, slot, log_path)
+    while not interrupts.received:
+        for event in executor.events(WAIT_SECONDS):
+            match event:
+                case Reported(message=message):
+                    executor.answer(JOB_ID, on_report(message))
+                case Returned(value=value):
+                    return value
+                case Raised() as raised:
+                    if raised.kind == "Died" and interrupts.received:
+                        return None  # What interrupts a service may end its processes, too.
+                    raise JobFailedError(raised.kind, raised.reason, raised.details)
+    executor.stop(JOB_ID)
+    return None

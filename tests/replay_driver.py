@@ -1,0 +1,71 @@
+"""Several commands in one process, which imports TensorFlow and MLflow once; results as JSON.
+
+`python replay_driver.py COMMANDS.json` runs a list of argument lists in the working folder and
+writes `results.json`: status, standard output and standard error of each, and whether TensorFlow
+was deterministic in workers that were asked to be so, and not to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pipelines.objectives import get_objective
+from pipelines.prepared import PreparedData
+from pipelines.trial import TrialTask
+from sweeps.cli import main
+from sweeps.executors.base import Slot
+from sweeps.executors.processes import ProcessExecutor
+from sweeps.interrupts import Interrupts
+from sweeps.single_job import run_job
+
+NO_DATA = PreparedData("none", "none", "", "", "", (1, 1, 1), 1, (), {})
+
+
+def deterministic_job(task: TrialTask, report: Any, slot: Slot) -> bool:
+    """Whether TensorFlow is deterministic where `train_job` begins to train."""
+    from tensorflow.python.framework import config
+
+    import pipelines.trial
+    from sweeps.jobs import train_job
+
+    pipelines.trial.run_trial = lambda *_: config.is_op_determinism_enabled()
+    return bool(train_job(task, report, slot))
+
+
+def in_a_worker(*, deterministic: bool) -> bool:
+    task = TrialTask(
+        0, "mlp", {}, NO_DATA, 1, 0, get_objective("val_accuracy"), "", deterministic=deterministic
+    )
+    executor = ProcessExecutor("sweeps.preload", Path("server.log"))
+    try:
+        return run_job(
+            executor, deterministic_job, task, Slot(0, 1), "job.log", lambda _: None, Interrupts()
+        )
+    finally:
+        executor.close()
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(arguments)
+        except Exception:
+            status = -1
+            traceback.print_exc()
+    return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
+
+
+if __name__ == "__main__":
+    commands = json.loads(Path(sys.argv[1]).read_text())
+    found = {
+        "commands": [run(command) for command in commands],
+        "deterministic": [in_a_worker(deterministic=asked) for asked in (True, False)],
+    }
+    Path("results.json").write_text(json.dumps(found))

@@ -1,0 +1,80 @@
+"""The gate of a promotion, rule by rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines.comparison import paired_test
+from pipelines.scoring import Score
+from sweeps.gate import Limits, gate
+
+CLASSES = ("cat", "dog")
+SCORE = Score(0.98, 0.05, (0.97, 0.99), 4.0, 100_000, 2_000_000, "cpu")
+
+
+def right(share: float, num: int = 1000) -> np.ndarray:
+    return np.arange(num) < share * num
+
+
+def test_the_first_champion_needs_to_keep_the_limits_only():
+    assert gate(SCORE, None, None, Limits(), CLASSES) == []
+    limits = Limits(min_accuracy=0.98, max_latency_ms=4.0, max_parameters=100_000,
+                    max_bytes=2_000_000, max_recall_drop=0.0)  # fmt: skip
+    rules = gate(SCORE, None, None, limits, CLASSES)
+    assert [rule.name for rule in rules] == [
+        "--min-accuracy", "--max-latency-ms", "--max-parameters", "--max-bytes"
+    ]  # fmt: skip
+    assert all(rule.passed for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("limits", "gap"),
+    [
+        (Limits(min_accuracy=0.99), "0.9800, at least 0.9900 wanted: 0.0100 too low"),
+        (Limits(max_latency_ms=1.5), "4.00 ms an image, at most 1.50 ms an image wanted: 2.50 ms"),
+        (Limits(max_parameters=99_999), "100,000 parameters, at most 99,999 parameters wanted: 1 "),
+        (Limits(max_bytes=1_500_000), "2,000,000 bytes, at most 1,500,000 bytes wanted: 500,000"),
+    ],
+)
+def test_a_limit_that_refuses_says_by_how_much(limits, gap):
+    (rule,) = gate(SCORE, None, None, limits, CLASSES)
+    assert not rule.passed
+    assert gap in rule.text
+
+
+def test_better_has_to_be_shown():
+    test = paired_test(right(0.99), right(0.96), seed=0)
+    (rule,) = gate(SCORE, SCORE, test, Limits(), CLASSES)
+    assert rule.passed
+    assert "accuracy +0.0300" in rule.text
+    assert "30 are right only with the challenger, 0 only with the champion" in rule.text
+    same = paired_test(right(0.96), right(0.96), seed=0)
+    (rule,) = gate(SCORE, SCORE, same, Limits(), CLASSES)
+    assert not rule.passed
+    assert rule.text.endswith("p = 1: not shown")
+    (rule,) = gate(SCORE, SCORE, test, Limits(alpha=1e-12), CLASSES)
+    assert not rule.passed
+
+
+def test_a_margin_asks_for_not_worse_instead():
+    a_little_worse = paired_test(right(0.957), right(0.96), seed=0)
+    (rule,) = gate(SCORE, SCORE, a_little_worse, Limits(margin=0.01), CLASSES)
+    assert rule.passed
+    assert rule.name == "not worse than the champion"
+    (rule,) = gate(SCORE, SCORE, a_little_worse, Limits(margin=0.002), CLASSES)
+    assert not rule.passed
+    assert "beyond the margin" in rule.text
+
+
+def test_no_class_may_get_worse_by_more_than_asked():
+    test = paired_test(right(0.99), right(0.96), seed=0)
+    worse = replace(SCORE, recalls=(0.999, 0.95))
+    rules = gate(worse, SCORE, test, Limits(max_recall_drop=0.03), CLASSES)
+    assert [rule.passed for rule in rules] == [True, False]
+    assert "class dog 0.9500, champion's 0.9900" in rules[1].text
+    assert rules[1].text.endswith("0.0100 too much")
+    rules = gate(worse, SCORE, test, Limits(max_recall_drop=0.04), CLASSES)
+    assert all(rule.passed for rule in rules)

@@ -1,0 +1,268 @@
+"""The registry: one champion, no double versions, history intact, whatever breaks off when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from search_spaces.errors import InputError
+from tracking.records import now_ms
+from tracking.registry import Registry, Succession, check_model_name
+from tracking.stored_models import ModelStore, StoredModel
+
+NAME = "digits"
+
+
+class Killed(BaseException):
+    """As SIGKILL would: nothing catches it."""
+
+
+class Mortal:
+    """A client of MLflow that dies before its n-th call, which is after the one before."""
+
+    def __init__(self, client: MlflowClient, calls: int) -> None:
+        self._client, self._left = client, calls
+
+    def __getattr__(self, name):
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+        return getattr(self._client, name)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def client(uri) -> MlflowClient:
+    return MlflowClient(uri)
+
+
+@pytest.fixture
+def make_model(client, tmp_path):
+    def make(content: bytes = b"weights") -> StoredModel:
+        import hashlib
+
+        run = client.create_run("0")
+        model = client.create_logged_model(
+            "0", name="model", source_run_id=run.info.run_id,
+            tags={"sweeps.model_sha256": hashlib.sha256(content).hexdigest(),
+                  "sweeps.data": "digits"},
+        )  # fmt: skip
+        folder = tmp_path / model.model_id / "data"
+        folder.mkdir(parents=True)
+        (folder / "model.keras").write_bytes(content)
+        client.log_model_artifacts(model.model_id, str(folder.parent))
+        client.finalize_logged_model(model.model_id, "READY")
+        return StoredModel(model.model_id, run.info.run_id, dict(model.tags))
+
+    return make
+
+
+@pytest.fixture
+def name(client) -> str:
+    """A registered model's name of this test's own."""
+    return f"model {time.monotonic_ns()}"
+
+
+def succession(generation: int, version: int, previous: int | None, kind="promotion"):
+    return Succession(generation, version, previous, kind, "somebody", "a reason", now_ms())
+
+
+def assert_sound(registry: Registry, name: str) -> None:
+    """One champion, which is the history's last; generations without gaps or doubles."""
+    history = registry.history(name)
+    assert [entry.generation for entry in history] == list(range(1, len(history) + 1))
+    for before, after in zip(history, history[1:], strict=False):
+        assert after.previous == before.version
+    champion = registry.champion(name)
+    if history:
+        assert champion is not None and int(champion.version) == history[-1].version
+
+
+def test_a_model_is_registered_once(uri, client, make_model, name):
+    registry, model = Registry(uri), make_model()
+    assert registry.register(name, model, {"sweeps.a": "1"}, "card") == 1
+    assert registry.register(name, model, {"sweeps.a": "2"}, "new card") == 1
+    version = client.get_model_version(name, "1")
+    assert version.tags["sweeps.a"] == "2"
+    assert version.description == "new card"
+    assert version.tags["sweeps.standing"] == "candidate"
+    assert client.get_registered_model(name).aliases == {"candidate": 1}
+    assert registry.register(name, make_model(b"other"), {}, "") == 2
+    assert client.get_registered_model(name).aliases == {"candidate": 2}
+
+
+def test_registering_at_once_makes_one_version(uri, client, make_model, name):
+    model, numbers = make_model(), []
+    barrier = threading.Barrier(4)
+
+    def work():
+        registry = Registry(uri)
+        barrier.wait()
+        numbers.append(registry.register(name, model, {}, ""))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    found = client.search_model_versions(f"name = '{name}'")
+    assert len(found) == 1
+    assert set(numbers) == {int(found[0].version)}
+
+
+def test_a_succession_moves_the_alias_and_is_remembered(uri, client, make_model, name):
+    registry = Registry(uri)
+    for k in (1, 2):
+        assert registry.register(name, make_model(b"%d" % k), {}, "") == k
+    assert registry.champion(name) is None
+    assert registry.crown(name, succession(1, 1, None))
+    assert registry.crown(name, succession(2, 2, 1))
+    assert_sound(registry, name)
+    standings = [client.get_model_version(name, n).tags["sweeps.standing"] for n in ("1", "2")]
+    assert standings == ["former champion", "champion"]
+    assert [entry.by for entry in registry.history(name)] == ["somebody"] * 2
+    assert name in registry.names()
+    # The decision's vehicle is out of sight.
+    visible = [e.name for e in client.search_experiments()]
+    assert not [experiment for experiment in visible if name in experiment]
+
+
+def test_of_two_crowned_at_once_one_is(uri, make_model, name):
+    registry = Registry(uri)
+    for k in range(1, 5):
+        registry.register(name, make_model(b"%d" % k), {}, "")
+    registry.crown(name, succession(1, 1, None))
+    barrier, won = threading.Barrier(3), []
+
+    def work(version: int):
+        mine = Registry(uri)
+        barrier.wait()
+        if mine.crown(name, succession(2, version, 1)):
+            won.append(version)
+
+    threads = [threading.Thread(target=work, args=(version,)) for version in (2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(won) == 1
+    assert_sound(registry, name)
+    assert [entry.version for entry in registry.history(name)] == [1, won[0]]
+
+
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_kill_at_any_call_leaves_something_that_the_next_one_finishes(
+    uri, client, make_model, step
+):
+    """Registers and crowns, killed at the first call, the second, ... until nothing is killed."""
+    for calls in range(1, 80, step):
+        name, model, second = f"kill {step} {calls}", make_model(b"1"), make_model(b"2")
+        Registry(uri).register(name, model, {}, "")
+        Registry(uri).crown(name, succession(1, 1, None))
+        mortal = Registry(uri)
+        mortal._client = Mortal(client, calls)
+        finished = True
+        try:
+            number = mortal.register(name, second, {"sweeps.a": "b"}, "card")
+            mortal.crown(name, succession(2, number, 1))
+        except Killed:
+            finished = False
+        registry = Registry(uri)
+        registry.settle(name)
+        assert_sound(registry, name)
+        # The same promotion again.
+        assert registry.register(name, second, {"sweeps.a": "b"}, "card") == 2
+        if len(registry.history(name)) == 1:
+            assert registry.crown(name, succession(2, 2, 1))
+        assert_sound(registry, name)
+        assert [entry.version for entry in registry.history(name)] == [1, 2]
+        assert len(client.search_model_versions(f"name = '{name}'")) == 2
+        assert client.get_registered_model(name).aliases == {"champion": 2}
+        if finished:
+            assert calls > 15
+            return
+    raise AssertionError("a promotion of more than 80 calls")
+
+
+def test_an_alias_that_was_moved_by_hand_stays(uri, client, make_model, name):
+    registry = Registry(uri)
+    for k in (1, 2, 3):
+        registry.register(name, make_model(b"%d" % k), {}, "")
+    registry.crown(name, succession(1, 1, None))
+    client.set_registered_model_alias(name, "champion", "3")
+    registry.settle(name)
+    assert registry.champion(name).version == 3
+    assert registry.crown(name, succession(2, 2, 3))
+    assert registry.champion(name).version == 2
+
+
+def test_a_model_that_is_made_anew_has_a_history_of_its_own(uri, client, make_model, name):
+    registry = Registry(uri)
+    registry.register(name, make_model(), {}, "")
+    registry.crown(name, succession(1, 1, None))
+    client.delete_registered_model(name)
+    time.sleep(0.01)
+    assert registry.history(name) == [] and registry.champion(name) is None
+    registry.settle(name)
+    registry.register(name, make_model(b"new"), {}, "")
+    assert registry.crown(name, succession(1, 1, None))
+    assert_sound(registry, name)
+
+
+def test_a_version_is_fetched_verified_or_refused(uri, client, make_model, name, tmp_path):
+    registry, store, model = Registry(uri), ModelStore(uri), make_model(b"the weights")
+    registry.register(name, model, {}, "")
+    registry.crown(name, succession(1, 1, None))
+    for reference in (name, f"{name}@champion", f"{name}/1"):
+        found = store.registered(reference)
+        assert (found.model_id, found.version) == (model.model_id, 1)
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    assert store.fetch(found, folder).read_bytes() == b"the weights"
+    location = client.get_logged_model(model.model_id).artifact_location.removeprefix("file://")
+    Path(location, "data", "model.keras").write_bytes(b"other weights")
+    with pytest.raises(InputError, match="another checksum"):
+        store.fetch(found, folder)
+    Path(location, "data", "model.keras").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        store.fetch(found, folder)
+
+
+def test_a_foreign_version_is_refused(uri, client, make_model, name, tmp_path):
+    registry, store = Registry(uri), ModelStore(uri)
+    registry.register(name, make_model(), {}, "")
+    client.create_model_version(name, str(tmp_path))
+    with pytest.raises(InputError, match="foreign"):
+        store.registered(f"{name}/2")
+    bare = client.create_logged_model("0", name="model")
+    with pytest.raises(InputError, match="foreign"):
+        store.fetch(StoredModel(bare.model_id, "run", {}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [("nothing@champion", "Received: 'nothing@champion'"), ("a@b@c", "NAME@alias or NAME/3")],
+)
+def test_a_name_that_is_not_there_is_refused(uri, reference, text):
+    with pytest.raises(InputError, match=text):
+        ModelStore(uri).registered(reference)
+
+
+def test_the_aliases_that_there_are_are_named(uri, make_model, name):
+    Registry(uri).register(name, make_model(), {}, "")
+    with pytest.raises(InputError, match=r"@candidate \(version 1\)"):
+        ModelStore(uri).registered(f"{name}@champion")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "x" * 101, "it's", " a"])
+def test_names_that_break_addresses_are_refused(name):
+    with pytest.raises(InputError, match="--model must be"):
+        check_model_name(name)
