@@ -376,6 +376,7 @@ class Finalization:
             stall_seconds=settings.stall_seconds,
             deterministic=settings.deterministic,
             measure_test=True,
+            job=train_job,
         )
 
     def _complete_rows(self, board: Board) -> dict[int, list[TrialRow]]:

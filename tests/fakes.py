@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,22 @@ def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
         task.number, curve[best - 1], best, done, metrics_of(curve[best - 1]), 10,
         len(weights), 0.01 * done, f"cpu, slot {slot.index}", stopped_by,
     )  # fmt: skip
+
+
+def finalist_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `recorded_job` for a finalist: with a test result; also for a winner on all data."""
+    result = recorded_job(replace(task, num_epochs=task.end_epoch), report, slot)
+    (Path(task.folder) / "model.keras").write_text(f"weights of seed {task.seed}")
+    (Path(task.folder) / "predictions.npz").write_text("not drawn yet")
+    assert task.measure_test
+    return replace(result, test_metrics={"test_accuracy": result.value - 0.01, "test_loss": 0.1})
+
+
+def failing_finalist_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """The second of two finalists fails always."""
+    if task.number % 2:
+        raise ValueError(f"no luck with training {task.number}")
+    return finalist_job(task, report, slot)
 
 
 def metrics_of(value: float) -> dict[str, float]:

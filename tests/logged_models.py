@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import mlflow
 from conftest import make_arrays
 from keras import layers as kl
 from mlflow import MlflowClient
@@ -41,13 +42,19 @@ class Logged:
         """Makes the model a version of a registered one, and that alias mean it."""
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        # The source is a folder: `models:/ID` would be looked up in MLflow's global store.
-        source = self.client.get_logged_model(self.model_id).artifact_location
-        version = self.client.create_model_version(
-            name, source, self.run_id, model_id=self.model_id
-        ).version
-        self.client.set_registered_model_alias(name, alias, version)
-        return int(version)
+        version = new_version(self.uri, name, self.model_id, self.run_id)
+        self.client.set_registered_model_alias(name, alias, str(version))
+        return version
+
+
+def new_version(uri: str, name: str, model_id: str, run_id: str) -> int:
+    """Registers a logged model. MLflow looks `models:/ID` up in its global store only."""
+    mlflow.set_tracking_uri(uri)
+    try:
+        source = f"models:/{model_id}"
+        return int(MlflowClient(uri).create_model_version(name, source, run_id).version)
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def random_model(seed: int = 0, shape=(28, 28, 1), num_classes: int = 10) -> keras.Model:

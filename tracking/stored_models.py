@@ -173,8 +173,10 @@ class ModelStore:
 
     def of_version(self, version: ModelVersion) -> StoredModel:
         """The registered version as a stored model; raises InputError for a foreign one."""
-        # A version of ours points to a logged model; what its tags say can be changed by anybody.
-        source = re.fullmatch(r"models:/(m-[0-9a-f]+)", version.source or "")
+        # A version points to a logged model, or to its folder where it was registered in the UI.
+        source = re.search(
+            r"(?:^models:|/models)/(m-[0-9a-f]+)(?:/artifacts)?/?$", version.source or ""
+        )
         if source is None:
             raise _foreign(f"{version.name} version {version.version}")
         model = self._logged(source[1], version.run_id or "")
