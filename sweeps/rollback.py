@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 
 
 def version_before(history: Sequence[Succession], current: int) -> int | None:
-    """The version that `current` replaced when it was promoted last; None for the first champion.
+    """The version to go back to; None for the first champion.
 
-    Rollbacks are not promotions: after one, a further one goes back further.
+    A promotion puts a champion on top of the ones before, a rollback takes the top one away: so a
+    further rollback goes back further, never to and fro. An alias that was moved by other means
+    goes back to the history's last champion.
     """
-    for entry in reversed(history):
-        if entry.version == current and entry.kind != "rollback":
-            return entry.previous
-    return history[-1].version if history and history[-1].version != current else None
+    champions: list[int] = []
+    for entry in history:
+        if entry.kind == "rollback":
+            champions = champions[: len(champions) - champions[::-1].index(entry.version)]
+        else:
+            champions.append(entry.version)
+    if champions and champions[-1] != current:
+        return champions[-1]
+    return champions[-2] if len(champions) > 1 else None
 
 
 def roll_back(

@@ -1,0 +1,273 @@
+"""From a sweep's winner to a champion and back, with real models and a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from sweeps.cli import main
+from sweeps.promotion import who
+from sweeps.rollback import version_before
+from tracking.registry import Succession
+from tracking.stored_models import ModelStore
+
+ROOT = Path(__file__).parents[1]
+URI = "sqlite:///mlflow.db"
+NAME = "mlp-digits"
+
+
+def run_sweep(folder: Path, *options: str) -> str:
+    hidden = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "sweeps" / "run.py"), "--space", "mlp", "--dataset", "digits",
+         "--pruner", "none", *options],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with a weak sweep and one that is clearly better, with finalists."""
+    path = tmp_path_factory.mktemp("promotion")
+    run_sweep(path, "--name", "weak", "--trials", "1", "--epochs", "1", "--no-baselines",
+              "--sampler", "random", "--seed", "3")  # fmt: skip
+    out = run_sweep(path, "--name", "strong", "--trials", "1", "--epochs", "4", "--finalists",
+                    "1", "--finalist-seeds", "2", "--retrain", "all")  # fmt: skip
+    assert "Finalists: 1 configuration x 2 fresh seeds, 4 epochs each" in out
+    assert "Its model is kept: trained on all data" in out
+    return path
+
+
+@pytest.fixture
+def here(folder, monkeypatch) -> MlflowClient:
+    monkeypatch.chdir(folder)
+    return MlflowClient(URI)
+
+
+def dump() -> str:
+    """Everything that the store holds."""
+    with sqlite3.connect("mlflow.db") as connection:
+        return "\n".join(connection.iterdump())
+
+
+def champion(client: MlflowClient) -> int | None:
+    return client.get_registered_model(NAME).aliases.get("champion")
+
+
+def test_finalists_are_runs_below_the_sweeps_own(here, capsys):
+    experiments = [e.experiment_id for e in here.search_experiments()]
+
+    def runs(kind: str):
+        text = f"tags.`sweeps.kind` = '{kind}' AND tags.`sweeps.sweep` = 'strong'"
+        return here.search_runs(experiments, text)
+
+    (sweep,), (final,) = runs("sweep"), runs("finalists")
+    assert final.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert (final.info.run_name, final.info.status) == ("strong finalists", "FINISHED")
+    children = runs("finalist") + runs("retrained")
+    assert len(children) == 3
+    for child in children:
+        assert child.data.tags["mlflow.parentRunId"] == final.info.run_id
+        assert child.data.tags["sweeps.test_split_read"] == "true"
+        assert 0.5 < child.data.metrics["test_accuracy"] <= 1
+    for trial in runs("trial"):
+        assert "sweeps.test_split_read" not in trial.data.tags
+        assert not [name for name in trial.data.metrics if "test" in name]
+    # The winner's model is the one on all data; the others are not kept.
+    (winner,) = [child for child in children if child.data.tags.get("sweeps.winner")]
+    assert winner.data.tags["sweeps.kind"] == "retrained"
+    assert [len(child.outputs.model_outputs) for child in children] == [
+        int(child is winner) for child in children
+    ]
+    low, mean, high = (
+        final.data.metrics[f"winner_test_accuracy_{name}"] for name in ("low", "mean", "high")
+    )
+    assert low <= mean <= high
+    assert main(["doctor", "strong"]) == 0
+    capsys.readouterr()
+
+
+def test_a_dry_run_writes_nothing(here, capsys):
+    before = dump()
+    assert main(["promote", "weak", "--dry-run"]) == 0
+    assert main(["promote", "weak", "--dry-run", "--min-accuracy", "0.999"]) == 3
+    assert dump() == before
+    out = capsys.readouterr().out
+    assert "REFUSED  --min-accuracy: test accuracy" in out
+    assert "the gate stays closed; nothing was written" in out
+
+
+def test_a_first_champion_needs_to_keep_the_limits(here, capsys):
+    assert main(["promote", "weak", "--max-parameters", "10"]) == 3
+    out = capsys.readouterr().out
+    assert "REFUSED  --max-parameters" in out and "stays a candidate" in out
+    assert champion(here) is None
+    assert here.get_model_version(NAME, "1").tags["sweeps.standing"] == "refused"
+    assert main(["promote", "weak"]) == 0
+    out = capsys.readouterr().out
+    assert "none yet of mlp-digits: limits only" in out
+    assert "bit for bit the same" in out
+    assert "mlflow models serve -m 'models:/mlp-digits@champion'" in out
+    assert champion(here) == 1
+
+
+def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(here, capsys):
+    assert main(["promote", "strong"]) == 0
+    out = capsys.readouterr().out
+    assert "passed   better than the champion: accuracy +0." in out
+    assert champion(here) == 2
+    version = here.get_model_version(NAME, "2")
+    tags = version.tags
+    run = here.get_run(version.run_id)
+    assert tags["sweeps.sweep"] == "strong" and tags["sweeps.kind"] == "retrained"
+    assert tags["sweeps.seed"] == run.data.tags["sweeps.seed"]
+    assert tags["sweeps.data_fingerprint"] == run.data.tags["sweeps.data_fingerprint"]
+    assert float(tags["sweeps.test_accuracy"]) == pytest.approx(
+        run.data.metrics["test_accuracy"], abs=1e-6
+    )
+    assert "n = 2" in tags["sweeps.test_accuracy_over_seeds"]
+    assert json.loads(tags["sweeps.params"])["optimizer"] == "rmsprop"
+    assert version.description.startswith("# mlp-digits: trial 0 (mlp_512x2), all data")
+    store, names = ModelStore(URI), "promotion/mlp-digits-version-2"
+    assert store.registered(f"{NAME}@champion").version == 2
+    files = {f.path for f in here.list_artifacts(run.info.run_id, names)}
+    assert files == {f"{names}/model_card.md", f"{names}/gate-against-version-1.json"}
+    report = json.loads(
+        Path(
+            here.download_artifacts(run.info.run_id, f"{names}/gate-against-version-1.json")
+        ).read_text()
+    )
+    assert report["paired_test"]["p_value"] < 0.05
+    card = Path(here.download_artifacts(run.info.run_id, f"{names}/model_card.md")).read_text()
+    assert "light on dark" in card and "| optimizer | rmsprop |" in card
+
+
+def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsys):
+    before = champion(here)
+    assert main(["promote", "weak"]) == 3
+    out = capsys.readouterr().out
+    assert "REFUSED  better than the champion: accuracy -0." in out
+    assert champion(here) == before
+    assert len(here.search_model_versions(f"name = '{NAME}'")) == 2
+
+
+def test_a_repeat_changes_nothing(here, capsys):
+    history = here.get_registered_model(NAME).tags
+    assert main(["promote", "strong"]) == 0
+    assert "the champion already" in capsys.readouterr().out
+    assert here.get_registered_model(NAME).tags == history
+    assert len(here.search_model_versions(f"name = '{NAME}'")) == 2
+
+
+def test_force_is_recorded_and_rolled_back(here, capsys):
+    assert main(["promote", "weak", "--force", "the labels were wrong"]) == 0
+    assert champion(here) == 1
+    assert main(["promote", "--rollback", "they were right"]) == 0
+    assert champion(here) == 2
+    capsys.readouterr()
+    assert main(["promote", "--history"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "mlp-digits: champion is version 2" in out
+    for part in ("forced", "rollback", "promotion", who().partition("@")[0]):
+        assert part in out
+    history = here.get_registered_model(NAME).tags
+    last = json.loads(history["sweeps.champion.00004"])
+    assert (last["version"], last["previous"], last["why"]) == (2, 1, "they were right")
+    assert "the labels were wrong (refused:" in history["sweeps.champion.00003"]
+    assert main(["promote", "--rollback"]) == 0
+    assert champion(here) == 1
+    assert main(["promote", "--rollback"]) == 2
+    assert "must be an earlier champion" in capsys.readouterr().err
+    assert main(["promote", "strong"]) == 0
+    assert champion(here) == 2
+
+
+def test_a_run_can_be_promoted_under_a_name_of_its_own(here, capsys):
+    run_id = here.get_model_version(NAME, "2").run_id
+    assert main(["promote", run_id, "--model", "my digits"]) == 0
+    assert here.get_registered_model("my digits").aliases == {"champion": 1}
+    capsys.readouterr()
+    assert main(["promote", "--history"]) == 2
+    assert "mlp-digits, my digits" in capsys.readouterr().err
+
+
+def test_a_registered_model_outlives_its_place_in_the_sweep(here):
+    """A sweep that goes on drops models that are no longer among the best."""
+    from tracking.mlflow_tracker import MlflowTracker
+    from tracking.records import ModelDropRecord
+
+    version = here.get_model_version(NAME, "1")
+    model = ModelStore(URI).registered(f"{NAME}/1")
+    answers = [{"key": "trial-0", "id": version.run_id}, {"key": "trial-0/model",
+                                                          "id": model.model_id}]  # fmt: skip
+    MlflowTracker(URI, NAME, answers=answers).apply(ModelDropRecord(0))
+    assert here.get_logged_model(model.model_id).status == "READY"
+    assert main(["doctor", "weak"]) == 0
+
+
+def test_a_tampered_champion_is_not_loaded(here, capsys):
+    model = ModelStore(URI).registered(f"{NAME}@champion")
+    location = here.get_logged_model(model.model_id).artifact_location.removeprefix("file://")
+    path = Path(location) / "data" / "model.keras"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-1] + b"!")
+        assert main(["promote", "weak"]) == 2
+        assert "another checksum" in capsys.readouterr().err
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["nothing-of-that-name"], "which is neither"),
+        (["0" * 32], "which it does not have"),
+        (["it's"], "a sweep's name or a run's id"),
+        (["weak", "--history"], "Received: --history, name"),
+        (["--history", "--rollback"], "Received: --history, --rollback"),
+        (["weak", "--force", " "], "--force must say why"),
+        (["weak", "--force", "x", "--dry-run"], "exclude each other"),
+        (["weak", "--alpha", "5"], "must be a number from 0 to 1"),
+        (["weak", "--max-latency-ms", "0"], "must be a number above 0"),
+        (["weak", "--model", "a/b"], "--model must be"),
+        (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which is not there"),
+        (["--rollback", "--model", "nothing"], "must be a champion"),
+        (["--history", "--model", "nothing"], "never had a champion"),
+    ],
+)
+def test_wrong_input_is_one_line_and_changes_nothing(here, capsys, options, text):
+    before = dump()
+    assert main(["promote", *options]) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and captured.err.count("\n") == 1
+    assert dump() == before
+    assert not Path("elsewhere.db").exists()
+
+
+def test_going_back_goes_back_further_never_to_and_fro():
+    def history(*entries: tuple[str, int]) -> list[Succession]:
+        return [Succession(k, version, None, kind, "", "", 0)
+                for k, (kind, version) in enumerate(entries, start=1)]  # fmt: skip
+
+    assert version_before([], 1) is None
+    assert version_before(history(("promotion", 1)), 1) is None
+    two = [("promotion", 1), ("promotion", 2)]
+    assert version_before(history(*two), 2) == 1
+    assert version_before(history(*two, ("rollback", 1)), 1) is None
+    again = [*two, ("forced", 1), ("rollback", 2)]
+    assert version_before(history(*again), 2) == 1
+    assert version_before(history(*again, ("rollback", 1)), 1) is None
+    assert version_before(history(*two, ("rollback", 1), ("promotion", 3)), 3) == 1
+    # An alias that was moved by hand goes back to the last champion that was crowned.
+    assert version_before(history(*two), 9) == 2
