@@ -238,8 +238,13 @@ class Finalization:
             print(report)
         for line in problems:
             print(f"WARNING: {line}", file=sys.stderr)
+        name, work_dir = self._sweep.paths.name, self._settings.work_dir
+        usual = Path(work_dir).absolute() == Path(".sweeps").absolute()
+        where = "" if usual else f" --work-dir {work_dir}"
         if status == INTERRUPTED:
-            print(f"Next:\n  keras-sweeps finalize {self._sweep.paths.name}  # goes on")
+            print(f"\nNext:\n  keras-sweeps finalize {name}{where}  # go on")
+        elif status == DONE and self._sender is not None:
+            print(f"\nNext:\n  keras-sweeps promote {name}{where}  # make the winner the champion")
         elif status == FAILED:
             print("error: no finalist completed two trainings, so there is nothing to compare",
                   file=sys.stderr)  # fmt: skip

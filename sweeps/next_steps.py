@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search_spaces.errors import redacted
 from sweeps.board import Board
 from sweeps.settings import SweepSettings
-from tracking.stores import DEFAULT_URI, compare_link, resolve_uri, ui_command
+from tracking.stores import compare_link, resolve_uri, ui_command
 
 if TYPE_CHECKING:
     from tracking.mlflow_tracker import MlflowTracker
@@ -42,9 +42,8 @@ def print_next_steps(
     if command:
         print(f"  {command:<24}# then compare the best runs at")
     print(f"  {link}")
-    model_id = tracker.model_id(best.number)
-    if model_id:
-        given = "" if uri == DEFAULT_URI else f"MLFLOW_TRACKING_URI={redacted(uri)} "
-        model = f"{settings.space}-{board.data_name}"
-        code = f"import mlflow; mlflow.register_model('models:/{model_id}', '{model}')"
-        print(f'  {given}python -c "{code}"  # register the best model')
+    if unfinished or settings.num_finalists:
+        return
+    print(f"  keras-sweeps finalize {settings.name}{where}  # the best of them on fresh seeds")
+    if tracker.model_id(best.number):
+        print(f"  keras-sweeps promote {settings.name}{where}  # register the best model")

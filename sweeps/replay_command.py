@@ -13,7 +13,7 @@ from pipelines.checkpoints import EpochReport
 from pipelines.folders import check_writable
 from pipelines.prepared import PreparedData, open_prepared
 from pipelines.trial import Decision, TrialResult
-from search_spaces.errors import redacted
+from search_spaces.errors import InputError, redacted
 from sweeps.arguments import positive_int
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.devices import detect_machine
@@ -109,8 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = read_run(uri, arguments.run_id)
     recipe = recipe_of(found)
+    first, last = min(found.epochs), max(found.epochs)
+    if arguments.epochs is not None and arguments.epochs < first:
+        raise InputError(
+            "--epochs must reach an epoch that was recorded. Received: "
+            f"{arguments.epochs}, and the first one is {first}."
+        )
     slot, device = slot_like(recipe, detect_machine())
-    last = max(found.epochs)
     replay = Replay(
         run=found,
         recipe=recipe,
@@ -138,7 +143,7 @@ def _say_plan(replay: Replay) -> None:
     run, recipe, data = replay.run, replay.recipe, replay.data
     state = run.tags.get("sweeps.state", "state unknown")
     _say(f"run       {run.run_id}: {run.name} of {run.tags.get('sweeps.sweep', '?')}, {state}")
-    epochs = f"{replay.num_epochs} of {count(max(run.epochs), 'recorded epoch')}"
+    epochs = f"{replay.num_epochs} of {count(max(run.epochs), 'epoch')}"
     mode = f"deterministic mode {'on' if replay.deterministic else 'off'}"
     _say(
         f"training  {epochs} on {recipe.train_on}, seed {recipe.seed}, {replay.device.text}, {mode}"
@@ -156,7 +161,8 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
 
     def hear(report: EpochReport) -> Decision:
         found = comparison.add(report.epoch, report.metrics)
-        _say(f"epoch {report.epoch}/{replay.num_epochs}: {_epoch_text(report, found)}")
+        text = _epoch_text(report, found) if report.epoch in replay.run.epochs else "not recorded"
+        _say(f"epoch {report.epoch}/{replay.num_epochs}: {text}")
         # To be stopped, other than to come to its end, saves it the model's file.
         return Decision.STOP if report.epoch >= replay.num_epochs else Decision.GO_ON
 
@@ -169,8 +175,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
         result = run_job(executor, train_job, task, replay.slot, log_path, hear, interrupts)
     except JobFailedError as error:
         print(error.details.rstrip(), file=sys.stderr)
-        print(f"error: epoch {comparison.num_epochs + 1} could not be replayed: {error}",
-              file=sys.stderr)  # fmt: skip
+        print(f"error: the run could not be trained again: {error}", file=sys.stderr)
         return FAILED
     finally:
         executor.close()

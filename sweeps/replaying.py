@@ -55,13 +55,13 @@ class Comparison:
     def add(self, epoch: int, metrics: Mapping[str, float]) -> list[Difference]:
         """What differs in an epoch, in the order in which an epoch measures.
 
-        What only the replay measures is no difference.
+        What only the replay measures is no difference, and an epoch that was never recorded is
+        not counted.
         """
-        recorded = {
-            name: value
-            for name, value in self._recorded.get(epoch, {}).items()
-            if name not in TIMINGS
-        }
+        if epoch not in self._recorded:
+            return []
+        values = self._recorded[epoch].items()
+        recorded = {name: value for name, value in values if name not in TIMINGS}
         found = [
             Difference(epoch, name, recorded[name], metrics.get(name))
             for name in [*metrics, *sorted(recorded.keys() - metrics.keys())]

@@ -108,7 +108,13 @@ def test_the_ten_options_most_people_need_come_first(capsys):
     assert first.count("\n  --") == 10
 
 
-@pytest.mark.parametrize("script", ["sweeps/run.py", "pipelines/explore.py"])
+SCRIPTS = [
+    f"{'pipelines' if command in ('explore', 'predict') else 'sweeps'}/{command}.py"
+    for command in COMMANDS
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_and_entry_point_are_one(script):
     done = subprocess.run(
         [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
@@ -117,7 +123,7 @@ def test_scripts_and_entry_point_are_one(script):
 
 
 def test_a_clone_that_is_not_installed_says_so(tmp_path):
-    for script in ("sweeps/run.py", "pipelines/explore.py"):
+    for script in SCRIPTS:
         done = subprocess.run(
             [sys.executable, "-S", "-E", str(ROOT / script)],
             cwd=tmp_path,

@@ -114,7 +114,7 @@ def test_a_trial_replays_identically(story):
 
 def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(story):
     done = story.done["elsewhere"]
-    assert "PRUNED\ntraining  1 of 1 recorded epoch on train" in done["out"]
+    assert "PRUNED\ntraining  1 of 1 epoch on train" in done["out"]
     for words in (
         "other data: was 000000000000, is d7c82005162b", "keras was 3.0.0, is 3.",
         "uncommitted changes: when it ran",
@@ -126,7 +126,7 @@ def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(sto
 
 def test_a_published_model_that_trained_on_all_data_has_no_validation(story):
     done = story.done["baseline"]
-    assert "1 of 2 recorded epochs on train+validation" in done["out"]
+    assert "1 of 2 epochs on train+validation" in done["out"]
     assert "identical: 1 epoch, 3 metrics, bit for bit" in done["out"]
     assert done["status"] == 0, done
 
@@ -194,7 +194,7 @@ def test_a_training_that_fails_is_not_identical(story, monkeypatch, capsys):
     )
     monkeypatch.setattr(replay_command, "train_job", fakes.always_raising_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 1
-    assert "error: epoch 1 could not be replayed: " in capsys.readouterr().err
+    assert "error: the run could not be trained again: " in capsys.readouterr().err
 
 
 # One job on an executor
@@ -335,6 +335,13 @@ def test_identical_epochs_have_no_difference():
     for epoch in (1, 2):
         assert comparison.add(epoch, {**metrics, "epoch_seconds": 9.0, "new": 1.0}) == []
     assert comparison.first is None and comparison.extent == "2 epochs, 2 metrics"
+
+
+def test_an_epoch_that_was_never_recorded_is_not_called_identical():
+    comparison = Comparison({2: {"loss": 0.1}})
+    assert comparison.add(1, {"loss": 0.3}) == []
+    assert comparison.add(2, {"loss": 0.1}) == []
+    assert comparison.extent == "1 epoch, 1 metric"
 
 
 def test_the_last_bit_is_a_difference():
