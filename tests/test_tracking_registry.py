@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -79,7 +80,7 @@ def assert_sound(registry: Registry, name: str) -> None:
     """One champion, which is the history's last; generations without gaps or doubles."""
     history = registry.history(name)
     assert [entry.generation for entry in history] == list(range(1, len(history) + 1))
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in itertools.pairwise(history):
         assert after.previous == before.version
     champion = registry.champion(name)
     if history:
