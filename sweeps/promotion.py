@@ -295,10 +295,9 @@ class Promotion:
             )
         )
         brief = card if len(card) <= MAX_DESCRIPTION else card.partition("\n## Parameters")[0]
-        tags = version_tags(facts, candidate.score, intervals) | {
-            key: value for key, value in model.tags.items() if key.startswith("sweeps.")
-            and key != "sweeps.record"
-        }  # fmt: skip
+        tags = {key: value for key, value in model.tags.items() if key.startswith("sweeps.")}
+        tags.pop("sweeps.record", None)
+        tags |= version_tags(facts, candidate.score, intervals)
         number = self._registry.register(self._name, model, tags, brief[:MAX_DESCRIPTION])
         report = {
             "model": self._name,

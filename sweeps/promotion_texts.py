@@ -54,9 +54,11 @@ def version_tags(facts: RunFacts, score: Score, intervals: dict[str, str]) -> di
     """The tags of a version: where it comes from and what it reached."""
     origin = {
         f"sweeps.{name}": facts.tags[f"sweeps.{name}"]
-        for name in ("sweep", "trial", "finalist_of", "kind", "baseline", "seed", "space")
+        for name in ("sweep", "trial", "kind", "baseline", "seed", "space")
         if f"sweeps.{name}" in facts.tags
     }
+    if "sweeps.finalist_of" in facts.tags:  # The trial that people know, not the training's number.
+        origin["sweeps.trial"] = facts.tags["sweeps.finalist_of"]
     commit = facts.tags.get("mlflow.source.git.commit")
     return {
         **origin,

@@ -105,7 +105,7 @@ class MlflowTracker:
         except InputError:
             raise
         except Exception as error:  # Each kind of store raises its own.
-            raise _unusable(uri, error) from error
+            raise unusable_store(uri, error) from error
         self._uri, self._files = uri, files
         self._sweep: SweepRecord | None = None
         self._tags_of_parent: dict[str, str] = {}
@@ -448,10 +448,10 @@ def sweep_exists(uri: str, name: str) -> bool:
         text = f"tags.`sweeps.sweep` = '{name}' AND tags.`sweeps.kind` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))
     except Exception as error:  # Each kind of store raises its own.
-        raise _unusable(uri, error) from error
+        raise unusable_store(uri, error) from error
 
 
-def _unusable(uri: str, error: Exception) -> InputError:
+def unusable_store(uri: str, error: Exception) -> InputError:
     first_line = (scrubbed(str(error), uri).strip().splitlines() or ["no reason given"])[0]
     return InputError(
         f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} "

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
-from tracking.mlflow_tracker import _unusable
+from tracking.mlflow_tracker import unusable_store
 
 MAX_RELATED = 3
 ID_CHARACTERS = 32
@@ -50,7 +50,7 @@ def read_run(uri: str, reference: str) -> RecordedRun:
     except InputError:
         raise
     except Exception as error:  # Each kind of store raises its own.
-        raise _unusable(uri, error) from error
+        raise unusable_store(uri, error) from error
 
 
 class _Reader:

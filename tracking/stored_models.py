@@ -53,7 +53,10 @@ class StoredModel:
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name per class; empty where they are not known."""
-        return tuple(json.loads(self.tags.get("sweeps.class_names", "[]")))
+        try:
+            return tuple(str(name) for name in json.loads(self.tags["sweeps.class_names"]))
+        except (KeyError, ValueError, TypeError):
+            return ()  # Tags can be edited by hand.
 
 
 @dataclass(frozen=True)
