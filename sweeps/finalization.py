@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.checkpoints import EpochReport
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
-from pipelines.trial import Decision, TrialResult, TrialTask
+from pipelines.trial import TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, scrubbed
 from search_spaces.registry import get_space
@@ -48,27 +47,19 @@ from sweeps.jobs import train_job
 from sweeps.keeping import BestModels
 from sweeps.opening import connect_tracker, prepare_data
 from sweeps.recorder import Recorder, model_tags
+from sweeps.retraining import RetrainJob, retrain
 from sweeps.settings import (
     DEFAULT_NUM_FINALISTS,
     FinalOptions,
     SweepPaths,
     budget_for,
 )
-from sweeps.single_job import JobFailedError, run_job
 from sweeps.stop_rules import StopReason
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view
-from tracking.records import (
-    INACTIVE,
-    EpochRecord,
-    ModelRecord,
-    SweepEnd,
-    TagsRecord,
-    TrialEnd,
-    TrialRecord,
-)
+from tracking.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -399,84 +390,28 @@ class Finalization:
     def _retrain(
         self, place: int, epochs: int, interrupts: Interrupts, *, quiet: bool
     ) -> int | None:
-        """Trains the winner on training and validation data; None after an interrupt."""
-        from sweeps.executors.processes import ProcessExecutor
-
+        """Trains the winner on all data; answers the training's number, None after an interrupt."""
         file, number = self._file, self._file.retrained_number
-        finalist, folder = file.finalists[place], self._paths.trial(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        seed = trial_seed(file.seed, number)
-        self._spool.put(self._retrained_record(finalist, number, epochs, seed))
-        say: Callable[[str], None] = (lambda text: None) if quiet else _say
-        say(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
-
-        def on_report(report: EpochReport) -> Decision:
-            self._spool.put(EpochRecord(number, report.epoch, report.metrics))
-            return Decision.GO_ON
-
+        finalist = file.finalists[place]
+        if not quiet:
+            _say(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
         task = TrialTask(
             number=number,
             space=self._settings.space,
             params=finalist.params,
             data=self._data,
             num_epochs=file.num_epochs,
-            seed=seed,
+            seed=trial_seed(file.seed, number),
             objective=self._objective,
-            folder=str(folder),
+            folder=str(self._paths.trial(number)),
             train_on="train+validation",
             last_epoch=epochs,
             measure_test=True,
             deterministic=self._settings.deterministic,
         )
-        executor = ProcessExecutor("sweeps.preload", self._paths.server_log)
-        slot = self._allotment.slots[0]
-        try:
-            log_path = str(self._paths.trial_log(number))
-            result = run_job(executor, train_job, task, slot, log_path, on_report, interrupts)
-        except JobFailedError as error:
-            tags = {"sweeps.reason": error.reason}
-            texts = {"traceback.txt": error.details}
-            self._spool.put(TrialEnd(number, "FAILED", {}, tags, texts))
-            raise OSError(f"the winner could not be trained on all data: {error}") from error
-        finally:
-            executor.close()
-        if result is None:
-            return None
-        self._models.mkdir(exist_ok=True)
-        model = folder / MODEL_FILE
-        if model.exists():
-            model.replace(self._models / f"{number}.keras")
-        metrics = {
-            "loss": result.metrics["loss"],
-            "accuracy": result.metrics["accuracy"],
-            "num_epochs": float(result.num_epochs),
-            "num_parameters": float(result.num_parameters),
-            "model_bytes": float(result.model_bytes),
-            "training_seconds": result.training_seconds,
-            **result.test_metrics,
-        }
-        tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
-        self._spool.put(TrialEnd(number, "COMPLETE", metrics, tags))
-        return number
-
-    def _retrained_record(
-        self, finalist: Finalist, number: int, epochs: int, seed: int
-    ) -> TrialRecord:
-        params: dict[str, object] = {
-            parameter.name: finalist.params.get(parameter.name, INACTIVE)
-            for parameter in get_space(self._settings.space).parameters
-        }
-        params |= {
-            "max_epochs": self._file.num_epochs,
-            "last_epoch": epochs,
-            "train_on": "train+validation",
-        }
-        tags = {
-            "sweeps.seed": str(seed),
-            "sweeps.kind": "retrained",
-            "sweeps.finalist_of": str(finalist.trial),
-        }
-        return TrialRecord(number, f"{finalist.name}, all data", params, tags)
+        job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
+        done = retrain(job, self._spool, self._models, interrupts)
+        return number if done else None
 
     # The winner
 

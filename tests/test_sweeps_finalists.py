@@ -194,6 +194,21 @@ def test_the_winner_is_trained_on_all_data_for_the_epochs_that_validation_chose(
     assert outcome(sweep)["model"][0] == record.number == 4
 
 
+def test_a_winner_whose_training_on_all_data_failed_is_trained_again(sweep, monkeypatch):
+    def failing(task, report, slot):
+        if task.train_on != "train":
+            raise RuntimeError("out of luck")
+        return fakes.finalist_job(task, report, slot)
+
+    monkeypatch.setattr(finalization, "train_job", failing)
+    with pytest.raises(OSError, match="could not be trained on all data"):
+        compare(sweep, FinalOptions(2, 2, "all"))
+    assert [r.state for r in records(sweep, TrialEnd)] == ["COMPLETE"] * 4 + ["FAILED"]
+    monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
+    assert compare(sweep) == 0
+    assert outcome(sweep)["model"][0] == 4
+
+
 def test_a_finalist_that_fails_is_said_and_left_out(sweep, monkeypatch, capsys):
     monkeypatch.setattr(finalization, "train_job", fakes.failing_finalist_job)
     assert compare(sweep) == 0

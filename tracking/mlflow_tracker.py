@@ -452,6 +452,7 @@ def sweep_exists(uri: str, name: str) -> bool:
 
 
 def unusable_store(uri: str, error: Exception) -> InputError:
+    """The error for a store that raised something when it was opened or read."""
     first_line = (scrubbed(str(error), uri).strip().splitlines() or ["no reason given"])[0]
     return InputError(
         f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} "

@@ -1,0 +1,104 @@
+"""Training a sweep's winner on all training data, validation included, as a run of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.checkpoints import EpochReport
+from pipelines.trial import Decision, TrialResult, TrialTask
+from pipelines.trial_files import MODEL_FILE
+from search_spaces.registry import get_space
+from sweeps.executors.base import Job, Slot
+from sweeps.finalists import Finalist
+from sweeps.interrupts import Interrupts
+from sweeps.settings import SweepPaths
+from sweeps.single_job import JobFailedError, run_job
+from tracking.records import INACTIVE, EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
+from tracking.spool import Spool
+from tracking.trial_lives import TrialLives
+
+
+@dataclass(frozen=True)
+class RetrainJob:
+    """What is to be trained, for which finalist, where, and by what."""
+
+    task: TrialTask
+    finalist: Finalist
+    paths: SweepPaths
+    slot: Slot
+    job: Job
+
+
+def retrain(job: RetrainJob, spool: Spool, models: Path, interrupts: Interrupts) -> bool:
+    """Trains, or goes on from the checkpoint, and leaves the model in `models`.
+
+    Returns:
+        False after an interrupt.
+
+    Raises:
+        OSError: The training failed; the run says why.
+    """
+    from sweeps.executors.processes import ProcessExecutor
+
+    task, number = job.task, job.task.number
+    Path(task.folder).mkdir(parents=True, exist_ok=True)
+    spool.put(_started(job))
+    lives = TrialLives(spool)  # It may have failed before, or wait after a kill.
+    lives.put_state(TrialStateRecord(number, "RUNNING"))
+
+    def on_report(report: EpochReport) -> Decision:
+        spool.put(EpochRecord(number, report.epoch, report.metrics))
+        return Decision.GO_ON
+
+    executor = ProcessExecutor("sweeps.preload", job.paths.server_log)
+    try:
+        log_path = str(job.paths.trial_log(number))
+        result = run_job(executor, job.job, task, job.slot, log_path, on_report, interrupts)
+    except JobFailedError as error:
+        texts = {"traceback.txt": error.details}
+        lives.put_end(TrialEnd(number, "FAILED", {}, {"sweeps.reason": error.reason}, texts))
+        raise OSError(f"the winner could not be trained on all data: {error}") from error
+    finally:
+        executor.close()
+    if result is None:
+        return False
+    models.mkdir(exist_ok=True)
+    model = Path(task.folder) / MODEL_FILE
+    if model.exists():
+        model.replace(models / f"{number}.keras")
+    lives.put_end(_ended(number, result))
+    return True
+
+
+def _started(job: RetrainJob) -> TrialRecord:
+    task = job.task
+    params: dict[str, object] = {
+        parameter.name: task.params.get(parameter.name, INACTIVE)
+        for parameter in get_space(task.space).parameters
+    }
+    params |= {
+        "max_epochs": task.num_epochs,
+        "last_epoch": task.end_epoch,
+        "train_on": task.train_on,
+    }
+    tags = {
+        "sweeps.seed": str(task.seed),
+        "sweeps.kind": "retrained",
+        "sweeps.finalist_of": str(job.finalist.trial),
+    }
+    return TrialRecord(task.number, f"{job.finalist.name}, all data", params, tags)
+
+
+def _ended(number: int, result: TrialResult) -> TrialEnd:
+    metrics = {
+        "loss": result.metrics["loss"],
+        "accuracy": result.metrics["accuracy"],
+        "num_epochs": float(result.num_epochs),
+        "num_parameters": float(result.num_parameters),
+        "model_bytes": float(result.model_bytes),
+        "training_seconds": result.training_seconds,
+        **result.test_metrics,
+    }
+    tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
+    return TrialEnd(number, "COMPLETE", metrics, tags)
