@@ -205,8 +205,10 @@ def test_a_winner_whose_training_on_all_data_failed_is_trained_again(sweep, monk
         compare(sweep, FinalOptions(2, 2, "all"))
     assert [r.state for r in records(sweep, TrialEnd)] == ["COMPLETE"] * 4 + ["FAILED"]
     monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
-    assert compare(sweep) == 0
-    assert outcome(sweep)["model"][0] == 4
+    assert compare(sweep, FinalOptions()) == 0
+    assert {r.number: r.state for r in records(sweep, TrialEnd)}[4] == "COMPLETE"
+    (model,) = records(sweep, ModelRecord)
+    assert model.number == 4
 
 
 def test_a_finalist_that_fails_is_said_and_left_out(sweep, monkeypatch, capsys):
