@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -63,6 +63,7 @@ def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"{error} ('auto' is possible too)") from None
 
+    _SCHEMAS[parse] = {"anyOf": [_SCHEMAS[convert], {"const": "auto"}]}
     return parse
 
 
@@ -88,3 +89,21 @@ def _seconds(text: str, other: str) -> float:
             f"must be a positive duration such as 90s, 15m or 2h, or {other}. Received: {text!r}"
         )
     return seconds
+
+
+_DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none|auto)$"}
+_SCHEMAS: dict[Callable[[str], Any], dict[str, Any]] = {
+    positive_int: {"type": "integer", "minimum": 1},
+    natural_int: {"type": "integer", "minimum": 0},
+    fraction: {"type": "number", "minimum": 0, "maximum": 1},
+    positive_number: {"type": "number", "exclusiveMinimum": 0},
+    timeout: _DURATION,
+    duration_or_auto: _DURATION,
+}
+
+
+def schema_of(action: argparse.Action) -> dict[str, Any]:
+    """The JSON schema of an option's value."""
+    if action.choices is not None:
+        return {"enum": list(action.choices)}
+    return _SCHEMAS.get(action.type, {"type": "string"})  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from search_spaces.errors import InputError, unknown_name
+from sweeps.config_file import config_tokens
 
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("sweeps.replay_command", "train a recorded run again and compare every epoch"),
     "doctor": ("sweeps.doctor_command", "hold study, spool and MLflow against each other"),
     "predict": ("sweeps.predict_command", "tell the class of picture files with a kept model"),
+    "completion": ("sweeps.completion_command", "print what a shell needs to complete all this"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
 """Name -> module with `add_options(parser)` and `run(arguments)`, and its summary."""
@@ -108,15 +110,22 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     name, *options = given
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
+    parser = make_parser(name, prog)
+    run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
+    options = config_tokens(parser, options)
+    arguments = parser.parse_args(options)
+    arguments.given = _given(make_parser(name, prog), options)
+    return run(arguments)
+
+
+def make_parser(name: str, prog: str | None = None) -> OneLineParser:
+    """The parser of a command; raises KeyError for one that there is not."""
     module = importlib.import_module(COMMANDS[name][0])
     parser = OneLineParser(prog=prog or f"keras-sweeps {name}", description=module.DESCRIPTION)
     parser.epilog = module.EXAMPLES.format(prog=parser.prog) + EXIT_STATUSES
     parser.usage = f"{parser.prog} [options]"
     module.add_options(parser)
-    run: Callable[[argparse.Namespace], int] = module.run
-    arguments = parser.parse_args(options)
-    arguments.given = _given(parser, options)
-    return run(arguments)
+    return parser
 
 
 def _given(parser: argparse.ArgumentParser, options: list[str]) -> set[str]:

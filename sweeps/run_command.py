@@ -24,6 +24,7 @@ examples:
   {prog} --space cnn --dataset mnist --timeout 2h --trials 200 --name nightly
   {prog} --space cnn --target 'val_accuracy>=0.995' --max-total-epochs 100
   {prog} --space cnn --finalists 3 --finalist-seeds 5
+  {prog} --config sweep.yaml --seed 3
   {prog} --resume
   {prog} --space cnn --describe
   {prog} --baselines-only
@@ -105,6 +106,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="print what the sweep would do, how much memory it needs, and how long it takes",
+    )
+    file = parser.add_argument_group("settings as a file")
+    file.add_argument(
+        "--config", metavar="FILE", help="settings from a YAML file; the command line wins"
+    )
+    file.add_argument(
+        "--write-config",
+        action="store_true",
+        help="print the settings as they resolve, as a file for --config",
+    )
+    file.add_argument(
+        "--config-schema", action="store_true", help="print the file's JSON schema, for editors"
     )
     base = parser.add_argument_group("published baselines")
     base.add_argument(
@@ -256,6 +269,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     if arguments.list_spaces or arguments.describe is not None:
         return _look(arguments)
+    if arguments.config_schema:
+        return _print_schema()
     if arguments.dry_run and (arguments.resume or arguments.baselines_only):
         other = "--resume" if arguments.resume else "--baselines-only"
         raise InputError(f"--dry-run and {other} exclude each other. Leave one out.")
@@ -269,6 +284,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.space is not None:
         settings.validate()
     given = {SETTING_OF.get(name, name) for name in arguments.given}
+    if arguments.write_config:
+        return _write_config(settings, given, resume=arguments.resume)
     if arguments.dry_run:
         from sweeps.dry_run import dry_run
 
@@ -336,6 +353,35 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         deterministic=arguments.deterministic,
         offline=arguments.offline,
     )
+
+
+def _print_schema() -> int:
+    import json
+
+    from sweeps.cli import make_parser
+    from sweeps.config_file import config_schema
+
+    print(json.dumps(config_schema(make_parser("run")), indent=1))
+    return 0
+
+
+def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
+    """Prints the settings of a new sweep, or of the one that would be resumed."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from sweeps.opening import prepare_data
+    from sweeps.resolved import resolved_config
+    from sweeps.resuming import merged, sweep_to_resume
+
+    earlier = sweep_to_resume(settings, given, resume=resume)
+    if earlier is not None:
+        settings = merged(earlier, settings, given, accept=True)
+        settings = replace(settings, dataset=earlier.data_name)
+    settings.validate()
+    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
+    print(resolved_config(settings, data), end="")
+    return 0
 
 
 def _look(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ from sweeps.opening import open_engine, open_tracker, prepare_data
 from sweeps.plan_texts import pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
+from sweeps.resolved import CONFIG_FILE, resolved_config
 from sweeps.resuming import merged, sweep_to_resume
 from sweeps.settings import FinalOptions, SweepPaths, SweepSettings, budget_for, claim_name
 from sweeps.stop_rules import StopReason, StopRules, parse_target
@@ -250,7 +251,7 @@ class Session:
         )
         models = BestModels(objective, settings.num_kept_models)
         self._recorder = Recorder(spool, self._space, data, self._paths, models)
-        self._pages: dict[str, str] = {}
+        self._pages = {CONFIG_FILE: resolved_config(settings, data)}
         self._sender: Sender | None = None
         target = settings.target
         self._plan = Plan(

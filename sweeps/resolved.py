@@ -1,0 +1,50 @@
+"""The settings of a sweep as it resolved them, as a file that starts the same sweep again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.prepared import PreparedData
+from search_spaces.errors import redacted
+from sweeps.cli import make_parser
+from sweeps.config_file import config_text
+from sweeps.run_command import SETTING_OF
+from sweeps.settings import SweepSettings, budget_for
+from tracking.stores import resolve_uri
+
+CONFIG_FILE = "sweep.yaml"
+_SWITCHED = {"no_baselines": "baselines", "prune_baselines": "protect_baselines"}
+_AUTOMATIC = ("workers", "threads", "trial_timeout")
+
+
+def resolved_config(settings: SweepSettings, data: PreparedData) -> str:
+    """The file, with what depends on the data filled in; passwords in addresses are left out."""
+    parser = make_parser("run")
+    return config_text(parser, option_values(settings, data))
+
+
+def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]:
+    """Option -> value as its file has it; None for one that is not set."""
+    budget = budget_for(settings, data.num_images["train"])
+    options = {setting: option for option, setting in SETTING_OF.items()}
+    values: dict[str, Any] = {
+        options.get(name, name): value for name, value in vars(settings).items()
+    }
+    for option, setting in _SWITCHED.items():
+        values[option] = not getattr(settings, setting)
+    for option in _AUTOMATIC:
+        if values[option] is None:
+            values[option] = "auto"
+    limit = budget.timeout_seconds
+    values |= {
+        "dataset": data.name,
+        "epochs": budget.num_epochs,
+        "timeout": "none" if limit is None else f"{limit:g}s",
+        "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
+        "storage": redacted(settings.storage),
+        "experiment": settings.experiment or f"{settings.space}-{data.name}",
+        "finalists": settings.num_finalists or None,
+    }
+    if isinstance(values["trial_timeout"], float):
+        values["trial_timeout"] = f"{values['trial_timeout']:g}s"
+    return values

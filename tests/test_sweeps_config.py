@@ -1,0 +1,185 @@
+"""Settings as a file: the same options, the same rules, the command line wins."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps import run_command
+from sweeps.cli import COMMANDS, main, make_parser
+from sweeps.config_file import config_schema, config_text, config_tokens, setting_actions
+from sweeps.resolved import option_values
+from sweeps.settings import SweepSettings
+
+
+def parsed(tmp_path, text: str, *options: str) -> SweepSettings:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    parser = make_parser("run")
+    tokens = config_tokens(parser, ["--config", str(path), *options])
+    return run_command.settings_from(parser.parse_args(tokens))
+
+
+def test_a_file_gives_what_the_options_give(tmp_path):
+    text = """
+space: cnn
+trials: 7
+timeout: 2h        # a comment
+no_baselines: true
+prune-baselines: false
+target: val_accuracy>=0.995
+workers: auto
+max-total-epochs: null
+"""
+    found = parsed(tmp_path, text)
+    options = ["--space", "cnn", "--trials", "7", "--timeout", "2h", "--no-baselines", "--target",
+               "val_accuracy>=0.995"]  # fmt: skip
+    assert found == run_command.settings_from(make_parser("run").parse_args(options))
+
+
+def test_the_command_line_wins(tmp_path):
+    found = parsed(tmp_path, "space: cnn\ntrials: 7\nseed: 1\n", "--trials", "9")
+    assert (found.num_trials, found.seed, found.space) == (9, 1, "cnn")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("space: cnn\ntrails: 3", "line 2: Unknown setting 'trails'. Did you mean 'trials'?"),
+        ("\n\ntrials: 0", "line 3: 'trials' must be a whole number of at least 1. Received: '0'"),
+        ("trials: many", "line 1: 'trials' must be a whole number"),
+        ("seed: 1.5", "line 1: 'seed' must be a whole number of at least 0. Received: '1.5'"),
+        ("space: [cnn]", "line 1: 'space' must be a single value"),
+        ("offline: maybe", "line 1: 'offline' must be true or false. Received: 'maybe'"),
+        ("retrain: some", "line 1: Unknown retrain 'some'"),
+        ("seed: 1\nseed: 2", "line 2: A setting is given once"),
+        ("resume: true", "line 1: A file holds settings. Received: 'resume'"),
+        ("config: other.yaml", "belongs on the command line"),
+        ("space: 'cnn", "must be a YAML file"),
+        ("- space", "one `name: value` a line"),
+        ("timeout: -5m", "line 1: 'timeout' must be a positive duration"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, capsys, text, problem):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    assert main(["run", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert problem in error and error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sweep.yaml"]
+
+
+def test_what_only_the_settings_know_is_checked_as_well(tmp_path, capsys):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("space: cnn\nsampler: tbe\n")
+    assert main(["run", "--config", str(path)]) == 2
+    assert "Did you mean 'tpe'?" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_one_line(capsys):
+    assert main(["run", "--config", "nothing.yaml"]) == 2
+    assert "Received: nothing.yaml (No such file" in capsys.readouterr().err
+    assert main(["run", "--config"]) == 2
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    assert parsed(tmp_path, "# nothing\n", "--space", "mlp") == SweepSettings("mlp")
+
+
+SETTINGS = st.builds(
+    SweepSettings,
+    space=st.sampled_from(["cnn", "mlp"]),
+    num_trials=st.integers(1, 10**6),
+    num_epochs=st.integers(1, 1000),
+    timeout_seconds=st.none() | st.floats(0.001, 1e6).map(lambda x: float(f"{x:g}")),
+    seed=st.integers(0, 2**31 - 1),
+    patience=st.none() | st.integers(1, 100),
+    baselines=st.booleans(),
+    protect_baselines=st.booleans(),
+    num_workers=st.none() | st.integers(1, 64),
+    stall_seconds=st.none() | st.integers(1, 10**6).map(float),
+    target=st.none() | st.just("val_accuracy>=0.9"),
+    deterministic=st.booleans(),
+    offline=st.booleans(),
+    num_finalists=st.integers(1, 9),
+    retrain=st.sampled_from(["all", "none"]),
+    name=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    work_dir=st.text(st.characters(blacklist_categories=["C"]), min_size=1),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SETTINGS)
+def test_any_settings_come_back_from_their_file(tmp_path_factory, data_cache, wanted):
+    folder = tmp_path_factory.mktemp("config")
+    text = config_text(make_parser("run"), option_values(wanted, data_cache))
+    found = parsed(folder, text)
+    resolved = {"dataset", "tracking_uri", "experiment"}
+    assert replace(found, **{name: getattr(wanted, name) for name in resolved}) == wanted
+    assert found.dataset == data_cache.name
+
+
+@pytest.fixture(scope="session")
+def data_cache(tiny_data):
+    return tiny_data
+
+
+def test_a_sweeps_file_starts_the_same_sweep(tmp_path, capsys):
+    options = ["run", "--space", "mlp", "--dataset", "digits", "--epochs", "auto", "--seed", "4"]
+    assert main([*options, "--write-config"]) == 0
+    text = capsys.readouterr().out
+    assert "epochs: 10" in text and 'timeout: "180s"' in text and 'dataset: "digits"' in text
+    (tmp_path / "sweep.yaml").write_text(text)
+    assert main(["run", "--config", "sweep.yaml", "--write-config"]) == 0
+    assert capsys.readouterr().out == text
+    assert not (tmp_path / "optuna.db").exists()
+
+
+def test_passwords_are_not_in_it(capsys):
+    options = ["--space", "mlp", "--dataset", "digits", "--storage", "postgresql://me:secret@h/n"]
+    assert main(["run", *options, "--write-config"]) == 0
+    text = capsys.readouterr().out
+    assert "secret" not in text and "postgresql://me:***@h/n" in text
+
+
+def test_the_schema_knows_every_setting(capsys):
+    assert main(["run", "--config-schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema == config_schema(make_parser("run"))
+    assert set(schema["properties"]) == set(setting_actions(make_parser("run")))
+    assert schema["properties"]["trials"]["minimum"] == 1
+    assert schema["properties"]["offline"]["type"] == "boolean"
+    assert {"const": "auto"} in schema["properties"]["epochs"]["anyOf"]
+    assert schema["properties"]["retrain"]["enum"] == ["all", "none"]
+    assert all(entry["description"] for entry in schema["properties"].values())
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_learns_commands_and_options(capsys, tmp_path, shell):
+    assert main(["completion", "--shell", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "--finalist-seeds", "--rollback", "--polarity"):
+        assert word in script
+    if shutil.which(shell):
+        (tmp_path / "completion").write_text(script)
+        subprocess.run([shell, "-n", str(tmp_path / "completion")], check=True)
+
+
+def test_bash_completes_an_option(tmp_path, capsys):
+    if not shutil.which("bash"):
+        pytest.skip("no bash")
+    main(["completion", "--shell", "bash"])
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    code = (
+        "source completion; COMP_WORDS=(keras-sweeps run --finalist-s); COMP_CWORD=2; "
+        "_shtab_keras_sweeps keras-sweeps --finalist-s run; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "--finalist-seeds" in done.stdout, done.stderr
