@@ -437,6 +437,7 @@ class Finalization:
         tags = {
             "sweeps.winner_trial": str(finalist.trial),
             "sweeps.winner_params": params_text(finalist.params),
+            "sweeps.winner_seeds": ", ".join(str(r.seed) for r in rows[standings[0].key]),
             "sweeps.test_split_read": "true",
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)

@@ -26,6 +26,7 @@ def origin_of(facts: RunFacts) -> dict[str, str]:
         "kind": tags.get("sweeps.kind", ""),
         "published baseline": tags.get("sweeps.baseline", ""),
         "seed": tags.get("sweeps.seed", ""),
+        "seeds of the intervals": parent.get("sweeps.winner_seeds", ""),
         "compared finalists (trials)": parent.get("sweeps.finalists", ""),
         "device": tags.get("sweeps.device", ""),
         "commit": commit,
@@ -59,6 +60,8 @@ def version_tags(facts: RunFacts, score: Score, intervals: dict[str, str]) -> di
     }
     if "sweeps.finalist_of" in facts.tags:  # The trial that people know, not the training's number.
         origin["sweeps.trial"] = facts.tags["sweeps.finalist_of"]
+    if "sweeps.winner_seeds" in facts.parent_tags:
+        origin["sweeps.finalist_seeds"] = facts.parent_tags["sweeps.winner_seeds"]
     commit = facts.tags.get("mlflow.source.git.commit")
     return {
         **origin,

@@ -136,6 +136,7 @@ def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(
         run.data.metrics["test_accuracy"], abs=1e-6
     )
     assert "n = 2" in tags["sweeps.test_accuracy_over_seeds"]
+    assert len(tags["sweeps.finalist_seeds"].split(", ")) == 2
     assert json.loads(tags["sweeps.params"])["optimizer"] == "rmsprop"
     assert version.description.startswith("# mlp-digits: trial 0 (mlp_512x2), all data")
     store, names = ModelStore(URI), "promotion/mlp-digits-version-2"
