@@ -16,7 +16,13 @@ from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import PastTrial, TrialState
-from sweeps.finalists import UID_SUFFIX, finalists_paths, read_finalists, sweep_run_id
+from sweeps.finalists import (
+    UID_SUFFIX,
+    finalists_path,
+    finalists_paths,
+    read_finalists,
+    sweep_run_id,
+)
 from sweeps.formatting import count
 from sweeps.opening import connect_tracker
 from sweeps.stored_sweep import StoredSweep
@@ -191,7 +197,7 @@ class Checkup:
         for number in open_trials:
             tags = {"sweeps.reason": "waits for the comparison to go on"}
             lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
-        file = read_finalists(finalists_paths(self._sweep.paths).sweep / "finalists.json")
+        file = read_finalists(finalists_path(self._sweep.paths))
         if file is not None and not file.finished:
             tags = {"sweeps.stopped_by": "a kill"}
             spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))

@@ -16,9 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.settings import SweepPaths
-from tracking.records import EpochRecord, TrialEnd
 from tracking.spool import Spool
-from tracking.trial_lives import TrialLives
 
 FORMAT = 1
 FOLDER = "finalists"
@@ -95,6 +93,16 @@ def finalists_paths(paths: SweepPaths) -> SweepPaths:
     return SweepPaths(paths.work_dir, f"{paths.name}/{FOLDER}")
 
 
+def finalists_path(paths: SweepPaths) -> Path:
+    """The file that says what the comparison began with."""
+    return finalists_paths(paths).sweep / "finalists.json"
+
+
+def models_folder(paths: SweepPaths) -> Path:
+    """Where the models of all trainings wait until the winner is known."""
+    return finalists_paths(paths).sweep / "models"
+
+
 def sweep_run_id(paths: SweepPaths) -> str | None:
     """The sweep's own run in MLflow; None where it was not sent yet."""
     for answer in Spool(paths.spool, read_only=True).answers():
@@ -134,53 +142,6 @@ def pick_finalists(
         )
     ranked = sorted(best.values(), key=lambda f: (objective.sort_key(f.value), f.trial))
     return tuple(ranked[:count])
-
-
-def past_trainings(
-    spool: Spool, file: FinalistsFile, objective: Objective, models: Path
-) -> list[PastTrial]:
-    """The trainings that the spool holds, as the loop takes them over.
-
-    A complete one whose model is not where it belongs was interrupted between the two, and one
-    that was killed is wanted still: both go on.
-    """
-    lives, plan = TrialLives(spool), {proposal.number: proposal for proposal in file.plan()}
-    curves: dict[int, dict[int, float]] = {}
-    ends: dict[int, TrialEnd] = {}
-    for record in spool.replay():
-        if isinstance(record, EpochRecord) and record.number in plan:
-            curves.setdefault(record.number, {})[record.epoch] = objective.value(record.metrics)
-        elif isinstance(record, TrialEnd):
-            ends[record.number] = record
-    found = []
-    for number, proposal in plan.items():
-        told = lives.last_state(number)
-        if told is None:
-            continue
-        state = TrialState(told)
-        lost = state is TrialState.COMPLETE and not (models / f"{number}.keras").exists()
-        if lost or not state.is_end or state in (TrialState.KILLED, TrialState.PRUNED):
-            state = TrialState.RUNNING
-        end = ends[number] if state.is_end else None
-        metrics = dict(end.metrics) if end else {}
-        found.append(
-            PastTrial(
-                number=number,
-                params=proposal.params,
-                state=state,
-                value=metrics.get(f"best_{objective.metric}"),
-                curve=curves.get(number, {}),
-                reason=end.tags.get("sweeps.reason", "") if end else "",
-                facts={
-                    "best_epoch": int(metrics.get("best_epoch", 0)) or None,
-                    "num_parameters": int(metrics.get("num_parameters", 0)) or None,
-                    "seconds": metrics.get("training_seconds", 0.0),
-                },
-                ended_at=end.at_ms / 1000 if end else None,
-                name=proposal.name,
-            )
-        )
-    return found
 
 
 def write_finalists(path: Path, file: FinalistsFile) -> None:

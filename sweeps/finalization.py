@@ -8,58 +8,40 @@ best of several tries.
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
-from pipelines.trial import TrialResult, TrialTask
-from pipelines.trial_files import MODEL_FILE
-from search_spaces.errors import InputError, scrubbed
+from pipelines.trial import TrialTask
+from search_spaces.errors import scrubbed
 from search_spaces.registry import get_space
-from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
-from sweeps.choice import Standing, compare, median_key
+from sweeps.choice import compare, median_key
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
 from sweeps.engines.planned import PlannedEngine
-from sweeps.finalists import (
-    UID_SUFFIX,
-    Finalist,
-    FinalistsFile,
-    finalists_paths,
-    fresh_seed,
-    past_trainings,
-    pick_finalists,
-    read_finalists,
-    sweep_run_id,
-    write_finalists,
-)
-from sweeps.finalists_report import finalists_columns, render_report
-from sweeps.formatting import count, params_text
+from sweeps.finalist_recorder import FinalistRecorder, past_trainings
+from sweeps.finalists import FinalistsFile, finalists_paths, models_folder, sweep_run_id
+from sweeps.finalists_start import begin_finalists
+from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
-from sweeps.keeping import BestModels
 from sweeps.opening import connect_tracker, prepare_data
-from sweeps.recorder import Recorder, model_tags
 from sweeps.retraining import RetrainJob, retrain
 from sweeps.settings import (
-    DEFAULT_NUM_FINALISTS,
     FinalOptions,
-    SweepPaths,
-    budget_for,
 )
 from sweeps.stop_rules import StopReason
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view
-from tracking.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
+from sweeps.winner import WinnerRecorder
+from tracking.records import SweepEnd
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -100,98 +82,6 @@ def finalize(
     return Finalization(sweep, file, data, allotment).run(interrupts, quiet=quiet)
 
 
-def begin_finalists(
-    sweep: StoredSweep, options: FinalOptions, num_train_images: int
-) -> FinalistsFile:
-    """The comparison of a sweep: the one that began already, or a new one.
-
-    Raises:
-        InputError: One began with other options, or the sweep has nothing to compare.
-    """
-    path = finalists_paths(sweep.paths).sweep / "finalists.json"
-    found = read_finalists(path)
-    if found is not None:
-        _check_same(found, options)
-        return found
-    from sweeps.engines.optuna_engine import open_storage, read_study
-
-    settings = sweep.file.settings
-    try:
-        trials = read_study(
-            open_storage(settings.storage), sweep.paths.name, get_space(settings.space),
-            settings.sampler,
-        )  # fmt: skip
-    except KeyError:
-        raise InputError(
-            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
-            "--storage does not hold."
-        ) from None
-    num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
-    picked = pick_finalists(trials, get_objective(settings.objective), num_finalists)
-    file = FinalistsFile(
-        uid=f"{sweep.file.uid}{UID_SUFFIX}",
-        seed=fresh_seed(settings.seed),
-        num_seeds=options.num_seeds or settings.num_finalist_seeds,
-        num_epochs=budget_for(settings, num_train_images).num_epochs,
-        num_asked=num_finalists,
-        num_trials=len(trials),
-        retrain=options.retrain or settings.retrain,
-        finalists=picked,
-    )
-    write_finalists(path, file)
-    return file
-
-
-def _check_same(file: FinalistsFile, options: FinalOptions) -> None:
-    for option, asked, began in (
-        ("--finalists", options.num_finalists, file.num_asked),
-        ("--finalist-seeds", options.num_seeds, file.num_seeds),
-        ("--retrain", options.retrain, file.retrain),
-    ):
-        if asked not in (None, began):
-            raise InputError(
-                "A sweep's finalists are compared once, because their test results are known "
-                f"then. Received: {option} {asked}, and the comparison began with {began}. Leave "
-                "the option out."
-            )
-
-
-class FinalistRecorder(Recorder):
-    """Records trainings of finalists; keeps every model, in `models`, until the winner is known."""
-
-    def __init__(
-        self,
-        file: FinalistsFile,
-        models: Path,
-        spool: Spool,
-        space: Space,
-        data: PreparedData,
-        paths: SweepPaths,
-    ) -> None:
-        super().__init__(spool, space, data, paths, BestModels(get_objective("val_accuracy"), 0))
-        self._file, self._models_folder = file, models
-
-    def models_known(self, board: Board) -> None:
-        """Nothing is kept by rank."""
-
-    def progress(self, board: Board) -> None:
-        """The best single value is what a comparison does not go by."""
-
-    def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        finalist = self._file.finalist_of(row.number)
-        return {
-            **super()._tags_of(row),
-            "sweeps.kind": "finalist",
-            "sweeps.finalist_of": str(finalist.trial),
-        }
-
-    def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
-        del end, result
-        self._models_folder.mkdir(exist_ok=True)
-        path = self._paths.trial(row.number) / MODEL_FILE
-        path.replace(self._models_folder / f"{row.number}.keras")
-
-
 class Finalization:
     """One session of a comparison. The sweep's lock must be held.
 
@@ -209,7 +99,7 @@ class Finalization:
         self._settings = settings
         self._objective = get_objective(settings.objective)
         self._paths = finalists_paths(sweep.paths)
-        self._models = self._paths.sweep / "models"
+        self._models = models_folder(sweep.paths)
         self._spool: Spool = Spool(self._paths.spool)
         self._tracker: MlflowTracker | None = None
         self._sender: Sender | None = None
@@ -343,7 +233,10 @@ class Finalization:
                 self._recorder.sweep_waits("SCHEDULED", StopReason.INTERRUPTED.value)
                 return INTERRUPTED, ""
             chosen = retrained
-        return DONE, self._record_winner(standings, rows, chosen)
+        winner_of = WinnerRecorder(
+            self._sweep.paths, file, self._objective, self._data, self._spool, self._recorder
+        )
+        return DONE, winner_of.record(standings, rows, chosen)
 
     def _board(self) -> Board:
         file = self._file
@@ -412,68 +305,6 @@ class Finalization:
         job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
         done = retrain(job, self._spool, self._models, interrupts)
         return number if done else None
-
-    # The winner
-
-    def _record_winner(
-        self, standings: list[Standing], rows: dict[int, list[TrialRow]], chosen: int
-    ) -> str:
-        """Keeps the winner's model, ends the runs, and remembers the table."""
-        ends = {
-            record.number: record
-            for record in self._spool.replay()
-            if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
-        }
-        file, finalist = self._file, self._file.finalists[standings[0].key]
-        self._spool.put(TagsRecord(chosen, {"sweeps.winner": "true"}))
-        self._keep_winner(chosen, finalist, ends[chosen])
-        tests = {
-            place: [ends[row.number].metrics["test_accuracy"] for row in found]
-            for place, found in rows.items()
-        }
-        report = render_report(file, self._objective, self._data.name, standings, tests, chosen,
-                               ends[chosen].metrics)  # fmt: skip
-        columns, metrics = finalists_columns(file, self._objective, standings, tests)
-        tags = {
-            "sweeps.winner_trial": str(finalist.trial),
-            "sweeps.winner_params": params_text(finalist.params),
-            "sweeps.winner_seeds": ", ".join(str(r.seed) for r in rows[standings[0].key]),
-            "sweeps.test_split_read": "true",
-        }
-        end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
-        self._recorder.sweep_ended(end)
-        path = self._paths.sweep / "finalists.json"
-        write_finalists(path, replace(file, finished=True, report=report))
-        shutil.rmtree(self._models, ignore_errors=True)
-        shutil.rmtree(self._paths.trial(file.retrained_number), ignore_errors=True)
-        return report
-
-    def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
-        key = f"trial-{number}/model"
-        if self._spool.has(key):
-            return
-        # Copied: until the record is in the spool a kill must find the model where it was.
-        copy = self._models / MODEL_FILE
-        shutil.copyfile(self._models / f"{number}.keras", copy)
-        tags = {
-            "sweeps.sweep": self._sweep.paths.name,
-            "sweeps.trial": str(number),
-            "sweeps.finalist_of": str(finalist.trial),
-            **model_tags(self._data, copy),
-        }
-        self._spool.adopt(copy, key)
-        self._spool.put(
-            ModelRecord(
-                number=number,
-                path=MODEL_FILE,
-                input_shape=self._data.input_shape,
-                num_classes=self._data.num_classes,
-                metrics={name: end.metrics[name] for name in ("test_accuracy", "test_loss")},
-                at_ms=end.at_ms,
-                step=int(end.metrics.get("best_epoch", end.metrics["num_epochs"])),
-                tags=tags,
-            )
-        )
 
 
 def _say(text: str) -> None:

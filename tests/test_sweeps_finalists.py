@@ -15,9 +15,9 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps import finalization
 from sweeps.engines.base import PastTrial, TrialState
+from sweeps.finalist_recorder import past_trainings
 from sweeps.finalists import (
     fresh_seed,
-    past_trainings,
     pick_finalists,
     read_finalists,
 )
