@@ -3,6 +3,7 @@
 MODEL_FILE = "model.keras"
 CHECKPOINT_FILE = "checkpoint.npz"
 RESULT_FILE = "result.json"
+TEST_FILE = "test.json"
 PREDICTIONS_FILE = "predictions.npz"
 HISTORY_FILE = "curves.csv"
 SUMMARY_FILE = "model_summary.txt"

@@ -37,6 +37,16 @@ def fraction(text: str) -> float:
     return _number(text, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
+def level(text: str) -> float:
+    """A level of significance: above 0 and at most 0.5."""
+    return _number(text, "a number above 0 and at most 0.5", lambda value: 0 < value <= 0.5)
+
+
+def margin(text: str) -> float:
+    """A tolerated loss of accuracy: above 0 and below 0.5."""
+    return _number(text, "a number above 0 and below 0.5", lambda value: 0 < value < 0.5)
+
+
 def positive_number(text: str) -> float:
     """A number above 0."""
     return _number(text, "a number above 0", lambda value: 0 < value < float("inf"))
@@ -95,6 +105,8 @@ _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none
 _SCHEMAS: dict[Callable[[str], Any], dict[str, Any]] = {
     positive_int: {"type": "integer", "minimum": 1},
     natural_int: {"type": "integer", "minimum": 0},
+    level: {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+    margin: {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5},
     fraction: {"type": "number", "minimum": 0, "maximum": 1},
     positive_number: {"type": "number", "exclusiveMinimum": 0},
     timeout: _DURATION,

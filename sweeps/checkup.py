@@ -17,7 +17,6 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import (
-    UID_SUFFIX,
     finalists_path,
     finalists_paths,
     read_finalists,
@@ -31,6 +30,7 @@ from tracking.records import (
     INACTIVE,
     SweepStateRecord,
     TrialEnd,
+    TrialRecord,
     TrialStateRecord,
     run_status,
 )
@@ -169,19 +169,35 @@ class Checkup:
         """What a comparison of finalists left, where nobody drives it."""
         from tracking.run_reader import RunReader
 
-        if self._final is None or self._driven:
+        file = read_finalists(finalists_path(self._sweep.paths))
+        if self._final is None or self._driven or file is None:
             return []
-        problems = []
+        problems, name = [], self._sweep.paths.name
         if self._final.num_waiting:
             waiting = count(self._final.num_waiting, "record")
             problems.append(f"finalists: {waiting} not sent to MLflow yet")
-        uid = f"{self._sweep.file.uid}{UID_SUFFIX}"
-        running = RunReader(self._sweep.uri, uid, self._objective.metric).num_running()
+        problems += [f"finalists: refused by MLflow: {line}" for line in self._final.rejections()]
+        reader = RunReader(self._sweep.uri, file.uid, self._objective.metric)
+        running = reader.num_running()
         if running:
             problems.append(
                 f"finalists: {count(running, 'run')} RUNNING, and nobody drives them; "
-                f"`keras-sweeps finalize {self._sweep.paths.name}` goes on"
+                f"`keras-sweeps finalize {name}` goes on"
             )
+        trainings = reader.finalist_runs()
+        for record in self._final.replay():
+            if isinstance(record, TrialRecord):
+                found = trainings.pop(record.number, [])
+                if len(found) != 1:
+                    label = f"finalists: training {record.number}"
+                    problems.append(f"{label}: {count(len(found), 'run')} in MLflow, must be one")
+        problems += [f"finalists: training {number}: a run that is not in the spool"
+                     for number in trainings]  # fmt: skip
+        winners = reader.num_winners()
+        if file.finished and winners != 1:
+            problems.append(f"finalists: {count(winners, 'winner')}, must be one")
+        if file.finished and len(reader.all_model_numbers()) != 1:
+            problems.append("finalists: the winner's model, and only that, must be kept")
         return problems
 
     def _close_finalists(self) -> None:

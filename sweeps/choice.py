@@ -40,8 +40,30 @@ class Standing:
     probability_best: float
 
 
-def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+@dataclass(frozen=True)
+class Scale:
+    """What values of a metric can be.
+
+    Attributes:
+        resolution: the step between neighbouring values (one image more or less); 0 for none.
+        low, high: bounds.
+    """
+
+    resolution: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+
+
+ANY = Scale()
+
+
+def estimate(
+    values: Sequence[float], confidence: float = CONFIDENCE, scale: Scale = ANY
+) -> Estimate:
     """Mean, standard deviation and t interval of the mean.
+
+    Values that are rounded to a step vary at least as much as the rounding does (step / sqrt(12)),
+    also where two of them happen to be equal; and an interval ends at the metric's bounds.
 
     Raises:
         ValueError: Fewer than two values: one value has no spread.
@@ -51,12 +73,15 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
     from scipy.stats import t
 
     num, mean = len(values), float(np.mean(values))
-    sd = float(np.std(values, ddof=1))
+    sd = max(float(np.std(values, ddof=1)), scale.resolution / math.sqrt(12))
     half = float(t.ppf((1 + confidence) / 2, num - 1)) * sd / math.sqrt(num)
-    return Estimate(mean, sd, mean - half, mean + half, num)
+    low, high = max(mean - half, scale.low), min(mean + half, scale.high)
+    return Estimate(mean, sd, min(low, mean), max(high, mean), num)
 
 
-def compare(values: Mapping[int, Sequence[float]], *, maximize: bool, seed: int) -> list[Standing]:
+def compare(
+    values: Mapping[int, Sequence[float]], *, maximize: bool, seed: int, scale: Scale = ANY
+) -> list[Standing]:
     """The configurations, best mean first; of equal means the first given one.
 
     Args:
@@ -68,15 +93,15 @@ def compare(values: Mapping[int, Sequence[float]], *, maximize: bool, seed: int)
     """
     if not values:
         raise ValueError("There must be a configuration to choose. Received: none.")
-    estimates = {key: estimate(found) for key, found in values.items()}
+    estimates = {key: estimate(found, scale=scale) for key, found in values.items()}
     generator = np.random.default_rng(seed)
     draws = np.stack([
         e.mean + e.sd / math.sqrt(e.num) * generator.standard_t(e.num - 1, NUM_DRAWS)
         for e in estimates.values()
     ])  # fmt: skip
     sign = 1.0 if maximize else -1.0
-    winners = (sign * draws).argmax(axis=0)
-    shares = np.bincount(winners, minlength=len(estimates)) / NUM_DRAWS
+    best = draws == (sign * draws).max(axis=0) * sign
+    shares = (best / best.sum(axis=0)).mean(axis=1)  # Equal ones share.
     standings = [
         Standing(key, found, float(share))
         for (key, found), share in zip(estimates.items(), shares, strict=True)

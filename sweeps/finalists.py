@@ -20,7 +20,6 @@ from tracking.spool import Spool
 
 FORMAT = 1
 FOLDER = "finalists"
-UID_SUFFIX = "-finalists"
 _FRESH = 0xF1A1
 """Parts the seeds of finalists from those of the sweep's own trials."""
 
@@ -40,7 +39,7 @@ class FinalistsFile:
     """What a comparison began with; it is never changed, but for its end.
 
     Attributes:
-        uid: names its records; it follows from the sweep's.
+        uid: names this comparison among all sweeps and comparisons everywhere.
         seed: the seeds of its trainings follow from it.
         num_epochs: full budget of every training.
         num_asked: finalists that were asked for; a small sweep has fewer.
@@ -172,6 +171,5 @@ def read_finalists(path: Path) -> FinalistsFile | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"A comparison of finalists is described by its file. Received: {path} "
-            f"({type(error).__name__}). Restore it, or remove the folder {path.parent} to begin "
-            "anew; the test split has been read then."
+            f"({type(error).__name__}). Restore it from a copy."
         ) from error

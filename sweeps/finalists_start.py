@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.finalists import (
-    UID_SUFFIX,
     FinalistsFile,
     finalists_path,
     fresh_seed,
@@ -47,7 +48,7 @@ def begin_finalists(
     num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
     picked = pick_finalists(trials, get_objective(settings.objective), num_finalists)
     file = FinalistsFile(
-        uid=f"{sweep.file.uid}{UID_SUFFIX}",
+        uid=uuid.uuid4().hex,
         seed=fresh_seed(settings.seed),
         num_seeds=options.num_seeds or settings.num_finalist_seeds,
         num_epochs=budget_for(settings, num_train_images).num_epochs,

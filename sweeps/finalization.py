@@ -7,6 +7,7 @@ best of several tries.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialTask
-from search_spaces.errors import scrubbed
+from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import get_space
 from sweeps.board import Board, TrialRow
 from sweeps.choice import compare, median_key
@@ -26,6 +27,7 @@ from sweeps.engines.base import TrialState
 from sweeps.engines.planned import PlannedEngine
 from sweeps.finalist_recorder import FinalistRecorder, past_trainings
 from sweeps.finalists import FinalistsFile, finalists_paths, models_folder, sweep_run_id
+from sweeps.finalists_report import scale_of
 from sweeps.finalists_start import begin_finalists
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
@@ -40,7 +42,7 @@ from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view
-from sweeps.winner import WinnerRecorder
+from sweeps.winner import WinnerRecorder, remove_leftovers
 from tracking.records import SweepEnd
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def finalize(
     check_same_data(sweep.file, data.fingerprint, get_space(settings.space).fingerprint)
     file = begin_finalists(sweep, options, data.num_images["train"])
     if file.finished:
+        remove_leftovers(sweep.paths, file)  # A kill may have come before it was done.
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
         print(file.report)
         return DONE
@@ -109,9 +112,14 @@ class Finalization:
         from sweeps.executors.processes import ProcessExecutor
 
         executor = ProcessExecutor("sweeps.preload", self._paths.server_log)
+        status, report, error = FAILED, "", ""
         try:
             self._start_sending()
             status, report = self._work(executor, interrupts, quiet=quiet)
+        except OSError as problem:  # A full disk, a training that fails: it can go on later.
+            error = str(problem)
+            with contextlib.suppress(OSError):
+                self._recorder.sweep_waits("SCHEDULED", f"broke off: {error}")
         finally:
             executor.close()
         problems = self._send_rest(interrupts)
@@ -122,13 +130,17 @@ class Finalization:
         name, work_dir = self._sweep.paths.name, self._settings.work_dir
         usual = Path(work_dir).absolute() == Path(".sweeps").absolute()
         where = "" if usual else f" --work-dir {work_dir}"
-        if status == INTERRUPTED:
-            print(f"\nNext:\n  keras-sweeps finalize {name}{where}  # go on")
-        elif status == DONE and self._sender is not None:
-            print(f"\nNext:\n  keras-sweeps promote {name}{where}  # make the winner the champion")
-        elif status == FAILED:
-            print("error: no finalist completed two trainings, so there is nothing to compare",
-                  file=sys.stderr)  # fmt: skip
+        if status == FAILED:
+            error = error or "no finalist completed two trainings, so there is nothing to compare"
+            print(f"error: {error}", file=sys.stderr)
+        print("\nNext:")
+        if self._sender is None:
+            uri = redacted(self._sweep.uri)
+            print(f"  keras-sweeps sync {name}{where}  # send it all to {uri}")
+        if status != DONE:
+            print(f"  keras-sweeps finalize {name}{where}  # go on")
+        elif self._sender is not None:
+            print(f"  keras-sweeps promote {name}{where}  # make the winner the champion")
         rejected = bool(self._spool.rejections())
         return FAILED if rejected and status == DONE else status
 
@@ -216,16 +228,19 @@ class Finalization:
         if stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
             self._recorder.sweep_waits("SCHEDULED", stop.value)
             return INTERRUPTED, ""
-        rows = self._complete_rows(board)
+        rows, left_out = self._judged(board)
         if not rows:
             self._recorder.sweep_ended(SweepEnd("FAILED", {"sweeps.stopped_by": stop.value}))
             return FAILED, ""
-        values = {place: [row.value or 0.0 for row in found] for place, found in rows.items()}
+        values = {place: [_value(row) for row in found] for place, found in rows.items()}
         standings = compare(
-            values, maximize=self._objective.direction == "maximize", seed=file.seed
+            values,
+            maximize=self._objective.direction == "maximize",
+            seed=file.seed,
+            scale=scale_of(self._objective.metric, self._data.num_images["validation"]),
         )
         winner = rows[standings[0].key]
-        chosen = median_key({row.number: row.value or 0.0 for row in winner})
+        chosen = median_key({row.number: _value(row) for row in winner})
         if file.retrain == "all":
             epochs = math.ceil(sum(row.best_epoch or 1 for row in winner) / len(winner))
             retrained = self._retrain(standings[0].key, epochs, interrupts, quiet=quiet)
@@ -236,7 +251,7 @@ class Finalization:
         winner_of = WinnerRecorder(
             self._sweep.paths, file, self._objective, self._data, self._spool, self._recorder
         )
-        return DONE, winner_of.record(standings, rows, chosen)
+        return DONE, winner_of.record(standings, rows, chosen, left_out)
 
     def _board(self) -> Board:
         file = self._file
@@ -268,17 +283,26 @@ class Finalization:
             job=train_job,
         )
 
-    def _complete_rows(self, board: Board) -> dict[int, list[TrialRow]]:
-        """The complete trainings of each finalist; one with less than two has no interval."""
+    def _judged(self, board: Board) -> tuple[dict[int, list[TrialRow]], list[str]]:
+        """The trainings of each finalist that is compared, and why others are left out.
+
+        A configuration of which some seeds fail is judged only where that is so with all of them:
+        those that survived would be its luckiest ones.
+        """
         rows: dict[int, list[TrialRow]] = {}
         for row in board.in_state(TrialState.COMPLETE):
             rows.setdefault(row.number % len(self._file.finalists), []).append(row)
+        whole = {p: found for p, found in rows.items() if len(found) == self._file.num_seeds}
+        judged = whole or {p: found for p, found in rows.items() if len(found) > 1}
+        left_out = []
         for place, finalist in enumerate(self._file.finalists):
-            found = len(rows.get(place, []))
-            if found < self._file.num_seeds:
-                print(f"WARNING: {finalist.name}: {found} of {self._file.num_seeds} trainings "
-                      "completed", file=sys.stderr)  # fmt: skip
-        return {place: found for place, found in sorted(rows.items()) if len(found) > 1}
+            num = len(rows.get(place, []))
+            if num < self._file.num_seeds:
+                line = f"{finalist.name}: {num} of {self._file.num_seeds} trainings completed"
+                print(f"WARNING: {line}", file=sys.stderr)
+                if place not in judged:
+                    left_out.append(line)
+        return dict(sorted(judged.items())), left_out
 
     def _retrain(
         self, place: int, epochs: int, interrupts: Interrupts, *, quiet: bool
@@ -303,8 +327,15 @@ class Finalization:
             deterministic=self._settings.deterministic,
         )
         job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
-        done = retrain(job, self._spool, self._models, interrupts)
+        done = retrain(
+            job, self._spool, self._models, interrupts, num_retries=self._settings.num_retries
+        )
         return number if done else None
+
+
+def _value(row: TrialRow) -> float:
+    assert row.value is not None  # Complete trainings have one.
+    return row.value
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from search_spaces.errors import InputError
 from sweeps.arguments import positive_int
 from sweeps.interrupts import Interrupts
 from sweeps.preflight import check_places
@@ -15,7 +16,7 @@ from sweeps.settings import (
     check_num_seeds,
 )
 from sweeps.stored_sweep import add_sweep_options, stored_sweep
-from sweeps.sweep_file import driving
+from sweeps.sweep_file import check_same_store, driving, read_sweep_file
 
 DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
 EXAMPLES = """
@@ -32,6 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_finalist_options(parser, default=None)
     parser.add_argument(
         "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
+    )
+    parser.add_argument(
+        "--unfinished", action="store_true", help="compare the best so far of an unfinished sweep"
     )
     parser.add_argument("--quiet", action="store_true", help="print the result only")
 
@@ -74,6 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
     sweep = stored_sweep(arguments)
     options = FinalOptions(arguments.finalists, arguments.finalist_seeds, arguments.retrain)
     check_num_seeds(options.num_seeds)
+    # Against what the sweep itself says, without the options.
+    stored, name = read_sweep_file(sweep.paths.state), sweep.paths.name
+    check_same_store(stored, sweep.uri, sent=True)
+    if not stored.is_finished and not arguments.unfinished:
+        raise InputError(
+            f"Finalists are the best of a sweep that has ended. Received: '{name}', which has not. "
+            f"End it first (`keras-sweeps run --resume --name {name}`), or take what there is: "
+            "--unfinished. They are compared once."
+        )
     check_places(sweep.file.settings, resume=True)
     with driving(sweep.paths), Interrupts() as interrupts:
         from sweeps.finalization import finalize

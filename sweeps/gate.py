@@ -17,12 +17,12 @@ class Limits:
 
     Attributes:
         alpha: level of the paired test.
-        margin: how much worse than the champion may be tolerated; 0 asks for proof of better.
+        margin: how much worse than the champion may be tolerated; None asks for proof of better.
         max_recall_drop: how much any class's recall may fall below the champion's.
     """
 
     alpha: float = DEFAULT_ALPHA
-    margin: float = 0.0
+    margin: float | None = None
     min_accuracy: float | None = None
     max_latency_ms: float | None = None
     max_parameters: int | None = None
@@ -53,7 +53,10 @@ def gate(
     """
     rules = []
     if test is not None:
-        rules.append(_not_worse(test, limits) if limits.margin else _better(test, limits))
+        if limits.margin is None:
+            rules.append(_better(test, limits.alpha))
+        else:
+            rules.append(_not_worse(test, limits.margin))
     if limits.min_accuracy is not None:
         gap = challenger.accuracy - limits.min_accuracy
         text = f"test accuracy {challenger.accuracy:.4f}, at least {limits.min_accuracy:.4f} wanted"
@@ -71,18 +74,38 @@ def gate(
     return rules
 
 
-def _better(test: PairedTest, limits: Limits) -> Rule:
+def _better(test: PairedTest, alpha: float) -> Rule:
     text = (
-        f"{_effect(test)}; better at level {limits.alpha:g} wanted: McNemar's exact "
-        f"p = {test.p_value:.4g}"
+        f"{_effect(test)}; better at level {alpha:g} wanted: McNemar's exact p = {test.p_value:.4g}"
     )
-    return _rule("better than the champion", test.p_value <= limits.alpha, text, "not shown")
+    return _rule("better than the champion", test.p_value <= alpha, text, "not shown")
 
 
-def _not_worse(test: PairedTest, limits: Limits) -> Rule:
-    gap = test.low + limits.margin
-    text = f"{_effect(test)}; at most {limits.margin:.4f} worse wanted (--margin)"
+def _not_worse(test: PairedTest, margin: float) -> Rule:
+    gap = test.low + margin
+    text = f"{_effect(test)}; at most {margin:.4f} worse wanted (--margin)"
     return _rule("not worse than the champion", gap >= 0, text, f"{-gap:.4f} beyond the margin")
+
+
+def same_data(challenger: str, champion: str) -> Rule:
+    """That both come from one data set; else the champion may have been trained on these images.
+
+    Args:
+        challenger, champion: data set and fingerprint of each, for people.
+    """
+    text = f"the champion comes from {champion}, the candidate from {challenger}"
+    gap = "their test splits differ; give the candidate a --model name of its own"
+    return _rule("one data set", challenger == champion, text, gap)
+
+
+def as_recorded(measured: float, recorded: float, num_images: int) -> Rule:
+    """That the model reaches what its training recorded, but for two images.
+
+    On another machine sums are rounded otherwise, and an image on the edge may change sides.
+    """
+    text = f"test accuracy {measured:.4f}, its training recorded {recorded:.4f}"
+    apart = abs(measured - recorded) * num_images
+    return _rule("as its training recorded", apart <= 2.001, text, f"{apart:.0f} images apart")
 
 
 def _effect(test: PairedTest) -> str:

@@ -24,7 +24,9 @@ class Card:
         origin: name -> value: sweep, trial, run, seed, commit, versions.
         params: the active parameters.
         intervals: metric -> mean with its interval, where the sweep had finalists.
+        retrained: whether the intervals belong to models that were trained without validation data.
         champion: how people call the version that it was compared with; empty without one.
+        verdict: what was decided, by whom, when.
     """
 
     title: str
@@ -35,7 +37,9 @@ class Card:
     intervals: Mapping[str, str]
     score: Score
     rules: Sequence[Rule]
+    retrained: bool = False
     champion: str = ""
+    verdict: str = ""
 
 
 def render_card(card: Card) -> str:
@@ -66,10 +70,11 @@ def render_card(card: Card) -> str:
             ],
         ),
         "",
+        *_over_seeds(card),
         f"## Gate{f' against {card.champion}' if card.champion else ', as the first champion'}",
         "",
-        *([f"- {'passed' if r.passed else 'REFUSED'}: {r.name}: {r.text}" for r in card.rules]
-          or ["- no limit was set"]),
+        *[f"- {'passed' if r.passed else 'REFUSED'}: {r.name}: {r.text}" for r in card.rules],
+        *([f"- decision: {card.verdict}"] if card.verdict else []),
         "",
         "## Where it comes from",
         "",
@@ -92,7 +97,26 @@ def _measures(card: Card) -> list[tuple[str, str]]:
         ("one image, warm", f"{score.latency_ms:.2f} ms on {score.device}"),
         ("parameters", f"{score.num_parameters:,}"),
         ("file", f"{score.num_bytes:,} bytes"),
-        *((f"{name} over seeds", text) for name, text in card.intervals.items()),
+    ]
+
+
+def _over_seeds(card: Card) -> list[str]:
+    """The intervals, and which models they belong to."""
+    if not card.intervals:
+        return []
+    models = "Models of this configuration on fresh seeds: means with their 95% intervals"
+    if card.retrained:
+        models += (
+            ". Those models were trained without the validation images; this one was trained on "
+            "them, too"
+        )
+    return [
+        "## Over fresh seeds",
+        "",
+        f"{models}. The intervals tell what another seed does, not what another test split would.",
+        "",
+        *_table(("metric", "mean"), list(card.intervals.items())),
+        "",
     ]
 
 

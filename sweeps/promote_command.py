@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.folders import check_writable
 from search_spaces.errors import InputError, redacted
-from sweeps.arguments import fraction, positive_int, positive_number
+from sweeps.arguments import fraction, level, margin, positive_int, positive_number
 from sweeps.cli import DONE
 from sweeps.gate import DEFAULT_ALPHA, Limits
 from sweeps.interrupts import Interrupts
@@ -53,15 +54,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     test = parser.add_argument_group("the gate")
     test.add_argument(
         "--alpha",
-        type=fraction,
+        type=level,
         default=DEFAULT_ALPHA,
         metavar="P",
         help="level of McNemar's exact test that the candidate is better (default: %(default)s)",
     )
     test.add_argument(
         "--margin",
-        type=fraction,
-        default=0.0,
+        type=margin,
+        default=None,
         metavar="X",
         help="instead of better, ask that accuracy is at most X lower (95%% interval), for a "
         "smaller or faster model",
@@ -98,30 +99,42 @@ def run(arguments: argparse.Namespace) -> int:
             return _champions(arguments, uri)
     uri, name = _source(arguments)
     check_existing_store(uri)
+    if not arguments.dry_run:
+        check_writable(Path(arguments.work_dir) / "data", "--work-dir")
     from sweeps.promotion import Promotion, PromotionRequest
     from tracking.errors import store_errors
+    from tracking.registry import check_model_name
     from tracking.stored_models import ModelStore
 
-    is_run = re.fullmatch(r"[0-9a-f]{32}", name) is not None
-    request = PromotionRequest(
-        uri=uri,
-        run_id=name if is_run else ModelStore(uri).run_of_sweep(name),
-        work_dir=Path(arguments.work_dir),
-        name=arguments.model,
-        limits=Limits(
-            alpha=arguments.alpha,
-            margin=arguments.margin,
-            min_accuracy=arguments.min_accuracy,
-            max_latency_ms=arguments.max_latency_ms,
-            max_parameters=arguments.max_parameters,
-            max_bytes=arguments.max_bytes,
-            max_recall_drop=arguments.max_recall_drop,
-        ),
-        force=arguments.force,
-        dry_run=arguments.dry_run,
-    )
+    if arguments.model is not None:
+        check_model_name(arguments.model)
     with store_errors(uri), Interrupts() as interrupts:
+        run_id, what = name, "the model of that run"
+        if not re.fullmatch(r"[0-9a-f]{32}", name):
+            run_id, what = ModelStore(uri).run_of_sweep(name)
+        request = PromotionRequest(
+            uri=uri,
+            run_id=run_id,
+            what=what,
+            work_dir=Path(arguments.work_dir),
+            name=arguments.model,
+            limits=_limits(arguments),
+            force=arguments.force,
+            dry_run=arguments.dry_run,
+        )
         return Promotion(request, interrupts, _say).run()
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
+        alpha=arguments.alpha,
+        margin=arguments.margin,
+        min_accuracy=arguments.min_accuracy,
+        max_latency_ms=arguments.max_latency_ms,
+        max_parameters=arguments.max_parameters,
+        max_bytes=arguments.max_bytes,
+        max_recall_drop=arguments.max_recall_drop,
+    )
 
 
 def _check_together(arguments: argparse.Namespace) -> None:
@@ -141,8 +154,10 @@ def _check_together(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and not value.strip():
             raise InputError(f"--{option} must say why. Received: an empty text.")
-    if "force" in arguments.given and arguments.dry_run:
-        raise InputError("--force and --dry-run exclude each other. Leave one out.")
+    for one, other in (("force", "dry_run"), ("alpha", "margin")):
+        if {one, other} <= arguments.given:
+            names = f"--{one} and --{other.replace('_', '-')}"
+            raise InputError(f"{names} exclude each other. Leave one out.")
 
 
 def _source(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -172,12 +187,11 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
 
         with Interrupts() as interrupts:
             return roll_back(uri, registry, name, arguments.rollback, interrupts, _say)
-    current = registry.champion(name)
-    history = registry.history(name)
-    if not history:
+    reign = registry.reign(name)
+    if not reign.history:
         raise InputError(f"A model with a history must be named. Received: '{name}', which never "
                          "had a champion of a promotion.")  # fmt: skip
-    print_history(name, history, int(current.version) if current else None)
+    print_history(name, reign)
     return DONE
 
 

@@ -7,42 +7,37 @@ crash interrupted is finished by whoever comes next (`tracking/registry.py`).
 from __future__ import annotations
 
 import getpass
-import json
 import socket
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.comparison import PairedTest, paired_test
-from pipelines.prepared import PreparedData
+from pipelines.prepared import PreparedData, open_prepared
 from pipelines.scoring import Score, ScoreTask
 from search_spaces.errors import InputError
 from sweeps.cli import DONE, INTERRUPTED, REFUSED
 from sweeps.devices import allot, detect_machine
-from sweeps.gate import Limits, Rule, gate
+from sweeps.gate import Limits, Rule, as_recorded, gate, same_data
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import score_job
-from sweeps.model_card import Card, render_card
 from sweeps.opening import prepare_data
-from sweeps.promotion_texts import origin_of, seed_intervals, version_tags
+from sweeps.promotion_texts import Verdict, promotion_texts, version_tags
 from sweeps.promotion_views import print_comparison, print_rules, print_serving
 from sweeps.single_job import JobFailedError, run_job
-from tracking.records import now_ms
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
-    from tracking.registry import Registry
+    from tracking.registry import Registry, Reign
     from tracking.stored_models import ModelStore, RunFacts, StoredModel
 
 BOOTSTRAP_SEED = 0
 MAX_ROUNDS = 5
 """So often may somebody else be crowned while this promotion compares."""
-MAX_DESCRIPTION = 4_900
-"""MLflow's column for a version's description holds 5,000 characters."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ class PromotionRequest:
 
     Attributes:
         run_id: the run whose model is to become the champion.
+        what: what that run is, for people.
         name: of the registered model; None for one that follows from space and data set.
         force: why the gate is to be ignored; None to heed it.
         dry_run: whether only to tell what would happen.
@@ -59,6 +55,7 @@ class PromotionRequest:
     uri: str
     run_id: str
     work_dir: Path
+    what: str = "the model of that run"
     name: str | None = None
     limits: Limits = field(default_factory=Limits)
     force: str | None = None
@@ -66,7 +63,7 @@ class PromotionRequest:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """A model with what it reached; `right` (n,) bool says on which test images it is right."""
 
     model: StoredModel
@@ -89,13 +86,6 @@ class Promotion:
         self._registry: Registry = Registry(request.uri)
         self._candidate: StoredModel = self._store.of_run(request.run_id)
         self._facts: RunFacts = self._store.facts(request.run_id)
-        self._data = self._test_data()
-        self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{self._data.name}"
-        check_model_name(self._name)
-        self._slot = allot(detect_machine(), 1, None).slots[0]
-        self._champions: dict[str, _Scored] = {}
-
-    def _test_data(self) -> PreparedData:
         tags = self._candidate.tags
         if "sweeps.data" not in tags:
             raise InputError(
@@ -103,15 +93,10 @@ class Promotion:
                 f"{self._candidate.label}, which lacks the tag sweeps.data: it was not logged by "
                 "a sweep."
             )
-        data = prepare_data(tags["sweeps.data"], self._request.work_dir / "data")
-        if data.fingerprint != tags.get("sweeps.data_fingerprint"):
-            raise InputError(
-                "A model is measured on the data set that it comes from. Received: "
-                f"{data.name} with content {data.fingerprint[:12]}, but {self._candidate.label} "
-                f"was trained on {tags.get('sweeps.data_fingerprint', '')[:12]}. Point "
-                "SWEEPS_DATA_DIR at that one."
-            )
-        return data
+        self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{tags['sweeps.data']}"
+        check_model_name(self._name)
+        self._slot = allot(detect_machine(), 1, None).slots[0]
+        self._champions: dict[str, Scored] = {}
 
     def run(self) -> int:
         """Compares, registers and, if the gate opens, crowns.
@@ -123,16 +108,34 @@ class Promotion:
 
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
             self._scratch = Path(scratch)
+            self._data = self._test_data()
             executor = ProcessExecutor("sweeps.preload", self._scratch / "server.log")
             try:
                 return self._run(executor)
             finally:
                 executor.close()
 
+    def _test_data(self) -> PreparedData:
+        """The candidate's data set; a dry run leaves no prepared data behind."""
+        tags = self._candidate.tags
+        name, wanted = tags["sweeps.data"], tags.get("sweeps.data_fingerprint", "")
+        root = self._request.work_dir / "data"
+        found = open_prepared(root, name, wanted)
+        if found is not None:
+            return found
+        data = prepare_data(name, self._scratch / "data" if self._request.dry_run else root)
+        if data.fingerprint != wanted:
+            raise InputError(
+                "A model is measured on the data set that it comes from. Received: "
+                f"{data.name} with content {data.fingerprint[:12]}, but {self._candidate.label} "
+                f"was trained on {wanted[:12]}. Point SWEEPS_DATA_DIR at that one."
+            )
+        return data
+
     def _run(self, executor: Executor) -> int:
         parent = self._facts.parent_name
-        self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}, "
-                  f"run {self._facts.run_id}")  # fmt: skip
+        self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
+                  f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
         self._say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
         candidate = self._scored(executor, self._candidate, "candidate")
         for _ in range(MAX_ROUNDS):
@@ -140,12 +143,13 @@ class Promotion:
                 return INTERRUPTED
             if not self._request.dry_run:
                 self._registry.settle(self._name)
-            current = self._registry.champion(self._name)
-            champion = self._store.of_version(current) if current is not None else None
+            # Everything that follows is decided upon this, and holds only while this does.
+            reign = self._registry.reign(self._name)
+            champion = self._champion(reign)
             if champion is not None and champion.model_id == self._candidate.model_id:
                 self._say(f"{champion.label} is this very model, and the champion already")
                 return DONE
-            status = self._against(executor, candidate, champion)
+            status = self._against(executor, candidate, champion, reign)
             if status is not None:
                 return status
             self._say("the champion changed meanwhile; comparing with the new one")
@@ -154,25 +158,34 @@ class Promotion:
             f"{self._name}'s champion in a row. Promote again when the others are done."
         )
 
+    def _champion(self, reign: Reign) -> StoredModel | None:
+        if reign.champion is None:
+            self._say(f"champion   none yet of {self._name}: limits only")
+            return None
+        version = self._registry.version(self._name, reign.champion)
+        if version is None:
+            self._say(f"champion   version {reign.champion} of {self._name} was deleted: limits "
+                      "only")  # fmt: skip
+            return None
+        moved = " (the alias was moved by other means)" if reign.moved else ""
+        champion = self._store.of_version(version)
+        self._say(f"champion   {champion.label}{moved}")
+        return champion
+
     def _against(
-        self, executor: Executor, candidate: _Scored, champion: StoredModel | None
+        self,
+        executor: Executor,
+        candidate: Scored,
+        champion: StoredModel | None,
+        reign: Reign,
     ) -> int | None:
         """One comparison; None where the champion was another one in the end."""
         scored = None
         if champion is not None:
-            self._say(f"champion   {champion.label}")
             scored = self._champion_scored(executor, champion)
             if scored is None:
                 return INTERRUPTED
-        else:
-            self._say(f"champion   none yet of {self._name}: limits only")
-        test = None
-        if scored is not None:
-            test = paired_test(candidate.right, scored.right, seed=BOOTSTRAP_SEED)
-        rules = gate(
-            candidate.score, scored.score if scored else None, test, self._request.limits,
-            self._data.class_names,
-        )  # fmt: skip
+        rules, test = self._rules(candidate, scored)
         print_comparison(candidate.score, scored.score if scored else None)
         if self._request.dry_run:
             print_rules(rules)
@@ -180,49 +193,68 @@ class Promotion:
             self._say(f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was "
                       "written")  # fmt: skip
             return DONE if opens else REFUSED
-        number = self._register(candidate, champion, rules, test)
+        tags = version_tags(self._facts, self._candidate.tags, candidate.score)
+        number = self._registry.register(self._name, self._candidate, tags)
+        self._registry.note_test_read(self._facts.run_id)
+        self._say(f"registered {self._name} version {number}")
         back = self._loaded_back(executor, candidate, number)
         if back is None:
             return INTERRUPTED
         rules = [*rules, back]
         print_rules(rules)
-        return self._decide(number, champion, rules, back)
-
-    def _decide(
-        self, number: int, champion: StoredModel | None, rules: list[Rule], back: Rule
-    ) -> int | None:
-        from tracking.registry import Succession
-
         refused = [rule for rule in rules if not rule.passed]
-        force = self._request.force
         # Nothing forces a file that does not load as what was measured.
-        if refused and (force is None or not back.passed):
+        closed = bool(refused) and (self._request.force is None or not back.passed)
+        verdict = Verdict(
+            self._name,
+            number,
+            "refused" if closed else "forced" if refused else "promotion",
+            who(),
+            self._request.force,
+            champion.label if champion else "",
+            candidate.score,
+            scored.score if scored else None,
+            test,
+            tuple(rules),
+            self._request.limits,
+        )
+        self._record(verdict)
+        if closed:
             self._registry.refuse(self._name, number)
             self._say(f"refused    {self._name} version {number} stays a candidate: "
                       f"{'; '.join(rule.name for rule in refused)}")  # fmt: skip
             return REFUSED
-        history = self._registry.history(self._name)
-        verdict = "; ".join(f"{rule.name}: {rule.text}" for rule in rules)
-        succession = Succession(
-            generation=history[-1].generation + 1 if history else 1,
-            version=number,
-            previous=champion.version if champion else None,
-            kind="forced" if refused else "promotion",
-            by=who(),
-            why=f"{force} (refused: {verdict})" if refused else verdict,
-            at_ms=now_ms(),
+        crowned = self._registry.crown(
+            self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
-        if not self._registry.crown(self._name, succession):
+        if not crowned:
             return None
         was = f", was version {champion.version}" if champion else ""
-        how = f", forced: {force}" if refused else ""
+        how = f", forced: {self._request.force}" if refused else ""
         self._say(f"champion   {self._name} version {number}{was}{how}")
         print_serving(self._request.uri, self._name)
         return DONE
 
     # Measuring
 
-    def _scored(self, executor: Executor, model: StoredModel, folder: str) -> _Scored | None:
+    def _rules(
+        self, candidate: Scored, champion: Scored | None
+    ) -> tuple[list[Rule], PairedTest | None]:
+        rules, test = [], None
+        if champion is not None:
+            rules.append(same_data(_data_of(candidate.model), _data_of(champion.model)))
+            test = paired_test(candidate.right, champion.right, seed=BOOTSTRAP_SEED)
+        recorded = self._facts.metrics.get("test_accuracy")
+        if recorded is not None:
+            num = self._data.num_images["test"]
+            rules.append(as_recorded(candidate.score.accuracy, recorded, num))
+        rules += gate(
+            candidate.score, champion.score if champion else None, test, self._request.limits,
+            self._data.class_names,
+        )  # fmt: skip
+        return rules, test
+
+    def _scored(self, executor: Executor, model: StoredModel, folder: str) -> Scored | None:
         """Fetches and measures a model in a process of its own; None after an interrupt."""
         place = self._scratch / folder
         place.mkdir()
@@ -245,9 +277,9 @@ class Promotion:
             return None
         probabilities = np.load(output, allow_pickle=False)["probabilities"]
         labels = self._data.arrays("test")[1]
-        return _Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
+        return Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
 
-    def _champion_scored(self, executor: Executor, champion: StoredModel) -> _Scored | None:
+    def _champion_scored(self, executor: Executor, champion: StoredModel) -> Scored | None:
         found = self._champions.get(champion.model_id)
         if found is None:
             found = self._scored(executor, champion, f"champion-{len(self._champions)}")
@@ -255,7 +287,7 @@ class Promotion:
                 self._champions[champion.model_id] = found
         return found
 
-    def _loaded_back(self, executor: Executor, candidate: _Scored, number: int) -> Rule | None:
+    def _loaded_back(self, executor: Executor, candidate: Scored, number: int) -> Rule | None:
         """Loads the registered version in a clean process; it must predict bit for bit the same."""
         model = self._store.registered(f"{self._name}/{number}")
         folder = f"registered-{len(list(self._scratch.iterdir()))}"
@@ -271,53 +303,16 @@ class Promotion:
 
     # Recording
 
-    def _register(
-        self,
-        candidate: _Scored,
-        champion: StoredModel | None,
-        rules: list[Rule],
-        test: PairedTest | None,
-    ) -> int:
-        facts, model = self._facts, self._candidate
-        params = dict(facts.params)
-        intervals = seed_intervals(facts)
-        card = render_card(
-            Card(
-                title=f"{self._name}: {facts.name}",
-                data=self._data,
-                background=model.tags.get("sweeps.background", "mixed"),
-                origin=origin_of(facts),
-                params=params,
-                intervals=intervals,
-                score=candidate.score,
-                rules=rules,
-                champion=champion.label if champion else "",
-            )
-        )
-        brief = card if len(card) <= MAX_DESCRIPTION else card.partition("\n## Parameters")[0]
-        tags = {key: value for key, value in model.tags.items() if key.startswith("sweeps.")}
-        tags.pop("sweeps.record", None)
-        tags |= version_tags(facts, candidate.score, intervals)
-        number = self._registry.register(self._name, model, tags, brief[:MAX_DESCRIPTION])
-        report = {
-            "model": self._name,
-            "version": number,
-            "champion": champion.version if champion else None,
-            "limits": asdict(self._request.limits),
-            "candidate": asdict(candidate.score),
-            "paired_test": asdict(test) if test else None,
-            "rules": [asdict(rule) for rule in rules],
-        }
-        folder = f"promotion/{self._name}-version-{number}"
-        against = f"version-{champion.version}" if champion else "limits"
-        texts = {
-            f"{folder}/model_card.md": card,
-            f"{folder}/gate-against-{against}.json": json.dumps(report, indent=1),
-        }
-        self._registry.attach(facts.run_id, texts)
-        self._registry.note_test_read(facts.run_id)
-        self._say(f"registered {self._name} version {number}")
-        return number
+    def _record(self, verdict: Verdict) -> None:
+        """Writes the gate's report and the model card, before anything moves."""
+        texts, brief = promotion_texts(verdict, self._facts, self._candidate.tags, self._data)
+        self._registry.attach(self._facts.run_id, texts)
+        self._registry.describe(self._name, verdict.version, brief)
+
+
+def _data_of(model: StoredModel) -> str:
+    fingerprint = model.tags.get("sweeps.data_fingerprint", "unknown content")
+    return f"{model.tags.get('sweeps.data', 'an unknown set')} {fingerprint[:12]}"
 
 
 def who() -> str:

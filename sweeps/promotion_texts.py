@@ -1,16 +1,103 @@
-"""What a registered version tells of its origin, from what MLflow holds of its run. Pure."""
+"""What a promotion leaves to be read: the gate's report, the model card, a version's tags. Pure."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pipelines.comparison import PairedTest
+from pipelines.prepared import PreparedData
 from pipelines.scoring import Score
+from sweeps.gate import Limits, Rule
+from sweeps.model_card import Card, render_card
 
 if TYPE_CHECKING:
     from tracking.stored_models import RunFacts
 
+MAX_CHARACTERS = 4_900
+"""MLflow's columns for a version's description and its tags hold 5,000 characters."""
 _LIBRARIES = "sweeps.version."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, upon what.
+
+    Attributes:
+        kind: `promotion`, `forced` or `refused`.
+        force: the reason that was given for ignoring the gate.
+        champion: how people call the version that it was compared with; empty without one.
+    """
+
+    name: str
+    version: int
+    kind: str
+    by: str
+    force: str | None
+    champion: str
+    candidate_score: Score
+    champion_score: Score | None
+    test: PairedTest | None
+    rules: tuple[Rule, ...]
+    limits: Limits
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def why(self) -> str:
+        """The rules' verdicts, and the reason that was given against them."""
+        rules = "; ".join(f"{rule.name}: {rule.text}" for rule in self.rules)
+        return f"{self.force} (refused: {rules})" if self.kind == "forced" else rules
+
+
+def promotion_texts(
+    verdict: Verdict, facts: RunFacts, tags: Mapping[str, str], data: PreparedData
+) -> tuple[dict[str, str], str]:
+    """The artifacts by path, and the text for the version's page.
+
+    Args:
+        tags: those of the logged model.
+    """
+    card = render_card(
+        Card(
+            title=f"{verdict.name}: {facts.name}",
+            data=data,
+            background=tags.get("sweeps.background", "mixed"),
+            origin=origin_of(facts),
+            params=dict(facts.params),
+            intervals=seed_intervals(facts),
+            retrained=facts.tags.get("sweeps.kind") == "retrained",
+            score=verdict.candidate_score,
+            rules=verdict.rules,
+            champion=verdict.champion,
+            verdict=f"{verdict.kind} by {verdict.by}, {verdict.at:%Y-%m-%d %H:%M:%S} UTC"
+            + (f": {verdict.force}" if verdict.kind == "forced" else ""),
+        )
+    )
+    report = {
+        "model": verdict.name,
+        "version": verdict.version,
+        "decision": verdict.kind,
+        "by": verdict.by,
+        "at": verdict.at.isoformat(timespec="seconds"),
+        "force": verdict.force,
+        "champion": verdict.champion or None,
+        "limits": asdict(verdict.limits),
+        "rules": [asdict(rule) for rule in verdict.rules],
+        "paired_test": asdict(verdict.test) if verdict.test else None,
+        "candidate_score": asdict(verdict.candidate_score),
+        "champion_score": asdict(verdict.champion_score) if verdict.champion_score else None,
+    }
+    folder = f"promotion/{verdict.name}-version-{verdict.version}"
+    brief = card if len(card) <= MAX_CHARACTERS else card.partition("\n## Parameters")[0]
+    texts = {
+        f"{folder}/model_card.md": card,
+        # A name of its own: no verdict is overwritten by a later one.
+        f"{folder}/gate-{verdict.at:%Y%m%d-%H%M%S-%f}.json": json.dumps(report, indent=1),
+    }
+    return texts, brief[:MAX_CHARACTERS]
 
 
 def origin_of(facts: RunFacts) -> dict[str, str]:
@@ -42,7 +129,8 @@ def origin_of(facts: RunFacts) -> dict[str, str]:
 def seed_intervals(facts: RunFacts) -> dict[str, str]:
     """Metric -> `0.9912 (0.9904 to 0.9920, n = 5)`; empty where the run has no finalists."""
     metrics, found = facts.parent_metrics, {}
-    num = facts.parent_tags.get("sweeps.num_seeds", "")
+    seeds = facts.parent_tags.get("sweeps.winner_seeds", "")
+    num = len(seeds.split(", ")) if seeds else 0
     for key in metrics:
         if key.startswith("winner_") and key.endswith("_mean"):
             name = key.removeprefix("winner_").removesuffix("_mean")
@@ -51,24 +139,25 @@ def seed_intervals(facts: RunFacts) -> dict[str, str]:
     return found
 
 
-def version_tags(facts: RunFacts, score: Score, intervals: dict[str, str]) -> dict[str, str]:
-    """The tags of a version: where it comes from and what it reached."""
-    origin = {
-        f"sweeps.{name}": facts.tags[f"sweeps.{name}"]
-        for name in ("sweep", "trial", "kind", "baseline", "seed", "space")
-        if f"sweeps.{name}" in facts.tags
-    }
+def version_tags(facts: RunFacts, model_tags: Mapping[str, str], score: Score) -> dict[str, str]:
+    """The tags of a version: where it comes from, what it was trained on, and what it reached."""
+    found = {key: value for key, value in model_tags.items() if key.startswith("sweeps.")}
+    found.pop("sweeps.record", None)
+    for name in ("sweep", "trial", "kind", "baseline", "seed", "space"):
+        if f"sweeps.{name}" in facts.tags:
+            found[f"sweeps.{name}"] = facts.tags[f"sweeps.{name}"]
     if "sweeps.finalist_of" in facts.tags:  # The trial that people know, not the training's number.
-        origin["sweeps.trial"] = facts.tags["sweeps.finalist_of"]
+        found["sweeps.trial"] = facts.tags["sweeps.finalist_of"]
     if "sweeps.winner_seeds" in facts.parent_tags:
-        origin["sweeps.finalist_seeds"] = facts.parent_tags["sweeps.winner_seeds"]
-    commit = facts.tags.get("mlflow.source.git.commit")
-    return {
-        **origin,
-        **({"sweeps.commit": commit} if commit else {}),
-        "sweeps.params": json.dumps(facts.params)[:5000],
+        found["sweeps.finalist_seeds"] = facts.parent_tags["sweeps.winner_seeds"]
+    if "mlflow.source.git.commit" in facts.tags:
+        found["sweeps.commit"] = facts.tags["mlflow.source.git.commit"]
+    found |= {
+        "sweeps.params": json.dumps(dict(facts.params)),
         "sweeps.test_accuracy": f"{score.accuracy:.6g}",
         "sweeps.test_loss": f"{score.loss:.6g}",
         "sweeps.num_parameters": str(score.num_parameters),
-        **{f"sweeps.{name}_over_seeds": text for name, text in intervals.items()},
+        **{f"sweeps.{name}_over_seeds": text for name, text in seed_intervals(facts).items()},
     }
+    # What does not fit is in the run and in the model card; half of it would be no JSON.
+    return {key: value for key, value in found.items() if len(value) <= MAX_CHARACTERS}

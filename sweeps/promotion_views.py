@@ -12,7 +12,7 @@ from sweeps.gate import Rule
 from tracking.stores import DEFAULT_URI
 
 if TYPE_CHECKING:
-    from tracking.registry import Succession
+    from tracking.registry import Reign
 
 WIDTH = 120
 
@@ -54,17 +54,18 @@ def print_serving(uri: str, name: str) -> None:
           "--env-manager local")  # fmt: skip
 
 
-def print_history(name: str, history: Sequence[Succession], current: int | None) -> None:
+def print_history(name: str, reign: Reign) -> None:
     """Every change of champion, the latest first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    now = "no champion" if reign.alias is None else f"champion is version {reign.alias}"
     table = Table(
         "#", "when", "champion", "before", "how", "by", "why", box=box.SIMPLE_HEAD,
-        title=f"{name}: champion is version {current}", title_justify="left",
+        title=f"{name}: {now}", title_justify="left",
     )  # fmt: skip
-    for entry in reversed(history):
+    for entry in reversed(reign.history):
         when = f"{datetime.fromtimestamp(entry.at_ms / 1000):%Y-%m-%d %H:%M:%S}"
         before = f"version {entry.previous}" if entry.previous is not None else "none"
         table.add_row(
@@ -72,5 +73,6 @@ def print_history(name: str, history: Sequence[Succession], current: int | None)
             entry.why,
         )  # fmt: skip
     Console(width=None if Console().is_terminal else WIDTH, markup=False).print(table)
-    if history and history[-1].version != current:
-        print(f"The alias was moved by other means since: it was version {history[-1].version}.")
+    if reign.moved:
+        was = reign.history[-1].version
+        print(f"The alias was moved by other means since: it was version {was}.")

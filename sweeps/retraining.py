@@ -9,7 +9,8 @@ from pipelines.checkpoints import EpochReport
 from pipelines.trial import Decision, TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.registry import get_space
-from sweeps.executors.base import Job, Slot
+from sweeps.executors.base import Job, Raised, Slot
+from sweeps.failures import classify, kernel_memory_kills
 from sweeps.finalists import Finalist
 from sweeps.interrupts import Interrupts
 from sweeps.settings import SweepPaths
@@ -30,8 +31,12 @@ class RetrainJob:
     job: Job
 
 
-def retrain(job: RetrainJob, spool: Spool, models: Path, interrupts: Interrupts) -> bool:
+def retrain(
+    job: RetrainJob, spool: Spool, models: Path, interrupts: Interrupts, *, num_retries: int
+) -> bool:
     """Trains, or goes on from the checkpoint, and leaves the model in `models`.
+
+    What another try can help is tried again, as in a sweep.
 
     Returns:
         False after an interrupt.
@@ -51,14 +56,23 @@ def retrain(job: RetrainJob, spool: Spool, models: Path, interrupts: Interrupts)
         spool.put(EpochRecord(number, report.epoch, report.metrics))
         return Decision.GO_ON
 
+    log_path, kills = str(job.paths.trial_log(number)), kernel_memory_kills()
     executor = ProcessExecutor("sweeps.preload", job.paths.server_log)
     try:
-        log_path = str(job.paths.trial_log(number))
-        result = run_job(executor, job.job, task, job.slot, log_path, on_report, interrupts)
-    except JobFailedError as error:
-        texts = {"traceback.txt": error.details}
-        lives.put_end(TrialEnd(number, "FAILED", {}, {"sweeps.reason": error.reason}, texts))
-        raise OSError(f"the winner could not be trained on all data: {error}") from error
+        for attempt in range(num_retries + 1):
+            try:
+                result = run_job(executor, job.job, task, job.slot, log_path, on_report, interrupts)
+                break
+            except JobFailedError as error:
+                event = Raised("retrained", error.kind, error.reason, error.details)
+                failure = classify(event, memory_ran_out=kernel_memory_kills() > kills)
+                if failure.can_retry and attempt < num_retries:
+                    continue
+                tags, texts = {"sweeps.reason": failure.reason}, {"traceback.txt": error.details}
+                lives.put_end(TrialEnd(number, "FAILED", {}, tags, texts))
+                raise OSError(
+                    f"the winner could not be trained on all data: {failure.reason}"
+                ) from error
     finally:
         executor.close()
     if result is None:

@@ -15,7 +15,6 @@ from sweeps.jobs import check_job
 from sweeps.promotion import who
 from sweeps.promotion_views import print_serving
 from sweeps.single_job import JobFailedError, run_job
-from tracking.records import now_ms
 
 if TYPE_CHECKING:
     from tracking.registry import Registry, Succession
@@ -55,16 +54,15 @@ def roll_back(
     Raises:
         InputError: There is nothing to go back to, or it cannot be loaded any more.
     """
-    from tracking.registry import Succession
     from tracking.stored_models import ModelStore
 
     registry.settle(name)
-    champion = registry.champion(name)
-    if champion is None:
+    reign = registry.reign(name)
+    if reign.champion is None:
         raise InputError(f"There must be a champion to roll back. Received: '{name}', which has "
                          "none.")  # fmt: skip
-    current, history = int(champion.version), registry.history(name)
-    target = version_before(history, current)
+    current = reign.champion
+    target = version_before(reign.history, current)
     if target is None:
         raise InputError(
             f"There must be an earlier champion. Received: '{name}', whose version {current} was "
@@ -74,16 +72,7 @@ def roll_back(
     model = store.registered(f"{name}/{target}")
     if not _loads(store.fetch, model, interrupts):
         return INTERRUPTED
-    succession = Succession(
-        generation=history[-1].generation + 1 if history else 1,
-        version=target,
-        previous=current,
-        kind="rollback",
-        by=who(),
-        why=why,
-        at_ms=now_ms(),
-    )
-    if not registry.crown(name, succession):
+    if not registry.crown(name, target, reign, kind="rollback", by=who(), why=why):
         raise InputError(
             f"A rollback goes back from the champion that it saw. Received: version {current}, "
             "and somebody changed it meanwhile. Look at --history and decide again."

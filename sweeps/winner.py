@@ -20,7 +20,7 @@ from sweeps.finalists import (
     models_folder,
     write_finalists,
 )
-from sweeps.finalists_report import finalists_columns, render_report
+from sweeps.finalists_report import Compared, finalists_columns, render_report
 from sweeps.formatting import params_text
 from sweeps.recorder import Recorder, model_tags
 from sweeps.settings import SweepPaths
@@ -47,7 +47,11 @@ class WinnerRecorder:
         self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
 
     def record(
-        self, standings: list[Standing], rows: dict[int, list[TrialRow]], chosen: int
+        self,
+        standings: list[Standing],
+        rows: dict[int, list[TrialRow]],
+        chosen: int,
+        left_out: list[str],
     ) -> str:
         """Keeps the winner's model, ends the runs, and remembers the table."""
         ends = {
@@ -62,21 +66,24 @@ class WinnerRecorder:
             place: [ends[row.number].metrics["test_accuracy"] for row in found]
             for place, found in rows.items()
         }
-        report = render_report(file, self._objective, self._data.name, standings, tests, chosen,
-                               ends[chosen].metrics)  # fmt: skip
-        columns, metrics = finalists_columns(file, self._objective, standings, tests)
+        compared = Compared(
+            file, self._objective, self._data, standings, tests, left_out, chosen,
+            ends[chosen].metrics,
+        )  # fmt: skip
+        report = render_report(compared)
+        columns, metrics = finalists_columns(compared)
         tags = {
             "sweeps.winner_trial": str(finalist.trial),
             "sweeps.winner_params": params_text(finalist.params),
             "sweeps.winner_seeds": ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            "sweeps.left_out": "; ".join(left_out),
             "sweeps.test_split_read": "true",
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)
         path = finalists_path(self._sweep_paths)
         write_finalists(path, replace(file, finished=True, report=report))
-        shutil.rmtree(self._models, ignore_errors=True)
-        shutil.rmtree(self._paths.trial(file.retrained_number), ignore_errors=True)
+        remove_leftovers(self._sweep_paths, file)
         return report
 
     def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
@@ -105,3 +112,10 @@ class WinnerRecorder:
                 tags=tags,
             )
         )
+
+
+def remove_leftovers(sweep_paths: SweepPaths, file: FinalistsFile) -> None:
+    """Removes the models of a comparison that has ended; the winner's is in the spool or MLflow."""
+    shutil.rmtree(models_folder(sweep_paths), ignore_errors=True)
+    folder = finalists_paths(sweep_paths).trial(file.retrained_number)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -99,12 +99,12 @@ def test_two_hundred_trials_leave_memory_and_disk_as_they_were(tmp_path):
     finally:
         server.kill()
     early = [s for s in samples if 40 <= s.num_trials <= 60]
-    # While trials run: the study's plots at the end import a library of their own.
-    late = [s for s in samples if s.num_trials >= 180 and s.num_checkpoints]
+    # While trials are started: the study's plots at the end hold a page of megabytes.
+    late = [s for s in samples if 160 <= s.num_trials <= 195]
     for name in ("driver_bytes", "server_bytes"):
         before = max(getattr(sample, name) for sample in early)
         after = max(getattr(sample, name) for sample in late)
-        print(f"{name}: {before / 2**20:.0f} MiB at trial 50, {after / 2**20:.0f} MiB at trial 200")
+        print(f"{name}: {before / 2**20:.0f} MiB at trial 50, {after / 2**20:.0f} MiB at trial 190")
         assert after < 1.1 * before
     assert max(sample.num_checkpoints for sample in samples) <= 200 // 3 + 2
     assert list(folder.glob("trial-*")) == []

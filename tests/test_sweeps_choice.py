@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.choice import compare, estimate, median_key
+from sweeps.choice import Scale, compare, estimate, median_key
 
 NUM_SWEEPS = 400
 NUM_CONFIGURATIONS, NUM_FINALISTS, NUM_SEEDS = 24, 3, 5
@@ -97,6 +97,38 @@ def test_direction_ties_and_seed():
 def test_equal_values_and_single_configurations_have_a_choice():
     (only,) = compare({3: [0.5, 0.5, 0.5]}, maximize=True, seed=0)
     assert (only.probability_best, only.estimate.sd, only.estimate.low) == (1.0, 0.0, 0.5)
+
+
+def test_equal_configurations_share_the_probability():
+    found = compare({0: [0.5, 0.5], 1: [0.5, 0.5]}, maximize=True, seed=0)
+    assert [s.probability_best for s in found] == [0.5, 0.5]
+    found = compare({0: [0.5, 0.5], 1: [0.5, 0.5]}, maximize=False, seed=0)
+    assert [s.probability_best for s in found] == [0.5, 0.5]
+
+
+def test_two_equal_accuracies_do_not_make_certainty():
+    """With 288 images two trainings often agree to the image."""
+    found = estimate([0.6632, 0.6632], scale=Scale(1 / 288, 0.0, 1.0))
+    assert found.low < 0.66 and found.high > 0.665
+    assert found.sd == pytest.approx(1 / 288 / 12**0.5)
+
+
+def test_an_interval_ends_where_the_metric_does():
+    found = estimate([0.2, 1.0], scale=Scale(0.0, 0.0, 1.0))
+    assert (found.low, found.mean, found.high) == (0.0, 0.6, 1.0)
+    found = estimate([0.01, 0.4], scale=Scale(low=0.0))
+    assert found.low == 0.0 and found.high > 1
+
+
+@pytest.mark.parametrize("num_images", [30, 288, 10_000])
+def test_intervals_cover_also_where_accuracies_are_rounded_to_images(num_images):
+    generator = np.random.default_rng(num_images)
+    num, hits = 3000, 0
+    for _ in range(num):
+        values = np.round(generator.normal(0.97, 0.004, 5) * num_images) / num_images
+        found = estimate(values, scale=Scale(1 / num_images, 0.0, 1.0))
+        hits += found.low <= 0.97 <= found.high
+    assert hits / num > 0.95 - 3 * (0.95 * 0.05 / num) ** 0.5
 
 
 def test_what_cannot_be_judged_is_refused():

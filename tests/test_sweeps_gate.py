@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.comparison import paired_test
 from pipelines.scoring import Score
-from sweeps.gate import Limits, gate
+from sweeps.gate import Limits, as_recorded, gate, same_data
 
 CLASSES = ("cat", "dog")
 SCORE = Score(0.98, 0.05, (0.97, 0.99), 4.0, 100_000, 2_000_000, "cpu")
@@ -78,3 +78,18 @@ def test_no_class_may_get_worse_by_more_than_asked():
     assert rules[1].text.endswith("0.0100 too much")
     rules = gate(worse, SCORE, test, Limits(max_recall_drop=0.04), CLASSES)
     assert all(rule.passed for rule in rules)
+
+
+def test_models_of_two_data_sets_are_not_compared():
+    assert same_data("mnist 81b5", "mnist 81b5").passed
+    rule = same_data("mnist 81b5", "digits d7c8")
+    assert not rule.passed
+    assert "comes from digits d7c8, the candidate from mnist 81b5" in rule.text
+
+
+def test_a_model_must_reach_what_its_training_recorded():
+    assert as_recorded(0.9583, 0.9583, 360).passed
+    assert as_recorded(0.9, 0.9 + 2 / 360, 360).passed
+    rule = as_recorded(0.9, 0.95, 360)
+    assert not rule.passed
+    assert rule.text.endswith("18 images apart")

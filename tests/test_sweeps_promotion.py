@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,12 @@ def test_finalists_are_runs_below_the_sweeps_own(here, capsys):
 
 def test_a_dry_run_writes_nothing(here, capsys):
     before = dump()
-    assert main(["promote", "weak", "--dry-run"]) == 0
+    assert main(["promote", "weak", "--dry-run", "--work-dir", "fresh"]) == 0
+    out = capsys.readouterr().out
+    assert "weak: the luckiest of 1 complete trials" in out
     assert main(["promote", "weak", "--dry-run", "--min-accuracy", "0.999"]) == 3
     assert dump() == before
+    assert not Path("fresh").exists()
     out = capsys.readouterr().out
     assert "REFUSED  --min-accuracy: test accuracy" in out
     assert "the gate stays closed; nothing was written" in out
@@ -141,16 +145,20 @@ def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(
     assert version.description.startswith("# mlp-digits: trial 0 (mlp_512x2), all data")
     store, names = ModelStore(URI), "promotion/mlp-digits-version-2"
     assert store.registered(f"{NAME}@champion").version == 2
-    files = {f.path for f in here.list_artifacts(run.info.run_id, names)}
-    assert files == {f"{names}/model_card.md", f"{names}/gate-against-version-1.json"}
-    report = json.loads(
-        Path(
-            here.download_artifacts(run.info.run_id, f"{names}/gate-against-version-1.json")
-        ).read_text()
-    )
+    files = sorted(f.path for f in here.list_artifacts(run.info.run_id, names))
+    assert len(files) == 2 and files[1] == f"{names}/model_card.md"
+    report = json.loads(Path(here.download_artifacts(run.info.run_id, files[0])).read_text())
     assert report["paired_test"]["p_value"] < 0.05
+    assert (report["decision"], report["by"]) == ("promotion", who())
+    assert [rule["name"] for rule in report["rules"]] == [
+        "one data set", "as its training recorded", "better than the champion",
+        "loaded back from the registry",
+    ]  # fmt: skip
+    assert all(rule["passed"] for rule in report["rules"])
     card = Path(here.download_artifacts(run.info.run_id, f"{names}/model_card.md")).read_text()
     assert "light on dark" in card and "| optimizer | rmsprop |" in card
+    assert "## Over fresh seeds" in card and "trained without the validation images" in card
+    assert f"- decision: promotion by {who()}" in card
 
 
 def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsys):
@@ -160,6 +168,93 @@ def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsy
     assert "REFUSED  better than the champion: accuracy -0." in out
     assert champion(here) == before
     assert len(here.search_model_versions(f"name = '{NAME}'")) == 2
+
+
+def test_every_verdict_stays(here):
+    """weak was refused for its size, then crowned, then refused."""
+    run_id = here.get_model_version(NAME, "1").run_id
+    files = here.list_artifacts(run_id, f"promotion/{NAME}-version-1")
+    reports = [
+        json.loads(Path(here.download_artifacts(run_id, file.path)).read_text())
+        for file in sorted(files, key=lambda file: file.path)
+        if file.path.endswith(".json")
+    ]
+    assert [report["decision"] for report in reports] == ["refused", "promotion", "refused"]
+
+
+def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
+    """Between comparing and crowning somebody else is: the comparison starts again."""
+    from sweeps.promotion import Promotion
+    from tracking.registry import Registry
+
+    original, others = Promotion._loaded_back, iter([2])
+    registry = Registry(URI)
+    # Version 1 is champion for the moment, so that the strong one would win against it.
+    crown = partial(registry.crown, NAME, kind="forced", by="a test", why="a test")
+    assert crown(1, registry.reign(NAME))
+
+    def meanwhile(promotion, executor, candidate, number):
+        back = original(promotion, executor, candidate, number)
+        for other in others:
+            assert crown(other, registry.reign(NAME))
+        return back
+
+    monkeypatch.setattr(Promotion, "_loaded_back", meanwhile)
+    before = registry.reign(NAME).generation
+    assert main(["promote", "strong"]) == 0
+    out = capsys.readouterr().out
+    assert "the champion changed meanwhile; comparing with the new one" in out
+    assert "mlp-digits version 2 is this very model, and the champion already" in out
+    assert registry.reign(NAME).generation == before + 1
+    assert champion(here) == 2
+
+
+def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
+    from sweeps.promotion import Promotion
+
+    original = Promotion._scored
+
+    def garbled(promotion, executor, model, folder):
+        found = original(promotion, executor, model, folder)
+        if folder.startswith("registered"):
+            found.probabilities[7, 3] += 1e-6
+        return found
+
+    monkeypatch.setattr(Promotion, "_scored", garbled)
+    before = champion(here)
+    assert main(["promote", "weak", "--force", "whatever it takes"]) == 3
+    assert "version 1 predicts 1 of 360 images otherwise" in capsys.readouterr().out
+    assert champion(here) == before
+
+
+def test_the_champion_of_another_data_set_is_no_match(here, capsys):
+    model = ModelStore(URI).registered(f"{NAME}@champion")
+    own = model.tags["sweeps.data_fingerprint"]
+    here.set_logged_model_tags(model.model_id, {"sweeps.data_fingerprint": "f" * 64})
+    try:
+        assert main(["promote", "weak", "--dry-run"]) == 3
+        out = " ".join(capsys.readouterr().out.split())
+        assert "REFUSED one data set: the champion comes from digits ffffffffffff" in out
+    finally:
+        here.set_logged_model_tags(model.model_id, {"sweeps.data_fingerprint": own})
+
+
+def test_an_unfinished_comparison_has_no_winner(here, capsys):
+    experiments = [e.experiment_id for e in here.search_experiments()]
+    text = "tags.`sweeps.kind` = 'finalists' AND tags.`sweeps.sweep` = 'strong'"
+    (final,) = here.search_runs(experiments, text)
+    here.update_run(final.info.run_id, status="SCHEDULED")
+    try:
+        assert main(["promote", "strong"]) == 2
+        assert "has no winner yet" in capsys.readouterr().err
+    finally:
+        here.update_run(final.info.run_id, status="FINISHED")
+
+
+def test_a_comparison_stays_in_one_store(here, capsys):
+    assert main(["finalize", "strong", "--tracking-uri", "sqlite:///other.db"]) == 2
+    assert "A sweep is in one tracking store" in capsys.readouterr().err
+    assert not Path("other.db").exists()
 
 
 def test_a_repeat_changes_nothing(here, capsys):
@@ -182,13 +277,16 @@ def test_force_is_recorded_and_rolled_back(here, capsys):
     for part in ("forced", "rollback", "promotion", who().partition("@")[0]):
         assert part in out
     history = here.get_registered_model(NAME).tags
-    last = json.loads(history["sweeps.champion.00004"])
+    forced, last = (
+        json.loads(history[key])
+        for key in sorted(key for key in history if key.startswith("sweeps.champion."))[-2:]
+    )
     assert (last["version"], last["previous"], last["why"]) == (2, 1, "they were right")
-    assert "the labels were wrong (refused:" in history["sweeps.champion.00003"]
-    assert main(["promote", "--rollback"]) == 0
-    assert champion(here) == 1
-    assert main(["promote", "--rollback"]) == 2
+    assert "the labels were wrong (refused:" in forced["why"]
+    while main(["promote", "--rollback"]) == 0:  # Further and further, to the first one.
+        pass
     assert "must be an earlier champion" in capsys.readouterr().err
+    assert champion(here) == 1
     assert main(["promote", "strong"]) == 0
     assert champion(here) == 2
 
@@ -239,7 +337,10 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
         (["--history", "--rollback"], "Received: --history, --rollback"),
         (["weak", "--force", " "], "--force must say why"),
         (["weak", "--force", "x", "--dry-run"], "exclude each other"),
-        (["weak", "--alpha", "5"], "must be a number from 0 to 1"),
+        (["weak", "--alpha", "1"], "must be a number above 0 and at most 0.5"),
+        (["weak", "--margin", "1"], "must be a number above 0 and below 0.5"),
+        (["weak", "--margin", "0.01", "--alpha", "0.01"], "--alpha and --margin exclude"),
+        (["weak", "--work-dir", "/proc/x"], "--work-dir must be a folder"),
         (["weak", "--max-latency-ms", "0"], "must be a number above 0"),
         (["weak", "--model", "a/b"], "--model must be"),
         (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which is not there"),

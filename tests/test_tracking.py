@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn
 from search_spaces.errors import InputError, redacted, scrubbed
-from tracking import stores
+from tracking import context, stores
 from tracking.context import git_tags, version_tags
 from tracking.mlflow_tracker import MlflowTracker, sweep_exists
 from tracking.records import (
@@ -324,20 +324,37 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
 
 
-def test_commit_and_versions_are_known(tmp_path):
-    assert git_tags() == {}, "the test's folder is no repository"
+def make_repository(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("1")
+    for words in (["init", "-q"], ["add", name], ["commit", "-qm", "x"]):
+        command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        subprocess.run(command, check=True)
 
-    def git(*words):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
 
-    git("init", "-q")
-    Path("file").write_text("1")
-    git("add", "file")
-    git("commit", "-qm", "x")
+def test_commit_and_versions_are_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "installed" / "context.py")
+    (tmp_path / "installed").mkdir()
+    assert git_tags() == {}, "neither the code nor the folder is in a repository"
+    make_repository(tmp_path / "project", "file")
+    monkeypatch.chdir(tmp_path / "project")
     assert git_tags()["sweeps.git_dirty"] == "false"
     Path("file").write_text("2")
+    project = git_tags()
+    assert project["sweeps.git_dirty"] == "true"
+    assert len(project["mlflow.source.git.commit"]) == 40
+    # A package that lies in a repository which does not track it has none.
+    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "project" / "installed.py")
+    Path("installed.py").touch()
+    assert git_tags() == project
+    # A clone of the code counts before the folder, which is noted, too.
+    make_repository(tmp_path / "code", "context.py")
+    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "code" / "context.py")
     tags = git_tags()
-    assert tags["sweeps.git_dirty"] == "true" and len(tags["mlflow.source.git.commit"]) == 40
+    assert tags["mlflow.source.git.commit"] != project["mlflow.source.git.commit"]
+    assert tags["sweeps.git_dirty"] == "false"
+    assert tags["sweeps.project_commit"] == project["mlflow.source.git.commit"]
+    assert tags["sweeps.project_dirty"] == "true"
     assert version_tags()["sweeps.version.keras"] == keras.__version__
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from search_spaces.errors import InputError
-from tracking.records import now_ms
-from tracking.registry import Registry, Succession, check_model_name
+from tracking.registry import Registry, Reign, check_model_name
 from tracking.stored_models import ModelStore, StoredModel
 
 NAME = "digits"
@@ -72,31 +74,33 @@ def name(client) -> str:
     return f"model {time.monotonic_ns()}"
 
 
-def succession(generation: int, version: int, previous: int | None, kind="promotion"):
-    return Succession(generation, version, previous, kind, "somebody", "a reason", now_ms())
+def crown(registry: Registry, name: str, version: int, after: Reign | None = None) -> bool:
+    """Crowns a version, by default upon what is true now."""
+    after = registry.reign(name) if after is None else after
+    return registry.crown(name, version, after, kind="promotion", by="somebody", why="a reason")
 
 
 def assert_sound(registry: Registry, name: str) -> None:
     """One champion, which is the history's last; generations without gaps or doubles."""
-    history = registry.history(name)
-    assert [entry.generation for entry in history] == list(range(1, len(history) + 1))
-    for before, after in itertools.pairwise(history):
+    reign = registry.reign(name)
+    assert [entry.generation for entry in reign.history] == list(range(1, reign.generation + 1))
+    for before, after in itertools.pairwise(reign.history):
         assert after.previous == before.version
-    champion = registry.champion(name)
-    if history:
-        assert champion is not None and int(champion.version) == history[-1].version
+    assert not reign.moved
+    assert reign.champion == (reign.history[-1].version if reign.history else None)
 
 
 def test_a_model_is_registered_once(uri, client, make_model, name):
     registry, model = Registry(uri), make_model()
-    assert registry.register(name, model, {"sweeps.a": "1"}, "card") == 1
-    assert registry.register(name, model, {"sweeps.a": "2"}, "new card") == 1
+    assert registry.register(name, model, {"sweeps.a": "1"}) == 1
+    assert registry.register(name, model, {"sweeps.a": "2"}) == 1
     version = client.get_model_version(name, "1")
     assert version.tags["sweeps.a"] == "2"
-    assert version.description == "new card"
+    registry.describe(name, 1, "a card")
+    assert client.get_model_version(name, "1").description == "a card"
     assert version.tags["sweeps.standing"] == "candidate"
     assert client.get_registered_model(name).aliases == {"candidate": 1}
-    assert registry.register(name, make_model(b"other"), {}, "") == 2
+    assert registry.register(name, make_model(b"other"), {}) == 2
     assert client.get_registered_model(name).aliases == {"candidate": 2}
 
 
@@ -107,7 +111,7 @@ def test_registering_at_once_makes_one_version(uri, client, make_model, name):
     def work():
         registry = Registry(uri)
         barrier.wait()
-        numbers.append(registry.register(name, model, {}, ""))
+        numbers.append(registry.register(name, model, {"sweeps.a": "1", "sweeps.b": "2"}))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -122,14 +126,14 @@ def test_registering_at_once_makes_one_version(uri, client, make_model, name):
 def test_a_succession_moves_the_alias_and_is_remembered(uri, client, make_model, name):
     registry = Registry(uri)
     for k in (1, 2):
-        assert registry.register(name, make_model(b"%d" % k), {}, "") == k
-    assert registry.champion(name) is None
-    assert registry.crown(name, succession(1, 1, None))
-    assert registry.crown(name, succession(2, 2, 1))
+        assert registry.register(name, make_model(b"%d" % k), {}) == k
+    assert registry.reign(name).champion is None
+    assert crown(registry, name, 1)
+    assert crown(registry, name, 2)
     assert_sound(registry, name)
     standings = [client.get_model_version(name, n).tags["sweeps.standing"] for n in ("1", "2")]
     assert standings == ["former champion", "champion"]
-    assert [entry.by for entry in registry.history(name)] == ["somebody"] * 2
+    assert [entry.by for entry in registry.reign(name).history] == ["somebody"] * 2
     assert name in registry.names()
     # The decision's vehicle is out of sight.
     visible = [e.name for e in client.search_experiments()]
@@ -139,14 +143,15 @@ def test_a_succession_moves_the_alias_and_is_remembered(uri, client, make_model,
 def test_of_two_crowned_at_once_one_is(uri, make_model, name):
     registry = Registry(uri)
     for k in range(1, 5):
-        registry.register(name, make_model(b"%d" % k), {}, "")
-    registry.crown(name, succession(1, 1, None))
+        registry.register(name, make_model(b"%d" % k), {})
+    crown(registry, name, 1)
     barrier, won = threading.Barrier(3), []
 
     def work(version: int):
         mine = Registry(uri)
+        compared_with = mine.reign(name)
         barrier.wait()
-        if mine.crown(name, succession(2, version, 1)):
+        if crown(mine, name, version, compared_with):
             won.append(version)
 
     threads = [threading.Thread(target=work, args=(version,)) for version in (2, 3, 4)]
@@ -156,7 +161,29 @@ def test_of_two_crowned_at_once_one_is(uri, make_model, name):
         thread.join(60)
     assert len(won) == 1
     assert_sound(registry, name)
-    assert [entry.version for entry in registry.history(name)] == [1, won[0]]
+    assert [entry.version for entry in registry.reign(name).history] == [1, won[0]]
+
+
+def test_who_compared_with_a_former_champion_is_not_crowned(uri, make_model, name):
+    registry = Registry(uri)
+    for k in range(1, 4):
+        registry.register(name, make_model(b"%d" % k), {})
+    crown(registry, name, 1)
+    compared_with = registry.reign(name)
+    assert crown(registry, name, 2)
+    assert not crown(registry, name, 3, compared_with)
+    assert registry.reign(name).champion == 2
+    assert crown(registry, name, 3)
+    assert_sound(registry, name)
+
+
+def test_the_same_version_twice_at_once_is_crowned_once(uri, make_model, name):
+    registry = Registry(uri)
+    registry.register(name, make_model(), {})
+    before = registry.reign(name)
+    assert crown(registry, name, 1, before)
+    assert not crown(registry, name, 1, before)
+    assert len(registry.reign(name).history) == 1
 
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
@@ -166,25 +193,26 @@ def test_a_kill_at_any_call_leaves_something_that_the_next_one_finishes(
     """Registers and crowns, killed at the first call, the second, ... until nothing is killed."""
     for calls in range(1, 80, step):
         name, model, second = f"kill {step} {calls}", make_model(b"1"), make_model(b"2")
-        Registry(uri).register(name, model, {}, "")
-        Registry(uri).crown(name, succession(1, 1, None))
+        Registry(uri).register(name, model, {})
+        crown(Registry(uri), name, 1)
         mortal = Registry(uri)
         mortal._client = Mortal(client, calls)
         finished = True
         try:
-            number = mortal.register(name, second, {"sweeps.a": "b"}, "card")
-            mortal.crown(name, succession(2, number, 1))
+            mortal.settle(name)
+            reign = mortal.reign(name)
+            crown(mortal, name, mortal.register(name, second, {"sweeps.a": "b"}), reign)
         except Killed:
             finished = False
         registry = Registry(uri)
         registry.settle(name)
         assert_sound(registry, name)
         # The same promotion again.
-        assert registry.register(name, second, {"sweeps.a": "b"}, "card") == 2
-        if len(registry.history(name)) == 1:
-            assert registry.crown(name, succession(2, 2, 1))
+        assert registry.register(name, second, {"sweeps.a": "b"}) == 2
+        if registry.reign(name).champion == 1:
+            assert crown(registry, name, 2)
         assert_sound(registry, name)
-        assert [entry.version for entry in registry.history(name)] == [1, 2]
+        assert [entry.version for entry in registry.reign(name).history] == [1, 2]
         assert len(client.search_model_versions(f"name = '{name}'")) == 2
         assert client.get_registered_model(name).aliases == {"champion": 2}
         if finished:
@@ -196,32 +224,93 @@ def test_a_kill_at_any_call_leaves_something_that_the_next_one_finishes(
 def test_an_alias_that_was_moved_by_hand_stays(uri, client, make_model, name):
     registry = Registry(uri)
     for k in (1, 2, 3):
-        registry.register(name, make_model(b"%d" % k), {}, "")
-    registry.crown(name, succession(1, 1, None))
+        registry.register(name, make_model(b"%d" % k), {})
+    crown(registry, name, 1)
     client.set_registered_model_alias(name, "champion", "3")
     registry.settle(name)
-    assert registry.champion(name).version == 3
-    assert registry.crown(name, succession(2, 2, 3))
-    assert registry.champion(name).version == 2
+    reign = registry.reign(name)
+    assert (reign.champion, reign.moved) == (3, True)
+    assert crown(registry, name, 2)
+    assert registry.reign(name).history[-1].previous == 3
+    assert registry.reign(name).champion == 2
+
+
+def test_who_takes_the_alias_away_does_not_open_the_gate(uri, client, make_model, name):
+    registry = Registry(uri)
+    registry.register(name, make_model(), {})
+    crown(registry, name, 1)
+    client.delete_registered_model_alias(name, "champion")
+    reign = registry.reign(name)
+    assert (reign.alias, reign.champion, reign.moved) == (None, 1, True)
+
+
+@pytest.mark.parametrize("call", ["reign", "settle", "names"])
+def test_a_lost_store_is_no_missing_champion(uri, make_model, name, monkeypatch, call):
+    registry = Registry(uri)
+    registry.register(name, make_model(), {})
+    crown(registry, name, 1)
+
+    def lost(*_, **__):
+        raise MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE)
+
+    for method in ("get_registered_model", "search_registered_models"):
+        monkeypatch.setattr(registry._client, method, lost)
+    with pytest.raises(MlflowException, match="locked"):
+        getattr(registry, call)(*([] if call == "names" else [name]))
+    store = ModelStore(uri)
+    monkeypatch.setattr(store._client, "get_model_version_by_alias", lost)
+    monkeypatch.setattr(store._client, "get_run", lost)
+    for read in (lambda: store.registered(name), lambda: store.of_run("0" * 32)):
+        with pytest.raises(MlflowException, match="locked"):
+            read()
+
+
+def test_a_model_may_be_registered_under_several_names(uri, client, make_model, name):
+    registry, model = Registry(uri), make_model()
+    for other in (name, f"{name} too", name):
+        registry.register(other, model, {})
+    links = json.loads(client.get_logged_model(model.model_id).tags["mlflow.modelVersions"])
+    assert links == [{"name": name, "version": 1}, {"name": f"{name} too", "version": 1}]
+
+
+def test_a_refused_version_may_try_again_and_a_former_champion_stays_one(
+    uri, client, make_model, name
+):
+    registry, first, second = Registry(uri), make_model(b"1"), make_model(b"2")
+
+    def standing(number: str) -> str:
+        return client.get_model_version(name, number).tags["sweeps.standing"]
+
+    registry.register(name, first, {})
+    registry.refuse(name, 1)
+    assert standing("1") == "refused"
+    registry.register(name, first, {})
+    assert standing("1") == "candidate"
+    crown(registry, name, 1)
+    crown(registry, name, registry.register(name, second, {}))
+    registry.register(name, first, {})
+    assert client.get_registered_model(name).aliases == {"champion": 2, "candidate": 1}
+    registry.refuse(name, 1)
+    assert standing("1") == "former champion"
 
 
 def test_a_model_that_is_made_anew_has_a_history_of_its_own(uri, client, make_model, name):
     registry = Registry(uri)
-    registry.register(name, make_model(), {}, "")
-    registry.crown(name, succession(1, 1, None))
+    registry.register(name, make_model(), {})
+    crown(registry, name, 1)
     client.delete_registered_model(name)
     time.sleep(0.01)
-    assert registry.history(name) == [] and registry.champion(name) is None
+    assert registry.reign(name) == Reign(None, ())
     registry.settle(name)
-    registry.register(name, make_model(b"new"), {}, "")
-    assert registry.crown(name, succession(1, 1, None))
+    registry.register(name, make_model(b"new"), {})
+    assert crown(registry, name, 1)
     assert_sound(registry, name)
 
 
 def test_a_version_is_fetched_verified_or_refused(uri, client, make_model, name, tmp_path):
     registry, store, model = Registry(uri), ModelStore(uri), make_model(b"the weights")
-    registry.register(name, model, {}, "")
-    registry.crown(name, succession(1, 1, None))
+    registry.register(name, model, {})
+    crown(registry, name, 1)
     for reference in (name, f"{name}@champion", f"{name}/1"):
         found = store.registered(reference)
         assert (found.model_id, found.version) == (model.model_id, 1)
@@ -239,7 +328,7 @@ def test_a_version_is_fetched_verified_or_refused(uri, client, make_model, name,
 
 def test_a_foreign_version_is_refused(uri, client, make_model, name, tmp_path):
     registry, store = Registry(uri), ModelStore(uri)
-    registry.register(name, make_model(), {}, "")
+    registry.register(name, make_model(), {})
     client.create_model_version(name, str(tmp_path))
     with pytest.raises(InputError, match="foreign"):
         store.registered(f"{name}/2")
@@ -258,7 +347,7 @@ def test_a_name_that_is_not_there_is_refused(uri, reference, text):
 
 
 def test_the_aliases_that_there_are_are_named(uri, make_model, name):
-    Registry(uri).register(name, make_model(), {}, "")
+    Registry(uri).register(name, make_model(), {})
     with pytest.raises(InputError, match=r"@candidate \(version 1\)"):
         ModelStore(uri).registered(f"{name}@champion")
 
@@ -267,3 +356,27 @@ def test_the_aliases_that_there_are_are_named(uri, make_model, name):
 def test_names_that_break_addresses_are_refused(name):
     with pytest.raises(InputError, match="--model must be"):
         check_model_name(name)
+
+
+def test_a_server_takes_it_all_as_well(tmp_path):
+    from chaos import Server
+
+    server = Server(tmp_path)
+    server.start()
+    server.wait()
+    try:
+        client, registry = MlflowClient(server.uri), Registry(server.uri)
+        run = client.create_run("0")
+        model = client.create_logged_model("0", name="m", source_run_id=run.info.run_id)
+        stored = StoredModel(model.model_id, run.info.run_id, {})
+        assert registry.register("served", stored, {"sweeps.a": "1"}) == 1
+        assert crown(registry, "served", 1)
+        assert not crown(registry, "served", 1, Reign(None, ()))
+        assert_sound(registry, "served")
+        assert ModelStore(server.uri).registered("served@champion").model_id == model.model_id
+        with pytest.raises(InputError, match="which it does not have"):
+            ModelStore(server.uri).of_run("0" * 32)
+        with pytest.raises(InputError, match="Received: 'served@nobody'"):
+            ModelStore(server.uri).registered("served@nobody")
+    finally:
+        server.kill()

@@ -5,17 +5,41 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from pathlib import Path
 
+CODE_FILE = Path(__file__).resolve()
 LIBRARIES = ("keras", "tensorflow", "optuna", "mlflow", "numpy", "keras-sweeps")
 
 
 def git_tags() -> dict[str, str]:
-    """Commit and whether the tree was dirty; empty outside a git repository."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
+    """The commit of the code that runs, or of the working folder where that is installed.
+
+    And whether its tree was changed since. Where both are repositories, `sweeps.project_commit` and
+    `sweeps.project_dirty` are those of the working folder. Empty without any.
+    """
+    code, project = _commit(CODE_FILE), _commit(None)
+    if code is None:
+        code, project = project, None
+    if code is None:
         return {}
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return {"mlflow.source.git.commit": commit, "sweeps.git_dirty": str(dirty).lower()}
+    tags = {"mlflow.source.git.commit": code[0], "sweeps.git_dirty": code[1]}
+    if project is not None and project[0] != code[0]:
+        tags |= {"sweeps.project_commit": project[0], "sweeps.project_dirty": project[1]}
+    return tags
+
+
+def _commit(file: Path | None) -> tuple[str, str] | None:
+    """Commit and `true` for a changed tree, of the repository that tracks a file.
+
+    An installed package may lie in somebody else's repository, which does not track it.
+    """
+    folder = str(file.parent) if file is not None else "."
+    if file is not None and _git(folder, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return commit, str(bool(_git(folder, "status", "--porcelain", "-uno"))).lower()
 
 
 def version_tags() -> dict[str, str]:
@@ -29,10 +53,14 @@ def version_tags() -> dict[str, str]:
     return tags
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: str, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", folder, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

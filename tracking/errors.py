@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import redacted, scrubbed
+
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+MISSING_OR_WRONG = (*MISSING, "INVALID_PARAMETER_VALUE")
+"""MLflow answers with the latter where an alias is not there, and for an id of the wrong form."""
+
+
+@contextmanager
+def unless(codes: tuple[str, ...]) -> Iterator[None]:
+    """Ignores MLflow's errors of these codes, and only these: a lost store is no missing model."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+T = TypeVar("T")
+PASSING = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED")
+"""Two writes of one tag that overlap are a broken constraint to a database; MLflow calls that a bad
+request."""
+
+
+def repeated(call: Callable[[], T], *, tries: int = 5, pause_seconds: float = 0.1) -> T:
+    """Calls again, after a growing pause, what others got in the way of; it must be idempotent.
+
+    Raises:
+        MlflowException: It failed every time, or for a reason that does not pass.
+    """
+    for attempt in range(tries - 1):
+        try:
+            return call()
+        except MlflowException as error:
+            if error.error_code not in PASSING:
+                raise
+        time.sleep(pause_seconds * 2**attempt)
+    return call()
 
 
 @contextmanager

@@ -21,14 +21,16 @@ from dataclasses import asdict, dataclass
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
+from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
 from tracking.mlflow_tracker import VERSIONS_TAG
+from tracking.records import now_ms
 from tracking.stored_models import StoredModel
 
-CHAMPION, CANDIDATE = "champion", "candidate"
+CHAMPION, CANDIDATE, REFUSED = "champion", "candidate", "refused"
 MODEL_ID_TAG = "sweeps.model_id"
 STANDING_TAG = "sweeps.standing"
 _HISTORY_TAG = "sweeps.champion."
@@ -59,6 +61,36 @@ class Succession:
     at_ms: int
 
 
+@dataclass(frozen=True)
+class Reign:
+    """Who is champion and how that came about, at one moment.
+
+    Attributes:
+        alias: the version that the alias means; None without one.
+        history: every change of champion, the first one first.
+    """
+
+    alias: int | None
+    history: tuple[Succession, ...]
+
+    @property
+    def generation(self) -> int:
+        """How many changes there were."""
+        return self.history[-1].generation if self.history else 0
+
+    @property
+    def champion(self) -> int | None:
+        """The version to compare with: where the alias was taken away, the last one that had it."""
+        if self.alias is None and self.history:
+            return self.history[-1].version
+        return self.alias
+
+    @property
+    def moved(self) -> bool:
+        """Whether the alias was moved or removed by other means since the last change."""
+        return bool(self.history) and self.history[-1].version != self.alias
+
+
 def check_model_name(name: str) -> None:
     """Raises InputError for a name that a registered model of ours cannot have."""
     if not _NAME.fullmatch(name):
@@ -80,34 +112,33 @@ class Registry:
         found = self._client.search_registered_models(max_results=1000)
         return sorted(m.name for m in found if any(k.startswith(_HISTORY_TAG) for k in m.tags))
 
-    def champion(self, name: str) -> ModelVersion | None:
-        """The version that the alias means; None without one."""
-        try:
-            return self._client.get_model_version_by_alias(name, CHAMPION)
-        except MlflowException:
-            return None  # Neither the model nor the alias is there.
+    def reign(self, name: str) -> Reign:
+        """The champion and the history that led to it, read in one step."""
+        model = self._registered(name)
+        if model is None:
+            return Reign(None, ())
+        keys = sorted(key for key in model.tags if key.startswith(_HISTORY_TAG))
+        history = tuple(Succession(**json.loads(model.tags[key])) for key in keys)
+        version = model.aliases.get(CHAMPION)
+        return Reign(int(version) if version is not None else None, history)
 
-    def version(self, name: str, number: int) -> ModelVersion:
-        """A version; raises MlflowException where there is none."""
-        return self._client.get_model_version(name, str(number))
+    def version(self, name: str, number: int) -> ModelVersion | None:
+        """A version; None where it was deleted."""
+        with unless(MISSING):
+            return self._client.get_model_version(name, str(number))
+        return None
 
-    def history(self, name: str) -> list[Succession]:
-        """Every change of champion, the first one first."""
-        try:
-            tags = self._client.get_registered_model(name).tags
-        except MlflowException:
-            return []
-        keys = sorted(key for key in tags if key.startswith(_HISTORY_TAG))
-        return [Succession(**json.loads(tags[key])) for key in keys]
+    def _registered(self, name: str) -> RegisteredModel | None:
+        with unless(MISSING):
+            return self._client.get_registered_model(name)
+        return None
 
-    def register(
-        self, name: str, model: StoredModel, tags: Mapping[str, str], description: str
-    ) -> int:
+    def register(self, name: str, model: StoredModel, tags: Mapping[str, str]) -> int:
         """The model's version under that name, created where it is not there yet.
 
         Of two that were created at once the lower one stays, and everybody agrees on which.
         """
-        with _unless(_TAKEN):
+        with unless(_TAKEN):
             self._client.create_registered_model(
                 name, tags={"sweeps.data": model.tags.get("sweeps.data", "")}
             )
@@ -116,41 +147,62 @@ class Registry:
             tags_at_once = {MODEL_ID_TAG: model.model_id, STANDING_TAG: CANDIDATE}
             with _as_default_store(self._uri):
                 self._client.create_model_version(
-                    name, f"models:/{model.model_id}", run_id=model.run_id, tags=tags_at_once
-                )
+                    name, f"models:/{model.model_id}", run_id=model.run_id, tags=tags_at_once,
+                    model_id=model.model_id,
+                )  # fmt: skip
             found = self._versions_of(name, model)
         number, *doubles = found
         for double in doubles:
-            with contextlib.suppress(MlflowException):  # The other one deletes it, too.
+            with unless(MISSING_OR_WRONG):  # The other one deletes it, too.
                 self._client.delete_model_version(name, str(double))
-        for key, value in tags.items():
-            self._client.set_model_version_tag(name, str(number), key, value)
-        self._client.update_model_version(name, str(number), description)
-        if self._standing(name, number) == CANDIDATE:
-            self._client.set_registered_model_alias(name, CANDIDATE, str(number))
-        # So the model's page links to the version, and a sweep that goes on does not remove it.
-        links = json.dumps([{"name": name, "version": number}])
-        self._client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: links})
+        repeated(lambda: self._note(name, number, model.model_id, tags))
         return number
 
-    def refuse(self, name: str, number: int) -> None:
-        """Notes that the gate stayed closed for a version that is not the champion."""
-        self._client.set_model_version_tag(name, str(number), STANDING_TAG, "refused")
+    def _note(self, name: str, number: int, model_id: str, tags: Mapping[str, str]) -> None:
+        """What is noted of a version and of its model; the same however often."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, str(number), key, value)
+        standing = self._standing(name, number)
+        if standing == REFUSED:
+            self._client.set_model_version_tag(name, str(number), STANDING_TAG, CANDIDATE)
+        if standing != CHAMPION:
+            self._client.set_registered_model_alias(name, CANDIDATE, str(number))
+        self._link(model_id, name, number)
 
-    def crown(self, name: str, succession: Succession) -> bool:
-        """Makes a version the champion, if nobody was crowned since the decision was made.
+    def _link(self, model_id: str, name: str, number: int) -> None:
+        """So the model's page links to the version, and a sweep that goes on does not remove it."""
+        link = {"name": name, "version": number}
+        known = self._client.get_logged_model(model_id).tags.get(VERSIONS_TAG)
+        links = json.loads(known) if known else []
+        if link not in links:
+            tags = {VERSIONS_TAG: json.dumps([*links, link])}
+            self._client.set_logged_model_tags(model_id, tags)
+
+    def describe(self, name: str, number: int, description: str) -> None:
+        """Sets the text that MLflow shows on the version's page."""
+        self._client.update_model_version(name, str(number), description)
+
+    def refuse(self, name: str, number: int) -> None:
+        """Notes that the gate stayed closed for a version; who was champion once stays noted so."""
+        if self._standing(name, number) == CANDIDATE:
+            self._client.set_model_version_tag(name, str(number), STANDING_TAG, REFUSED)
+
+    def crown(self, name: str, version: int, after: Reign, *, kind: str, by: str, why: str) -> bool:
+        """Makes a version the champion, if nobody was crowned since `after` was read.
 
         Args:
-            succession: its generation is one more than that of the history it was decided upon.
+            after: what the decision was made upon.
+            kind: `promotion`, `forced` or `rollback`.
 
         Returns:
-            False where another one took that generation; the alias then means that one.
+            False where another one was crowned; the alias then means that one.
         """
-        body = json.dumps(asdict(succession))
+        generation = after.generation + 1
+        succession = Succession(generation, version, after.champion, kind, by, why, now_ms())
         crowned = True
         try:
             self._client.create_experiment(
-                self._token(name, succession.generation), tags={_DECISION_TAG: body}
+                self._token(name, generation), tags={_DECISION_TAG: json.dumps(asdict(succession))}
             )
         except MlflowException as error:
             if error.error_code not in _TAKEN:
@@ -164,6 +216,9 @@ class Registry:
 
         Where an alias was moved by hand after the last change was complete, it stays so.
         """
+        repeated(lambda: self._settle(name))
+
+    def _settle(self, name: str) -> None:
         latest = self._adopt(name)
         if latest is None or not self._is_open(name, latest.generation):
             return
@@ -177,16 +232,16 @@ class Registry:
         self._note_standings(name, latest)
         token = self._client.get_experiment_by_name(self._token(name, latest.generation))
         if token is not None:
-            with _unless(("INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")):
+            with unless(("INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")):
                 self._client.delete_experiment(token.experiment_id)
 
     def _adopt(self, name: str) -> Succession | None:
         """Copies decisions that are not in the history yet; returns the latest."""
-        if not self._client.search_registered_models(f"name = '{name}'"):
+        reign = self.reign(name)
+        if self._registered(name) is None:
             return None
-        history = self.history(name)
-        generation = history[-1].generation if history else 0
-        latest = history[-1] if history else None
+        generation = reign.generation
+        latest = reign.history[-1] if reign.history else None
         while True:
             generation += 1
             token = self._client.get_experiment_by_name(self._token(name, generation))
@@ -205,7 +260,7 @@ class Registry:
         number = str(latest.version)
         self._client.set_model_version_tag(name, number, STANDING_TAG, CHAMPION)
         if latest.previous is not None and latest.previous != latest.version:
-            with contextlib.suppress(MlflowException):  # Somebody may have deleted it.
+            with unless(MISSING_OR_WRONG):  # Somebody may have deleted it.
                 self._client.set_model_version_tag(
                     name, str(latest.previous), STANDING_TAG, "former champion"
                 )
@@ -253,13 +308,3 @@ def _as_default_store(uri: str) -> Iterator[None]:
         os.environ.pop(variable, None)
         if environment is not None:
             os.environ[variable] = environment
-
-
-@contextlib.contextmanager
-def _unless(codes: tuple[str, ...]) -> Iterator[None]:
-    """Ignores MLflow's errors of these codes."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in codes:
-            raise

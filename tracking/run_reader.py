@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 
 from tracking.mlflow_tracker import RECORD_TAG, VERSIONS_TAG
 
@@ -61,12 +61,35 @@ class RunReader:
 
         Registered ones are kept for somebody else.
         """
-        models = self._client.search_logged_models(
-            self._experiments, f"tags.`{RECORD_TAG}` LIKE '{self._uid}/%'", max_results=1000
-        )
         return sorted(
-            int(model.tags["sweeps.trial"]) for model in models if VERSIONS_TAG not in model.tags
+            int(model.tags["sweeps.trial"])
+            for model in self._models()
+            if VERSIONS_TAG not in model.tags
         )
+
+    def all_model_numbers(self) -> list[int]:
+        """As `model_numbers`, registered ones included."""
+        return sorted(int(model.tags["sweeps.trial"]) for model in self._models())
+
+    def _models(self) -> list[LoggedModel]:
+        return list(
+            self._client.search_logged_models(
+                self._experiments, f"tags.`{RECORD_TAG}` LIKE '{self._uid}/%'", max_results=1000
+            )
+        )
+
+    def finalist_runs(self) -> dict[int, list[str]]:
+        """Trainings of a comparison -> the ids of their runs; there must be one each."""
+        found: dict[int, list[str]] = {}
+        for run in self._search("finalist") + self._search("retrained"):
+            number = int(run.data.tags["sweeps.trial"])
+            found.setdefault(number, []).append(str(run.info.run_id))
+        return found
+
+    def num_winners(self) -> int:
+        """Runs that are noted as a comparison's winner."""
+        text = f"tags.`sweeps.uid` = '{self._uid}' AND tags.`sweeps.winner` = 'true'"
+        return len(self._client.search_runs(self._experiments, text))
 
     def num_running(self) -> int:
         """Runs of any kind that are RUNNING."""

@@ -22,6 +22,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from tracking.errors import MISSING_OR_WRONG, unless
 from tracking.records import INACTIVE
 
 KERAS_FILE = "data/model.keras"
@@ -89,6 +90,8 @@ class ModelStore:
         try:
             run = self._client.get_run(run_id)
         except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
             raise InputError(
                 f"A run's id must be one of this store's. Received: '{run_id}', which it does not "
                 "have. `mlflow ui` shows them."
@@ -101,39 +104,54 @@ class ModelStore:
             )
         return self._logged(outputs[-1].model_id, run_id)
 
-    def run_of_sweep(self, name: str) -> str:
-        """The run of a sweep's winner: of its finalists, or else its best trial.
+    def run_of_sweep(self, name: str) -> tuple[str, str]:
+        """The run of a sweep's winner, and what it is: of its finalists, or else its best trial.
 
         Raises:
-            InputError: There is no such sweep, or it has no winner.
+            InputError: There is no such sweep, it has no winner, or its finalists are not compared
+                to the end.
         """
         experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
-        def search(text: str) -> list[Run]:
+        def latest(text: str) -> Run | None:
             text = f"tags.`sweeps.sweep` = '{name}' AND {text}"
-            return list(self._client.search_runs(experiments, text, max_results=2))
+            order = ["attributes.start_time DESC"]
+            found = self._client.search_runs(experiments, text, max_results=1, order_by=order)
+            return found[0] if found else None
 
-        winners = search("tags.`sweeps.winner` = 'true'")
-        if winners:
-            return str(winners[0].info.run_id)
-        sweeps = search("tags.`sweeps.kind` = 'sweep'")
-        if not sweeps:
+        final = latest("tags.`sweeps.kind` = 'finalists'")
+        if final is not None:
+            uid = final.data.tags.get("sweeps.uid", "")
+            winner = latest(f"tags.`sweeps.winner` = 'true' AND tags.`sweeps.uid` = '{uid}'")
+            if winner is None or final.info.status != "FINISHED":
+                raise InputError(
+                    "A sweep whose finalists are being compared has no winner yet. Received: "
+                    f"'{name}'. Go on with it: `keras-sweeps finalize {name}`; or name a run's id."
+                )
+            return str(winner.info.run_id), "the winner of its finalists"
+        sweep = latest("tags.`sweeps.kind` = 'sweep'")
+        if sweep is None:
             raise InputError(
                 f"A model comes from a sweep or a run of this store. Received: '{name}', which is "
                 "neither. `mlflow ui` shows what there is."
             )
-        number = sweeps[0].data.tags.get("sweeps.best_trial")
-        uid = sweeps[0].data.tags.get("sweeps.uid", "")
-        trials = search(
+        tags = sweep.data.tags
+        number, uid = tags.get("sweeps.best_trial"), tags.get("sweeps.uid", "")
+        trial = latest(
             f"tags.`sweeps.uid` = '{uid}' AND tags.`sweeps.kind` = 'trial' AND "
             f"tags.`sweeps.trial` = '{number}'"
         )
-        if number is None or not trials:
+        if number is None or trial is None:
             raise InputError(
                 f"A sweep must have a best trial. Received: '{name}', which has none: it did not "
                 "end yet, or no trial completed."
             )
-        return str(trials[0].info.run_id)
+        count = int(sweep.data.metrics.get("num_complete", 0))
+        what = (
+            f"the luckiest of {count} complete trials; `keras-sweeps finalize {name}` would choose "
+            "on fresh seeds"
+        )
+        return str(trial.info.run_id), what
 
     def facts(self, run_id: str) -> RunFacts:
         """What MLflow holds of a run, without parameters that were inactive."""
@@ -142,10 +160,9 @@ class ModelStore:
         parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
         name = str(run.info.run_name)
         tags, metrics = dict(run.data.tags), dict(run.data.metrics)
-        try:
+        parent = None
+        with unless(MISSING_OR_WRONG):  # Deleted since; the model is none the worse for it.
             parent = self._client.get_run(parent_id) if parent_id else None
-        except MlflowException:
-            parent = None  # Deleted since; the model is none the worse for it.
         if parent is None:
             return RunFacts(run_id, name, params, tags, metrics)
         return RunFacts(
@@ -171,6 +188,8 @@ class ModelStore:
             else:
                 found = self._client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
             raise self._missing(reference, name) from error
         return self.of_version(found)
 
@@ -220,6 +239,8 @@ class ModelStore:
         try:
             model = self._client.get_logged_model(model_id)
         except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
             raise InputError(
                 f"A model must be in the store. Received: {model_id}, which was deleted."
             ) from error
