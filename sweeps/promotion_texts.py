@@ -129,8 +129,7 @@ def origin_of(facts: RunFacts) -> dict[str, str]:
 def seed_intervals(facts: RunFacts) -> dict[str, str]:
     """Metric -> `0.9912 (0.9904 to 0.9920, n = 5)`; empty where the run has no finalists."""
     metrics, found = facts.parent_metrics, {}
-    seeds = facts.parent_tags.get("sweeps.winner_seeds", "")
-    num = len(seeds.split(", ")) if seeds else 0
+    num = int(metrics.get("winner_num_seeds", facts.parent_tags.get("sweeps.num_seeds", 0)))
     for key in metrics:
         if key.startswith("winner_") and key.endswith("_mean"):
             name = key.removeprefix("winner_").removesuffix("_mean")
