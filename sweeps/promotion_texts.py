@@ -47,9 +47,19 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """The rules' verdicts, and the reason that was given against them."""
-        rules = "; ".join(f"{rule.name}: {rule.text}" for rule in self.rules)
-        return f"{self.force} (refused: {rules})" if self.kind == "forced" else rules
+        """What the history tells; the gate's report has the rest."""
+        if self.test is None:
+            text = f"test accuracy {self.candidate_score.accuracy:.4f}, limits only"
+        else:
+            text = (
+                f"accuracy {self.test.difference:+.4f} ({self.test.low:+.4f} to "
+                f"{self.test.high:+.4f}) against {self.champion}, McNemar's p = "
+                f"{self.test.p_value:.2g}"
+            )
+        if self.kind != "forced":
+            return text
+        refused = ", ".join(rule.name for rule in self.rules if not rule.passed)
+        return f"{self.force} (refused: {refused}; {text})"
 
 
 def promotion_texts(

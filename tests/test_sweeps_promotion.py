@@ -102,7 +102,7 @@ def test_a_dry_run_writes_nothing(here, capsys):
     before = dump()
     assert main(["promote", "weak", "--dry-run", "--work-dir", "fresh"]) == 0
     out = capsys.readouterr().out
-    assert "weak: the luckiest of 1 complete trials" in out
+    assert "weak: its best trial, the luckiest of 1;" in out
     assert main(["promote", "weak", "--dry-run", "--min-accuracy", "0.999"]) == 3
     assert dump() == before
     assert not Path("fresh").exists()

@@ -148,8 +148,8 @@ class ModelStore:
             )
         count = int(sweep.data.metrics.get("num_complete", 0))
         what = (
-            f"the luckiest of {count} complete trials; `keras-sweeps finalize {name}` would choose "
-            "on fresh seeds"
+            f"its best trial, the luckiest of {count}; `keras-sweeps finalize {name}` would "
+            "choose on fresh seeds"
         )
         return str(trial.info.run_id), what
 
