@@ -14,7 +14,7 @@ from sweeps.choice import CONFIDENCE, Estimate, Scale, Standing, estimate
 from sweeps.finalists import FinalistsFile
 from sweeps.formatting import count, params_text
 
-WIDTH = 120
+WIDTH = 128
 
 
 def scale_of(metric: str, num_images: int) -> Scale:
@@ -79,12 +79,12 @@ def render_report(found: Compared) -> str:
     """The report as text."""
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     file, standings = found.file, found.standings
     interval = f"{CONFIDENCE:.0%} interval"
     table = Table(
-        "#", "configuration", found.objective.metric, interval, "sd", "P(best)", "test accuracy",
+        "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd", "P(best)", "test accuracy",
         interval, "n", box=box.SIMPLE_HEAD, title_justify="left",
         title=f"Finalists: {count(len(file.finalists), 'configuration')} x "
         f"{count(file.num_seeds, 'fresh seed')}, {count(file.num_epochs, 'epoch')} each",

@@ -60,7 +60,9 @@ def test_the_readme_commands_have_options_that_exist(capsys):
     assert len(lines) >= 4
     used = {option for line in lines for option in re.findall(r"--[a-z-]+", line)}
     used |= set(re.findall(r"`(--[a-z-]+)", text))
-    assert used - {"--env-manager", "--host"} <= known  # These are of `mlflow models serve`.
+    assert (
+        used - {"--env-manager", "--host", "--port"} <= known
+    )  # These are of `mlflow models serve`.
 
 
 def test_the_readme_tree_is_the_tree():
