@@ -84,8 +84,8 @@ def render_report(found: Compared) -> str:
     file, standings = found.file, found.standings
     interval = f"{CONFIDENCE:.0%} interval"
     table = Table(
-        "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd", "P(best)", "test accuracy",
-        interval, "n", box=box.SIMPLE_HEAD, title_justify="left",
+        "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd",
+        "P(best)", "test accuracy", interval, "n", box=box.SIMPLE_HEAD, title_justify="left",
         title=f"Finalists: {count(len(file.finalists), 'configuration')} x "
         f"{count(file.num_seeds, 'fresh seed')}, {count(file.num_epochs, 'epoch')} each",
     )  # fmt: skip
