@@ -10,7 +10,8 @@ import getpass
 import socket
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -228,6 +229,8 @@ class Promotion:
             self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
         if not crowned:
+            # Written before anything moved, the report says what did not come about.
+            self._record(replace(verdict, kind="overtaken", at=datetime.now(UTC)))
             return None
         was = f", was version {champion.version}" if champion else ""
         how = f", forced: {self._request.force}" if refused else ""

@@ -207,6 +207,12 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     assert "mlp-digits version 2 is this very model, and the champion already" in out
     assert registry.reign(NAME).generation == before + 1
     assert champion(here) == 2
+    run_id, folder = here.get_model_version(NAME, "2").run_id, f"promotion/{NAME}-version-2"
+    *_, last = sorted(
+        file.path for file in here.list_artifacts(run_id, folder) if file.path.endswith("json")
+    )
+    report = json.loads(Path(here.download_artifacts(run_id, last)).read_text())
+    assert report["decision"] == "overtaken"
 
 
 def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
