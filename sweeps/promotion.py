@@ -22,12 +22,12 @@ from pipelines.prepared import PreparedData
 from pipelines.scoring import Score, ScoreTask
 from search_spaces.errors import InputError
 from sweeps.cli import DONE, INTERRUPTED, REFUSED
+from sweeps.data_opening import reopen_data
 from sweeps.devices import allot, detect_machine
 from sweeps.gate import Limits, Rule, gate
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import score_job
 from sweeps.model_card import Card, render_card
-from sweeps.opening import prepare_data
 from sweeps.promotion_texts import origin_of, seed_intervals, version_tags
 from sweeps.promotion_views import print_comparison, print_rules, print_serving
 from sweeps.single_job import JobFailedError, run_job
@@ -103,7 +103,10 @@ class Promotion:
                 f"{self._candidate.label}, which lacks the tag sweeps.data: it was not logged by "
                 "a sweep."
             )
-        data = prepare_data(tags["sweeps.data"], self._request.work_dir / "data")
+        data = reopen_data(
+            tags["sweeps.data"], tags.get("sweeps.data_fingerprint", ""),
+            self._request.work_dir / "data",
+        )  # fmt: skip
         if data.fingerprint != tags.get("sweeps.data_fingerprint"):
             raise InputError(
                 "A model is measured on the data set that it comes from. Received: "

@@ -52,7 +52,8 @@ def test_every_epoch_is_reported_with_all_metrics(task):
     assert [r.epoch for r in reports] == [1, 2, 3]
     for report in reports:
         assert set(report.metrics) == {
-            "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds",
+            "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1",
+            "val_balanced_accuracy", "val_auc", "learning_rate", "epoch_seconds",
             "images_per_second",
         }  # fmt: skip
     assert result.num_epochs == 3 and result.stopped_by == "epochs"
