@@ -40,7 +40,7 @@ class ImageOptions:
         """Height and width, where they were asked for."""
         if self.image_size is None:
             return None
-        height, _, width = self.image_size.partition("x")
+        height, _, width = image_size(self.image_size).partition("x")
         return int(height), int(width)
 
     def check(self) -> None:

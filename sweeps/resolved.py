@@ -40,12 +40,12 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
     values |= {
         "dataset": settings.dataset if is_own(settings.dataset) else data.name,
         "epochs": budget.num_epochs,
-        "timeout": "none" if limit is None else f"{limit:g}s",
+        "timeout": "none" if limit is None else f"{limit:.15g}s",
         "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
         "storage": redacted(settings.storage),
         "experiment": settings.experiment or f"{settings.space}-{data.name}",
         "finalists": settings.num_finalists or None,
     }
     if isinstance(values["trial_timeout"], float):
-        values["trial_timeout"] = f"{values['trial_timeout']:g}s"
+        values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
     return values
