@@ -15,8 +15,8 @@ from conftest import make_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 from pictures import COLOURS, SUFFIXES, make_folder, picture
+from PIL import Image
 
 from pipelines.array_files import npz_arrays
 from pipelines.arrays import fingerprint
