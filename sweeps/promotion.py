@@ -252,6 +252,14 @@ class Promotion:
 
     def _champion_scored(self, executor: Executor, champion: StoredModel) -> _Scored | None:
         found = self._champions.get(champion.model_id)
+        names = champion.class_names
+        if names and names != self._data.class_names:
+            # Data sets of the user's own may share a name and nothing else.
+            raise InputError(
+                f"Models are compared on one set of classes. Received: {champion.label}, which "
+                f"names {', '.join(names[:5])}; {self._data.name} has "
+                f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
+            )
         if found is None:
             found = self._scored(executor, champion, f"champion-{len(self._champions)}")
             if found is not None:
