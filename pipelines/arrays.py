@@ -9,13 +9,16 @@ import pickle
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from search_spaces.errors import InputError
+
+CHUNK_BYTES = 16 * 2**20
+"""What is held of an array that is read, converted or hashed piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,30 @@ class ImageArrays:
         return self.x_train, self.y_train, self.x_test, self.y_test
 
 
-def fingerprint(arrays: Iterable[np.ndarray]) -> str:
+def fingerprint(arrays: Iterable[np.ndarray], preface: bytes = b"") -> str:
     """SHA-256 over shapes and content, in order; labels count as int64, pixels as uint8.
 
-    It identifies the content whatever file it came from: a repacked npz has the same one.
+    It identifies the content whatever file it came from: a repacked npz has the same one. Arrays
+    that are mapped from disk are read piece by piece.
+
+    Args:
+        preface: what counts beside the arrays.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(preface)
     for array in arrays:
-        plain = np.ascontiguousarray(array, dtype=np.uint8 if array.ndim > 1 else np.int64)
-        digest.update(repr(plain.shape).encode())
-        digest.update(plain.data)
+        digest.update(repr(array.shape).encode())
+        for piece in row_pieces(array):
+            kind = np.uint8 if array.ndim > 1 else np.int64
+            digest.update(np.ascontiguousarray(piece, dtype=kind).data)
     return digest.hexdigest()
+
+
+def row_pieces(array: np.ndarray, num_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
+    """The array in slices of some rows, each of about `num_bytes`."""
+    if len(array):
+        step = max(1, num_bytes // max(1, array[:1].nbytes))
+        for first in range(0, len(array), step):
+            yield array[first : first + step]
 
 
 def normal_form(

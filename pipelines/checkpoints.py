@@ -27,9 +27,9 @@ FORMAT = 1
 class EpochReport:
     """What one epoch measured; `epoch` counts from 1.
 
-    `metrics` holds loss and accuracy (training, averaged over the epoch), val_loss and
-    val_accuracy, learning_rate (at the epoch's end), epoch_seconds, and images_per_second
-    (training only).
+    `metrics` holds loss and accuracy (training, averaged over the epoch), those of
+    `pipelines.evaluation.validation_metrics`, learning_rate (at the epoch's end), epoch_seconds,
+    and images_per_second (training only).
     """
 
     number: int

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipelines.captions import plain_text
 from pipelines.evaluation import confident_mistakes, confusion_matrix
 from pipelines.prepared import PreparedData
 from pipelines.trial_files import (
@@ -35,10 +36,8 @@ def render_trial(folder: str, data: PreparedData) -> None:
     pixels, labels = data.arrays("validation")
     matrix = confusion_matrix(probabilities, labels, data.num_classes)
     _draw_confusion(matrix, data.class_names, path / CONFUSION_PICTURE)
-    np.savetxt(
-        path / CONFUSION_TABLE, matrix, fmt="%d", delimiter=",",
-        header=",".join(data.class_names), comments="",
-    )  # fmt: skip
+    with (path / CONFUSION_TABLE).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([data.class_names, *matrix.tolist()])
     worst = confident_mistakes(probabilities, labels, NUM_MISTAKES)
     captions = [
         f"{data.class_names[labels[i]]} taken for {data.class_names[probabilities[i].argmax()]}\n"
@@ -54,13 +53,13 @@ def draw_images(pixels: np.ndarray, captions: list[str], title: str, path: Path)
     columns = max(1, int(np.ceil(np.sqrt(len(pixels)))))
     rows = max(1, -(-len(pixels) // columns))
     figure = Figure(figsize=(1.6 * columns + 0.4, 1.95 * rows + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(plain_text(title))
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
         if k < len(pixels):
             image = pixels[k]
             axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-            axes.set_title(captions[k], fontsize=8)
+            axes.set_title(plain_text(captions[k]), fontsize=8)
     figure.savefig(path, dpi=100)
 
 
@@ -90,10 +89,9 @@ def _draw_confusion(matrix: np.ndarray, class_names: tuple[str, ...], path: Path
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's images")
     axes.set(xlabel="predicted", ylabel="label", title="Confusion on validation")
     if size <= MAX_CELLS_WITH_TEXT:
-        axes.set_xticks(
-            range(size), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0
-        )
-        axes.set_yticks(range(size), class_names)
+        names = [plain_text(name) for name in class_names]
+        axes.set_xticks(range(size), names, rotation=45 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(size), names)
         for (row, column), count in np.ndenumerate(matrix):
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"

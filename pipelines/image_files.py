@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipelines.image_options import Resize
 from pipelines.prepared import DARK, Background
 from search_spaces.errors import InputError
 from search_spaces.space import Shape
@@ -60,16 +61,28 @@ def check_pictures(paths: Sequence[Path]) -> None:
         _decoded(path)
 
 
+def read_pixels(path: Path, channels: int) -> np.ndarray:
+    """A picture file as it is: upright, (height, width, channels) uint8, grey for one channel.
+
+    Raises:
+        InputError: As `read_picture`.
+    """
+    image, steps = _decoded(path)
+    return in_channels(_without_transparency(image, None, steps), channels)
+
+
 def read_picture(
     path: Path,
     input_shape: Shape,
     background: Background | None = None,
     polarity: Polarity = "auto",
+    resize: Resize = "fit",
 ) -> Picture:
     """A picture file, fitted to a model's input.
 
     Args:
         background: what surrounds the objects in the model's data; None where it is not known.
+        resize: how the model's training pictures came into their frame.
 
     Raises:
         InputError: No file, or none that can be read as a picture; the message names it.
@@ -77,21 +90,24 @@ def read_picture(
     image, steps = _decoded(path)
     pixels = _without_transparency(image, background, steps)
     channels = input_shape[2]
-    grey = channels == 1
     if pixels.shape[2] != channels:
-        steps.append("colours to grey" if grey else "grey to RGB")
-        pixels = _pixels(_image(pixels).convert("L" if grey else "RGB"))
+        steps.append("colours to grey" if channels == 1 else "grey to RGB")
+        pixels = in_channels(pixels, channels)
     inverted = is_to_be_inverted(pixels, background, polarity)
     if inverted:
         pixels = WHITE - pixels
         steps.append("inverted")
     height, width = pixels.shape[:2]
     inner = inner_size((height, width), input_shape)
+    if resize != "fit":
+        inner = input_shape[:2]
+        if resize == "crop" and width * inner[0] != height * inner[1]:
+            steps.append("cropped to its middle")
     if inner != (height, width):
         steps.append(f"resized from {width}x{height} to {inner[1]}x{inner[0]}")
     if inner != input_shape[:2]:
         steps.append(f"padded to {input_shape[1]}x{input_shape[0]}")
-    fitted = fitted_pixels(pixels, input_shape)
+    fitted = framed_pixels(pixels, input_shape, resize)
     return Picture(path, fitted, (width, height), inverted, tuple(steps))
 
 
@@ -138,6 +154,26 @@ def fitted_pixels(pixels: np.ndarray, input_shape: Shape) -> np.ndarray:
     top, left = (input_shape[0] - inner[0]) // 2, (input_shape[1] - inner[1]) // 2
     frame[top : top + inner[0], left : left + inner[1]] = scaled
     return frame
+
+
+def framed_pixels(pixels: np.ndarray, input_shape: Shape, resize: Resize) -> np.ndarray:
+    """The pixels in the frame: padded, cropped to their middle, or stretched. Pure."""
+    if resize == "fit":
+        return fitted_pixels(pixels, input_shape)
+    height, width = input_shape[:2]
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    size = (width, height)
+    if resize == "stretch":
+        return _pixels(_image(pixels).resize(size, Image.Resampling.BICUBIC))
+    return _pixels(ImageOps.fit(_image(pixels), size, Image.Resampling.BICUBIC))
+
+
+def in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """The pixels in grey (one channel) or RGB (three). Pure."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    return _pixels(_image(pixels).convert("L" if channels == 1 else "RGB"))
 
 
 def _decoded(path: Path) -> tuple[Image.Image, list[str]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MEASURED_SECONDS = 3.0
 MIN_STEPS, MAX_STEPS = 5, 400
 PREDICTED_IMAGES = 4 * PREDICT_BATCH
+MAX_BYTES = 2**28
+"""Pixels of one stretch of steps: it is read into memory."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _step_seconds(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: 
     They grow until `MEASURED_SECONDS` are spent: what a call of `fit` itself costs is spread over
     the steps of a whole epoch, so the short ones would make every step look too dear.
     """
-    available = max(1, len(x) // batch_size)
+    available = max(1, min(len(x), MAX_BYTES // int(x[0].nbytes)) // batch_size)
     steps, total_seconds = min(MIN_STEPS, available), 0.0
     while True:
         before = time.perf_counter()

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.errors import unknown_name
+from search_spaces.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric of an epoch report and which way is better."""
+    """A metric of an epoch report and which way is better; `min_classes` is what it needs."""
 
     metric: str
     direction: Literal["maximize", "minimize"]
+    min_classes: int = 2
 
     def value(self, metrics: Mapping[str, float]) -> float:
         """The objective's value in a set of metrics."""
@@ -35,7 +36,14 @@ class Objective:
 
 OBJECTIVES = {
     objective.metric: objective
-    for objective in (Objective("val_accuracy", "maximize"), Objective("val_loss", "minimize"))
+    for objective in (
+        Objective("val_accuracy", "maximize"),
+        Objective("val_loss", "minimize"),
+        Objective("val_macro_f1", "maximize"),
+        Objective("val_balanced_accuracy", "maximize"),
+        Objective("val_auc", "maximize"),
+        Objective("val_top5_accuracy", "maximize", min_classes=6),
+    )
 }
 
 
@@ -44,3 +52,13 @@ def get_objective(name: str) -> Objective:
     if name not in OBJECTIVES:
         raise unknown_name("objective", name, OBJECTIVES)
     return OBJECTIVES[name]
+
+
+def check_objective(name: str, num_classes: int, data_name: str) -> None:
+    """Raises InputError for an objective that says nothing about so few classes."""
+    objective = get_objective(name)
+    if num_classes < objective.min_classes:
+        raise InputError(
+            f"--objective {name} needs at least {objective.min_classes} classes. Received: "
+            f"{data_name} with {num_classes}. Choose another objective, such as val_accuracy."
+        )

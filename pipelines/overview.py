@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.arrays import row_pieces
 from pipelines.download import print_progress
 from pipelines.folders import check_writable
-from pipelines.image_sets import get_dataset
+from pipelines.image_options import add_image_options, image_options
+from pipelines.own_data import prepare_own, print_prepared
+from pipelines.own_sources import check_dataset, is_own, own_source
 from pipelines.prepared import PARTS, PreparedData, prepare
 from search_spaces.errors import InputError
 
@@ -18,14 +21,21 @@ EXAMPLES = """
 examples:
   {prog} --dataset digits
   {prog} --dataset mnist --picture samples.png --seed 3
+  {prog} --dataset photos/ --image-size 64x64 --broken skip
 """
 NUM_SAMPLES = 25
+MAX_ROWS = 50
+"""Classes in the table of counts; of more the largest and the smallest are shown."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `explore`."""
     parser.add_argument(
-        "--dataset", required=True, metavar="NAME", help="mnist, fashion_mnist, cifar10 or digits"
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="mnist, fashion_mnist, cifar10, digits, or your own: a folder of class folders, .npz, "
+        ".csv, file.py:function",
     )
     parser.add_argument(
         "--picture",
@@ -42,21 +52,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work-dir", default=".sweeps", metavar="DIR",
                         help="prepared data (default: %(default)s)")  # fmt: skip
+    add_image_options(parser.add_argument_group("your own data"))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the tables and writes the picture; returns the exit status."""
     if arguments.seed < 0:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
-    get_dataset(arguments.dataset)
+    dataset, options = arguments.dataset, image_options(arguments)
+    check_dataset(dataset, options)
+    name = own_source(dataset).name if is_own(dataset) else dataset
     root = Path(arguments.work_dir)
     for folder in (root / "data", root / "pictures"):
         check_writable(folder, "--work-dir")
-    picture = _picture_path(arguments.picture, root, arguments.dataset)
-    data = prepare(arguments.dataset, root / "data", print_progress)
+    picture = _picture_path(arguments.picture, root, name)
+    if is_own(dataset):
+        data = prepare_own(own_source(dataset), root / "data", options, print_prepared)
+    else:
+        data = prepare(dataset, root / "data", print_progress)
     _print_tables(data)
-    _draw(data, picture, arguments.seed)
-    print(f"picture of {NUM_SAMPLES} training samples: {picture}")
+    count = _draw(data, picture, arguments.seed)
+    print(f"picture of {count} training samples: {picture}")
     return 0
 
 
@@ -82,6 +98,8 @@ def _print_tables(data: PreparedData) -> None:
     console.print(f"{data.name} ({data.origin})", style="bold", highlight=False)
     console.print(f"sha256 {data.fingerprint}", highlight=False)
     console.print(f"split: {data.split}", highlight=False)
+    for note in data.notes:
+        console.print(f"note: {note}", highlight=False)
     shapes = Table("part", "images", "shape", "type", "range", "mean", "sd", box=box.SIMPLE_HEAD)
     counts = Table("class", *PARTS, box=box.SIMPLE_HEAD)
     columns = []
@@ -89,19 +107,40 @@ def _print_tables(data: PreparedData) -> None:
         x, y = data.arrays(part)
         shapes.add_row(
             part, f"{len(x):,}", "x".join(map(str, x.shape[1:])), str(x.dtype),
-            f"{x.min()} to {x.max()}", f"{x.mean():.1f}", f"{x.std():.1f}",
+            *_pixel_texts(x),
         )  # fmt: skip
         columns.append(np.bincount(y, minlength=data.num_classes))
-    for label, row in enumerate(zip(*columns, strict=True)):
-        counts.add_row(data.class_names[label], *(f"{int(n):,}" for n in row))
+    shown = np.arange(data.num_classes)
+    if data.num_classes > MAX_ROWS:
+        by_size = np.argsort(-columns[0], kind="stable")
+        shown = np.concatenate([by_size[: MAX_ROWS // 2], by_size[-(MAX_ROWS // 2) :]])
+    for label in shown:
+        counts.add_row(data.class_names[label], *(f"{int(column[label]):,}" for column in columns))
     console.print(shapes, counts)
+    if len(shown) < data.num_classes:
+        console.print(f"the largest and the smallest of {data.num_classes:,} classes")
 
 
-def _draw(data: PreparedData, path: Path, seed: int) -> None:
+def _pixel_texts(x: np.ndarray) -> tuple[str, str, str]:
+    """Range, mean and standard deviation of all pixels, read piece by piece."""
+    counts = np.zeros(256, np.int64)
+    for piece in row_pieces(x):
+        counts += np.bincount(piece.reshape(-1), minlength=256)
+    values, total = np.arange(256), counts.sum()
+    mean = float((counts * values).sum() / total)
+    deviation = float(np.sqrt((counts * (values - mean) ** 2).sum() / total))
+    there = np.flatnonzero(counts)
+    return f"{there[0]} to {there[-1]}", f"{mean:.1f}", f"{deviation:.1f}"
+
+
+def _draw(data: PreparedData, path: Path, seed: int) -> int:
+    """Draws samples; answers how many."""
     from pipelines.figures import draw_images
 
     x, y = data.arrays("train")
-    chosen = np.sort(np.random.default_rng(seed).choice(len(x), NUM_SAMPLES, replace=False))
+    count = min(NUM_SAMPLES, len(x))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(x), count, replace=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     captions = [data.class_names[label] for label in y[chosen]]
-    draw_images(x[chosen], captions, f"{data.name}: {NUM_SAMPLES} training samples", path)
+    draw_images(x[chosen], captions, f"{data.name}: {count} training samples", path)
+    return count

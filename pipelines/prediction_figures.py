@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.captions import plain_text
 from pipelines.folders import check_writable
 from pipelines.image_files import Picture
 from search_spaces.errors import InputError
@@ -51,23 +52,23 @@ def draw_predictions(
     bars = min(MAX_BARS, len(class_names))
     height = max(1.9, 0.19 * bars + 0.7)
     figure = Figure(figsize=(7.2, height * len(pictures) + 0.5), layout="constrained")
-    figure.suptitle(_text(title), fontsize=11)
+    figure.suptitle(plain_text(title), fontsize=11)
     grid = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 2.2))
     for (left, right), picture, row in zip(grid, pictures, probabilities, strict=True):
         pixels = picture.pixels
         image = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
         left.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         left.axis("off")
-        left.set_title(_text(_short(picture.path.name)), fontsize=9)
+        left.set_title(plain_text(_short(picture.path.name)), fontsize=9)
         best = np.argsort(-row, kind="stable")[:bars]
         shown = np.sort(best)  # In the order of the classes, so that rows can be compared.
         colours = ["tab:orange" if i == best[0] else "tab:blue" for i in shown]
         right.barh(range(bars), row[shown], color=colours)
-        right.set_yticks(range(bars), [_text(class_names[i]) for i in shown], fontsize=8)
+        right.set_yticks(range(bars), [plain_text(class_names[i]) for i in shown], fontsize=8)
         right.invert_yaxis()
         right.set_xlim(0, 1)
         right.tick_params(axis="x", labelsize=8)
-        name = _text(class_names[best[0]])
+        name = plain_text(class_names[best[0]])
         right.set_title(f"{name}: {row[best[0]]:.1%}", fontsize=9)
     figure.savefig(path, dpi=100)
 
@@ -75,9 +76,3 @@ def draw_predictions(
 def _short(name: str) -> str:
     half = NAME_CHARACTERS // 2
     return name if len(name) <= NAME_CHARACTERS else f"{name[: half - 1]}…{name[-half:]}"
-
-
-def _text(text: str) -> str:
-    """Matplotlib reads formulas between dollars, and no font has what cannot be printed."""
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    return plain.replace("$", r"\$")

@@ -39,6 +39,8 @@ class PreparedData:
         origin: where the arrays came from, for people.
         split: how the validation part was chosen, for people.
         num_images: images per part.
+        notes: what else people should know of a data set of their own, a phrase each.
+        resize: how pictures came into their frame (`pipelines.image_options.Resize`).
     """
 
     name: str
@@ -50,6 +52,8 @@ class PreparedData:
     num_classes: int
     class_names: tuple[str, ...]
     num_images: dict[str, int]
+    notes: tuple[str, ...] = ()
+    resize: str = "fit"
 
     def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
@@ -60,7 +64,8 @@ class PreparedData:
     def background(self) -> Background:
         """What surrounds the objects of the training images, judged by their borders."""
         x, _ = self.arrays("train")
-        some = np.asarray(x[:BACKGROUND_IMAGES])
+        # From all over: the images of a folder come class by class.
+        some = x[:: max(1, len(x) // BACKGROUND_IMAGES)][:BACKGROUND_IMAGES]
         border = np.concatenate([
             some[:, 0], some[:, -1], some[:, 1:-1, 0], some[:, 1:-1, -1]
         ], axis=1)  # fmt: skip
@@ -105,19 +110,21 @@ def split_indices(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.
     return np.sort(train), np.sort(validation), phrase
 
 
-def _folder(root: Path, name: str, content: str) -> Path:
+def prepared_folder(root: Path, name: str, content: str) -> Path:
+    """Where the data set of that name and content is, once it is prepared."""
     return root / f"{name}-{content[:12]}"
 
 
 def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
     """The prepared data set of that content under `root`, or None."""
-    folder = _folder(root, name, content)
+    folder = prepared_folder(root, name, content)
     try:
         meta = json.loads((folder / "meta.json").read_text())
     except FileNotFoundError:
         return None
     meta["input_shape"] = tuple(meta["input_shape"])
     meta["class_names"] = tuple(meta["class_names"])
+    meta["notes"] = tuple(meta.get("notes", ()))
     return PreparedData(**{**meta, "folder": str(folder)})
 
 
@@ -136,7 +143,7 @@ def store(
         "test": (arrays.x_test, arrays.y_test),
     }
     root.mkdir(parents=True, exist_ok=True)
-    folder = _folder(root, dataset.name, content)
+    folder = prepared_folder(root, dataset.name, content)
     data = PreparedData(
         name=dataset.name,
         folder=str(folder),
@@ -153,14 +160,30 @@ def store(
         for part, (x, y) in parts.items():
             np.save(partial / f"x_{part}.npy", np.ascontiguousarray(x))
             np.save(partial / f"y_{part}.npy", y)
-        (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
-        partial.chmod(0o755)
-        try:
-            partial.rename(folder)
-        except OSError:
-            # Another process prepared the same content in the meantime; its folder is complete.
-            if open_prepared(root, dataset.name, content) is None:
-                raise
+        return place(partial, root, data)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def place(
+    partial: Path, root: Path, data: PreparedData, refreshed: tuple[str, ...] = ()
+) -> PreparedData:
+    """Gives a folder of written arrays its name, and its description, which makes it complete.
+
+    Args:
+        refreshed: files that a folder of the same content, which is there already, takes over.
+    """
+    (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
+    partial.chmod(0o755)
+    folder = prepared_folder(root, data.name, data.fingerprint)
+    try:
+        partial.rename(folder)
+    except OSError:
+        # The same content was prepared before, or by another process meanwhile: it is complete.
+        found = open_prepared(root, data.name, data.fingerprint)
+        if found is None:
+            raise
+        for name in refreshed:
+            (partial / name).replace(folder / name)
+        return found
     return data

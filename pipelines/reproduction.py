@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.checkpoints import EpochReport
-from pipelines.evaluation import PREDICT_BATCH, accuracy, cross_entropy, predict
+from pipelines.evaluation import PREDICT_BATCH, predict, validation_metrics
+from pipelines.feeding import JoinedRows
 from pipelines.prepared import PreparedData
 from pipelines.trial import train_epoch
 from pipelines.trial_files import MODEL_FILE
@@ -51,10 +52,11 @@ def reproduce(
 
     started = time.perf_counter()
     baseline, data = task.baseline, task.data
+    x: np.ndarray | JoinedRows
     x, y = data.arrays("train")
     x_validation, y_validation = data.arrays("validation")
     if baseline.train_on == "train+validation":
-        x, y = np.concatenate([x, x_validation]), np.concatenate([y, y_validation])
+        x, y = JoinedRows([x, x_validation]), np.concatenate([y, y_validation])
     batch_size = int(baseline.params["batch_size"])
     model = get_space(baseline.space).build(
         baseline.params,
@@ -66,8 +68,7 @@ def reproduce(
         metrics = train_epoch(model, x, y, batch_size, task.seed, epoch)
         if baseline.train_on == "train":
             probabilities = predict(model, x_validation)
-            metrics["val_loss"] = cross_entropy(probabilities, y_validation)
-            metrics["val_accuracy"] = accuracy(probabilities, y_validation)
+            metrics |= validation_metrics(probabilities, y_validation)
         report(EpochReport(task.number, epoch, metrics))
     if baseline.reload:
         path = Path(task.folder) / MODEL_FILE

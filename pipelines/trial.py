@@ -26,7 +26,14 @@ from pipelines.checkpoints import (
     model_arrays,
     save_checkpoint,
 )
-from pipelines.evaluation import PREDICT_BATCH, accuracy, cross_entropy, predict
+from pipelines.evaluation import (
+    PREDICT_BATCH,
+    accuracy,
+    cross_entropy,
+    predict,
+    validation_metrics,
+)
+from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight, epoch_input
 from pipelines.objectives import Objective
 from pipelines.prepared import PreparedData
 from pipelines.trial_files import (
@@ -82,6 +89,8 @@ class TrialTask:
         last_epoch: where training ends when that is before the schedule's span does.
         measure_test: whether the finished model is measured on the test split, once.
         deterministic: whether only operations that repeat bit for bit are used.
+        class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
+        stream_above: bytes of training pixels above which they are read from disk in every epoch.
     """
 
     number: int
@@ -99,12 +108,15 @@ class TrialTask:
     last_epoch: int | None = None
     measure_test: bool = False
     deterministic: bool = False
+    class_weights: str = "none"
+    stream_above: int = STREAM_ABOVE_BYTES
 
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
         parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
-        return json.dumps([*parts, self.objective.metric, self.train_on], sort_keys=True)
+        weights = [] if self.class_weights == "none" else [self.class_weights]
+        return json.dumps([*parts, self.objective.metric, self.train_on, *weights], sort_keys=True)
 
     @property
     def end_epoch(self) -> int:
@@ -175,10 +187,12 @@ class _Training:
         self._task = task
         self._space = get_space(task.space)
         self._validates = task.train_on == "train"
-        self._train, self._validation = task.data.arrays("train"), task.data.arrays("validation")
+        x, y = task.data.arrays("train")
+        self._validation = more_x, more_y = task.data.arrays("validation")
+        self._train: tuple[np.ndarray | JoinedRows, np.ndarray] = x, y
         if not self._validates:
-            (x, y), (more_x, more_y) = self._train, self._validation
-            self._train = np.concatenate([x, more_x]), np.concatenate([y, more_y])
+            self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
+        self._class_weight = class_weight(self._train[1], task.class_weights)
         self._batch_size = int(task.params["batch_size"])
         steps = math.ceil(len(self._train[0]) / self._batch_size) * task.num_epochs
         self._model = self._space.build(
@@ -202,7 +216,10 @@ class _Training:
     def train_one_epoch(self) -> None:
         """Trains and measures the next epoch and writes the checkpoint."""
         task, epoch = self._task, len(self.history) + 1
-        metrics = train_epoch(self._model, *self._train, self._batch_size, task.seed, epoch)
+        metrics = train_epoch(
+            self._model, *self._train, self._batch_size, task.seed, epoch,
+            class_weight=self._class_weight, stream_above=task.stream_above,
+        )  # fmt: skip
         probabilities = self._validate(epoch, metrics)
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(EpochReport(task.number, epoch, metrics))
@@ -234,8 +251,7 @@ class _Training:
         if not np.isfinite(probabilities).all():
             # Weights can overflow in an epoch's last step, when its mean loss is still finite.
             raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
-        metrics["val_loss"] = cross_entropy(probabilities, y)
-        metrics["val_accuracy"] = accuracy(probabilities, y)
+        metrics |= validation_metrics(probabilities, y)
         return probabilities
 
     def finish(self, stopped_by: str, device: str) -> TrialResult:
@@ -289,11 +305,23 @@ class _Training:
 
 
 def train_epoch(
-    model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, epoch: int
+    model: keras.Model,
+    x: np.ndarray | JoinedRows,
+    y: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    *,
+    class_weight: dict[int, float] | None = None,
+    stream_above: int = STREAM_ABOVE_BYTES,
 ) -> dict[str, float]:
     """One epoch in an order that follows from the seed and the epoch's number alone.
 
     So a run that was interrupted between epochs can go on exactly as if it had not been.
+
+    Args:
+        class_weight: weight of each class in the loss; None for the same.
+        stream_above: as in `pipelines.feeding.epoch_input`.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
@@ -303,9 +331,8 @@ def train_epoch(
     started = time.perf_counter()
     order = np.random.default_rng([seed, epoch]).permutation(len(x))
     history = model.fit(
-        np.asarray(x)[order],
-        y[order],
-        batch_size=batch_size,
+        **epoch_input(x, y, order, batch_size, stream_above),
+        class_weight=class_weight,
         epochs=epoch,
         initial_epoch=epoch - 1,
         shuffle=False,
@@ -324,6 +351,8 @@ def train_epoch(
 
 def _write_history(path: Path, history: list[EpochReport]) -> None:
     with path.open("w", newline="") as file:
+        # A trial that an earlier version began has fewer metrics in its first epochs.
+        names = list(dict.fromkeys(name for r in history for name in r.metrics))
         writer = csv.writer(file)
-        writer.writerow(["epoch", *history[0].metrics])
-        writer.writerows([r.epoch, *r.metrics.values()] for r in history)
+        writer.writerow(["epoch", *names])
+        writer.writerows([r.epoch, *(r.metrics.get(name, "") for name in names)] for r in history)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.checkpoints import EpochReport
-from pipelines.download import print_progress
-from pipelines.prepared import PreparedData, prepare
+from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import all_baselines
 from search_spaces.space import Baseline
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.data_opening import prepare_data
 from sweeps.devices import allot, detect_machine
 from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.formatting import count, duration
@@ -59,7 +59,7 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     chosen = [b for b in all_baselines() if space in (None, b.space)]
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
-    data = prepare(settings.dataset or "mnist", root / "data", print_progress)
+    data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
     allotment = allot(detect_machine(), 1, settings.num_threads)
     name = claim_name(settings, f"baselines-{data.name}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")

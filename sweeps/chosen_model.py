@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from pipelines.evaluation import predict
+from pipelines.image_options import RESIZES, Resize
 from pipelines.prepared import Background
 from pipelines.saved_models import ModelShapes, load_saved_model, model_shapes
 from search_spaces.errors import InputError
@@ -34,6 +35,7 @@ class ChosenModel:
         name, version, run_id, data: None where it was given as a file.
         background: of its data; None where that is not known.
         class_names: one per class; numbers where names are not known.
+        resize: how the pictures of its data came into their frame.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
@@ -46,6 +48,7 @@ class ChosenModel:
     file: str | None = None
     data: str | None = None
     background: Background | None = None
+    resize: Resize = "fit"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +138,7 @@ def _from_store(stored: StoredModel, path: Path) -> ChosenModel:
         stored.run_id,
         data=stored.tags.get("sweeps.data"),
         background=next((word for word in get_args(Background) if word == background), None),
+        resize=next((w for w in RESIZES if w == stored.tags.get("sweeps.resize")), "fit"),
     )
 
 

@@ -16,6 +16,7 @@ from pipelines.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import Proposal
 from sweeps.engines.pruners import HalvingPruner, TrialCurve
@@ -24,7 +25,6 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import measure_job
-from sweeps.opening import prepare_data
 from sweeps.plan_texts import pruner_text, trials_text
 from sweeps.settings import Budget, SweepSettings, budget_for
 
@@ -45,7 +45,7 @@ def dry_run(settings: SweepSettings) -> int:
         InputError: The settings or the data cannot be used.
     """
     allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
-    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
+    data = sweep_data(settings)
     space, budget = get_space(settings.space), budget_for(settings, data.num_images["train"])
     print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
           f"space     {space.name}: {size_text(space)}\n"
@@ -53,7 +53,7 @@ def dry_run(settings: SweepSettings) -> int:
           f"machine   {allotment.reason}\n"
           f"trials    {trials_text(settings, budget)}\n"
           f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
-    for line in _other_settings(settings):
+    for line in [*data.notes, *_other_settings(settings)]:
         print(f"          {line}")
     proposals = first_proposals(settings, space, budget, len(allotment.slots))
     print(f"measuring a few steps of {count(len(proposals), 'point')} ...", flush=True)

@@ -19,7 +19,9 @@ WIDTH = 128
 
 def scale_of(metric: str, num_images: int) -> Scale:
     """What values of a metric over so many images can be."""
-    return Scale(1 / num_images, 0.0, 1.0) if metric.endswith("accuracy") else Scale(low=0.0)
+    if metric.endswith("loss"):
+        return Scale(low=0.0)
+    return Scale(1 / num_images if metric.endswith("accuracy") else 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from search_spaces.registry import get_space
 from sweeps.board import Board, TrialRow
 from sweeps.choice import compare, median_key
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.data_opening import reopen_data
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
 from sweeps.engines.planned import PlannedEngine
@@ -32,7 +33,7 @@ from sweeps.finalists_start import begin_finalists
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
-from sweeps.opening import connect_tracker, prepare_data
+from sweeps.opening import connect_tracker
 from sweeps.retraining import RetrainJob, retrain
 from sweeps.settings import (
     FinalOptions,
@@ -69,7 +70,9 @@ def finalize(
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
     settings, name = sweep.file.settings, sweep.paths.name
-    data = prepare_data(sweep.file.data_name, sweep.paths.data)
+    data = reopen_data(
+        sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
+    )
     check_same_data(sweep.file, data.fingerprint, get_space(settings.space).fingerprint)
     file = begin_finalists(sweep, options, data.num_images["train"])
     if file.finished:
@@ -159,6 +162,7 @@ class Finalization:
             "dataset": self._data.name,
             "patience": self._settings.patience,
             "deterministic": self._settings.deterministic,
+            "class_weights": self._settings.class_weights,
             "seed": file.seed,
         }
         tags = {
@@ -280,6 +284,7 @@ class Finalization:
             stall_seconds=settings.stall_seconds,
             deterministic=settings.deterministic,
             measure_test=True,
+            class_weights=settings.class_weights,
             job=train_job,
         )
 
@@ -325,6 +330,7 @@ class Finalization:
             last_epoch=epochs,
             measure_test=True,
             deterministic=self._settings.deterministic,
+            class_weights=self._settings.class_weights,
         )
         job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
         done = retrain(

@@ -1,15 +1,11 @@
-"""Opens what a sweep needs: its data, its study, its tracking store."""
+"""Opens what a sweep needs: its study, its tracking store."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.download import print_progress
-from pipelines.image_sets import UnavailableError
 from pipelines.objectives import get_objective
-from pipelines.prepared import PreparedData, prepare
+from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted
 from search_spaces.registry import get_space
 from sweeps.preflight import STORE_SECONDS, within
@@ -21,23 +17,6 @@ if TYPE_CHECKING:
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.spool import Spool
-
-DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
-
-
-def prepare_data(dataset: str | None, root: Path) -> PreparedData:
-    """The prepared data; without a name MNIST, or the bundled digits where it cannot be had."""
-    if dataset is not None:
-        return prepare(dataset, root, print_progress)
-    try:
-        return prepare(DEFAULT_DATASET, root, print_progress)
-    except UnavailableError as error:
-        print(
-            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return prepare(FALLBACK_DATASET, root, print_progress)
 
 
 def open_engine(

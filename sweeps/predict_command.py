@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     drawing = _check(arguments, paths)
     chosen = chosen_model(arguments)
     pictures = [
-        read_picture(path, chosen.shapes.input_shape, chosen.background, arguments.polarity)
+        read_picture(
+            path, chosen.shapes.input_shape, chosen.background, arguments.polarity, chosen.resize
+        )
         for path in paths
     ]
     probabilities = chosen.predict(np.stack([picture.pixels for picture in pictures]))

@@ -22,11 +22,11 @@ from pipelines.prepared import PreparedData, open_prepared
 from pipelines.scoring import Score, ScoreTask
 from search_spaces.errors import InputError
 from sweeps.cli import DONE, INTERRUPTED, REFUSED
+from sweeps.data_opening import reopen_data
 from sweeps.devices import allot, detect_machine
 from sweeps.gate import Limits, Rule, as_recorded, gate, same_data
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import score_job
-from sweeps.opening import prepare_data
 from sweeps.promotion_texts import Verdict, promotion_texts, version_tags
 from sweeps.promotion_views import print_comparison, print_rules, print_serving
 from sweeps.single_job import JobFailedError, run_job
@@ -124,7 +124,7 @@ class Promotion:
         found = open_prepared(root, name, wanted)
         if found is not None:
             return found
-        data = prepare_data(name, self._scratch / "data" if self._request.dry_run else root)
+        data = reopen_data(name, wanted, self._scratch / "data" if self._request.dry_run else root)
         if data.fingerprint != wanted:
             raise InputError(
                 "A model is measured on the data set that it comes from. Received: "
@@ -284,6 +284,14 @@ class Promotion:
 
     def _champion_scored(self, executor: Executor, champion: StoredModel) -> Scored | None:
         found = self._champions.get(champion.model_id)
+        names = champion.class_names
+        if names and names != self._data.class_names:
+            # Data sets of the user's own may share a name and nothing else.
+            raise InputError(
+                f"Models are compared on one set of classes. Received: {champion.label}, which "
+                f"names {', '.join(names[:5])}; {self._data.name} has "
+                f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
+            )
         if found is None:
             found = self._scored(executor, champion, f"champion-{len(self._champions)}")
             if found is not None:

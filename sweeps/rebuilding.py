@@ -71,6 +71,7 @@ class Recipe:
     device: Device
     num_workers: int | None = None
     num_threads: int | None = None
+    class_weights: str = "none"
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -91,6 +92,7 @@ class Recipe:
             train_on=self.train_on,
             last_epoch=last_epoch,
             deterministic=deterministic,
+            class_weights=self.class_weights,
         )
 
 
@@ -123,6 +125,7 @@ def recipe_of(run: RecordedRun) -> Recipe:
         device=parse_device(tags.get("sweeps.device", "cpu")),
         num_workers=_optional(parent.get("num_workers")),
         num_threads=_optional(parent.get("num_threads")),
+        class_weights=parent.get("class_weights", "none"),
     )
 
 

@@ -20,6 +20,7 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.keeping import BestModels
 from sweeps.settings import SweepPaths
+from tracking.class_names import class_name_tags
 from tracking.records import (
     INACTIVE,
     DataRecord,
@@ -146,7 +147,7 @@ class Recorder:
     def trial_completed(self, row: TrialRow, result: TrialResult, state: TrialState) -> None:
         """Ends a run with what it reached, and keeps its model if it is among the best."""
         metrics = {f"best_{name}": value for name, value in result.metrics.items()
-                   if name in ("loss", "accuracy", "val_loss", "val_accuracy")}  # fmt: skip
+                   if name in ("loss", "accuracy") or name.startswith("val_")}  # fmt: skip
         metrics |= {
             "best_epoch": result.best_epoch,
             "num_epochs": result.num_epochs,
@@ -227,7 +228,9 @@ class Recorder:
                 num_classes=self._data.num_classes,
                 # The very points of the run's end: with another time they would be there twice.
                 metrics={
-                    name: end.metrics[name] for name in ("best_val_loss", "best_val_accuracy")
+                    name: value
+                    for name, value in end.metrics.items()
+                    if name.startswith("best_val_")
                 },
                 at_ms=end.at_ms,
                 step=result.best_epoch,
@@ -260,8 +263,9 @@ def model_tags(data: PreparedData, path: Path) -> dict[str, str]:
     return {
         "sweeps.data": data.name,
         "sweeps.data_fingerprint": data.fingerprint,
-        "sweeps.class_names": json.dumps(data.class_names),
+        **class_name_tags(data.class_names),
         "sweeps.background": data.background(),
+        "sweeps.resize": data.resize,
         "sweeps.model_sha256": digest,
     }
 
@@ -277,5 +281,5 @@ def data_record(data: PreparedData) -> DataRecord:
              "tensor-spec": {"dtype": "uint8", "shape": [-1, *data.input_shape]}}
         ]}},
         profile={"num_images": data.num_images, "num_classes": data.num_classes,
-                 "split": data.split},
+                 "split": data.split, **({"notes": data.notes} if data.notes else {})},
     )  # fmt: skip

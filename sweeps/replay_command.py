@@ -16,12 +16,12 @@ from pipelines.trial import Decision, TrialResult
 from search_spaces.errors import InputError, redacted
 from sweeps.arguments import positive_int
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.data_opening import reopen_data
 from sweeps.devices import detect_machine
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
-from sweeps.opening import prepare_data
 from sweeps.preflight import STORE_SECONDS, within
 from sweeps.rebuilding import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.replaying import Cause, Circumstances, Comparison, Difference, causes
@@ -136,7 +136,7 @@ def _data_like(recipe: Recipe, root: Path) -> PreparedData:
     if known is not None and known.fingerprint == recipe.data_fingerprint:
         return known
     check_writable(root, "--work-dir")
-    return prepare_data(recipe.data_name, root)
+    return reopen_data(recipe.data_name, recipe.data_fingerprint, root)
 
 
 def _say_plan(replay: Replay) -> None:

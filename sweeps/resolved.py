@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.own_sources import is_own
 from pipelines.prepared import PreparedData
 from search_spaces.errors import redacted
 from sweeps.cli import make_parser
@@ -37,14 +38,14 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
             values[option] = "auto"
     limit = budget.timeout_seconds
     values |= {
-        "dataset": data.name,
+        "dataset": settings.dataset if is_own(settings.dataset) else data.name,
         "epochs": budget.num_epochs,
-        "timeout": "none" if limit is None else f"{limit:g}s",
+        "timeout": "none" if limit is None else f"{limit:.15g}s",
         "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
         "storage": redacted(settings.storage),
         "experiment": settings.experiment or f"{settings.space}-{data.name}",
         "finalists": settings.num_finalists or None,
     }
     if isinstance(values["trial_timeout"], float):
-        values["trial_timeout"] = f"{values['trial_timeout']:g}s"
+        values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
     return values

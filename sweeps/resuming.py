@@ -19,6 +19,11 @@ _FIXED = {
     "num_epochs": "--epochs",
     "baselines": "--no-baselines",
     "deterministic": "--deterministic",
+    "image_size": "--image-size",
+    "resize": "--resize",
+    "color": "--color",
+    "broken": "--broken",
+    "class_weights": "--class-weights",
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.
 _MATTERING = {

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from pipelines.feeding import CLASS_WEIGHTS
+from pipelines.image_options import add_image_options
+from pipelines.objectives import OBJECTIVES
+from pipelines.own_sources import absolute_dataset
 from search_spaces.errors import InputError
 from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
 from sweeps.finalize_command import add_finalist_options
@@ -23,6 +27,7 @@ examples:
   {prog} --space mlp --dataset digits --trials 20 --epochs 10
   {prog} --space cnn --dataset mnist --timeout 2h --trials 200 --name nightly
   {prog} --space cnn --target 'val_accuracy>=0.995' --max-total-epochs 100
+  {prog} --space cnn --dataset photos/ --image-size 64x64 --objective val_macro_f1
   {prog} --space cnn --finalists 3 --finalist-seeds 5
   {prog} --config sweep.yaml --seed 3
   {prog} --resume
@@ -38,8 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--dataset",
         metavar="NAME",
-        help="mnist, fashion_mnist, cifar10 or digits (default: mnist, or digits where mnist "
-        "cannot be had)",
+        help="mnist, fashion_mnist, cifar10, digits, or your own: a folder of class folders, .npz, "
+        ".csv, file.py:function (default: mnist, or digits where mnist cannot be had)",
     )
     add(
         "--trials",
@@ -71,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--objective",
         default="val_accuracy",
         metavar="METRIC",
-        help="val_accuracy or val_loss (default: %(default)s)",
+        help=f"one of {', '.join(OBJECTIVES)} (default: %(default)s)",
     )
     add(
         "--sampler",
@@ -90,6 +95,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=or_auto(positive_int), default=None, metavar="N",
         help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
 
+    own = parser.add_argument_group("your own data")
+    add_image_options(own)
+    own.add_argument(
+        "--class-weights",
+        choices=CLASS_WEIGHTS,
+        default="none",
+        help="balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
+    )
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)
@@ -281,9 +294,10 @@ def run(arguments: argparse.Namespace) -> int:
             "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."
         )
     settings = settings_from(arguments)
-    if arguments.space is not None:
-        settings.validate()
     given = {SETTING_OF.get(name, name) for name in arguments.given}
+    if arguments.space is not None:
+        # A name may be that of a sweep which goes on, and its source may have moved.
+        settings.validate(resumed=arguments.resume or "name" in given)
     if arguments.write_config:
         return _write_config(settings, given, resume=arguments.resume)
     if arguments.dry_run:
@@ -320,7 +334,7 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
     """The settings that parsed options mean."""
     return SweepSettings(
         space=arguments.space or "",
-        dataset=arguments.dataset,
+        dataset=absolute_dataset(arguments.dataset),
         num_trials=arguments.trials,
         num_epochs=arguments.epochs,
         timeout_seconds=arguments.timeout,
@@ -352,6 +366,11 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         retrain=arguments.retrain,
         deterministic=arguments.deterministic,
         offline=arguments.offline,
+        image_size=arguments.image_size,
+        resize=arguments.resize,
+        color=arguments.color,
+        broken=arguments.broken,
+        class_weights=arguments.class_weights,
     )
 
 
@@ -367,20 +386,15 @@ def _print_schema() -> int:
 
 def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
     """Prints the settings of a new sweep, or of the one that would be resumed."""
-    from dataclasses import replace
-    from pathlib import Path
-
-    from sweeps.opening import prepare_data
+    from sweeps.data_opening import sweep_data
     from sweeps.resolved import resolved_config
     from sweeps.resuming import merged, sweep_to_resume
 
     earlier = sweep_to_resume(settings, given, resume=resume)
     if earlier is not None:
         settings = merged(earlier, settings, given, accept=True)
-        settings = replace(settings, dataset=earlier.data_name)
-    settings.validate()
-    data = prepare_data(settings.dataset, Path(settings.work_dir) / "data")
-    print(resolved_config(settings, data), end="")
+    settings.validate(resumed=earlier is not None)
+    print(resolved_config(settings, sweep_data(settings, earlier)), end="")
     return 0
 
 

@@ -18,6 +18,7 @@ from search_spaces.errors import InputError, redacted, scrubbed
 from search_spaces.registry import get_space
 from sweeps.board import Board
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
@@ -25,7 +26,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
-from sweeps.opening import open_engine, open_tracker, prepare_data
+from sweeps.opening import open_engine, open_tracker
 from sweeps.plan_texts import pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
@@ -87,13 +88,12 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     earlier = sweep_to_resume(settings, start.given, resume=start.resume)
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
-        settings.validate()
+        settings.validate(resumed=True)
     say(f"keras-sweeps: space {settings.space}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
-    dataset = earlier.data_name if earlier else settings.dataset
-    data = prepare_data(dataset, Path(settings.work_dir) / "data")
+    data = sweep_data(settings, earlier)
     if earlier is None:
         settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
     paths = _paths(settings)
@@ -155,6 +155,8 @@ def _say_plan(
 ) -> None:
     budget = budget_for(settings, data.num_images["train"])
     say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
+    for line in data.notes:
+        say(f"          {line}")
     say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
@@ -273,6 +275,7 @@ class Session:
             stall_seconds=settings.stall_seconds,
             num_audited=settings.num_audited,
             deterministic=settings.deterministic,
+            class_weights=settings.class_weights,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:

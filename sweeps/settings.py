@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pipelines.image_sets import get_dataset
+from pipelines.feeding import CLASS_WEIGHTS
+from pipelines.image_options import ImageOptions
 from pipelines.objectives import get_objective
-from search_spaces.errors import InputError
+from pipelines.own_sources import check_dataset
+from search_spaces.errors import InputError, unknown_name
 from search_spaces.registry import get_space
 from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
@@ -29,7 +31,8 @@ class SweepSettings:
     """What a user asked for; None means that the sweep chooses.
 
     Attributes:
-        dataset: a named data set; None for MNIST, or the bundled digits where it cannot be had.
+        dataset: a named data set, or a source of the user's own with an absolute path; None for
+            MNIST, or the bundled digits where it cannot be had.
         num_epochs: budget of every trial; None for one that fits the data set's size.
         timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
             limit, `auto` for one that fits the data set's size.
@@ -47,6 +50,9 @@ class SweepSettings:
         retrain: whether the winner is trained on all training data: `all` or `none`.
         deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
+        image_size, resize, color, broken: as `pipelines.image_options.ImageOptions`, for a source
+            of the user's own.
+        class_weights: `balanced` weighs the loss of rare classes up.
     """
 
     space: str
@@ -82,11 +88,26 @@ class SweepSettings:
     retrain: str = "none"
     deterministic: bool = False
     offline: bool = False
+    image_size: str | None = None
+    resize: str = ImageOptions.resize
+    color: str = ImageOptions.color
+    broken: str = ImageOptions.broken
+    class_weights: str = "none"
 
-    def validate(self) -> None:
-        """Raises InputError for the first rule that a setting breaks."""
+    @property
+    def image_options(self) -> ImageOptions:
+        """How pictures of the user's own are read."""
+        return ImageOptions(self.image_size, self.resize, self.color, self.broken)
+
+    def validate(self, *, resumed: bool = False) -> None:
+        """Raises InputError for the first rule that a setting breaks.
+
+        Args:
+            resumed: whether the sweep has begun: then its data are prepared, and their source may
+                have moved.
+        """
         get_space(self.space)
-        self.validate_common()
+        self.validate_common(resumed=resumed)
         get_objective(self.objective)
         check_sampler(self.sampler)
         check_pruner(self.pruner)
@@ -105,10 +126,11 @@ class SweepSettings:
 
         check_num_seeds(self.num_finalist_seeds)
 
-    def validate_common(self) -> None:
+    def validate_common(self, *, resumed: bool = False) -> None:
         """The rules that hold without a search, too."""
-        if self.dataset is not None:
-            get_dataset(self.dataset)
+        check_dataset(self.dataset, self.image_options, exists=not resumed)
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise unknown_name("class weights", self.class_weights, CLASS_WEIGHTS)
         if self.name is not None:
             check_name(self.name)
         if self.experiment is not None and not self.experiment.strip():

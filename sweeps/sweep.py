@@ -63,6 +63,7 @@ class Plan:
         num_audited: pruned trials to train to the end afterwards.
         deterministic: whether trials use only operations that repeat bit for bit.
         measure_test: whether complete trials are measured on the test split (finalists only).
+        class_weights: `balanced` weighs the loss of rare classes up.
     """
 
     space: Space
@@ -79,6 +80,7 @@ class Plan:
     num_audited: int = 0
     deterministic: bool = False
     measure_test: bool = False
+    class_weights: str = "none"
     job: Job = train_job
 
 
@@ -302,6 +304,7 @@ class Sweep:
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
             deterministic=self._plan.deterministic,
             measure_test=self._plan.measure_test,
+            class_weights=self._plan.class_weights,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:

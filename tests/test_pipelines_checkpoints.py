@@ -94,9 +94,9 @@ def test_an_epoch_that_was_trained_but_not_heard_is_reported_and_not_trained_aga
     trained = []
     original = trial.train_epoch
 
-    def counting(*args: Any) -> dict[str, float]:
+    def counting(*args: Any, **options: Any) -> dict[str, float]:
         trained.append(args[-1])
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr(trial, "train_epoch", counting)
     again = Driver()

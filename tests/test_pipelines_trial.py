@@ -15,10 +15,13 @@ from pipelines.evaluation import (
     confident_mistakes,
     confusion_matrix,
     cross_entropy,
+    macro_auc,
     predict,
+    top_accuracy,
+    validation_metrics,
 )
 from pipelines.figures import render_trial
-from pipelines.objectives import OBJECTIVES, get_objective
+from pipelines.objectives import OBJECTIVES, check_objective, get_objective
 from pipelines.trial import Decision, NonFiniteLossError, TrialTask, run_trial
 from pipelines.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from search_spaces import cnn, mlp
@@ -52,7 +55,8 @@ def test_every_epoch_is_reported_with_all_metrics(task):
     assert [r.epoch for r in reports] == [1, 2, 3]
     for report in reports:
         assert set(report.metrics) == {
-            "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds",
+            "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1",
+            "val_balanced_accuracy", "val_auc", "learning_rate", "epoch_seconds",
             "images_per_second",
         }  # fmt: skip
     assert result.num_epochs == 3 and result.stopped_by == "epochs"
@@ -174,3 +178,44 @@ def test_each_objective_knows_its_direction():
     assert low.better({"val_loss": 0.1}, {"val_loss": 0.2})
     with pytest.raises(InputError, match="Did you mean 'val_accuracy'"):
         get_objective("val_acuracy")
+
+
+def test_the_means_over_classes_are_those_of_scikit_learn():
+    from sklearn import metrics as sk
+
+    generator = np.random.default_rng(0)
+    for num_classes in (2, 3, 7):
+        labels = generator.integers(0, num_classes, 200)
+        # Rounded, so that there are ties.
+        scores = np.round(generator.random((200, num_classes)) + np.eye(num_classes)[labels], 1)
+        probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float64)
+        predicted = probabilities.argmax(axis=1)
+        found = validation_metrics(probabilities, labels)
+        assert found["val_macro_f1"] == pytest.approx(
+            sk.f1_score(labels, predicted, average="macro"), abs=1e-12
+        )
+        assert found["val_balanced_accuracy"] == pytest.approx(
+            sk.balanced_accuracy_score(labels, predicted), abs=1e-12
+        )
+        areas = [sk.roc_auc_score(labels == k, probabilities[:, k]) for k in range(num_classes)]
+        assert found["val_auc"] == pytest.approx(np.mean(areas), abs=1e-12)
+        assert ("val_top5_accuracy" in found) == (num_classes > 5)
+    distinct = probabilities + generator.random(probabilities.shape) * 1e-6
+    assert top_accuracy(distinct, labels, 5) == sk.top_k_accuracy_score(labels, distinct, k=5)
+
+
+def test_a_class_that_validation_lacks_does_not_spoil_the_means():
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    found = validation_metrics(probabilities, np.array([0, 1, 1]))
+    assert found["val_balanced_accuracy"] == 0.75
+    assert found["val_macro_f1"] == pytest.approx(2 / 3)
+    assert found["val_auc"] == 1.0
+    assert np.isnan(macro_auc(probabilities, np.array([1, 1, 1])))
+
+
+def test_the_objectives_are_what_an_epoch_reports():
+    probabilities = np.full((12, 6), 1 / 6)
+    assert set(validation_metrics(probabilities, np.arange(12) % 6)) == set(OBJECTIVES)
+    check_objective("val_top5_accuracy", 6, "x")
+    with pytest.raises(InputError, match="at least 6 classes. Received: x with 5"):
+        check_objective("val_top5_accuracy", 5, "x")

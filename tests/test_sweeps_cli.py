@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps import devices, opening
+from sweeps import data_opening, devices
 from sweeps.arguments import timeout
 from sweeps.cli import COMMANDS, main
 from sweeps.devices import Machine, allot
@@ -36,7 +36,7 @@ def nothing_written() -> bool:
         (["--space", "cnm"], "Unknown space 'cnm'. Did you mean 'cnn'? Choose one of: cnn, mlp."),
         (["--space", "cnn", "--sampler", "tpa"], "Did you mean 'tpe'?"),
         (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
-        (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss."),
+        (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss, val_macro_f1, val_balanced"),
         (["--space", "cnn", "--trials", "0"], "must be a whole number of at least 1. Received: '0'"),
         (["--space", "cnn", "--trials", "-3"], "at least 1"),
         (["--space", "cnn", "--epochs", "2.5"], "at least 1. Received: '2.5' ('auto' is possible"),
@@ -172,7 +172,7 @@ def test_an_explicit_mnist_never_falls_back(capsys, no_network):
 
 
 def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
-    data = opening.prepare_data(None, tmp_path / "data")
+    data = data_opening.prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
     for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):

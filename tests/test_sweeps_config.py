@@ -109,6 +109,11 @@ SETTINGS = st.builds(
     offline=st.booleans(),
     num_finalists=st.integers(1, 9),
     retrain=st.sampled_from(["all", "none"]),
+    image_size=st.none() | st.just("32x48"),
+    resize=st.sampled_from(["fit", "crop", "stretch"]),
+    color=st.sampled_from(["auto", "grey", "rgb"]),
+    broken=st.sampled_from(["refuse", "skip"]),
+    class_weights=st.sampled_from(["none", "balanced"]),
     name=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
     work_dir=st.text(st.characters(blacklist_categories=["C"]), min_size=1),
 )

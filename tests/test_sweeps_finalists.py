@@ -98,7 +98,7 @@ def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
     trials = [past(0, [0.9]), past(1, [0.8]), past(2, [0.7])]
     monkeypatch.setattr("sweeps.engines.optuna_engine.open_storage", lambda url: None)
     monkeypatch.setattr("sweeps.engines.optuna_engine.read_study", lambda *_: trials)
-    monkeypatch.setattr(finalization, "prepare_data", lambda *_: tiny_data)
+    monkeypatch.setattr(finalization, "reopen_data", lambda *_: tiny_data)
     monkeypatch.setattr(
         "sweeps.executors.processes.ProcessExecutor", lambda *_: fakes.InlineExecutor()
     )

@@ -7,7 +7,6 @@ noted when the model was logged: what was tampered with, or put there by somebod
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from tracking.class_names import class_names_of
 from tracking.errors import MISSING_OR_WRONG, unless
 from tracking.records import INACTIVE
 
@@ -54,10 +54,7 @@ class StoredModel:
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name per class; empty where they are not known."""
-        try:
-            return tuple(str(name) for name in json.loads(self.tags["sweeps.class_names"]))
-        except (KeyError, ValueError, TypeError):
-            return ()  # Tags can be edited by hand.
+        return class_names_of(self.tags)
 
 
 @dataclass(frozen=True)

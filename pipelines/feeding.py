@@ -1,0 +1,92 @@
+"""Training images in the order of an epoch: from memory where they fit, else from the disk.
+
+Both give the same batches, so a trial's numbers do not depend on how much memory there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+STREAM_ABOVE_BYTES = 2**30
+"""Training pixels up to this size are copied into a trial's memory in every epoch, in its order;
+more are read from the mapped file batch by batch. Each of several trials has a copy of its own."""
+ClassWeights = Literal["none", "balanced"]
+CLASS_WEIGHTS: tuple[ClassWeights, ...] = ("none", "balanced")
+
+
+class JoinedRows:
+    """Mapped arrays of one row shape as if they were one; rows are read when they are asked for."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all rows."""
+        return sum(part.nbytes for part in self._parts)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of these numbers, in that order."""
+        found = np.empty((len(rows), *self._parts[0].shape[1:]), self._parts[0].dtype)
+        first = 0
+        for part, end in zip(self._parts, self._ends, strict=True):
+            here = (rows >= first) & (rows < end)
+            found[here] = part[rows[here] - first]
+            first = end
+        return found
+
+
+def epoch_input(
+    x: np.ndarray | JoinedRows,
+    y: np.ndarray,
+    order: np.ndarray,
+    batch_size: int,
+    stream_above: int = STREAM_ABOVE_BYTES,
+) -> dict[str, Any]:
+    """The arguments of Keras' `fit` that give the images in this order.
+
+    Args:
+        x: (n, height, width, channels) uint8, mapped from disk.
+        y: (n,) int64.
+        order: a permutation of range(n).
+        stream_above: bytes of `x` above which it is not copied into memory.
+    """
+    if x.nbytes <= stream_above:
+        return {"x": np.asarray(x[order]), "y": y[order], "batch_size": batch_size}
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        """Reads a batch when it is wanted; TensorFlow asks for some in advance."""
+
+        def __len__(self) -> int:
+            return math.ceil(len(order) / batch_size)
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            rows = order[index * batch_size : (index + 1) * batch_size]
+            # Read in the file's order, which disks like, and put into that of the epoch.
+            by_place = np.argsort(rows)
+            pixels = np.empty((len(rows), *x[rows[:1]].shape[1:]), np.uint8)
+            pixels[by_place] = x[rows[by_place]]
+            return pixels, y[rows]
+
+    return {"x": Batches()}
+
+
+def class_weight(y: np.ndarray, how: str) -> dict[int, float] | None:
+    """The weight of each class in the loss: None, or n / (classes x images of the class).
+
+    The balanced heuristic of King and Zeng 2001, "Logistic Regression in Rare Events Data".
+    """
+    if how == "none":
+        return None
+    counts = np.bincount(y)
+    present = np.flatnonzero(counts)
+    return {int(k): len(y) / (len(present) * int(counts[k])) for k in present}

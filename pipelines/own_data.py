@@ -1,0 +1,210 @@
+"""A user's own data set, prepared: split, streamed into mapped arrays, found again by its content.
+
+Beside what `pipelines/prepared.py` writes, the folder has `source.json`: where the data came from,
+with which options, and a signature of the source, so that an unchanged one is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.array_files import npz_arrays
+from pipelines.arrays import fingerprint
+from pipelines.calling import call_function
+from pipelines.image_options import ImageOptions
+from pipelines.npy_writer import NpyWriter
+from pipelines.own_content import Content, array_content, picture_content
+from pipelines.own_sources import OwnSource
+from pipelines.picture_lists import PictureList, list_folder, list_table
+from pipelines.prepared import PARTS, PreparedData, open_prepared, place, prepared_folder
+from pipelines.splits import Division, divide, some
+from search_spaces.errors import InputError
+
+SOURCE_FILE = "source.json"
+FORMAT = 1
+"""Raised when the same source would be prepared to other arrays."""
+
+Say = Callable[[str, int, int], None]
+"""Called with the data set's name, pictures so far and pictures in all."""
+
+
+def prepare_own(
+    source: OwnSource,
+    root: Path,
+    options: ImageOptions | None = None,
+    say: Say = lambda *_: None,
+) -> PreparedData:
+    """The prepared data set of a source under `root`, made when it is new or has changed.
+
+    Raises:
+        InputError: The source is not what it should be; the message says in what.
+        OSError: `root` cannot be written.
+    """
+    options = options or ImageOptions()
+    source.check()
+    listed = _listed(source)
+    signature = _signature(source, options, listed)
+    found = _unchanged(source, root, signature) if signature else None
+    if found is not None:
+        return found
+    root.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
+    try:
+        scratch = partial / "called"
+        if listed is not None:
+            content = picture_content(listed, options, source.text)
+        elif source.kind == "npz":
+            assert source.path is not None
+            content = array_content(npz_arrays(source.path), options, source.text)
+        else:
+            scratch.mkdir()
+            content = array_content(call_function(source, scratch), options, source.text)
+        data = _write(source, content, options, root, partial, say)
+        shutil.rmtree(scratch, ignore_errors=True)
+        known = {"source": source.text, "options": asdict(options), "signature": signature}
+        (partial / SOURCE_FILE).write_text(json.dumps(known, indent=1), encoding="utf-8")
+        return place(partial, root, data, (SOURCE_FILE,))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def print_prepared(name: str, done: int, total: int) -> None:
+    """Prints how preparing stands: in place on a terminal, else a line when it is complete."""
+    text = f"preparing {name}: {done:,} of {total:,} pictures"
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+@dataclass
+class _Parts:
+    """The files of the three parts while they are written."""
+
+    pixels: list[NpyWriter]
+    labels: list[list[int]]
+
+
+def _listed(source: OwnSource) -> PictureList | None:
+    if source.path is None or source.kind not in ("folder", "csv"):
+        return None
+    return list_folder(source.path) if source.kind == "folder" else list_table(source.path)
+
+
+def _signature(source: OwnSource, options: ImageOptions, listed: PictureList | None) -> str:
+    """Changes when source or options do; empty for a function, which may return anything."""
+    if source.kind == "function" or source.path is None:
+        return ""
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(options)]).encode())
+    if listed is None:
+        facts = source.path.stat()
+        digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    else:
+        base = source.path if source.kind == "folder" else source.path.parent
+        for line in listed.signature(base):
+            digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _unchanged(source: OwnSource, root: Path, signature: str) -> PreparedData | None:
+    """The data set that was prepared from this very source, if it is there."""
+    for path in root.glob(f"{source.name}-*/{SOURCE_FILE}"):
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if (known.get("source"), known.get("signature")) == (source.text, signature):
+            content = json.loads((path.parent / "meta.json").read_text())["fingerprint"]
+            return open_prepared(root, source.name, content)
+    return None
+
+
+def _write(
+    source: OwnSource,
+    content: Content,
+    options: ImageOptions,
+    root: Path,
+    partial: Path,
+    say: Say,
+) -> PreparedData:
+    """Streams every part into its files; the data set as it will be in its own folder."""
+    division = divide(content.labels, content.given, content.class_names, source.text)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                NpyWriter(partial / f"x_{part}.npy", content.input_shape, np.dtype(np.uint8))
+            )
+            for part in PARTS
+        ]
+        parts = _Parts(writers, [[] for _ in PARTS])
+        _stream(source, content, division, parts, say)
+    labels = [np.array(found, np.int64) for found in parts.labels]
+    if content.broken:
+        _refuse_broken(source, content, options, labels)
+    for part, found in zip(PARTS, labels, strict=True):
+        np.save(partial / f"y_{part}.npy", found)
+    arrays = []
+    for part, found in zip(PARTS, labels, strict=True):
+        arrays += [np.load(partial / f"x_{part}.npy", mmap_mode="r"), found]
+    # These count, too: the same pictures with swapped names are another data set, and `predict`
+    # frames pictures as the data's were.
+    beside = json.dumps([content.class_names, options.resize])
+    identity = fingerprint(arrays, beside.encode())
+    notes = list(content.notes)
+    if content.broken:
+        count = len(content.broken)
+        notes.append(f"{count:,} broken picture{'s' * (count > 1)} skipped: {some(content.broken)}")
+    return PreparedData(
+        name=source.name,
+        folder=str(prepared_folder(root, source.name, identity)),
+        fingerprint=identity,
+        origin=source.text,
+        split=division.phrase,
+        input_shape=content.input_shape,
+        num_classes=len(content.class_names),
+        class_names=content.class_names,
+        num_images={part: len(found) for part, found in zip(PARTS, labels, strict=True)},
+        notes=tuple(notes),
+        resize=options.resize,
+    )
+
+
+def _stream(
+    source: OwnSource, content: Content, division: Division, parts: _Parts, say: Say
+) -> None:
+    for rows, pixels in content.pieces():
+        belongs = division.parts[rows]
+        for part, writer in enumerate(parts.pixels):
+            chosen = belongs == part
+            if chosen.any():
+                writer.append(pixels[chosen])
+                parts.labels[part] += content.labels[rows[chosen]].tolist()
+        say(source.name, int(rows[-1]) + 1, len(division.parts))
+
+
+def _refuse_broken(
+    source: OwnSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
+) -> None:
+    """Raises InputError where broken pictures are not to be skipped, or leave too few."""
+    count, named = len(content.broken), some(content.broken)
+    if options.broken == "refuse":
+        raise InputError(
+            f"Every picture must be readable. Received: {count:,} broken in {source.text}: "
+            f"{named}. Repair or remove them, or leave them out with --broken skip."
+        )
+    counts = [np.bincount(found, minlength=len(content.class_names)) for found in labels]
+    lost = [name for name, n in zip(content.class_names, counts[0], strict=True) if n == 0]
+    if lost or any((n > 0).sum() < 2 for n in counts):
+        raise InputError(
+            "Every class must have readable training images, and every part two classes. Received: "
+            f"{count:,} broken in {source.text} ({named}), after which too few are left"
+            f"{f' of {some(lost)}' if lost else ''}. Repair them."
+        )
