@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import get_objective
 from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import InputError
+from search_spaces.narrowing import narrowed
+from search_spaces.references import is_reference
 from search_spaces.registry import get_space
+from sweeps.chosen_space import space_of
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import UID_SUFFIX, finalists_paths, read_finalists, sweep_run_id
 from sweeps.formatting import count
-from sweeps.opening import connect_tracker
+from sweeps.opening import connect_tracker, prepare_data
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep_file import is_driven
 from tracking.records import (
@@ -49,7 +52,10 @@ class Checkup:
 
         settings = sweep.file.settings
         self._sweep = sweep
-        self._space = get_space(settings.space)
+        if is_reference(settings.space):
+            self._space = space_of(settings, prepare_data(sweep.file.data_name, sweep.paths.data))
+        else:  # What ours ask for follows from no data.
+            self._space = narrowed(get_space(settings.space), settings.narrowing)
         self._objective = get_objective(settings.objective)
         self._spool = Spool(sweep.paths.spool, read_only=not writable)
         self._lives = TrialLives(self._spool)

@@ -158,7 +158,9 @@ def past_trainings(
         if told is None:
             continue
         state = TrialState(told)
-        lost = state is TrialState.COMPLETE and not (models / f"{number}.keras").exists()
+        is_kept = number in ends and "model_bytes" in ends[number].metrics
+        missing = is_kept and not (models / f"{number}.keras").exists()
+        lost = state is TrialState.COMPLETE and missing
         if lost or not state.is_end or state in (TrialState.KILLED, TrialState.PRUNED):
             state = TrialState.RUNNING
         end = ends[number] if state.is_end else None

@@ -20,10 +20,10 @@ from pipelines.prepared import PreparedData
 from pipelines.trial import TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, scrubbed
-from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.choice import Standing, compare, median_key
+from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.devices import Allotment, allot, detect_machine
 from sweeps.engines.base import TrialState
@@ -86,8 +86,9 @@ def finalize(
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
     settings, name = sweep.file.settings, sweep.paths.name
     data = prepare_data(sweep.file.data_name, sweep.paths.data)
-    check_same_data(sweep.file, data.fingerprint, get_space(settings.space).fingerprint)
-    file = begin_finalists(sweep, options, data.num_images["train"])
+    space = space_of(settings, data)
+    check_same_data(sweep.file, data.fingerprint, space.fingerprint)
+    file = begin_finalists(sweep, space, options, data.num_images["train"])
     if file.finished:
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
         print(file.report)
@@ -97,11 +98,11 @@ def finalize(
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
-    return Finalization(sweep, file, data, allotment).run(interrupts, quiet=quiet)
+    return Finalization(sweep, space, file, data, allotment).run(interrupts, quiet=quiet)
 
 
 def begin_finalists(
-    sweep: StoredSweep, options: FinalOptions, num_train_images: int
+    sweep: StoredSweep, space: Space, options: FinalOptions, num_train_images: int
 ) -> FinalistsFile:
     """The comparison of a sweep: the one that began already, or a new one.
 
@@ -118,7 +119,7 @@ def begin_finalists(
     settings = sweep.file.settings
     try:
         trials = read_study(
-            open_storage(settings.storage), sweep.paths.name, get_space(settings.space),
+            open_storage(settings.storage), sweep.paths.name, space,
             settings.sampler,
         )  # fmt: skip
     except KeyError:
@@ -189,7 +190,8 @@ class FinalistRecorder(Recorder):
         del end, result
         self._models_folder.mkdir(exist_ok=True)
         path = self._paths.trial(row.number) / MODEL_FILE
-        path.replace(self._models_folder / f"{row.number}.keras")
+        if path.exists():  # A user's model with code of its own is not stored.
+            path.replace(self._models_folder / f"{row.number}.keras")
 
 
 class Finalization:
@@ -200,12 +202,18 @@ class Finalization:
     """
 
     def __init__(
-        self, sweep: StoredSweep, file: FinalistsFile, data: PreparedData, allotment: Allotment
+        self,
+        sweep: StoredSweep,
+        space: Space,
+        file: FinalistsFile,
+        data: PreparedData,
+        allotment: Allotment,
     ) -> None:
         from tracking.spool import Spool
 
         settings = sweep.file.settings
         self._sweep, self._file, self._data, self._allotment = sweep, file, data, allotment
+        self._space = space
         self._settings = settings
         self._objective = get_objective(settings.objective)
         self._paths = finalists_paths(sweep.paths)
@@ -213,6 +221,7 @@ class Finalization:
         self._spool: Spool = Spool(self._paths.spool)
         self._tracker: MlflowTracker | None = None
         self._sender: Sender | None = None
+        self._keeps_models = True
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
@@ -234,6 +243,10 @@ class Finalization:
         where = "" if usual else f" --work-dir {work_dir}"
         if status == INTERRUPTED:
             print(f"\nNext:\n  keras-sweeps finalize {name}{where}  # go on")
+        elif status == DONE and self._sender is not None and not self._keeps_models:
+            print(
+                "\nIts models hold code of their own and were not kept: there is nothing to promote"
+            )
         elif status == DONE and self._sender is not None:
             print(f"\nNext:\n  keras-sweeps promote {name}{where}  # make the winner the champion")
         elif status == FAILED:
@@ -262,13 +275,14 @@ class Finalization:
         tags = {
             **git_tags(),
             **version_tags(),
+            **source_tags(self._space, self._data),
             "sweeps.kind": "finalists",
             "sweeps.sweep": self._sweep.paths.name,
             "sweeps.num_seeds": str(file.num_seeds),
             "sweeps.finalists": ", ".join(str(f.trial) for f in file.finalists),
         }
         self._recorder = FinalistRecorder(
-            file, self._models, self._spool, get_space(self._settings.space), self._data,
+            file, self._models, self._spool, self._space, self._data,
             self._paths,
         )  # fmt: skip
         name = f"{self._sweep.paths.name} finalists"
@@ -360,7 +374,7 @@ class Finalization:
     def _plan(self) -> Plan:
         file, settings = self._file, self._settings
         return Plan(
-            space=get_space(settings.space),
+            space=self._space,
             data=self._data,
             num_trials=len(file.plan()),
             num_epochs=file.num_epochs,
@@ -397,7 +411,7 @@ class Finalization:
             _say(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
         task = TrialTask(
             number=number,
-            space=self._settings.space,
+            space=self._space.key,
             params=finalist.params,
             data=self._data,
             num_epochs=file.num_epochs,
@@ -408,8 +422,11 @@ class Finalization:
             last_epoch=epochs,
             measure_test=True,
             deterministic=self._settings.deterministic,
+            source_digest=self._space.source_digest,
         )
-        job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
+        job = RetrainJob(
+            self._space, task, finalist, self._paths, self._allotment.slots[0], train_job
+        )
         done = retrain(job, self._spool, self._models, interrupts)
         return number if done else None
 
@@ -425,6 +442,7 @@ class Finalization:
             if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
         }
         file, finalist = self._file, self._file.finalists[standings[0].key]
+        self._keeps_models = "model_bytes" in ends[chosen].metrics
         self._spool.put(TagsRecord(chosen, {"sweeps.winner": "true"}))
         self._keep_winner(chosen, finalist, ends[chosen])
         tests = {
@@ -449,7 +467,7 @@ class Finalization:
 
     def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
         key = f"trial-{number}/model"
-        if self._spool.has(key):
+        if self._spool.has(key) or "model_bytes" not in end.metrics:
             return
         # Copied: until the record is in the spool a kill must find the model where it was.
         copy = self._models / MODEL_FILE

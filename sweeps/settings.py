@@ -11,6 +11,7 @@ from typing import Literal
 from pipelines.image_sets import get_dataset
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
+from search_spaces.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
@@ -47,6 +48,8 @@ class SweepSettings:
         retrain: whether the winner is trained on all training data: `all` or `none`.
         deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
+        narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
+        fixed: parameters with one value, as `NAME=VALUE`.
     """
 
     space: str
@@ -82,10 +85,23 @@ class SweepSettings:
     retrain: str = "none"
     deterministic: bool = False
     offline: bool = False
+    narrowed: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def narrowing(self) -> tuple[str, ...]:
+        """What is left of the space, one rule for a parameter."""
+        return merged_rules((*self.narrowed, *self.fixed), "--set")
 
     def validate(self) -> None:
         """Raises InputError for the first rule that a setting breaks."""
-        get_space(self.space)
+        space = get_space(self.space)
+        if not space.reference:  # A user's is only known where Keras is.
+            narrowed(space, self.narrowing)
         self.validate_common()
         get_objective(self.objective)
         check_sampler(self.sampler)

@@ -290,7 +290,7 @@ class Sweep:
     def _task(self, row: TrialRow) -> TrialTask:
         return TrialTask(
             number=row.number,
-            space=self._plan.space.name,
+            space=self._plan.space.key,
             params=row.params,
             data=self._plan.data,
             num_epochs=self._plan.num_epochs,
@@ -302,6 +302,7 @@ class Sweep:
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
             deterministic=self._plan.deterministic,
             measure_test=self._plan.measure_test,
+            source_digest=self._plan.space.source_digest,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:
