@@ -55,7 +55,8 @@ class Parameter:
         assert self.low is not None and self.high is not None
         if self.kind == "int" and not float(value).is_integer():
             return False
-        if not self.low <= value <= self.high:
+        slack = 1e-12 * max(abs(self.low), abs(self.high))  # 0.9000000000000001 is 0.9.
+        if not self.low - slack <= value <= self.high + slack:
             return False
         if self.step is None:
             return True

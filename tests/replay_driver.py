@@ -64,8 +64,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     commands = json.loads(Path(sys.argv[1]).read_text())
-    found = {
+    found: dict[str, Any] = {
         "commands": [run(command) for command in commands],
         "deterministic": [in_a_worker(deterministic=asked) for asked in (True, False)],
     }
+    found["imported"] = sorted({"keras", "tensorflow", "keras_tuner"} & set(sys.modules))
     Path("results.json").write_text(json.dumps(found))

@@ -150,7 +150,8 @@ class OptunaEngine:
 
     def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
         self._study.enqueue_trial(
-            storage_values(params, self._space.sample, self._names), user_attrs=attributes
+            storage_values(params, self._space.sample, self._names, as_grid=self._grid is not None),
+            user_attrs=attributes,
         )
 
     def _reload(self) -> None:

@@ -115,9 +115,9 @@ def _value(chosen: Value | None) -> Value:
 class _StoringHyperParameters(GivenHyperParameters):
     """Answers from a point, and remembers it as Optuna stores it."""
 
-    def __init__(self, given: Params, names: StoredNames) -> None:
+    def __init__(self, given: Params, names: StoredNames, *, as_grid: bool) -> None:
         super().__init__(given)
-        self._stored_names = names
+        self._stored_names, self._as_grid = names, as_grid
         self.stored: dict[str, Value] = {}
 
     def suggest(self, parameter: Parameter) -> Value:
@@ -132,7 +132,7 @@ class _StoringHyperParameters(GivenHyperParameters):
         if _as_index(parameter):
             assert grid is not None
             self.stored[f"{name}__index"] = grid.index(value)
-        elif parameter.sampling == "reverse_log":
+        elif parameter.sampling == "reverse_log" and not self._as_grid:
             self.stored[f"{name}__unit"] = parameter.to_unit(float(value))
         else:
             self.stored[name] = value
@@ -140,10 +140,18 @@ class _StoringHyperParameters(GivenHyperParameters):
 
 
 def storage_values(
-    params: Params, sample: Callable[[Any], Params], names: StoredNames | None = None
+    params: Params,
+    sample: Callable[[Any], Params],
+    names: StoredNames | None = None,
+    *,
+    as_grid: bool = False,
 ) -> dict[str, Value]:
-    """A point of a space as Optuna stores it, so that it can be enqueued."""
-    hp = _StoringHyperParameters(params, names or StoredNames())
+    """A point of a space as Optuna stores it, so that it can be enqueued.
+
+    Args:
+        as_grid: whether continuous parameters are asked for as one of some values.
+    """
+    hp = _StoringHyperParameters(params, names or StoredNames(), as_grid=as_grid)
     sample(hp)
     return hp.stored
 
