@@ -70,6 +70,8 @@ def _draw_curves(history: Path, path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
+            if name not in rows[0]:
+                continue  # A HyperModel's own loop need not tell its loss.
             axes.plot(epochs, [float(row[name]) for row in rows], marker="o", label=label)
         axes.set_xlabel("epoch")
         axes.set_title(metric)

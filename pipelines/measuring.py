@@ -17,6 +17,8 @@ from pipelines.evaluation import PREDICT_BATCH, predict
 from pipelines.prepared import PreparedData
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
+from search_spaces.space import Assembled
+from search_spaces.tuner_source import labels_for
 
 if TYPE_CHECKING:
     import keras
@@ -71,16 +73,17 @@ def measure_point(task: MeasureTask, params: Params) -> Measurement:
     keras.utils.set_random_seed(task.seed)
     x, y = task.data.arrays("train")
     x_validation, _ = task.data.arrays("validation")
-    batch_size = int(params["batch_size"])
-    steps = math.ceil(len(x) / batch_size)
-    model = get_space(task.space).build(
-        params, task.data.input_shape, task.data.num_classes, num_steps=steps * task.num_epochs
+    assembled = get_space(task.space).assembled(
+        params, task.data.input_shape, task.data.num_classes, len(x), task.num_epochs
     )
+    model, batch_size = assembled.model, assembled.batch_size
+    y = labels_for(y, task.data.num_classes, one_hot=assembled.one_hot)
+    steps = math.ceil(len(x) / batch_size)
     warm = min(len(x), 2 * batch_size)
-    _fit(model, x[:warm], y[:warm], batch_size)
+    _fit(assembled, x[:warm], y[:warm])
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
     start_seconds = time.perf_counter() - started
-    step_seconds = _step_seconds(model, x, y, batch_size)
+    step_seconds = _step_seconds(assembled, x, y)
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
     predict(model, x_validation[:num_predicted])
@@ -94,18 +97,19 @@ def measure_point(task: MeasureTask, params: Params) -> Measurement:
     )
 
 
-def _step_seconds(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> float:
+def _step_seconds(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> float:
     """Seconds per training step, from the longest of some stretches of steps.
 
     They grow until `MEASURED_SECONDS` are spent: what a call of `fit` itself costs is spread over
     the steps of a whole epoch, so the short ones would make every step look too dear.
     """
+    batch_size = assembled.batch_size
     available = max(1, min(len(x), MAX_BYTES // int(x[0].nbytes)) // batch_size)
     steps, total_seconds = min(MIN_STEPS, available), 0.0
     while True:
         before = time.perf_counter()
         count = steps * batch_size
-        _fit(model, x[:count], y[:count], batch_size)
+        _fit(assembled, x[:count], y[:count])
         seconds = time.perf_counter() - before
         total_seconds += seconds
         if total_seconds >= MEASURED_SECONDS or steps == min(available, MAX_STEPS):
@@ -113,8 +117,15 @@ def _step_seconds(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: 
         steps = min(available, MAX_STEPS, 4 * steps)
 
 
-def _fit(model: keras.Model, x: np.ndarray, y: np.ndarray, batch_size: int) -> None:
-    model.fit(np.asarray(x), y, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
+def _fit(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> None:
+    x = np.asarray(x)
+    if assembled.own_fit is None:
+        assembled.model.fit(
+            x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
+        )
+        return
+    few = (x[:1], y[:1])
+    assembled.own_fit(x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few)
 
 
 def _memory_bytes(model: keras.Model, batch_size: int) -> int:
@@ -122,6 +133,9 @@ def _memory_bytes(model: keras.Model, batch_size: int) -> int:
     state = sum(math.prod(variable.shape) for variable in model.optimizer.variables)
     activations = 0
     for layer in model.layers:
-        for output in layer.output if isinstance(layer.output, list) else [layer.output]:
-            activations += math.prod(size or 1 for size in output.shape[1:])
+        try:
+            outputs = layer.output if isinstance(layer.output, list) else [layer.output]
+            activations += sum(math.prod(size or 1 for size in o.shape[1:]) for o in outputs)
+        except (AttributeError, ValueError):  # A layer of a model that is no graph.
+            continue
     return int(4 * (2 * weights + state + 2 * activations * batch_size))

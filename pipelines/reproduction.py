@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import numpy as np
 from pipelines.checkpoints import EpochReport
 from pipelines.evaluation import PREDICT_BATCH, predict, validation_metrics
 from pipelines.feeding import JoinedRows
+from pipelines.fitting import Training, train_epoch
 from pipelines.prepared import PreparedData
-from pipelines.trial import train_epoch
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.registry import get_space
 from search_spaces.space import Baseline
@@ -57,15 +56,12 @@ def reproduce(
     x_validation, y_validation = data.arrays("validation")
     if baseline.train_on == "train+validation":
         x, y = JoinedRows([x, x_validation]), np.concatenate([y, y_validation])
-    batch_size = int(baseline.params["batch_size"])
-    model = get_space(baseline.space).build(
-        baseline.params,
-        data.input_shape,
-        data.num_classes,
-        num_steps=math.ceil(len(x) / batch_size) * task.num_epochs,
+    assembled = get_space(baseline.space).assembled(
+        baseline.params, data.input_shape, data.num_classes, len(x), task.num_epochs
     )
+    model, training = assembled.model, Training(x, y, data.num_classes, task.seed)
     for epoch in range(1, task.num_epochs + 1):
-        metrics = train_epoch(model, x, y, batch_size, task.seed, epoch)
+        metrics = train_epoch(assembled, training, epoch)
         if baseline.train_on == "train":
             probabilities = predict(model, x_validation)
             metrics |= validation_metrics(probabilities, y_validation)

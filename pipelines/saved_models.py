@@ -56,7 +56,7 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
             or the model does not turn pictures into class probabilities.
     """
     name = label or str(path)
-    _check_archive(path, name)
+    check_archive(path, name)
     # Read when a GPU is first used: it is not taken whole from a sweep that trains beside.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with quiet_start():
@@ -105,7 +105,7 @@ def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
     )
 
 
-def _check_archive(path: Path, name: str) -> None:
+def check_archive(path: Path, name: str) -> None:
     """Raises InputError unless the file is a whole Keras archive of Keras' own classes."""
     rule = "A model must be a .keras file."
     if path.suffix != ".keras":

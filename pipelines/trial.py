@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -33,9 +33,11 @@ from pipelines.evaluation import (
     predict,
     validation_metrics,
 )
-from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight, epoch_input
+from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
+from pipelines.fitting import NonFiniteLossError, Training, train_epoch
 from pipelines.objectives import Objective
 from pipelines.prepared import PreparedData
+from pipelines.storing import store_model
 from pipelines.trial_files import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -46,14 +48,6 @@ from pipelines.trial_files import (
 )
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
-
-if TYPE_CHECKING:
-    import keras
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite."""
-
 
 TrainOn = Literal["train", "train+validation"]
 
@@ -91,6 +85,7 @@ class TrialTask:
         deterministic: whether only operations that repeat bit for bit are used.
         class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         stream_above: bytes of training pixels above which they are read from disk in every epoch.
+        source_digest: of the text of a user's space, which must not change under a sweep.
     """
 
     number: int
@@ -110,6 +105,7 @@ class TrialTask:
     deterministic: bool = False
     class_weights: str = "none"
     stream_above: int = STREAM_ABOVE_BYTES
+    source_digest: str = ""
 
     @property
     def identity(self) -> str:
@@ -130,7 +126,8 @@ class TrialResult:
 
     `metrics` are those of its best epoch, whose weights are the model's; `value` is NaN where
     nothing validated. `stopped_by` is `epochs`, `early stopping` or the driver's Decision.
-    `test_metrics` holds test_accuracy and test_loss where the test split was read.
+    `test_metrics` holds test_accuracy and test_loss where the test split was read. `not_stored`
+    says why a complete trial left no model.
     """
 
     number: int
@@ -145,6 +142,7 @@ class TrialResult:
     stopped_by: str
     adaptations: tuple[str, ...] = ()
     test_metrics: dict[str, float] = field(default_factory=dict)
+    not_stored: str = ""
 
 
 def run_trial(
@@ -186,6 +184,11 @@ class _Training:
         self._started = time.perf_counter()
         self._task = task
         self._space = get_space(task.space)
+        if task.source_digest not in ("", self._space.source_digest):
+            raise RuntimeError(
+                f"The source of {task.space} has changed since the sweep began: put it back, or "
+                "start a new sweep."
+            )
         self._validates = task.train_on == "train"
         x, y = task.data.arrays("train")
         self._validation = more_x, more_y = task.data.arrays("validation")
@@ -193,11 +196,11 @@ class _Training:
         if not self._validates:
             self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
         self._class_weight = class_weight(self._train[1], task.class_weights)
-        self._batch_size = int(task.params["batch_size"])
-        steps = math.ceil(len(self._train[0]) / self._batch_size) * task.num_epochs
-        self._model = self._space.build(
-            task.params, task.data.input_shape, task.data.num_classes, num_steps=steps
-        )
+        self._assembled = self._space.assembled(
+            task.params, task.data.input_shape, task.data.num_classes,
+            len(self._train[0]), task.num_epochs,
+        )  # fmt: skip
+        self._model = self._assembled.model
         self.history: list[EpochReport] = []
         self.best_epoch = 0
         self._best_weights: list[np.ndarray] = []
@@ -216,10 +219,12 @@ class _Training:
     def train_one_epoch(self) -> None:
         """Trains and measures the next epoch and writes the checkpoint."""
         task, epoch = self._task, len(self.history) + 1
-        metrics = train_epoch(
-            self._model, *self._train, self._batch_size, task.seed, epoch,
-            class_weight=self._class_weight, stream_above=task.stream_above,
+        validation = self._validation if self._validates else None
+        training = Training(
+            *self._train, task.data.num_classes, task.seed, validation, self._class_weight,
+            task.stream_above,
         )  # fmt: skip
+        metrics = train_epoch(self._assembled, training, epoch)
         probabilities = self._validate(epoch, metrics)
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(EpochReport(task.number, epoch, metrics))
@@ -258,10 +263,10 @@ class _Training:
         """Leaves curves, summary and predictions, and the model where the trial is complete."""
         task, folder, best = self._task, Path(self._task.folder), self.history[self.best_epoch - 1]
         self._model.set_weights(self._best_weights)
-        seconds, model_bytes = self._seconds(), 0
-        if stopped_by not in (Decision.PAUSE, Decision.STOP):
-            self._model.save(folder / MODEL_FILE)
-            model_bytes = (folder / MODEL_FILE).stat().st_size
+        seconds, model_bytes, not_stored = self._seconds(), 0, ""
+        is_complete = stopped_by not in (Decision.PAUSE, Decision.STOP)
+        if is_complete:
+            model_bytes, not_stored = store_model(self._assembled, folder / MODEL_FILE)
         summary: list[str] = []
         self._model.summary(print_fn=summary.append)
         (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
@@ -280,7 +285,8 @@ class _Training:
             device=device,
             stopped_by=stopped_by,
             adaptations=self._space.adaptations(task.params, task.data.input_shape),
-            test_metrics=self._test_metrics() if task.measure_test and model_bytes else {},
+            test_metrics=self._test_metrics() if task.measure_test and is_complete else {},
+            not_stored=not_stored,
         )
 
     def _test_metrics(self) -> dict[str, float]:
@@ -302,51 +308,6 @@ class _Training:
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._started
-
-
-def train_epoch(
-    model: keras.Model,
-    x: np.ndarray | JoinedRows,
-    y: np.ndarray,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    *,
-    class_weight: dict[int, float] | None = None,
-    stream_above: int = STREAM_ABOVE_BYTES,
-) -> dict[str, float]:
-    """One epoch in an order that follows from the seed and the epoch's number alone.
-
-    So a run that was interrupted between epochs can go on exactly as if it had not been.
-
-    Args:
-        class_weight: weight of each class in the loss; None for the same.
-        stream_above: as in `pipelines.feeding.epoch_input`.
-
-    Raises:
-        NonFiniteLossError: The loss became NaN or infinite.
-    """
-    import keras
-
-    started = time.perf_counter()
-    order = np.random.default_rng([seed, epoch]).permutation(len(x))
-    history = model.fit(
-        **epoch_input(x, y, order, batch_size, stream_above),
-        class_weight=class_weight,
-        epochs=epoch,
-        initial_epoch=epoch - 1,
-        shuffle=False,
-        verbose=0,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
-    ).history
-    seconds = time.perf_counter() - started
-    metrics = {name: float(values[-1]) for name, values in history.items()}
-    if not math.isfinite(metrics["loss"]):
-        raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
-    metrics["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-    metrics["epoch_seconds"] = seconds
-    metrics["images_per_second"] = len(x) / seconds
-    return metrics
 
 
 def _write_history(path: Path, history: list[EpochReport]) -> None:

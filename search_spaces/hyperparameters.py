@@ -14,99 +14,40 @@ value, as in Keras Tuner.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from search_spaces.errors import InputError
+from search_spaces.parameters import (
+    Condition,
+    Parameter,
+    Params,
+    Sampling,
+    Value,
+    boolean_parameter,
+    choice_parameter,
+    fixed_parameter,
+    float_parameter,
+    int_parameter,
+)
 
-Value = int | float | str | bool
-Params = dict[str, Value]
-Kind = Literal["int", "float", "choice", "boolean", "fixed"]
-Sampling = Literal["linear", "log", "reverse_log"]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Holds while the parameter `parent` has one of `values`."""
-
-    parent: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One dimension of a space. `low`, `high` and `step` are None unless it is numeric."""
-
-    name: str
-    kind: Kind
-    default: Value
-    choices: tuple[Value, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    step: float | None = None
-    sampling: Sampling = "linear"
-    conditions: tuple[Condition, ...] = ()
-
-    def contains(self, value: object) -> bool:
-        """Whether `value` lies in the parameter's range and on its grid."""
-        if self.kind in ("choice", "boolean", "fixed"):
-            # True == 1 in Python, so the type is compared too.
-            return any(value == choice and type(value) is type(choice) for choice in self.choices)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        assert self.low is not None and self.high is not None
-        if self.kind == "int" and not float(value).is_integer():
-            return False
-        if not self.low <= value <= self.high:
-            return False
-        if self.step is None or self.sampling != "linear":
-            return True
-        steps = (value - self.low) / self.step
-        return abs(steps - round(steps)) < 1e-6
-
-    def grid(self) -> tuple[Value, ...] | None:
-        """Every value, in order, or None for a continuous range."""
-        if self.kind in ("choice", "boolean", "fixed"):
-            return self.choices
-        if self.step is None:
-            return None
-        assert self.low is not None and self.high is not None
-        if self.sampling != "linear":
-            # Keras Tuner reads a step on a log scale as a factor.
-            count = int(math.log(self.high / self.low, self.step) + 1e-9)
-            values = [self.low * self.step**k for k in range(count + 1)]
-        else:
-            count = int((self.high - self.low) / self.step + 1e-9)
-            values = [self.low + self.step * k for k in range(count + 1)]
-        if self.kind == "int":
-            return tuple(round(value) for value in values)
-        return tuple(round(value, 10) for value in values)
-
-    def range_text(self) -> str:
-        """The range as people read it: `16 to 64 by 16`, `0.0001 to 0.01 (log)`, `max | none`."""
-        if self.kind in ("choice", "boolean", "fixed"):
-            return " | ".join(_text(choice) for choice in self.choices)
-        text = f"{_text(self.low)} to {_text(self.high)}"
-        if self.step is not None and not (self.kind == "int" and self.step == 1):
-            text += f" by {_text(self.step)}"
-        return text + ("" if self.sampling == "linear" else f" ({self.sampling})")
-
-    def condition_text(self) -> str:
-        """When the parameter is active, or an empty string for always."""
-        return " and ".join(
-            f"{c.parent} = {' | '.join(_text(value) for value in c.values)}"
-            for c in self.conditions
-        )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+__all__ = [
+    "Condition",
+    "GivenHyperParameters",
+    "HyperParameters",
+    "HyperParametersLike",
+    "Parameter",
+    "Params",
+    "RandomHyperParameters",
+    "Value",
+    "active_values",
+    "declare",
+    "parameters_of",
+    "repeated",
+]
 
 
 class HyperParametersLike(Protocol):
@@ -160,13 +101,8 @@ class HyperParameters:
         parent_values: list[Value] | None = None,
     ) -> int:
         """A whole number; on a log scale `step` is a factor, as in Keras Tuner."""
-        if step is None and sampling == "linear":
-            step = 1
-        start = min_value if default is None else default
-        return self._retrieve(  # type: ignore[return-value]
-            parent_name, parent_values, name=name, kind="int", default=start,
-            low=min_value, high=max_value, step=step, sampling=sampling,
-        )  # fmt: skip
+        parameter = int_parameter(name, min_value, max_value, step, sampling, default)
+        return self._retrieve(parameter, parent_name, parent_values)  # type: ignore[return-value]
 
     def Float(
         self,
@@ -180,11 +116,8 @@ class HyperParameters:
         parent_values: list[Value] | None = None,
     ) -> float:
         """A number; without `step` any in the range."""
-        start = min_value if default is None else default
-        return self._retrieve(  # type: ignore[return-value]
-            parent_name, parent_values, name=name, kind="float", default=float(start),
-            low=min_value, high=max_value, step=step, sampling=sampling,
-        )  # fmt: skip
+        parameter = float_parameter(name, min_value, max_value, step, sampling, default)
+        return self._retrieve(parameter, parent_name, parent_values)  # type: ignore[return-value]
 
     def Choice(
         self,
@@ -195,13 +128,12 @@ class HyperParameters:
         parent_name: str | None = None,
         parent_values: list[Value] | None = None,
     ) -> Value:
-        """One of the values."""
-        del ordered  # It steers Keras Tuner's own Gaussian process only.
-        start = values[0] if default is None else default
-        return self._retrieve(
-            parent_name, parent_values, name=name, kind="choice", default=start,
-            choices=tuple(values),
-        )  # fmt: skip
+        """One of the values.
+
+        Keras Tuner takes numbers for ordered unless told otherwise; here only `ordered=True` does.
+        """
+        parameter = choice_parameter(name, values, ordered=bool(ordered), default=default)
+        return self._retrieve(parameter, parent_name, parent_values)
 
     def Boolean(
         self,
@@ -211,10 +143,8 @@ class HyperParameters:
         parent_values: list[Value] | None = None,
     ) -> bool:
         """False or True."""
-        return self._retrieve(  # type: ignore[return-value]
-            parent_name, parent_values, name=name, kind="boolean", default=default,
-            choices=(False, True),
-        )  # fmt: skip
+        parameter = boolean_parameter(name, default)
+        return self._retrieve(parameter, parent_name, parent_values)  # type: ignore[return-value]
 
     def Fixed(
         self,
@@ -224,9 +154,7 @@ class HyperParameters:
         parent_values: list[Value] | None = None,
     ) -> Value:
         """A constant that is recorded like a parameter."""
-        return self._retrieve(
-            parent_name, parent_values, name=name, kind="fixed", default=value, choices=(value,)
-        )
+        return self._retrieve(fixed_parameter(name, value), parent_name, parent_values)
 
     @contextlib.contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
@@ -269,18 +197,15 @@ class HyperParameters:
 
     def _retrieve(
         self,
-        parent_name: str | None,
-        parent_values: list[Value] | None,
-        *,
-        name: str,
-        **fields: object,
+        declared: Parameter,
+        parent_name: str | None = None,
+        parent_values: list[Value] | None = None,
     ) -> Value:
         if parent_name is not None:
             with self.conditional_scope(parent_name, parent_values or []):
-                return self._retrieve(None, None, name=name, **fields)
-        parameter = Parameter(
-            name=self._scoped(name), conditions=tuple(self._scopes), **fields  # type: ignore[arg-type]
-        )  # fmt: skip
+                return self._retrieve(declared)
+        name = self._scoped(declared.name)
+        parameter = replace(declared, name=name, conditions=tuple(self._scopes))
         if parameter not in self.space:
             self.space.append(parameter)
         if not self._holds(parameter.conditions):
@@ -324,15 +249,29 @@ class RandomHyperParameters(HyperParameters):
         grid = parameter.grid()
         if grid is not None:
             return grid[int(self._generator.integers(len(grid)))]
-        assert parameter.low is not None and parameter.high is not None
-        low, high, unit = parameter.low, parameter.high, self._generator.random()
-        if parameter.sampling == "log":
-            value = low * (high / low) ** unit
-        elif parameter.sampling == "reverse_log":
-            value = high + low - low * (high / low) ** (1.0 - unit)
-        else:
-            value = low + (high - low) * unit
-        return round(value) if parameter.kind == "int" else float(value)
+        return parameter.from_unit(self._generator.random())
+
+
+def declare(hp: Any, parameter: Parameter) -> Value:
+    """Asks `hp` for a parameter under its conditions; answers None where it is inactive."""
+    with contextlib.ExitStack() as scopes:
+        for condition in parameter.conditions:
+            scopes.enter_context(hp.conditional_scope(condition.parent, list(condition.values)))
+        name, default = parameter.name, parameter.default
+        if parameter.kind == "fixed":
+            return hp.Fixed(name, default)  # type: ignore[no-any-return]
+        if parameter.kind == "boolean":
+            return hp.Boolean(name, default=default)  # type: ignore[no-any-return]
+        if parameter.kind == "choice":
+            choices = list(parameter.choices)
+            return hp.Choice(  # type: ignore[no-any-return]
+                name, choices, ordered=parameter.ordered, default=default
+            )
+        ask = hp.Int if parameter.kind == "int" else hp.Float
+        return ask(  # type: ignore[no-any-return]
+            name, parameter.low, parameter.high, step=parameter.step,
+            sampling=parameter.sampling, default=default,
+        )  # fmt: skip
 
 
 def active_values(hp: HyperParametersLike) -> Params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from search_spaces.hyperparameters import (
 if TYPE_CHECKING:
     import keras
 
+DEFAULT_NAME = "default"
+"""How the point of all defaults is called, where a space begins with it."""
 Shape = tuple[int, int, int]
 """Height and width in pixels, and channels."""
 
@@ -60,6 +63,31 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Assembled:
+    """The compiled model of a point, and how the space wants it to be trained.
+
+    Attributes:
+        batch_size: images per step, unless `own_fit` decides it.
+        own_fit: trains the model itself, called like `keras.Model.fit`; None for the plain loop.
+        one_hot: whether the model's loss takes one-hot labels instead of class numbers.
+        is_ours: whether the model is known to be storable; others may hold code of their own.
+    """
+
+    model: keras.Model
+    batch_size: int
+    own_fit: Callable[..., Any] | None = None
+    one_hot: bool = False
+    is_ours: bool = True
+
+
+class Assemble(Protocol):
+    """Makes the compiled model of a point (imports Keras)."""
+
+    def __call__(self, params: Params, input_shape: Shape, num_classes: int) -> Assembled:
+        """The model with the way in which it is trained."""
+
+
+@dataclass(frozen=True)
 class Space:
     """One search space.
 
@@ -69,6 +97,13 @@ class Space:
         adaptations: what `build` changes for an image shape, one sentence each, so that a point
             never means an impossible shape; pure, and empty for most points.
         image_size_note: how the space treats small and large images, for `--describe`.
+        reference: where a user's own space is found again; empty for ours, which have their name.
+        source_digest: of the text that a user's space is written in.
+        assemble: makes a user's model; None for `build`.
+        starts_with_default: whether the point of all defaults is proposed first.
+        see_all: finds every parameter by sampling; None where one pass shows all.
+        narrowing: what was narrowed, as `NAME=VALUES`, so that it can be done again.
+        notes: what people should know before they search it, a sentence each.
     """
 
     name: str
@@ -78,17 +113,44 @@ class Space:
     adaptations: Callable[[Params, Shape], tuple[str, ...]]
     baselines: tuple[Baseline, ...] = ()
     image_size_note: str = ""
+    reference: str = ""
+    source_digest: str = ""
+    assemble: Assemble | None = None
+    starts_with_default: bool = False
+    see_all: Callable[[Callable[[Any], Params]], tuple[Parameter, ...]] | None = None
+    narrowing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What `registry.get_space` finds the space by."""
+        return self.reference or self.name
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter with its range and conditions."""
-        return parameters_of(self.sample)
+        return (self.see_all or parameters_of)(self.sample)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change when any name, range or condition does."""
-        text = json.dumps([asdict(parameter) for parameter in self.parameters], sort_keys=True)
+        """Twelve hexadecimal digits that change when a name, range, condition or source does."""
+        described = [asdict(parameter) for parameter in self.parameters]
+        for fields in described:
+            if not fields["ordered"]:
+                del fields["ordered"]  # Fingerprints of before there was such a thing stay.
+        text = json.dumps(described, sort_keys=True) + self.source_digest
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def assembled(
+        self, params: Params, input_shape: Shape, num_classes: int, num_images: int, num_epochs: int
+    ) -> Assembled:
+        """The model of a point for a training of so many epochs of so many images."""
+        if self.assemble is not None:
+            return self.assemble(params, input_shape, num_classes)
+        batch_size = int(params["batch_size"])
+        num_steps = math.ceil(num_images / batch_size) * num_epochs
+        model = self.build(params, input_shape, num_classes, num_steps=num_steps)
+        return Assembled(model, batch_size)
 
     def complete(self, given: Mapping[str, Value]) -> Params:
         """The point with these values and defaults elsewhere.
@@ -109,8 +171,10 @@ class Space:
         return params
 
     def distinct_baselines(self) -> tuple[tuple[tuple[str, ...], Params], ...]:
-        """The baselines' points without repetition, each with the names of all that share it."""
+        """What is proposed first: points without repetition, with all names that share each."""
         points: list[tuple[list[str], Params]] = []
+        if self.starts_with_default:
+            points.append(([DEFAULT_NAME], self.complete({})))
         for baseline in self.baselines:
             for names, params in points:
                 if params == baseline.params:

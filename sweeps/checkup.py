@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import get_objective
 from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import InputError
+from search_spaces.narrowing import narrowed
+from search_spaces.references import is_reference
 from search_spaces.registry import get_space
+from sweeps.chosen_space import space_of
+from sweeps.data_opening import reopen_data
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import (
     finalists_path,
@@ -28,6 +32,7 @@ from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep_file import is_driven
 from tracking.records import (
     INACTIVE,
+    ModelRecord,
     SweepStateRecord,
     TrialEnd,
     TrialRecord,
@@ -55,7 +60,13 @@ class Checkup:
 
         settings = sweep.file.settings
         self._sweep = sweep
-        self._space = get_space(settings.space)
+        if is_reference(settings.space):
+            data = reopen_data(
+                sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
+            )
+            self._space = space_of(settings, data)
+        else:  # What ours ask for follows from no data.
+            self._space = narrowed(get_space(settings.space), settings.narrowing)
         self._objective = get_objective(settings.objective)
         self._spool = Spool(sweep.paths.spool, read_only=not writable)
         self._lives = TrialLives(self._spool)
@@ -196,7 +207,8 @@ class Checkup:
         winners = reader.num_winners()
         if file.finished and winners != 1:
             problems.append(f"finalists: {count(winners, 'winner')}, must be one")
-        if file.finished and len(reader.all_model_numbers()) != 1:
+        kept = sum(isinstance(record, ModelRecord) for record in self._final.replay())
+        if file.finished and len(reader.all_model_numbers()) != kept:
             problems.append("finalists: the winner's model, and only that, must be kept")
         return problems
 

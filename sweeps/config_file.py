@@ -22,6 +22,13 @@ NOT_SETTINGS = {
 """What a command is asked to do, which is said on the command line."""
 
 
+_VALUE = {"type": ["string", "number", "boolean"]}
+_RULES = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}]},
+}
+
+
 def config_tokens(parser: argparse.ArgumentParser, options: list[str]) -> list[str]:
     """The options with those of their `--config` file, if any, before them.
 
@@ -94,6 +101,9 @@ def _token(name: str, action: argparse.Action, node: Any, where: str) -> Iterato
     """The token of one setting; none for `null` and for a switch that is off."""
     import yaml
 
+    if isinstance(action, argparse._AppendAction):
+        yield from _rule_tokens(name, node, where)
+        return
     if not isinstance(node, yaml.ScalarNode):
         raise InputError(f"{where}: '{name}' must be a single value. Received: a list or mapping.")
     kind = node.tag.rpartition(":")[2]
@@ -113,6 +123,27 @@ def _token(name: str, action: argparse.Action, node: Any, where: str) -> Iterato
     if action.choices is not None and node.value not in action.choices:
         raise InputError(f"{where}: {unknown_name(name, node.value, action.choices)}")
     yield f"--{name}={node.value}"
+
+
+def _rule_tokens(name: str, node: Any, where: str) -> Iterator[str]:
+    """The tokens of a mapping, one `NAME=VALUES` for each of its lines; a list is its values."""
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] == "null":
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(
+            f"{where}: '{name}' must hold parameters, one `name: values` a line. Received: "
+            "something else."
+        )
+    for key, value in node.value:
+        parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if not all(isinstance(part, yaml.ScalarNode) for part in [key, *parts]):
+            raise InputError(
+                f"{where}: '{name}' must hold a value, a list or a range for each parameter. "
+                f"Received: something else for '{key.value}'."
+            )
+        yield f"--{name}={key.value}={','.join(part.value for part in parts)}"
 
 
 def config_text(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> str:
@@ -137,6 +168,8 @@ def config_schema(parser: argparse.ArgumentParser) -> dict[str, Any]:
     properties = {}
     for name, action in setting_actions(parser).items():
         schema = {"type": "boolean"} if action.nargs == 0 else schema_of(action)
+        if isinstance(action, argparse._AppendAction):
+            schema = _RULES
         description = " ".join(((action.help or "") % {"default": action.default}).split())
         properties[name] = {**schema, "description": description}
     return {

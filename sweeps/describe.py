@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces.registry import SPACES, get_space
-from search_spaces.space import Space
+from search_spaces.narrowing import narrowed
+from search_spaces.references import is_reference
+from search_spaces.registry import SPACES, get_space, stored_name
+from search_spaces.space import Shape, Space
+from sweeps.chosen_space import open_space
+from sweeps.data_opening import prepare_data
 from sweeps.formatting import param_text, params_text
+from sweeps.settings import SweepSettings
+
+NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
+"""What a user's space is described for where no data set is named: MNIST's pictures."""
 
 
 def print_spaces() -> None:
@@ -20,13 +31,16 @@ def print_spaces() -> None:
     _console().print(table)
 
 
-def print_space(name: str) -> None:
+def print_space(settings: SweepSettings, name: str) -> None:
     """Parameters with ranges, defaults and conditions, then the published baselines.
 
+    Args:
+        settings: for the rules that narrow the space, and the data that a user's space is made for.
+
     Raises:
-        InputError: Unknown space.
+        InputError: Unknown space, or one that cannot be narrowed so.
     """
-    space = get_space(name)
+    space = _opened(replace(settings, space=stored_name(name)))
     console = _console()
     table = Table(
         "parameter", "range", "default", "active when",
@@ -40,10 +54,26 @@ def print_space(name: str) -> None:
             parameter.condition_text() or "always",
         )
     console.print(table)
-    console.print(space.image_size_note, highlight=False)
-    console.print(_baselines(space))
+    if space.image_size_note:
+        console.print(space.image_size_note, highlight=False)
+    for note in space.notes:
+        console.print(f"WARNING: {note}", highlight=False)
+    if space.baselines:
+        console.print(_baselines(space))
     for names, params in space.distinct_baselines():
         console.print(f"{' = '.join(names)}: {params_text(params)}", highlight=False)
+
+
+def _opened(settings: SweepSettings) -> Space:
+    if not is_reference(settings.space):
+        return narrowed(get_space(settings.space), settings.narrowing)
+    shape, num_classes = NOMINAL
+    if settings.dataset is not None:
+        data = prepare_data(
+            settings.dataset, Path(settings.work_dir) / "data", settings.image_options
+        )
+        shape, num_classes = data.input_shape, data.num_classes
+    return open_space(settings.space, settings.narrowing, shape, num_classes)
 
 
 def _baselines(space: Space) -> Table:

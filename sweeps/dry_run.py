@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pipelines.prepared import PreparedData
 from pipelines.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
+from sweeps.chosen_space import space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine
@@ -25,7 +27,7 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import measure_job
-from sweeps.plan_texts import pruner_text, trials_text
+from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.settings import Budget, SweepSettings, budget_for
 
 NUM_SAMPLED = 10
@@ -46,13 +48,18 @@ def dry_run(settings: SweepSettings) -> int:
     """
     allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
     data = sweep_data(settings)
-    space, budget = get_space(settings.space), budget_for(settings, data.num_images["train"])
+    space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
+    for note in space.notes:
+        print(f"WARNING: {note}", file=sys.stderr, flush=True)
     print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
           f"space     {space.name}: {size_text(space)}\n"
           f"data      {data.name} ({data.origin}): {data.sizes()}\n"
           f"machine   {allotment.reason}\n"
           f"trials    {trials_text(settings, budget)}\n"
           f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
+    if space.narrowing:
+        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
+        print(f"narrowed  {' '.join(space.narrowing)}{left_out}")
     for line in [*data.notes, *_other_settings(settings)]:
         print(f"          {line}")
     proposals = first_proposals(settings, space, budget, len(allotment.slots))

@@ -56,6 +56,8 @@ class FinalistRecorder(Recorder):
         del end, result
         self._models_folder.mkdir(exist_ok=True)
         path = self._paths.trial(row.number) / MODEL_FILE
+        if not path.exists():
+            return  # A user's model with code of its own is not stored.
         path.replace(self._models_folder / f"{row.number}.keras")
 
 
@@ -81,7 +83,9 @@ def past_trainings(
         if told is None:
             continue
         state = TrialState(told)
-        lost = state is TrialState.COMPLETE and not (models / f"{number}.keras").exists()
+        is_kept = number in ends and "model_bytes" in ends[number].metrics
+        missing = is_kept and not (models / f"{number}.keras").exists()
+        lost = state is TrialState.COMPLETE and missing
         if lost or state is not TrialState.COMPLETE:
             state = TrialState.RUNNING
         end = ends[number] if state.is_end else None

@@ -6,7 +6,7 @@ import uuid
 
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
-from search_spaces.registry import get_space
+from search_spaces.space import Space
 from sweeps.finalists import (
     FinalistsFile,
     finalists_path,
@@ -20,7 +20,7 @@ from sweeps.stored_sweep import StoredSweep
 
 
 def begin_finalists(
-    sweep: StoredSweep, options: FinalOptions, num_train_images: int
+    sweep: StoredSweep, space: Space, options: FinalOptions, num_train_images: int
 ) -> FinalistsFile:
     """The comparison of a sweep: the one that began already, or a new one.
 
@@ -37,7 +37,7 @@ def begin_finalists(
     settings = sweep.file.settings
     try:
         trials = read_study(
-            open_storage(settings.storage), sweep.paths.name, get_space(settings.space),
+            open_storage(settings.storage), sweep.paths.name, space,
             settings.sampler,
         )  # fmt: skip
     except KeyError:

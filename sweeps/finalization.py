@@ -18,9 +18,10 @@ from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialTask
 from search_spaces.errors import redacted, scrubbed
-from search_spaces.registry import get_space
+from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.choice import compare, median_key
+from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import reopen_data
 from sweeps.devices import Allotment, allot, detect_machine
@@ -73,8 +74,9 @@ def finalize(
     data = reopen_data(
         sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
     )
-    check_same_data(sweep.file, data.fingerprint, get_space(settings.space).fingerprint)
-    file = begin_finalists(sweep, options, data.num_images["train"])
+    space = space_of(settings, data)
+    check_same_data(sweep.file, data.fingerprint, space.fingerprint)
+    file = begin_finalists(sweep, space, options, data.num_images["train"])
     if file.finished:
         remove_leftovers(sweep.paths, file)  # A kill may have come before it was done.
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
@@ -85,7 +87,7 @@ def finalize(
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
-    return Finalization(sweep, file, data, allotment).run(interrupts, quiet=quiet)
+    return Finalization(sweep, space, file, data, allotment).run(interrupts, quiet=quiet)
 
 
 class Finalization:
@@ -96,12 +98,18 @@ class Finalization:
     """
 
     def __init__(
-        self, sweep: StoredSweep, file: FinalistsFile, data: PreparedData, allotment: Allotment
+        self,
+        sweep: StoredSweep,
+        space: Space,
+        file: FinalistsFile,
+        data: PreparedData,
+        allotment: Allotment,
     ) -> None:
         from tracking.spool import Spool
 
         settings = sweep.file.settings
         self._sweep, self._file, self._data, self._allotment = sweep, file, data, allotment
+        self._space = space
         self._settings = settings
         self._objective = get_objective(settings.objective)
         self._paths = finalists_paths(sweep.paths)
@@ -109,6 +117,7 @@ class Finalization:
         self._spool: Spool = Spool(self._paths.spool)
         self._tracker: MlflowTracker | None = None
         self._sender: Sender | None = None
+        self._keeps_models = True
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
@@ -142,6 +151,8 @@ class Finalization:
             print(f"  keras-sweeps sync {name}{where}  # send it all to {uri}")
         if status != DONE:
             print(f"  keras-sweeps finalize {name}{where}  # go on")
+        elif not self._keeps_models:
+            print("  nothing to promote: its models hold code of their own and were not kept")
         elif self._sender is not None:
             print(f"  keras-sweeps promote {name}{where}  # make the winner the champion")
         rejected = bool(self._spool.rejections())
@@ -168,13 +179,14 @@ class Finalization:
         tags = {
             **git_tags(),
             **version_tags(),
+            **source_tags(self._space, self._data),
             "sweeps.kind": "finalists",
             "sweeps.sweep": self._sweep.paths.name,
             "sweeps.num_seeds": str(file.num_seeds),
             "sweeps.finalists": ", ".join(str(f.trial) for f in file.finalists),
         }
         self._recorder = FinalistRecorder(
-            file, self._models, self._spool, get_space(self._settings.space), self._data,
+            file, self._models, self._spool, self._space, self._data,
             self._paths,
         )  # fmt: skip
         name = f"{self._sweep.paths.name} finalists"
@@ -255,7 +267,9 @@ class Finalization:
         winner_of = WinnerRecorder(
             self._sweep.paths, file, self._objective, self._data, self._spool, self._recorder
         )
-        return DONE, winner_of.record(standings, rows, chosen, left_out)
+        report = winner_of.record(standings, rows, chosen, left_out)
+        self._keeps_models = winner_of.keeps_model
+        return DONE, report
 
     def _board(self) -> Board:
         file = self._file
@@ -272,7 +286,7 @@ class Finalization:
     def _plan(self) -> Plan:
         file, settings = self._file, self._settings
         return Plan(
-            space=get_space(settings.space),
+            space=self._space,
             data=self._data,
             num_trials=len(file.plan()),
             num_epochs=file.num_epochs,
@@ -319,7 +333,7 @@ class Finalization:
             _say(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
         task = TrialTask(
             number=number,
-            space=self._settings.space,
+            space=self._space.key,
             params=finalist.params,
             data=self._data,
             num_epochs=file.num_epochs,
@@ -331,8 +345,11 @@ class Finalization:
             measure_test=True,
             deterministic=self._settings.deterministic,
             class_weights=self._settings.class_weights,
+            source_digest=self._space.source_digest,
         )
-        job = RetrainJob(task, finalist, self._paths, self._allotment.slots[0], train_job)
+        job = RetrainJob(
+            self._space, task, finalist, self._paths, self._allotment.slots[0], train_job
+        )
         done = retrain(
             job, self._spool, self._models, interrupts, num_retries=self._settings.num_retries
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.checkpoints import EpochReport
 from pipelines.measuring import Measurement, MeasureTask
@@ -13,6 +15,8 @@ from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from pipelines.scoring import Score, ScoreTask
 from pipelines.trial import Decision, TrialResult, TrialTask
+from search_spaces.references import find_reference
+from search_spaces.space import Shape
 from sweeps.executors.base import Slot
 
 
@@ -77,3 +81,64 @@ def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) 
     from pipelines.figures import render_trial
 
     render_trial(*argument)
+
+
+@dataclass(frozen=True)
+class HostTask:
+    """A user's space to host; `check` says whether its model is to be tried on pixels first."""
+
+    reference: str
+    input_shape: Shape
+    num_classes: int
+    check: bool
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One point has been asked for in full.
+
+    Attributes:
+        problem: what the space raised at this point; what it had asked for until then stands.
+        notes: what people should know of the space, once.
+    """
+
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
+    """Asks a user's space for points for as long as the driver wants some.
+
+    It reports each `Parameter` as the space declares it, and is answered with the value; then
+    `Sampled`, and is answered when another point is wanted.
+
+    Raises:
+        InputError: The space cannot be used.
+    """
+    from pipelines.runtime import configure
+    from pipelines.space_check import check_model
+    from search_spaces.errors import InputError
+    from search_spaces.tuner_loading import failure_text
+    from search_spaces.tuner_source import TunerSource
+
+    configure(slot.num_threads, slot.gpu, 0)
+    reference = find_reference(task.reference)
+    source = TunerSource(reference, task.input_shape, task.num_classes)
+    notes: tuple[str, ...] = ()
+    if task.check:
+        try:
+            model = source.ask(lambda parameter: parameter.default)
+        except Exception as error:
+            raise InputError(
+                "A space must build a model from its defaults. Received: "
+                f"'{task.reference}', which fails: {failure_text(error, reference.file)}."
+            ) from error
+        notes = check_model(model, task.input_shape, task.num_classes, task.reference)
+    report(Sampled(notes=notes))
+    while True:
+        problem = ""
+        try:
+            source.ask(report)
+        except Exception as error:  # The trial of this point fails in its own process, too.
+            problem = failure_text(error, reference.file)
+        report(Sampled(problem))

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 
+from search_spaces.space import DEFAULT_NAME
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, params_text
@@ -43,7 +44,8 @@ def print_summary(board: Board, reason: str) -> None:
         if len(ranking) > NUM_SHOWN:
             notes[0] += f", the best {NUM_SHOWN} are shown"
         if any(row.baseline for row in ranking[:NUM_SHOWN]):
-            notes.append("* published baseline")
+            ours = any(row.baseline == DEFAULT_NAME for row in ranking[:NUM_SHOWN])
+            notes.append("* the space's defaults" if ours else "* published baseline")
         console.print("; ".join(notes), highlight=False)
     else:
         console.print(f"{board.title}: {reason}; no trial completed.", highlight=False)

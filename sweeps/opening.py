@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted
-from search_spaces.registry import get_space
+from search_spaces.registry import short_name
+from search_spaces.space import Space
 from sweeps.preflight import STORE_SECONDS, within
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.sweep_file import SweepFile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def open_engine(
     settings: SweepSettings,
+    space: Space,
     data: PreparedData,
     file: SweepFile,
     num_parallel: int,
@@ -36,7 +38,7 @@ def open_engine(
     from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
 
     assert settings.name is not None
-    space, name = get_space(settings.space), settings.name
+    name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
     return OptunaEngine(
@@ -86,7 +88,7 @@ def connect_tracker(
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.records import SweepRecord
 
-    experiment = settings.experiment or f"{settings.space}-{data_name}"
+    experiment = settings.experiment or f"{short_name(settings.space)}-{data_name}"
     uri = resolve_uri(settings.tracking_uri)
     tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
     first = next(spool.replay(), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search_spaces.space import Space
 from sweeps.engines.pruners import schedule_text
 from sweeps.engines.rungs import rung_epochs
 from sweeps.formatting import count, duration
@@ -34,3 +35,10 @@ def pruner_text(settings: SweepSettings, budget: Budget) -> str:
         kept = "train in full" if settings.protect_baselines else "may be pruned, too"
         text += f"; baselines {kept}"
     return text
+
+
+def left_out_text(space: Space, whole: Space) -> str:
+    """Which baselines of the whole space a narrowed one does not hold; empty for none."""
+    kept = {baseline.name for baseline in space.baselines}
+    names = [baseline.name for baseline in whole.baselines if baseline.name not in kept]
+    return f"; left out, because they lie outside: {', '.join(names)}" if names else ""

@@ -11,9 +11,10 @@ from pipelines.objectives import Objective, get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrainOn, TrialTask
 from search_spaces.errors import InputError
-from search_spaces.hyperparameters import Parameter, Params, Value
+from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
+from sweeps.chosen_space import tagged_space
 from sweeps.devices import Machine, allot
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
@@ -72,6 +73,7 @@ class Recipe:
     num_workers: int | None = None
     num_threads: int | None = None
     class_weights: str = "none"
+    source_digest: str = ""
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -93,6 +95,7 @@ class Recipe:
             last_epoch=last_epoch,
             deterministic=deterministic,
             class_weights=self.class_weights,
+            source_digest=self.source_digest,
         )
 
 
@@ -113,7 +116,7 @@ def recipe_of(run: RecordedRun) -> Recipe:
         raise _unfit(run, "neither a tag sweeps.data nor a sweep's run that names its data set")
     known = run.parent_params is not None
     return Recipe(
-        space=space.name,
+        space=space.key,
         params=params_of(space, run.params),
         seed=_whole(run, "tag sweeps.seed", tags.get("sweeps.seed")),
         num_epochs=_whole(run, "param max_epochs", run.params.get("max_epochs")),
@@ -126,6 +129,7 @@ def recipe_of(run: RecordedRun) -> Recipe:
         num_workers=_optional(parent.get("num_workers")),
         num_threads=_optional(parent.get("num_threads")),
         class_weights=parent.get("class_weights", "none"),
+        source_digest=space.source_digest,
     )
 
 
@@ -135,19 +139,52 @@ def params_of(space: Space, recorded: Mapping[str, str]) -> Params:
     Raises:
         InputError: It is none, or not the whole one: the space has changed.
     """
-    given: Params = {}
-    for name, text in recorded.items():
-        if text != INACTIVE and name not in RUN_PARAMS:
-            given[name] = _value(space, name, text)
-    params = space.complete(given)
-    missing = [name for name in params if name not in given]
-    if missing:
+    texts = {name: text for name, text in recorded.items()
+             if text != INACTIVE and name not in RUN_PARAMS}  # fmt: skip
+    hp = _RecordedHyperParameters(space.name, texts)
+    params = space.sample(hp)
+    for name in texts:
+        if name not in params:
+            known = name in {parameter.name for parameter in hp.space}
+            state = (
+                f"'{name}' is inactive at this point of space '{space.name}'"
+                if known
+                else f"'{name}', which space '{space.name}' does not have here"
+            )
+            raise InputError(
+                "A run's params must be parameters of its space, active where they have a value. "
+                f"Received: {state}. Replay the run with the code that it ran with."
+            )
+    if hp.missing:
         raise InputError(
             f"A run must hold every active parameter of its space. Received: one without "
-            f"{', '.join(missing)}, which space '{space.name}' has now. Replay it with the code "
+            f"{', '.join(hp.missing)}, which space '{space.name}' has now. Replay it with the code "
             "that it ran with."
         )
     return params
+
+
+class _RecordedHyperParameters(HyperParameters):
+    """Answers with the values that a run's params tell as texts."""
+
+    def __init__(self, space: str, texts: Mapping[str, str]) -> None:
+        super().__init__()
+        self._space_name, self._texts = space, texts
+        self.missing: list[str] = []
+
+    def suggest(self, parameter: Parameter) -> Value:
+        """The value that is written so, as its parameter reads it."""
+        if parameter.name not in self._texts:
+            self.missing.append(parameter.name)
+            return parameter.default
+        text = self._texts[parameter.name]
+        value = _parsed(parameter, text)
+        if value is None or not parameter.contains(value):
+            raise InputError(
+                f"Parameter '{parameter.name}' must be in {parameter.range_text()}. "
+                f"Received: '{text}' from the run."
+            )
+        return value
 
 
 def parse_device(text: str) -> Device:
@@ -205,9 +242,11 @@ def _check_trained(run: RecordedRun) -> None:
 def _space_of(run: RecordedRun) -> Space:
     """The run's space; raises InputError where the present code has another one or none."""
     name = run.tags.get("sweeps.space", "")
-    if name not in SPACES:
-        raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
-    space = get_space(name)
+    space = tagged_space(run.tags)
+    if space is None:
+        if name not in SPACES:
+            raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
+        space = get_space(name)
     # The runs of `--baselines-only` have none: there the params alone must fit.
     fingerprint = run.tags.get("sweeps.space_fingerprint", space.fingerprint)
     if fingerprint != space.fingerprint:
@@ -218,22 +257,6 @@ def _space_of(run: RecordedRun) -> Space:
             f"Replay it with the code that it ran with{f', commit {commit}' if commit else ''}."
         )
     return space
-
-
-def _value(space: Space, name: str, text: str) -> Value:
-    """A parameter's value from its text; of one name there may be several with other ranges."""
-    parameters = [parameter for parameter in space.parameters if parameter.name == name]
-    if not parameters:
-        raise InputError(
-            f"A run's params must be parameters of its space. Received: '{name}', which space "
-            f"'{space.name}' does not have here. Replay the run with the code that it ran with."
-        )
-    for parameter in parameters:
-        value = _parsed(parameter, text)
-        if value is not None and parameter.contains(value):
-            return value
-    ranges = " or ".join(parameter.range_text() for parameter in parameters)
-    raise InputError(f"Parameter '{name}' must be in {ranges}. Received: '{text}' from the run.")
 
 
 def _parsed(parameter: Parameter, text: str) -> Value | None:

@@ -83,6 +83,8 @@ class Recorder:
         params: dict[str, object] = {
             p.name: row.params.get(p.name, INACTIVE) for p in self._space.parameters
         }
+        # A space of plain Python may ask for more than was found when it was looked at.
+        params |= row.params
         params["max_epochs"] = num_epochs
         self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
 
@@ -157,11 +159,13 @@ class Recorder:
         }
         if not result.model_bytes:
             del metrics["model_bytes"]
+        not_kept = {"sweeps.model_not_kept": result.not_stored} if result.not_stored else {}
         metrics |= result.test_metrics
         tags = {
             "sweeps.device": result.device,
             "sweeps.stopped_by": result.stopped_by,
             "sweeps.reason": row.reason,
+            **not_kept,
         }
         if result.test_metrics:
             tags["sweeps.test_split_read"] = "true"
@@ -215,6 +219,8 @@ class Recorder:
         shutil.rmtree(self._paths.trial(number), ignore_errors=True)
 
     def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
+        if result.not_stored:
+            return
         keep, replaced = self._models.offer(row.number, result.value)
         path = self._paths.trial(row.number) / MODEL_FILE
         key = f"trial-{row.number}/model"

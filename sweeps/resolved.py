@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.own_sources import is_own
 from pipelines.prepared import PreparedData
 from search_spaces.errors import redacted
+from search_spaces.registry import short_name
 from sweeps.cli import make_parser
 from sweeps.config_file import config_text
 from sweeps.run_command import SETTING_OF
@@ -43,9 +44,11 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
         "timeout": "none" if limit is None else f"{limit:.15g}s",
         "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
         "storage": redacted(settings.storage),
-        "experiment": settings.experiment or f"{settings.space}-{data.name}",
+        "experiment": settings.experiment or f"{short_name(settings.space)}-{data.name}",
         "finalists": settings.num_finalists or None,
     }
+    for option in ("set", "fix"):
+        values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
     if isinstance(values["trial_timeout"], float):
         values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
     return values

@@ -24,6 +24,8 @@ _FIXED = {
     "color": "--color",
     "broken": "--broken",
     "class_weights": "--class-weights",
+    "narrowed": "--set",
+    "fixed": "--fix",
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.
 _MATTERING = {
@@ -96,6 +98,8 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
 def _shown(name: str, settings: SweepSettings) -> object:
     """The value as its option means it: --no-baselines turns `baselines` off."""
     value = getattr(settings, name)
+    if isinstance(value, tuple):
+        return " ".join(value) or "nothing"
     return not value if name in ("baselines", "protect_baselines") else value
 
 

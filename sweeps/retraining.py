@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.checkpoints import EpochReport
 from pipelines.trial import Decision, TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
-from search_spaces.registry import get_space
+from search_spaces.space import Space
 from sweeps.executors.base import Job, Raised, Slot
 from sweeps.failures import classify, kernel_memory_kills
 from sweeps.finalists import Finalist
@@ -24,6 +24,7 @@ from tracking.trial_lives import TrialLives
 class RetrainJob:
     """What is to be trained, for which finalist, where, and by what."""
 
+    space: Space
     task: TrialTask
     finalist: Finalist
     paths: SweepPaths
@@ -89,8 +90,9 @@ def _started(job: RetrainJob) -> TrialRecord:
     task = job.task
     params: dict[str, object] = {
         parameter.name: task.params.get(parameter.name, INACTIVE)
-        for parameter in get_space(task.space).parameters
+        for parameter in job.space.parameters
     }
+    params |= task.params
     params |= {
         "max_epochs": task.num_epochs,
         "last_epoch": task.end_epoch,
@@ -106,13 +108,15 @@ def _started(job: RetrainJob) -> TrialRecord:
 
 def _ended(number: int, result: TrialResult) -> TrialEnd:
     metrics = {
-        "loss": result.metrics["loss"],
-        "accuracy": result.metrics["accuracy"],
+        **{name: result.metrics[name] for name in ("loss", "accuracy") if name in result.metrics},
         "num_epochs": float(result.num_epochs),
         "num_parameters": float(result.num_parameters),
-        "model_bytes": float(result.model_bytes),
         "training_seconds": result.training_seconds,
         **result.test_metrics,
     }
     tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
+    if result.model_bytes:
+        metrics["model_bytes"] = float(result.model_bytes)
+    else:
+        tags["sweeps.model_not_kept"] = result.not_stored
     return TrialEnd(number, "COMPLETE", metrics, tags)

@@ -9,6 +9,8 @@ from pipelines.image_options import add_image_options
 from pipelines.objectives import OBJECTIVES
 from pipelines.own_sources import absolute_dataset
 from search_spaces.errors import InputError
+from search_spaces.narrowing import merged_rules
+from search_spaces.registry import stored_name
 from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
 from sweeps.finalize_command import add_finalist_options
 from sweeps.settings import (
@@ -39,7 +41,9 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `run`: the ten most people need first, then named groups."""
     add = parser.add_argument
-    add("--space", metavar="NAME", help="what to search: cnn or mlp (see --list-spaces)")
+    add("--space", metavar="NAME",
+        help="what to search: cnn, mlp (see --list-spaces), or FILE.py:NAME or MODULE:NAME for a "
+        "keras_tuner.HyperModel or a function build(hp) of your own")  # fmt: skip
     add(
         "--dataset",
         metavar="NAME",
@@ -103,6 +107,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
     )
+    part = parser.add_argument_group("a part of the space")
+    part.add_argument("--set", action="append", metavar="RULE",
+        help="values that are left of a parameter: optimizer=adam,adamw or filters_0=16..64 "
+        "(repeatable)")  # fmt: skip
+    part.add_argument("--fix", action="append", metavar="RULE",
+        help="the one value of a parameter: batch_norm_0=true (repeatable)")  # fmt: skip
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)
@@ -326,6 +336,8 @@ SETTING_OF = {
     "audit": "num_audited",
     "finalists": "num_finalists",
     "finalist_seeds": "num_finalist_seeds",
+    "set": "narrowed",
+    "fix": "fixed",
 }
 """Options whose setting has another name."""
 
@@ -333,7 +345,7 @@ SETTING_OF = {
 def settings_from(arguments: argparse.Namespace) -> SweepSettings:
     """The settings that parsed options mean."""
     return SweepSettings(
-        space=arguments.space or "",
+        space=stored_name(arguments.space) if arguments.space else "",
         dataset=absolute_dataset(arguments.dataset),
         num_trials=arguments.trials,
         num_epochs=arguments.epochs,
@@ -371,6 +383,8 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         color=arguments.color,
         broken=arguments.broken,
         class_weights=arguments.class_weights,
+        narrowed=merged_rules(arguments.set or (), "--set"),
+        fixed=merged_rules(arguments.fix or (), "--fix"),
     )
 
 
@@ -407,7 +421,7 @@ def _look(arguments: argparse.Namespace) -> int:
     name = arguments.describe or arguments.space
     if not name:
         raise InputError("--describe needs a space. Name one: --describe cnn or --describe mlp.")
-    print_space(name)
+    print_space(settings_from(arguments), name)
     return 0
 
 
@@ -416,8 +430,13 @@ def _baselines(arguments: argparse.Namespace) -> int:
 
     if arguments.no_baselines:
         raise InputError("--baselines-only and --no-baselines exclude each other. Leave one out.")
-    if arguments.space is not None:
-        get_space(arguments.space)
+    if arguments.space is not None and get_space(arguments.space).reference:
+        raise InputError(
+            "--baselines-only trains published models. Received: --space "
+            f"{arguments.space}, which has none. Name cnn or mlp, or leave it out."
+        )
+    if arguments.set or arguments.fix:
+        raise InputError("--baselines-only trains models as published: leave --set and --fix out.")
     from sweeps.baselines import run_baselines
 
     return run_baselines(settings_from(arguments), arguments.space, quiet=arguments.quiet)

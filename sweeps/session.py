@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted, scrubbed
-from search_spaces.registry import get_space
+from search_spaces.references import is_reference
+from search_spaces.registry import get_space, short_name
+from search_spaces.space import Space
 from sweeps.board import Board
+from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine
@@ -27,7 +30,7 @@ from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
 from sweeps.opening import open_engine, open_tracker
-from sweeps.plan_texts import pruner_text, trials_text
+from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resolved import CONFIG_FILE, resolved_config
@@ -89,22 +92,24 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
         settings.validate(resumed=True)
-    say(f"keras-sweeps: space {settings.space}, {count(settings.num_trials, 'trial')}")
+    name = short_name(settings.space)
+    say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
     machine = detect_machine()
     allotment = allot(machine, settings.num_workers, settings.num_threads)
     data = sweep_data(settings, earlier)
+    space = _open_space(settings, data, say)
     if earlier is None:
-        settings = replace(settings, name=claim_name(settings, f"{settings.space}-{data.name}"))
+        settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
     paths = _paths(settings)
     with ExitStack() as stack:
         stack.enter_context(driving(paths))
-        file = _sweep_file(settings, data, earlier)
+        file = _sweep_file(settings, data, space, earlier)
         _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
         settings = file.settings
         try:
-            session = open_session(settings, data, allotment, interrupts, file, earlier)
+            session = open_session(settings, space, data, allotment, interrupts, file, earlier)
         except InputError:
             if earlier is None:
                 # There is no study, so the name is free again. After an interrupt there may be
@@ -122,11 +127,23 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         return finalize(StoredSweep(paths, file), options, interrupts, quiet=start.quiet)
 
 
+def _open_space(settings: SweepSettings, data: PreparedData, say: Callable[[str], None]) -> Space:
+    """The sweep's space; says what people should know of it."""
+    if is_reference(settings.space):
+        say("looking at the space: importing TensorFlow and building models takes some seconds")
+    space = space_of(settings, data)
+    for note in space.notes:
+        print(f"WARNING: {note}", file=sys.stderr, flush=True)
+    if space.narrowing:
+        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
+        say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
+    return space
+
+
 def _sweep_file(
-    settings: SweepSettings, data: PreparedData, earlier: SweepFile | None
+    settings: SweepSettings, data: PreparedData, space: Space, earlier: SweepFile | None
 ) -> SweepFile:
     """The description to store; raises InputError where data or space are not what they were."""
-    space = get_space(settings.space)
     if earlier is not None:
         check_same_data(earlier, data.fingerprint, space.fingerprint)
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
@@ -169,6 +186,7 @@ def _say_plan(
 
 def open_session(
     settings: SweepSettings,
+    space: Space,
     data: PreparedData,
     allotment: Allotment,
     interrupts: Interrupts,
@@ -203,7 +221,7 @@ def open_session(
             tracker = open_tracker(settings, data.name, spool)
         num_slots = len(allotment.slots)
         # The study last: what can be refused is refused before it exists.
-        engine = open_engine(settings, data, file, num_slots, begun=spool.has("trial-0"))
+        engine = open_engine(settings, space, data, file, num_slots, begun=spool.has("trial-0"))
         if earlier is not None:
             write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
@@ -211,7 +229,7 @@ def open_session(
     except BaseException:
         executor.close()
         raise
-    return Session(settings, data, allotment, file, engine, executor, spool, tracker)
+    return Session(settings, space, data, allotment, file, engine, executor, spool, tracker)
 
 
 def _import_for_the_end() -> None:
@@ -226,6 +244,7 @@ class Session:
     def __init__(
         self,
         settings: SweepSettings,
+        space: Space,
         data: PreparedData,
         allotment: Allotment,
         file: SweepFile,
@@ -236,7 +255,7 @@ class Session:
     ) -> None:
         objective = get_objective(settings.objective)
         self._settings, self._data, self._file = settings, data, file
-        self._space = get_space(settings.space)
+        self._space = space
         self._engine, self._executor = engine, executor
         self._spool, self._tracker = spool, tracker
         self._paths = _paths(settings)
@@ -334,7 +353,7 @@ class Session:
             "timeout_seconds": self._budget.timeout_seconds,
         }
         assert self._settings.name is not None
-        tags = {**git_tags(), **version_tags()}
+        tags = {**git_tags(), **version_tags(), **source_tags(self._space, self._data)}
         self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
 
     def _start_sending(self) -> None:

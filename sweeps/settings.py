@@ -13,6 +13,7 @@ from pipelines.image_options import ImageOptions
 from pipelines.objectives import get_objective
 from pipelines.own_sources import check_dataset
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
@@ -53,6 +54,8 @@ class SweepSettings:
         image_size, resize, color, broken: as `pipelines.image_options.ImageOptions`, for a source
             of the user's own.
         class_weights: `balanced` weighs the loss of rare classes up.
+        narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
+        fixed: parameters with one value, as `NAME=VALUE`.
     """
 
     space: str
@@ -93,6 +96,17 @@ class SweepSettings:
     color: str = ImageOptions.color
     broken: str = ImageOptions.broken
     class_weights: str = "none"
+    narrowed: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def narrowing(self) -> tuple[str, ...]:
+        """What is left of the space, one rule for a parameter."""
+        return merged_rules((*self.narrowed, *self.fixed), "--set")
 
     @property
     def image_options(self) -> ImageOptions:
@@ -106,7 +120,9 @@ class SweepSettings:
             resumed: whether the sweep has begun: then its data are prepared, and their source may
                 have moved.
         """
-        get_space(self.space)
+        space = get_space(self.space)
+        if not space.reference:  # A user's is only known where Keras is.
+            narrowed(space, self.narrowing)
         self.validate_common(resumed=resumed)
         get_objective(self.objective)
         check_sampler(self.sampler)

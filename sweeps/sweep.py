@@ -292,7 +292,7 @@ class Sweep:
     def _task(self, row: TrialRow) -> TrialTask:
         return TrialTask(
             number=row.number,
-            space=self._plan.space.name,
+            space=self._plan.space.key,
             params=row.params,
             data=self._plan.data,
             num_epochs=self._plan.num_epochs,
@@ -305,6 +305,7 @@ class Sweep:
             deterministic=self._plan.deterministic,
             measure_test=self._plan.measure_test,
             class_weights=self._plan.class_weights,
+            source_digest=self._plan.space.source_digest,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:

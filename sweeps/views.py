@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from search_spaces.space import DEFAULT_NAME
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
@@ -69,7 +70,8 @@ class PlainView(QuietView):
         if again:
             self._line(f"{row.name} goes on after epoch {len(row.curve)}")
             return
-        what = "published baseline" if row.baseline else params_text(row.params)
+        is_published = row.baseline not in (None, DEFAULT_NAME)
+        what = "published baseline" if is_published else params_text(row.params)
         self._line(f"{row.name} started: {what}")
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:

@@ -45,6 +45,7 @@ class WinnerRecorder:
         self._sweep_paths, self._file, self._objective = sweep_paths, file, objective
         self._data, self._spool, self._recorder = data, spool, recorder
         self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
+        self.keeps_model = True
 
     def record(
         self,
@@ -60,6 +61,7 @@ class WinnerRecorder:
             if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
         }
         file, finalist = self._file, self._file.finalists[standings[0].key]
+        self.keeps_model = "model_bytes" in ends[chosen].metrics
         self._spool.put(TagsRecord(chosen, {"sweeps.winner": "true"}))
         self._keep_winner(chosen, finalist, ends[chosen])
         tests = {
@@ -88,8 +90,8 @@ class WinnerRecorder:
 
     def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
         key = f"trial-{number}/model"
-        if self._spool.has(key):
-            return
+        if self._spool.has(key) or "model_bytes" not in end.metrics:
+            return  # A user's model with code of its own is not stored.
         # Copied: until the record is in the spool a kill must find the model where it was.
         copy = self._models / MODEL_FILE
         shutil.copyfile(self._models / f"{number}.keras", copy)

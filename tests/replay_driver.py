@@ -2,7 +2,8 @@
 
 `python replay_driver.py COMMANDS.json` runs a list of argument lists in the working folder and
 writes `results.json`: status, standard output and standard error of each, and whether TensorFlow
-was deterministic in workers that were asked to be so, and not to.
+was deterministic in workers that were asked to be so, and not to. An argument `run:NAME` stands for
+the id of the run of that name.
 """
 
 from __future__ import annotations
@@ -51,11 +52,23 @@ def in_a_worker(*, deterministic: bool) -> bool:
         executor.close()
 
 
+def with_ids(arguments: list[str]) -> list[str]:
+    """The arguments with ids for names of runs."""
+    if not any(argument.startswith("run:") for argument in arguments):
+        return arguments
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    ids = {f"run:{run.info.run_name}": run.info.run_id for run in client.search_runs(experiments)}
+    return [ids.get(argument, argument) for argument in arguments]
+
+
 def run(arguments: list[str]) -> dict[str, Any]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = main(arguments)
+            status = main(with_ids(arguments))
         except Exception:
             status = -1
             traceback.print_exc()
@@ -64,8 +77,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     commands = json.loads(Path(sys.argv[1]).read_text())
-    found = {
+    found: dict[str, Any] = {
         "commands": [run(command) for command in commands],
         "deterministic": [in_a_worker(deterministic=asked) for asked in (True, False)],
     }
+    found["imported"] = sorted({"keras", "tensorflow", "keras_tuner"} & set(sys.modules))
     Path("results.json").write_text(json.dumps(found))

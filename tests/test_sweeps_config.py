@@ -43,6 +43,23 @@ max-total-epochs: null
     assert found == run_command.settings_from(make_parser("run").parse_args(options))
 
 
+def test_a_file_narrows_the_space_and_the_command_line_wins(tmp_path):
+    text = """
+space: cnn
+set:
+  optimizer: [adam, adamw]
+  filters_0: 16..32
+fix:
+  batch_norm_0: true
+"""
+    found = parsed(tmp_path, text)
+    assert found.narrowed == ("optimizer=adam,adamw", "filters_0=16..32")
+    assert found.fixed == ("batch_norm_0=true",)
+    found = parsed(tmp_path, text, "--set", "optimizer=sgd")
+    assert found.narrowing == ("optimizer=sgd", "filters_0=16..32", "batch_norm_0=true")
+    assert parsed(tmp_path, "space: cnn\nset: null\n").narrowing == ()
+
+
 def test_the_command_line_wins(tmp_path):
     found = parsed(tmp_path, "space: cnn\ntrials: 7\nseed: 1\n", "--trials", "9")
     assert (found.num_trials, found.seed, found.space) == (9, 1, "cnn")
@@ -64,6 +81,8 @@ def test_the_command_line_wins(tmp_path):
         ("space: 'cnn", "must be a YAML file"),
         ("- space", "one `name: value` a line"),
         ("timeout: -5m", "line 1: 'timeout' must be a positive duration"),
+        ("set: optimizer", "line 1: 'set' must hold parameters, one `name: values` a line"),
+        ("fix:\n  a: {b: 1}", "'fix' must hold a value, a list or a range for each parameter"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, capsys, text, problem):
@@ -115,6 +134,8 @@ SETTINGS = st.builds(
     broken=st.sampled_from(["refuse", "skip"]),
     class_weights=st.sampled_from(["none", "balanced"]),
     name=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    narrowed=st.sampled_from([(), ("optimizer=adam,sgd", "units_0=64..128")]),
+    fixed=st.sampled_from([(), ("batch_norm_0=true",)]),
     work_dir=st.text(st.characters(blacklist_categories=["C"]), min_size=1),
 )
 
@@ -164,6 +185,7 @@ def test_the_schema_knows_every_setting(capsys):
     assert schema["properties"]["retrain"]["enum"] == ["all", "none"]
     assert all(entry["description"] for entry in schema["properties"].values())
     assert schema["additionalProperties"] is False
+    assert schema["properties"]["set"]["type"] == "object"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

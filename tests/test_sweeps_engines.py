@@ -129,8 +129,11 @@ def test_what_optuna_has_no_twin_for_is_asked_as_an_index_or_a_unit():
     assert seen["share"] == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
     assert seen["odd"] == {1, 5, 9}
     assert {"steps__index", "late__unit"} <= set(study.trials[0].params)
-    stored = storage_values({"steps": 16, "share": 0.3, "constant": 3}, list(parameters.values()))
-    assert stored == {"steps__index": 4, "share": 0.3}
+    stored = storage_values({"steps": 16, "share": 0.3, "late": 0.7}, sample)
+    assert stored == {
+        "steps__index": 4, "share": 0.3, "odd": 1, "late__unit": parameters["late"].to_unit(0.7),
+    }  # fmt: skip
+    assert parameters["late"].from_unit(stored["late__unit"]) == 0.7
 
 
 def test_unknown_samplers_and_missing_packages_are_refused(monkeypatch):

@@ -22,7 +22,12 @@ from sweeps.engines.pruners import TrialCurve, make_pruner, optuna_pruner
 from sweeps.engines.replayable import PAUSED, STATE_ATTRIBUTE, ReplayableSampler, is_paused
 from sweeps.engines.rungs import rung_epochs
 from sweeps.engines.study_plots import study_page
-from sweeps.engines.suggestions import OptunaHyperParameters, grid_values, storage_values
+from sweeps.engines.suggestions import (
+    Grid,
+    OptunaHyperParameters,
+    StoredNames,
+    storage_values,
+)
 from sweeps.settings import used_name
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
@@ -79,7 +84,8 @@ class OptunaEngine:
         self._curves: dict[int, TrialCurve] = {}
         self._points: dict[str, int] = {}
         points = [params for _, params in baselines]
-        self._grid = grid_values(space.parameters, points) if sampler == "grid" else None
+        self._grid = Grid(points) if sampler == "grid" else None
+        self._names = StoredNames(space.parameters)
         self._sampler = ReplayableSampler(sampler, seed, num_parallel)
         settings: dict[str, Any] = {
             "storage": storage, "study_name": name, "sampler": self._sampler,
@@ -144,7 +150,8 @@ class OptunaEngine:
 
     def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
         self._study.enqueue_trial(
-            storage_values(params, self._space.parameters), user_attrs=attributes
+            storage_values(params, self._space.sample, self._names, as_grid=self._grid is not None),
+            user_attrs=attributes,
         )
 
     def _reload(self) -> None:
@@ -222,9 +229,12 @@ class OptunaEngine:
         return Proposal(trial.number, params, baseline, earlier)
 
     def _sample(self, trial: optuna.Trial) -> Params:
-        params = self._space.sample(OptunaHyperParameters(trial, self._grid))
-        if not trial.user_attrs.get(_SAMPLED):
-            trial.set_user_attr(_SAMPLED, True)
+        known = trial.user_attrs.get(_SAMPLED)
+        if isinstance(known, dict):
+            return known
+        params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
+        # Kept, because a space that builds a model to be sampled is not to be asked twice.
+        trial.set_user_attr(_SAMPLED, params or True)
         return params
 
     def _know(self, number: int, params: Params, baseline: str | None) -> TrialCurve:
@@ -304,7 +314,7 @@ def read_study(
     """
     study = optuna.load_study(study_name=name, storage=storage)
     points = [params for _, params in study.user_attrs.get("baselines", [])]
-    grid = grid_values(space.parameters, points) if sampler == "grid" else None
+    grid = Grid(points) if sampler == "grid" else None
     return [
         _past_trial(trial, _stored_params(trial, space, grid))
         for trial in study.get_trials(deepcopy=False)
@@ -312,12 +322,13 @@ def read_study(
     ]
 
 
-def _stored_params(
-    trial: FrozenTrial, space: Space, grid: Mapping[str, Sequence[Any]] | None
-) -> Params:
+def _stored_params(trial: FrozenTrial, space: Space, grid: Grid | None) -> Params:
     """The point of a trial; empty where it is not sampled in full."""
+    known = trial.user_attrs.get(_SAMPLED)
+    if isinstance(known, dict):
+        return known
     try:
-        return space.sample(OptunaHyperParameters(trial, grid))
+        return space.sample(OptunaHyperParameters(trial, grid, StoredNames(space.parameters)))
     except ValueError:
         return {}
 

@@ -1,0 +1,124 @@
+"""Names of a user's own spaces: `path/to/file.py:NAME` or `module:NAME`, found without importing.
+
+The driver only ever looks for the file; importing it is for the processes that have Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import InputError
+
+RULE = "A space of your own is named as FILE.py:NAME or MODULE:NAME."
+MAX_NAME = 60
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a space is defined.
+
+    Attributes:
+        file: the absolute path of its source.
+        module: the name that it is imported by.
+        root: the folder that has to be on `sys.path` for that; empty where Python finds it anyway.
+        attribute: the name of the HyperModel or of the function.
+    """
+
+    file: str
+    module: str
+    root: str
+    attribute: str
+
+    @property
+    def text(self) -> str:
+        """What finds the same again, from any folder."""
+        return f"{self.file if self.root else self.module}:{self.attribute}"
+
+    @property
+    def name(self) -> str:
+        """How people and folders call the space: `my_space-build`."""
+        return reference_name(self.text)
+
+    @property
+    def digest(self) -> str:
+        """Of the source's text, 64 hexadecimal digits."""
+        return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text names a space of the user's own rather than one of ours."""
+    return ":" in text or text.endswith(".py")
+
+
+def reference_name(text: str) -> str:
+    """The short name of a reference, which need not lead anywhere any more."""
+    where, _, attribute = text.rpartition(":")
+    stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{stem}-{attribute}").lstrip("-._")[:MAX_NAME]
+
+
+def find_reference(text: str, folder: Path | None = None) -> Reference:
+    """The space that a text means.
+
+    Args:
+        folder: where relative paths, and modules that are not installed, are looked for; None for
+            the working folder.
+
+    Raises:
+        InputError: There is no such file or module.
+    """
+    where, _, attribute = text.rpartition(":")
+    if not where or not attribute.isidentifier():
+        raise InputError(
+            f"{RULE} Received: '{text}'. Say which HyperModel or function of it is meant, such as "
+            f"{text.rstrip(':') or 'file.py'}:build."
+        )
+    folder = (folder or Path.cwd()).absolute()
+    if where.endswith(".py"):
+        return _of_file(folder / Path(where).expanduser(), attribute, text)
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise InputError(f"{RULE} Received: '{text}', and '{where}' is neither.")
+    found = _find_module(where, [str(folder)])
+    if found is not None:
+        return _of_file(Path(found), attribute, text)
+    found = _find_module(where, sys.path)
+    if found is None:
+        raise InputError(
+            f"{RULE} Received: '{text}'; Python finds no module '{where}' from {folder}. Check its "
+            "name, install it, or give the path of its file."
+        )
+    return Reference(found, where, "", attribute)
+
+
+def _of_file(path: Path, attribute: str, text: str) -> Reference:
+    """A file by its place: one that lies in packages is imported as their module."""
+    path = path.resolve()
+    if not path.is_file():
+        kind = "which is no file" if path.exists() else "which does not exist"
+        raise InputError(f"{RULE} Received: '{text}', that is {path}, {kind}. Check its path.")
+    root, parts = path.parent, [path.stem] if path.stem != "__init__" else []
+    while (root / "__init__.py").exists():
+        parts.insert(0, root.name)
+        root = root.parent
+    return Reference(str(path), ".".join(parts), str(root), attribute)
+
+
+def _find_module(name: str, path: list[str]) -> str | None:
+    """The source of a module, found as Python does but without running its parent packages."""
+    found = None
+    locations = path
+    parts = name.split(".")
+    for place in range(len(parts)):
+        full = ".".join(parts[: place + 1])
+        found = importlib.machinery.PathFinder.find_spec(full, locations)
+        if found is None:
+            return None
+        locations = list(found.submodule_search_locations or [])
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return None
+    return found.origin

@@ -1,0 +1,138 @@
+"""The process that has Keras and a user's space, and asks the driver for every value.
+
+The driver imports neither: it relays each question to whoever samples (Optuna, a dict, chance).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import active_values, declare
+from search_spaces.parameters import Parameter, Params
+from search_spaces.space import Shape
+from sweeps.executors.base import Event, Executor, Raised, Reported, Slot
+from sweeps.jobs import HostTask, Sampled, host_job
+
+JOB_ID = "space"
+WAIT_SECONDS = 0.5
+BUILD_SECONDS = 600.0
+"""How long a space may build one model before it counts as stuck."""
+MAX_SAMPLES = 200
+"""Every model that was built leaves something behind in Keras: a new process forgets it."""
+
+
+class SpaceHost:
+    """Samples one user's space in a process of its own, started when it is first needed.
+
+    Args:
+        make_executor: what runs the process; its server is the one that trials are forked from.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        input_shape: Shape,
+        num_classes: int,
+        make_executor: Callable[[], Executor],
+    ) -> None:
+        self._reference, self._shape, self._num_classes = reference, input_shape, num_classes
+        self._make_executor = make_executor
+        self._executor: Executor | None = None
+        self._is_checked = self._is_running = False
+        self._num_samples = 0
+        self.notes: tuple[str, ...] = ()
+
+    def sample(self, hp: Any) -> Params:
+        """The active values of the point that `hp` chooses, as `Space.sample`.
+
+        A space that raises at a point has asked for all that it needs to raise again: the values
+        so far are the point, and its trial fails truthfully.
+
+        Raises:
+            InputError: The space cannot be used at all.
+        """
+        executor = self._running()
+        executor.answer(JOB_ID, None)
+        while True:
+            event = self._event(executor)
+            if isinstance(event, Raised):
+                self._is_running = False  # It died: in the trial's own process it will, too.
+                return active_values(hp)
+            assert isinstance(event, Reported)
+            if isinstance(event.message, Sampled):
+                return active_values(hp)
+            assert isinstance(event.message, Parameter)
+            try:
+                value = declare(hp, event.message)
+            except BaseException:
+                self._stop()  # It waits for an answer that does not come.
+                raise
+            executor.answer(JOB_ID, value)
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._executor is not None:
+            self._executor.close()
+        self._is_running = False
+
+    def _running(self) -> Executor:
+        """The executor, with the process waiting for work."""
+        if self._executor is None:
+            self._executor = self._make_executor()
+        self._num_samples += 1
+        if self._is_running and self._num_samples % MAX_SAMPLES == 0:
+            self._stop()
+        if not self._is_running:
+            self._start(self._executor)
+        return self._executor
+
+    def _start(self, executor: Executor) -> None:
+        task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
+        handle, log = tempfile.mkstemp(prefix="keras-sweeps-space-")
+        os.close(handle)
+        try:
+            executor.start(JOB_ID, host_job, task, Slot(0, 1), log)
+            self._is_running = True
+            event = self._event(executor)
+        finally:
+            with contextlib.suppress(OSError):
+                Path(log).unlink()  # The process has it open.
+        if isinstance(event, Raised):
+            self._is_running = False
+            raise _unusable(self._reference, event)
+        assert isinstance(event, Reported) and isinstance(event.message, Sampled)
+        if not self._is_checked:
+            self.notes, self._is_checked = event.message.notes, True
+
+    def _stop(self) -> None:
+        if self._executor is not None and self._is_running:
+            self._executor.stop(JOB_ID)
+        self._is_running = False
+
+    def _event(self, executor: Executor) -> Event:
+        deadline = time.monotonic() + BUILD_SECONDS
+        while time.monotonic() < deadline:
+            for event in executor.events(WAIT_SECONDS):
+                return event
+        self._stop()
+        raise InputError(
+            f"A space must build a model within {BUILD_SECONDS:g} seconds. Received: "
+            f"'{self._reference}', which did not."
+        )
+
+
+def _unusable(reference: str, event: Raised) -> InputError:
+    if event.kind == "InputError":
+        return InputError(event.reason)
+    said = " ".join(event.details.strip().splitlines()[-1:])
+    return InputError(
+        f"A space must be possible to use. Received: '{reference}', whose process ended: "
+        f"{event.reason}{f' ({said})' if said else ''}."
+    )
