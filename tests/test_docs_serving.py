@@ -180,6 +180,8 @@ def test_a_new_champion_is_served_after_a_restart_only(service, folder, logged, 
 
 def test_the_commands_of_the_page_predict(capsys, folder, logged, expected, monkeypatch):
     monkeypatch.chdir(folder)
+    # The whole address: MLflow keeps a store by its address, wherever a process is now.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", logged.uri)
     lines = block("bash", "predict.py").strip().splitlines()
     for line in lines:
         python, script, *options = shlex.split(line)

@@ -20,7 +20,6 @@ from tracking.registry import Succession
 from tracking.stored_models import ModelStore
 
 ROOT = Path(__file__).parents[1]
-URI = "sqlite:///mlflow.db"
 NAME = "mlp-digits"
 
 
@@ -29,7 +28,7 @@ def run_sweep(folder: Path, *options: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     done = subprocess.run(
         [sys.executable, str(ROOT / "sweeps" / "run.py"), "--space", "mlp", "--dataset", "digits",
-         "--pruner", "none", *options],
+         "--pruner", "none", "--tracking-uri", store_of(folder), *options],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -52,7 +51,17 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(folder, monkeypatch) -> MlflowClient:
     monkeypatch.chdir(folder)
-    return MlflowClient(URI)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_of(folder))
+    return MlflowClient(uri())
+
+
+def store_of(folder: Path) -> str:
+    """The whole address: MLflow keeps a store by its address, wherever a process is now."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def uri() -> str:
+    return os.environ["MLFLOW_TRACKING_URI"]
 
 
 def dump() -> str:
@@ -143,7 +152,7 @@ def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(
     assert len(tags["sweeps.finalist_seeds"].split(", ")) == 2
     assert json.loads(tags["sweeps.params"])["optimizer"] == "rmsprop"
     assert version.description.startswith("# mlp-digits: trial 0 (mlp_512x2), all data")
-    store, names = ModelStore(URI), "promotion/mlp-digits-version-2"
+    store, names = ModelStore(uri()), "promotion/mlp-digits-version-2"
     assert store.registered(f"{NAME}@champion").version == 2
     files = sorted(f.path for f in here.list_artifacts(run.info.run_id, names))
     assert len(files) == 2 and files[1] == f"{names}/model_card.md"
@@ -188,7 +197,7 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     from tracking.registry import Registry
 
     original, others = Promotion._loaded_back, iter([2])
-    registry = Registry(URI)
+    registry = Registry(uri())
     # Version 1 is champion for the moment, so that the strong one would win against it.
     crown = partial(registry.crown, NAME, kind="forced", by="a test", why="a test")
     assert crown(1, registry.reign(NAME))
@@ -234,7 +243,7 @@ def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkey
 
 
 def test_the_champion_of_another_data_set_is_no_match(here, capsys):
-    model = ModelStore(URI).registered(f"{NAME}@champion")
+    model = ModelStore(uri()).registered(f"{NAME}@champion")
     own = model.tags["sweeps.data_fingerprint"]
     here.set_logged_model_tags(model.model_id, {"sweeps.data_fingerprint": "f" * 64})
     try:
@@ -312,16 +321,16 @@ def test_a_registered_model_outlives_its_place_in_the_sweep(here):
     from tracking.records import ModelDropRecord
 
     version = here.get_model_version(NAME, "1")
-    model = ModelStore(URI).registered(f"{NAME}/1")
+    model = ModelStore(uri()).registered(f"{NAME}/1")
     answers = [{"key": "trial-0", "id": version.run_id}, {"key": "trial-0/model",
                                                           "id": model.model_id}]  # fmt: skip
-    MlflowTracker(URI, NAME, answers=answers).apply(ModelDropRecord(0))
+    MlflowTracker(uri(), NAME, answers=answers).apply(ModelDropRecord(0))
     assert here.get_logged_model(model.model_id).status == "READY"
     assert main(["doctor", "weak"]) == 0
 
 
 def test_a_tampered_champion_is_not_loaded(here, capsys):
-    model = ModelStore(URI).registered(f"{NAME}@champion")
+    model = ModelStore(uri()).registered(f"{NAME}@champion")
     location = here.get_logged_model(model.model_id).artifact_location.removeprefix("file://")
     path = Path(location) / "data" / "model.keras"
     content = path.read_bytes()
