@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from pipelines.prepared import PreparedData
@@ -40,7 +41,7 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
     values |= {
         "dataset": data.name,
         "epochs": budget.num_epochs,
-        "timeout": "none" if limit is None else f"{limit:g}s",
+        "timeout": "none" if limit is None else _seconds(limit),
         "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
         "storage": redacted(settings.storage),
         "experiment": settings.experiment or f"{short_name(settings.space)}-{data.name}",
@@ -49,5 +50,10 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
     for option in ("set", "fix"):
         values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
     if isinstance(values["trial_timeout"], float):
-        values["trial_timeout"] = f"{values['trial_timeout']:g}s"
+        values["trial_timeout"] = _seconds(values["trial_timeout"])
     return values
+
+
+def _seconds(value: float) -> str:
+    """A duration as its option reads it: all digits, no exponent."""
+    return f"{Decimal(str(value)):f}".removesuffix(".0") + "s"
