@@ -109,7 +109,7 @@ def test_a_trial_replays_identically(story):
     done = story.done["complete"]
     assert (done["status"], done["err"]) == (0, ""), done
     assert re.findall(r"epoch (\d)/3: identical, val_accuracy 0\.\d{4}", done["out"]) == [*"123"]
-    assert "identical: 3 epochs, 5 metrics, bit for bit" in done["out"]
+    assert "identical: 3 epochs, 9 metrics, bit for bit" in done["out"]
 
 
 def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(story):
@@ -121,7 +121,7 @@ def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(sto
     ):  # fmt: skip
         assert words in done["err"]
     # The tags were made up, so it is identical nevertheless.
-    assert done["status"] == 0 and "identical: 1 epoch, 5 metrics" in done["out"]
+    assert done["status"] == 0 and "identical: 1 epoch, 9 metrics" in done["out"]
 
 
 def test_a_published_model_that_trained_on_all_data_has_no_validation(story):
