@@ -13,6 +13,7 @@ from pipelines.folders import check_writable
 from pipelines.image_options import add_image_options, image_options
 from pipelines.own_data import prepare_own, print_prepared
 from pipelines.own_sources import check_dataset, is_own, own_source
+from pipelines.prediction_figures import new_picture
 from pipelines.prepared import PARTS, PreparedData, prepare
 from search_spaces.errors import InputError
 
@@ -79,14 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _picture_path(given: str | None, root: Path, name: str) -> Path:
     if given is None:
         return root / "pictures" / f"{name}-samples.png"
-    path = Path(given)
-    if path.exists():
-        raise InputError(f"--picture must name a new file. Received: {path}, which exists.")
-    if not path.parent.is_dir():
-        raise InputError(f"--picture must be in an existing folder. Received: {path}.")
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--picture must end in .png. Received: {path}.")
-    return path
+    return new_picture(given)
 
 
 def _print_tables(data: PreparedData) -> None:

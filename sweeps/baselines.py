@@ -23,12 +23,13 @@ from sweeps.interrupts import Interrupts
 from sweeps.jobs import reproduce_job
 from sweeps.preflight import check_places
 from sweeps.recorder import data_record
+from sweeps.sending import DRAIN_SECONDS
 from sweeps.settings import SweepPaths, SweepSettings, claim_name
 from sweeps.sweep import WAIT_SECONDS, trial_seed
+from sweeps.views import speaker
 from tracking.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import resolve_uri, ui_command
 
-DRAIN_SECONDS = 60.0
 TOLERANCE_POINTS = 0.3
 """A difference above this calls for more seeds before it is believed."""
 NUM_FURTHER_SEEDS = 2
@@ -53,7 +54,7 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     Raises:
         InputError: The settings or places cannot be used; nothing was started.
     """
-    say: Callable[[str], None] = (lambda text: None) if quiet else _say
+    say = speaker(quiet)
     settings.validate_common()
     check_places(settings, with_study=False)
     chosen = [b for b in all_baselines() if space in (None, b.space)]
@@ -322,7 +323,3 @@ def median_result(results: list[ReproductionResult]) -> ReproductionResult | Non
 def difference_points(baseline: Baseline, result: ReproductionResult) -> float:
     """Reproduced minus published test accuracy, in percentage points."""
     return 100.0 * (result.test_accuracy - baseline.accuracy)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -79,7 +79,7 @@ class Checkup:
         self._num_reports = 0
 
     def _study(self) -> list[PastTrial]:
-        from sweeps.engines.optuna_engine import open_storage, read_study
+        from sweeps.engines.stored_study import open_storage, read_study
 
         settings = self._sweep.file.settings
         try:

@@ -32,7 +32,7 @@ def begin_finalists(
     if found is not None:
         _check_same(found, options)
         return found
-    from sweeps.engines.optuna_engine import open_storage, read_study
+    from sweeps.engines.stored_study import open_storage, read_study
 
     settings = sweep.file.settings
     try:

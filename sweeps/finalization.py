@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialTask
-from search_spaces.errors import redacted, scrubbed
+from search_spaces.errors import redacted
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.choice import compare, median_key
@@ -36,6 +35,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
 from sweeps.opening import connect_tracker
 from sweeps.retraining import RetrainJob, retrain
+from sweeps.sending import send_rest
 from sweeps.settings import (
     FinalOptions,
 )
@@ -43,7 +43,7 @@ from sweeps.stop_rules import StopReason
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
-from sweeps.views import make_view
+from sweeps.views import make_view, speaker
 from sweeps.winner import WinnerRecorder, remove_leftovers
 from tracking.records import SweepEnd
 
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.sender import Sender
     from tracking.spool import Spool
-
-DRAIN_SECONDS = 60.0
 
 
 def finalize(
@@ -69,7 +67,7 @@ def finalize(
     Raises:
         InputError: Data or space changed, or a comparison with other options began.
     """
-    say: Callable[[str], None] = (lambda text: None) if quiet else _say
+    say = speaker(quiet)
     settings, name = sweep.file.settings, sweep.paths.name
     data = reopen_data(
         sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
@@ -134,7 +132,9 @@ class Finalization:
                 self._recorder.sweep_waits("SCHEDULED", f"broke off: {error}")
         finally:
             executor.close()
-        problems = self._send_rest(interrupts)
+        problems = send_rest(
+            self._sender, self._spool, self._sweep.paths.name, self._sweep.uri, interrupts
+        )
         if report:
             print(report)
         for line in problems:
@@ -209,23 +209,6 @@ class Finalization:
                 self._settings, self._data.name, self._spool, sweep_run_id(self._sweep.paths)
             )
         return self._tracker
-
-    def _send_rest(self, interrupts: Interrupts) -> list[str]:
-        problems = []
-        if self._sender is not None:
-            sent = self._sender.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
-            self._sender.close()
-            if not sent:
-                waiting = count(self._spool.num_waiting, "record")
-                why = scrubbed(self._sender.problem, self._sweep.uri) or "too slow"
-                problems.append(
-                    f"{waiting} not sent to MLflow yet ({why}); nothing is lost, "
-                    f"`keras-sweeps sync {self._sweep.paths.name}` sends them."
-                )
-        return problems + [
-            f"not recorded in MLflow: {scrubbed(line, self._sweep.uri)}"
-            for line in self._spool.rejections()
-        ]
 
     # Training
 
@@ -329,8 +312,7 @@ class Finalization:
         """Trains the winner on all data; answers the training's number, None after an interrupt."""
         file, number = self._file, self._file.retrained_number
         finalist = file.finalists[place]
-        if not quiet:
-            _say(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
+        speaker(quiet)(f"{finalist.name}: training on all data for {count(epochs, 'epoch')}")
         task = TrialTask(
             number=number,
             space=self._space.key,
@@ -359,7 +341,3 @@ class Finalization:
 def _value(row: TrialRow) -> float:
     assert row.value is not None  # Complete trainings have one.
     return row.value
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -35,7 +35,8 @@ def open_engine(
         InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
             another sweep's under its name.
     """
-    from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
+    from sweeps.engines.optuna_engine import OptunaEngine
+    from sweeps.engines.stored_study import open_storage, study_exists
 
     assert settings.name is not None
     name = settings.name

@@ -42,7 +42,7 @@ def check_places(settings: SweepSettings, *, with_study: bool = True, resume: bo
     if paths.state.exists() or (paths.sweep.exists() and not with_study):
         raise used_name(settings.name)
     if with_study and _exists(storage):
-        from sweeps.engines.optuna_engine import open_storage, study_exists
+        from sweeps.engines.stored_study import open_storage, study_exists
 
         name = settings.name
         if within(STORE_SECONDS, what, lambda: study_exists(open_storage(storage), name)):

@@ -14,6 +14,7 @@ from sweeps.cli import DONE
 from sweeps.gate import DEFAULT_ALPHA, Limits
 from sweeps.interrupts import Interrupts
 from sweeps.sweep_file import check_addresses, find_sweep, read_sweep_file
+from sweeps.views import say
 from tracking.stores import check_existing_store, resolve_uri
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             dry_run=arguments.dry_run,
         )
-        return Promotion(request, interrupts, _say).run()
+        return Promotion(request, interrupts, say).run()
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -186,7 +187,7 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         from sweeps.rollback import roll_back
 
         with Interrupts() as interrupts:
-            return roll_back(uri, registry, name, arguments.rollback, interrupts, _say)
+            return roll_back(uri, registry, name, arguments.rollback, interrupts, say)
     reign = registry.reign(name)
     if not reign.history:
         raise InputError(f"A model with a history must be named. Received: '{name}', which never "
@@ -203,7 +204,3 @@ def _only_model(registry: Registry, uri: str) -> str:
             f"--model must say which registered model is meant. Received: {redacted(uri)}, {there}."
         )
     return names[0]
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

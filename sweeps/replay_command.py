@@ -26,6 +26,7 @@ from sweeps.preflight import STORE_SECONDS, within
 from sweeps.rebuilding import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.replaying import Cause, Circumstances, Comparison, Difference, causes
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.views import say
 from tracking.context import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
 
@@ -142,16 +143,16 @@ def _data_like(recipe: Recipe, root: Path) -> PreparedData:
 def _say_plan(replay: Replay) -> None:
     run, recipe, data = replay.run, replay.recipe, replay.data
     state = run.tags.get("sweeps.state", "state unknown")
-    _say(f"run       {run.run_id}: {run.name} of {run.tags.get('sweeps.sweep', '?')}, {state}")
+    say(f"run       {run.run_id}: {run.name} of {run.tags.get('sweeps.sweep', '?')}, {state}")
     epochs = f"{replay.num_epochs} of {count(max(run.epochs), 'epoch')}"
     mode = f"deterministic mode {'on' if replay.deterministic else 'off'}"
-    _say(
+    say(
         f"training  {epochs} on {recipe.train_on}, seed {recipe.seed}, {replay.device.text}, {mode}"
     )
-    _say(f"data      {data.name} ({data.origin}): {data.sizes()}")
+    say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     for cause in replay.causes(replay.device):
         print(f"WARNING: {cause.text}", file=sys.stderr, flush=True)
-    _say("starting the worker: importing TensorFlow takes some seconds")
+    say("starting the worker: importing TensorFlow takes some seconds")
 
 
 def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> int:
@@ -162,7 +163,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
     def hear(report: EpochReport) -> Decision:
         found = comparison.add(report.epoch, report.metrics)
         text = _epoch_text(report, found) if report.epoch in replay.run.epochs else "not recorded"
-        _say(f"epoch {report.epoch}/{replay.num_epochs}: {text}")
+        say(f"epoch {report.epoch}/{replay.num_epochs}: {text}")
         # To be stopped, other than to come to its end, saves it the model's file.
         return Decision.STOP if report.epoch >= replay.num_epochs else Decision.GO_ON
 
@@ -181,7 +182,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
         executor.close()
     if result is None:
         done = f"{comparison.num_epochs} of {count(replay.num_epochs, 'epoch')}"
-        _say(f"interrupted after {done}; {_so_far(comparison)}")
+        say(f"interrupted after {done}; {_so_far(comparison)}")
         return INTERRUPTED
     return _verdict(replay, comparison, result)
 
@@ -203,16 +204,12 @@ def _so_far(comparison: Comparison) -> str:
 def _verdict(replay: Replay, comparison: Comparison, result: TrialResult) -> int:
     """Prints what was found; returns the exit status."""
     if comparison.first is None:
-        _say(f"identical: {comparison.extent}, bit for bit")
+        say(f"identical: {comparison.extent}, bit for bit")
         return DONE
-    _say(f"first difference: {comparison.first.text}")
-    _say(f"differing: {comparison.num_differing} of {count(comparison.num_epochs, 'epoch')}")
+    say(f"first difference: {comparison.first.text}")
+    say(f"differing: {comparison.num_differing} of {count(comparison.num_epochs, 'epoch')}")
     found = [cause.text for cause in replay.causes(parse_device(result.device))]
-    _say("what was otherwise when it was recorded:")
+    say("what was otherwise when it was recorded:")
     for line in found or [UNEXPLAINED]:
-        _say(f"  {line}")
+        say(f"  {line}")
     return FAILED
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -10,7 +10,7 @@ from search_spaces.errors import redacted
 from search_spaces.registry import short_name
 from sweeps.cli import make_parser
 from sweeps.config_file import config_text
-from sweeps.run_command import SETTING_OF
+from sweeps.run_options import SETTING_OF
 from sweeps.settings import SweepSettings, budget_for
 from tracking.stores import resolve_uri
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
-from search_spaces.errors import InputError, redacted, scrubbed
+from search_spaces.errors import InputError, redacted
 from search_spaces.references import is_reference
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
@@ -35,6 +35,7 @@ from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resolved import CONFIG_FILE, resolved_config
 from sweeps.resuming import merged, sweep_to_resume
+from sweeps.sending import send_rest
 from sweeps.settings import FinalOptions, SweepPaths, SweepSettings, budget_for, claim_name
 from sweeps.stop_rules import StopReason, StopRules, parse_target
 from sweeps.stored_sweep import StoredSweep
@@ -51,7 +52,7 @@ from sweeps.sweep_file import (
 from sweeps.sweep_file import (
     INTERRUPTED as WAITS,
 )
-from sweeps.views import make_view
+from sweeps.views import make_view, speaker
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ if TYPE_CHECKING:
     from tracking.records import SweepEnd
     from tracking.sender import Sender
     from tracking.spool import Spool
-
-DRAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     Raises:
         InputError: The settings or the places they name cannot be used; nothing was started.
     """
-    say = (lambda text: None) if start.quiet else _say
+    say = speaker(start.quiet)
     earlier = sweep_to_resume(settings, start.given, resume=start.resume)
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
@@ -155,10 +154,6 @@ def _sweep_file(
 def _paths(settings: SweepSettings) -> SweepPaths:
     assert settings.name is not None
     return SweepPaths(Path(settings.work_dir).absolute(), settings.name)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _say_plan(
@@ -393,21 +388,8 @@ class Session:
             write_sweep_file(self._paths.state, replace(self._file, status=standing))
         except OSError as error:
             problems.append(f"the end of the sweep was not written: {error}; resume it")
-        if self._sender is not None:
-            sent = self._sender.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
-            self._sender.close()
-            if not sent:
-                uri = resolve_uri(self._settings.tracking_uri)
-                why = scrubbed(self._sender.problem, uri) or "too slow"
-                waiting = count(self._spool.num_waiting, "record")
-                problems.append(
-                    f"{waiting} not sent to MLflow yet ({why}); nothing is lost, "
-                    f"`keras-sweeps sync {self._paths.name}` sends them."
-                )
         uri = resolve_uri(self._settings.tracking_uri)
-        problems += [
-            f"not recorded in MLflow: {scrubbed(line, uri)}" for line in self._spool.rejections()
-        ]
+        problems += send_rest(self._sender, self._spool, self._paths.name, uri, interrupts)
         return problems
 
     def _end_record(self, status: int, reason: str) -> SweepEnd:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from search_spaces.space import DEFAULT_NAME
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 NUM_RECENT = 6
 REDRAW_SECONDS = 0.5
+
+
+def say(text: str) -> None:
+    """Prints a line, at once also where the output is a pipe."""
+    print(text, flush=True)
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """What says a command's lines: `say`, or nothing at all."""
+    return (lambda text: None) if quiet else say
 
 
 class View(Protocol):

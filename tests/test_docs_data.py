@@ -16,7 +16,7 @@ from pipelines.own_content import DEFAULT_SIDE, MAX_COMMON_SIDE
 from pipelines.own_sources import own_source
 from pipelines.splits import MAX_CLASSES
 from sweeps.cli import main, make_parser
-from sweeps.run_command import settings_from
+from sweeps.run_options import settings_from
 
 PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
 

@@ -139,7 +139,7 @@ def test_a_clone_that_is_not_installed_says_so(tmp_path):
 def test_a_used_name_is_refused_before_anything_is_started(capsys):
     import optuna
 
-    from sweeps.engines.optuna_engine import open_storage
+    from sweeps.engines.stored_study import open_storage
 
     optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
     assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2

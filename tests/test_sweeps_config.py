@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps import run_command
 from sweeps.cli import COMMANDS, main, make_parser
 from sweeps.config_file import config_schema, config_text, config_tokens, setting_actions
 from sweeps.resolved import option_values
+from sweeps.run_options import settings_from
 from sweeps.settings import SweepSettings
 
 
@@ -23,7 +23,7 @@ def parsed(tmp_path, text: str, *options: str) -> SweepSettings:
     path.write_text(text)
     parser = make_parser("run")
     tokens = config_tokens(parser, ["--config", str(path), *options])
-    return run_command.settings_from(parser.parse_args(tokens))
+    return settings_from(parser.parse_args(tokens))
 
 
 def test_a_file_gives_what_the_options_give(tmp_path):
@@ -40,7 +40,7 @@ max-total-epochs: null
     found = parsed(tmp_path, text)
     options = ["--space", "cnn", "--trials", "7", "--timeout", "2h", "--no-baselines", "--target",
                "val_accuracy>=0.995"]  # fmt: skip
-    assert found == run_command.settings_from(make_parser("run").parse_args(options))
+    assert found == settings_from(make_parser("run").parse_args(options))
 
 
 def test_a_file_narrows_the_space_and_the_command_line_wins(tmp_path):

@@ -16,7 +16,8 @@ from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.engines import samplers
 from sweeps.engines.base import TrialState
-from sweeps.engines.optuna_engine import OptunaEngine, open_storage
+from sweeps.engines.optuna_engine import OptunaEngine
+from sweeps.engines.stored_study import open_storage
 from sweeps.engines.suggestions import OptunaHyperParameters, storage_values
 
 

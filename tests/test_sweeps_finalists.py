@@ -96,8 +96,8 @@ class Killed(BaseException):
 def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
     """A finished sweep of three trials, one of which only seems the best."""
     trials = [past(0, [0.9]), past(1, [0.8]), past(2, [0.7])]
-    monkeypatch.setattr("sweeps.engines.optuna_engine.open_storage", lambda url: None)
-    monkeypatch.setattr("sweeps.engines.optuna_engine.read_study", lambda *_: trials)
+    monkeypatch.setattr("sweeps.engines.stored_study.open_storage", lambda url: None)
+    monkeypatch.setattr("sweeps.engines.stored_study.read_study", lambda *_: trials)
     monkeypatch.setattr(finalization, "reopen_data", lambda *_: tiny_data)
     monkeypatch.setattr(
         "sweeps.executors.processes.ProcessExecutor", lambda *_: fakes.InlineExecutor()

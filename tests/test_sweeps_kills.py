@@ -16,7 +16,8 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.board import Board
-from sweeps.engines.optuna_engine import OptunaEngine, open_storage, study_exists
+from sweeps.engines.optuna_engine import OptunaEngine
+from sweeps.engines.stored_study import open_storage, study_exists
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels

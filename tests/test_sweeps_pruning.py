@@ -15,7 +15,7 @@ from pipelines.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
-from sweeps.engines.optuna_engine import OptunaEngine, open_storage
+from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.engines.pruners import PRUNERS, HalvingPruner, TrialCurve, check_pruner, schedule_text
 from sweeps.engines.rungs import (
     bracket_of,
@@ -24,6 +24,7 @@ from sweeps.engines.rungs import (
     promotable,
     rung_epochs,
 )
+from sweeps.engines.stored_study import open_storage
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 

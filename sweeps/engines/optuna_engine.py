@@ -14,13 +14,14 @@ from optuna.trial import TrialState as OptunaState
 
 from pipelines.objectives import Objective
 from pipelines.trial import Decision
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.engines.pruners import TrialCurve, make_pruner, optuna_pruner
 from sweeps.engines.replayable import PAUSED, STATE_ATTRIBUTE, ReplayableSampler, is_paused
 from sweeps.engines.rungs import rung_epochs
+from sweeps.engines.stored_study import BASELINE, FACTS, SAMPLED, past_trial, stored_params
 from sweeps.engines.study_plots import study_page
 from sweeps.engines.suggestions import (
     Grid,
@@ -30,8 +31,6 @@ from sweeps.engines.suggestions import (
 )
 from sweeps.settings import used_name
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
-
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.PRUNED: OptunaState.PRUNED,
@@ -39,7 +38,7 @@ _STATES = {
     # Optuna has no state for it: the user attribute `state` tells the two apart.
     TrialState.KILLED: OptunaState.FAIL,
 }
-_FACTS, _SAMPLED, _BASELINE, _RESTART = "facts", "sampled", "baseline", "restart_of"
+RESTART = "restart_of"
 
 
 class OptunaEngine:
@@ -140,13 +139,11 @@ class OptunaEngine:
     def _enqueue_baselines(self) -> None:
         """Enqueues the baselines that are not in the study yet."""
         stored = self._study.user_attrs.get("baselines", [])
-        known = {
-            trial.user_attrs.get(_BASELINE) for trial in self._study.get_trials(deepcopy=False)
-        }
+        known = {trial.user_attrs.get(BASELINE) for trial in self._study.get_trials(deepcopy=False)}
         for names, params in stored:
             label = ", ".join(names)
             if label not in known:
-                self._enqueue(params, {_BASELINE: label})
+                self._enqueue(params, {BASELINE: label})
 
     def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
         self._study.enqueue_trial(
@@ -157,13 +154,13 @@ class OptunaEngine:
     def _reload(self) -> None:
         """Makes the trials of earlier sessions known again."""
         trials = self._study.get_trials(deepcopy=False)
-        restarted = {trial.user_attrs.get(_RESTART) for trial in trials}
+        restarted = {trial.user_attrs.get(RESTART) for trial in trials}
         for trial in trials:
             if trial.state is OptunaState.WAITING:
                 continue
             running = trial.state is OptunaState.RUNNING
             params = self._reopen(trial) if running else self._params_of(trial)
-            curve = self._know(trial.number, params, trial.user_attrs.get(_BASELINE))
+            curve = self._know(trial.number, params, trial.user_attrs.get(BASELINE))
             curve.values.update(trial.intermediate_values)
             curve.paused = is_paused(trial)
             curve.complete = trial.state is OptunaState.COMPLETE
@@ -174,15 +171,15 @@ class OptunaEngine:
             killed = trial.user_attrs.get(STATE_ATTRIBUTE) == TrialState.KILLED
             if killed and trial.number not in restarted and params:
                 # Optuna cannot reopen what has ended: the point is proposed again as a new trial.
-                attributes: dict[str, Any] = {_RESTART: trial.number}
-                if _BASELINE in trial.user_attrs:
-                    attributes[_BASELINE] = trial.user_attrs[_BASELINE]
+                attributes: dict[str, Any] = {RESTART: trial.number}
+                if BASELINE in trial.user_attrs:
+                    attributes[BASELINE] = trial.user_attrs[BASELINE]
                 self._enqueue(params, attributes)
 
     def _reopen(self, trial: FrozenTrial) -> Params:
         """The trial object of a running trial; what was not sampled yet is sampled now."""
         self._study._thread_local.cached_all_trials = None
-        if trial.user_attrs.get(_SAMPLED):
+        if trial.user_attrs.get(SAMPLED):
             # Nothing is to be sampled, so no sampler should think that something is.
             self._study.sampler = optuna.samplers.RandomSampler(seed=0)
         try:
@@ -193,7 +190,7 @@ class OptunaEngine:
         return self._sample(reopened)
 
     def _params_of(self, trial: FrozenTrial) -> Params:
-        return _stored_params(trial, self._space, self._grid)
+        return stored_params(trial, self._space, self._grid)
 
     def past(self) -> list[PastTrial]:
         """The trials that the study holds already, by number."""
@@ -205,7 +202,7 @@ class OptunaEngine:
             params = self._sample(reopened) if reopened else self._params_of(trial)
             first = self._points.get(_point_key(params))
             repeats = first is not None and first < trial.number and not trial.intermediate_values
-            found.append(_past_trial(trial, params, first if repeats else None))
+            found.append(past_trial(trial, params, first if repeats else None))
         return found
 
     def ask(self) -> Proposal | None:
@@ -223,18 +220,18 @@ class OptunaEngine:
                 self._know(trial.number, {}, None)
                 self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
                 raise
-        baseline = trial.user_attrs.get(_BASELINE)
+        baseline = trial.user_attrs.get(BASELINE)
         earlier = self._points.get(_point_key(params))
         self._know(trial.number, params, baseline).counts = earlier is None
         return Proposal(trial.number, params, baseline, earlier)
 
     def _sample(self, trial: optuna.Trial) -> Params:
-        known = trial.user_attrs.get(_SAMPLED)
+        known = trial.user_attrs.get(SAMPLED)
         if isinstance(known, dict):
             return known
         params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
         # Kept, because a space that builds a model to be sampled is not to be asked twice.
-        trial.set_user_attr(_SAMPLED, params or True)
+        trial.set_user_attr(SAMPLED, params or True)
         return params
 
     def _know(self, number: int, params: Params, baseline: str | None) -> TrialCurve:
@@ -289,7 +286,7 @@ class OptunaEngine:
         if reason:
             trial.set_user_attr("reason", reason)
         if facts:
-            trial.set_user_attr(_FACTS, dict(facts))
+            trial.set_user_attr(FACTS, dict(facts))
         values = value if state is TrialState.COMPLETE else None
         self._study.tell(trial, values, state=_STATES[state])
         del self._trials[number]  # Only now: what could not be written can be told again.
@@ -304,88 +301,5 @@ class OptunaEngine:
         return study_page(self._study, self._space.fingerprint)
 
 
-def read_study(
-    storage: optuna.storages.BaseStorage, name: str, space: Space, sampler: str
-) -> list[PastTrial]:
-    """The trials of a study, which is not changed.
-
-    Raises:
-        KeyError: The storage does not hold it.
-    """
-    study = optuna.load_study(study_name=name, storage=storage)
-    points = [params for _, params in study.user_attrs.get("baselines", [])]
-    grid = Grid(points) if sampler == "grid" else None
-    return [
-        _past_trial(trial, _stored_params(trial, space, grid))
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state is not OptunaState.WAITING
-    ]
-
-
-def _stored_params(trial: FrozenTrial, space: Space, grid: Grid | None) -> Params:
-    """The point of a trial; empty where it is not sampled in full."""
-    known = trial.user_attrs.get(_SAMPLED)
-    if isinstance(known, dict):
-        return known
-    try:
-        return space.sample(OptunaHyperParameters(trial, grid, StoredNames(space.parameters)))
-    except ValueError:
-        return {}
-
-
-def _past_trial(trial: FrozenTrial, params: Params, first: int | None = None) -> PastTrial:
-    told = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
-    return PastTrial(
-        number=trial.number,
-        params=params,
-        state=_actual_state(trial, told),
-        value=trial.value if trial.state is OptunaState.COMPLETE else None,
-        curve=dict(sorted(trial.intermediate_values.items())),
-        baseline=trial.user_attrs.get(_BASELINE),
-        reason=trial.user_attrs.get("reason", ""),
-        facts=trial.user_attrs.get(_FACTS, {}),
-        duplicate_of=first,
-        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
-    )
-
-
-def _actual_state(trial: FrozenTrial, told: TrialState) -> TrialState:
-    """The state that holds where a kill came between the attribute and the end itself."""
-    if trial.state is OptunaState.RUNNING:
-        return TrialState.PAUSED if told is TrialState.PAUSED else TrialState.RUNNING
-    if trial.state is OptunaState.FAIL:
-        return TrialState.KILLED if told is TrialState.KILLED else TrialState.FAILED
-    return TrialState(trial.state.name)
-
-
 def _point_key(params: Params) -> str:
     return json.dumps(params, sort_keys=True)
-
-
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Opens (and creates, where it is a file) the storage of studies.
-
-    Raises:
-        InputError: It cannot be opened.
-    """
-    kwargs: dict[str, Any] = {}
-    if url.startswith("sqlite"):
-        kwargs = {"engine_kwargs": {"connect_args": {"timeout": 60}}}
-    try:
-        if kwargs:
-            return optuna.storages.RDBStorage(url, **kwargs)
-        return optuna.storages.get_storage(url)  # type: ignore[return-value]
-    except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
-        raise InputError(
-            "--storage must be a database that Optuna can use. Received: "
-            f"{redacted(url)} ({type(error).__name__})."
-        ) from error
-
-
-def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
-    """Whether the storage holds a study of that name."""
-    try:
-        storage.get_study_id_from_name(name)
-    except KeyError:
-        return False
-    return True
