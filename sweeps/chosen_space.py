@@ -46,7 +46,7 @@ def open_space(
     from sweeps.space_host import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(reference.text, input_shape, num_classes, _make_executor)
+    host = SpaceHost(reference.text, input_shape, num_classes, make_executor)
     atexit.register(host.close)
     space = user_space(reference, host.sample)
     if not space.parameters:
@@ -89,7 +89,8 @@ def tagged_space(tags: Mapping[str, str]) -> Space | None:
     return open_space(*asked, (height, width, channels), num_classes)
 
 
-def _make_executor() -> Executor:
+def make_executor() -> Executor:
+    """What runs a process beside the trials: of a user's space, of an oracle."""
     from sweeps.executors.processes import ProcessExecutor
 
     # The server that is started here forks the trials later: Keras is imported once.

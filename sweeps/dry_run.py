@@ -20,7 +20,7 @@ from sweeps.chosen_space import space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine
-from sweeps.engines.base import Proposal
+from sweeps.engines.base import Later, Proposal
 from sweeps.engines.pruners import HalvingPruner, TrialCurve
 from sweeps.engines.rungs import rung_epochs
 from sweeps.executors.base import Raised, Returned
@@ -125,25 +125,14 @@ def first_proposals(
     """The first points that the sweep will propose: baselines, then the sampler's start-up."""
     import optuna
 
-    from sweeps.engines.optuna_engine import OptunaEngine
+    from sweeps.opening import make_engine
 
-    engine = OptunaEngine(
-        space,
-        get_objective(settings.objective),
-        optuna.storages.InMemoryStorage(),
-        "dry-run",
-        settings.sampler,
-        settings.seed,
-        num_parallel=num_parallel,
-        baselines=space.distinct_baselines() if settings.baselines else (),
-        max_epochs=budget.num_epochs,
-        min_epochs=settings.min_epochs,
-        reduction_factor=settings.reduction_factor,
-    )
+    storage = optuna.storages.InMemoryStorage()
+    engine = make_engine(settings, space, storage, "dry-run", budget.num_epochs, num_parallel)
     proposals: list[Proposal] = []
     while len(proposals) < min(NUM_SAMPLED, settings.num_trials):
         proposal = engine.ask()
-        if proposal is None:
+        if proposal is None or isinstance(proposal, Later):
             break
         proposals.append(proposal)
     return proposals
@@ -248,7 +237,8 @@ def simulated_stretches(
     settings: SweepSettings, budget: Budget, protected: set[int]
 ) -> list[tuple[int, int]]:
     """Trial and epochs of every stretch on a slot, for random curves under the sweep's pruner."""
-    if settings.pruner not in ("asha", "hyperband"):
+    by_oracle = settings.oracle == "hyperband"  # Its rungs are nearly those of the pruner.
+    if settings.pruner not in ("asha", "hyperband") and not by_oracle:
         # Optuna's pruners depend on the curves; in full is what they take at most.
         return [(number, budget.num_epochs) for number in range(settings.num_trials)]
     generator = np.random.default_rng(settings.seed)
@@ -257,7 +247,7 @@ def simulated_stretches(
     rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
     pruner = HalvingPruner(
         curves, objective, rungs, settings.reduction_factor,
-        hyperband=settings.pruner == "hyperband",
+        hyperband=by_oracle or settings.pruner == "hyperband",
     )  # fmt: skip
     quality = generator.random(settings.num_trials)
     # Published models are good ones: most of what is sampled is not among the best beside them.

@@ -139,3 +139,20 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
         with contextlib.suppress(Exception):
             source.ask(report)
         report(Sampled())
+
+
+def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:
+    """Answers `OracleQuestion`s with `OracleAnswer`s for as long as the driver has some.
+
+    Raises:
+        InputError: The oracle cannot search the space.
+    """
+    del argument
+    from pipelines.runtime import configure
+
+    configure(slot.num_threads, slot.gpu, 0)
+    from sweeps.engines.oracle_proposals import propose
+
+    question = report(None)
+    while True:
+        question = report(propose(question))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
@@ -15,6 +16,8 @@ from sweeps.sweep_file import SweepFile
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
+    import optuna
+
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.spool import Spool
@@ -35,30 +38,67 @@ def open_engine(
         InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
             another sweep's under its name.
     """
-    from sweeps.engines.optuna_engine import OptunaEngine
     from sweeps.engines.stored_study import open_storage, study_exists
 
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
-    return OptunaEngine(
+    num_epochs = budget_for(settings, data.num_images["train"]).num_epochs
+    resume = begun or study_exists(storage, name)
+    return make_engine(
+        settings, space, storage, name, num_epochs, num_parallel, resume=resume, uid=file.uid
+    )
+
+
+def make_engine(
+    settings: SweepSettings,
+    space: Space,
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    num_epochs: int,
+    num_parallel: int,
+    *,
+    resume: bool = False,
+    uid: str = "",
+) -> Engine:
+    """The engine that settings mean, over an opened storage.
+
+    Raises:
+        InputError: As `OptunaEngine`.
+    """
+    from sweeps.engines.optuna_engine import OptunaEngine
+
+    objective = get_objective(settings.objective)
+    record = OptunaEngine(
         space,
-        get_objective(settings.objective),
+        objective,
         storage,
         name,
-        settings.sampler,
+        settings.sampler or "random",  # An oracle's study samples nothing.
         settings.seed,
         num_parallel=num_parallel,
         baselines=space.distinct_baselines() if settings.baselines else (),
         pruner=settings.pruner,
         min_epochs=settings.min_epochs,
-        max_epochs=budget_for(settings, data.num_images["train"]).num_epochs,
+        max_epochs=num_epochs,
         reduction_factor=settings.reduction_factor,
         protect_baselines=settings.protect_baselines,
-        resume=begun or study_exists(storage, name),
-        uid=file.uid,
+        resume=resume,
+        uid=uid,
     )
+    if settings.oracle is None:
+        return record
+    from sweeps.chosen_space import make_executor
+    from sweeps.engines.tuner_engine import KerasTunerEngine
+    from sweeps.oracle_host import OracleHost
+
+    host = OracleHost(make_executor)
+    atexit.register(host.close)
+    return KerasTunerEngine(
+        record, space, objective, settings.oracle, settings.seed, num_epochs,
+        settings.reduction_factor, host.propose,
+    )  # fmt: skip
 
 
 def open_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker | None:

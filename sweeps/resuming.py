@@ -19,6 +19,8 @@ _FIXED = {
     "num_epochs": "--epochs",
     "baselines": "--no-baselines",
     "deterministic": "--deterministic",
+    "engine": "--engine",
+    "oracle": "--oracle",
     "image_size": "--image-size",
     "resize": "--resize",
     "color": "--color",

@@ -11,14 +11,19 @@ from pipelines.own_sources import absolute_dataset
 from search_spaces.narrowing import merged_rules
 from search_spaces.registry import stored_name
 from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
+from sweeps.engines.oracles import DEFAULT_ORACLE, ORACLES
 from sweeps.finalize_command import add_finalist_options
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
+    DEFAULT_PRUNER,
+    DEFAULT_SAMPLER,
+    ENGINES,
     LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
     Budget,
     SweepSettings,
+    chosen_search,
 )
 
 
@@ -68,9 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--sampler",
-        default="tpe",
         metavar="NAME",
-        help="tpe, random, cmaes, qmc, grid or gp (default: %(default)s)",
+        help=f"Optuna's: tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
     )
     add(
         "--seed",
@@ -193,12 +197,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    search = parser.add_argument_group("Keras Tuner instead of Optuna")
+    search.add_argument(
+        "--engine", choices=ENGINES, default="optuna", help="who proposes (default: %(default)s)"
+    )
+    search.add_argument(
+        "--oracle",
+        metavar="NAME",
+        help=f"Keras Tuner's: {', '.join(ORACLES)} (default with that engine: {DEFAULT_ORACLE})",
+    )
     prune = parser.add_argument_group("which trials go on")
     prune.add_argument(
         "--pruner",
-        default="asha",
         metavar="NAME",
-        help="asha, hyperband, median, percentile, patient or none (default: %(default)s)",
+        help="asha, hyperband, median, percentile, patient or none (default: "
+        f"{DEFAULT_PRUNER}; none with the oracle hyperband, which has rungs of its own)",
     )
     prune.add_argument(
         "--min-epochs",
@@ -303,7 +316,6 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         num_epochs=arguments.epochs,
         timeout_seconds=arguments.timeout,
         objective=arguments.objective,
-        sampler=arguments.sampler,
         seed=arguments.seed,
         name=arguments.name,
         patience=arguments.early_stopping,
@@ -315,7 +327,6 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         experiment=arguments.experiment,
         num_kept_models=arguments.keep_models,
         work_dir=arguments.work_dir,
-        pruner=arguments.pruner,
         min_epochs=arguments.min_epochs,
         reduction_factor=arguments.reduction_factor,
         protect_baselines=not arguments.prune_baselines,
@@ -337,4 +348,5 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         class_weights=arguments.class_weights,
         narrowed=merged_rules(arguments.set or (), "--set"),
         fixed=merged_rules(arguments.fix or (), "--fix"),
+        **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
     )

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import ImageOptions
@@ -15,11 +15,14 @@ from pipelines.own_sources import check_dataset
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
+from sweeps.engines.oracles import DEFAULT_ORACLE, check_oracle
 from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
 from sweeps.stop_rules import parse_target
 
 DEFAULT_NUM_TRIALS = 24
+ENGINES = ("optuna", "keras-tuner")
+DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "asha"
 DEFAULT_NUM_FINALISTS = 3
 DEFAULT_NUM_SEEDS = 5
 RETRAIN = ("all", "none")
@@ -38,6 +41,8 @@ class SweepSettings:
         timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
             limit, `auto` for one that fits the data set's size.
         patience: epochs without improvement after which a trial stops; None for never.
+        engine: who proposes: `optuna` with its `sampler`, or `keras-tuner` with its `oracle`.
+        sampler, oracle: one of the two; None for the engine that does not use it.
         num_workers, num_threads: trials at once and threads of each; None for automatic.
         num_kept_models: models in MLflow; those of the best trials.
         pruner, min_epochs, reduction_factor: which trials go on beyond which epochs.
@@ -64,7 +69,7 @@ class SweepSettings:
     num_epochs: int | None = None
     timeout_seconds: float | Literal["auto"] | None = "auto"
     objective: str = "val_accuracy"
-    sampler: str = "tpe"
+    sampler: str | None = DEFAULT_SAMPLER
     seed: int = 0
     name: str | None = None
     patience: int | None = None
@@ -76,7 +81,7 @@ class SweepSettings:
     experiment: str | None = None
     num_kept_models: int = 3
     work_dir: str = ".sweeps"
-    pruner: str = "asha"
+    pruner: str = DEFAULT_PRUNER
     min_epochs: int = 1
     reduction_factor: int = 3
     protect_baselines: bool = True
@@ -98,6 +103,8 @@ class SweepSettings:
     class_weights: str = "none"
     narrowed: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    engine: str = "optuna"
+    oracle: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
@@ -125,8 +132,8 @@ class SweepSettings:
             narrowed(space, self.narrowing)
         self.validate_common(resumed=resumed)
         get_objective(self.objective)
-        check_sampler(self.sampler)
         check_pruner(self.pruner)
+        self._validate_engine()
         if self.target is not None:
             parse_target(self.target, get_objective(self.objective))
         if self.reduction_factor < 2:
@@ -141,6 +148,32 @@ class SweepSettings:
             )
 
         check_num_seeds(self.num_finalist_seeds)
+
+    def _validate_engine(self) -> None:
+        if self.engine not in ENGINES:
+            raise unknown_name("engine", self.engine, ENGINES)
+        if self.engine == "optuna":
+            if self.oracle is not None:
+                raise InputError(
+                    f"--oracle goes with --engine keras-tuner. Received: {self.oracle}, with "
+                    "--engine optuna. Add --engine keras-tuner, or name a --sampler instead."
+                )
+            assert self.sampler is not None
+            check_sampler(self.sampler)
+            return
+        if self.sampler is not None:
+            raise InputError(
+                f"--sampler goes with --engine optuna. Received: {self.sampler}, with --engine "
+                "keras-tuner. Leave it out, or name an --oracle instead."
+            )
+        assert self.oracle is not None
+        check_oracle(self.oracle)
+        if self.oracle == "hyperband" and (self.pruner != "none" or self.min_epochs != 1):
+            raise InputError(
+                "The oracle hyperband has rungs of its own, from one epoch on. Received: --pruner "
+                f"{self.pruner} and --min-epochs {self.min_epochs}. Leave both out, or choose "
+                "another: --oracle random."
+            )
 
     def validate_common(self, *, resumed: bool = False) -> None:
         """The rules that hold without a search, too."""
@@ -286,3 +319,16 @@ class SweepPaths:
     def trial_log(self, number: int) -> Path:
         """What a trial's process prints."""
         return self.trial(number) / "output.log"
+
+
+def chosen_search(
+    engine: str, sampler: str | None, oracle: str | None, pruner: str | None
+) -> dict[str, Any]:
+    """Who proposes and who prunes: what was given, and the engine's own defaults elsewhere."""
+    if engine == "keras-tuner":
+        oracle = oracle or DEFAULT_ORACLE
+    else:
+        sampler = sampler or DEFAULT_SAMPLER
+    if pruner is None:
+        pruner = "none" if oracle == "hyperband" else DEFAULT_PRUNER
+    return {"engine": engine, "sampler": sampler, "oracle": oracle, "pruner": pruner}

@@ -25,7 +25,7 @@ from search_spaces.space import Space
 from sweeps import audit, pictures
 from sweeps.audit import Audit
 from sweeps.board import Board, TrialRow
-from sweeps.engines.base import Engine, PastTrial, Proposal, TrialState
+from sweeps.engines.base import Engine, Later, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
 from sweeps.interrupts import Interrupts
@@ -198,23 +198,20 @@ class Sweep:
             return ready[0]
         if waiting:
             return None if running else waiting[0]
-        last = self._exhausted or len(self.board.proposed()) >= self._plan.num_trials
-        number = self._engine.next_promotion(closing=last and not running)
-        if number is not None:
-            return self.board.rows[number]
-        return None if last else self._propose()
-
-    def _propose(self) -> TrialRow | None:
-        """A new trial that is to be trained; those of a known point end here."""
-        while len(self.board.proposed()) < self._plan.num_trials:
-            proposal = self._engine.ask()
+        while True:
+            last = self._exhausted or len(self.board.proposed()) >= self._plan.num_trials
+            number = self._engine.next_promotion(closing=last and not running)
+            if number is not None:
+                return self.board.rows[number]
+            proposal = None if last else self._engine.ask()
+            if last or isinstance(proposal, Later):
+                return None
             if proposal is None:
                 self._exhausted = True
-                return None
+                continue
             row = self._new_row(proposal)
             if proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
                 return row
-        return None
 
     def _new_row(self, proposal: Proposal | PastTrial) -> TrialRow:
         number = proposal.number

@@ -16,8 +16,10 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.board import Board
+from sweeps.engines.base import Engine
 from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.engines.stored_study import open_storage, study_exists
+from sweeps.engines.tuner_engine import KerasTunerEngine
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
@@ -66,8 +68,10 @@ STORAGE_WRITES = (
 )  # fmt: skip
 
 
-def session(folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One life of a driver, up to its end or its death."""
+def session(
+    folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, oracle: str = ""
+) -> None:
+    """One life of a driver, up to its end or its death; with one of Keras Tuner's oracles or not."""
     with monkeypatch.context() as patch:
         wrap(patch, Spool, "put", clock)
         wrap(patch, Spool, "adopt", clock)
@@ -75,7 +79,7 @@ def session(folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPat
         for name in STORAGE_WRITES:
             wrap(patch, optuna.storages._cached_storage._CachedStorage, name, clock)
         try:
-            drive(folder, data)
+            drive(folder, data, oracle)
         except Killed:
             assert clock.dead
 
@@ -90,15 +94,21 @@ def wrap(patch: pytest.MonkeyPatch, kind: type, name: str, clock: Clock) -> None
     patch.setattr(kind, name, ticking)
 
 
-def drive(folder: Path, data: Any) -> None:
+def drive(folder: Path, data: Any, oracle: str) -> None:
     paths = SweepPaths(folder, "s")
     objective = OBJECTIVES["val_accuracy"]
     spool = Spool(paths.spool)
     storage = open_storage(f"sqlite:///{folder / 'optuna.db'}")
-    engine = OptunaEngine(
-        SPACE, objective, storage, "s", "random", 0, pruner="asha", max_epochs=NUM_EPOCHS,
-        baselines=SPACE.distinct_baselines(), resume=study_exists(storage, "s"), uid="u",
+    engine: Engine
+    engine = record = OptunaEngine(
+        SPACE, objective, storage, "s", "random", 0, pruner="none" if oracle else "asha",
+        max_epochs=NUM_EPOCHS, baselines=() if oracle else SPACE.distinct_baselines(),
+        resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
+    if oracle:
+        from sweeps.engines.oracle_proposals import propose
+
+        engine = KerasTunerEngine(record, SPACE, objective, oracle, 0, NUM_EPOCHS, 3, propose)
     models = BestModels(objective, 1)
     plan = Plan(
         space=SPACE, data=data, num_trials=NUM_TRIALS, num_epochs=NUM_EPOCHS, patience=None,
@@ -141,13 +151,23 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {"trials": found, "models": models}
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory, tiny_data):
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Any, oracle: str = "") -> Any:
+    """The writes and the outcome of a sweep that nobody kills."""
     folder = tmp_path_factory.mktemp("reference")
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        session(folder, tiny_data, clock, patch)
+        session(folder, data, clock, patch, oracle)
     return clock.writes, outcome(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, tiny_data):
+    return uninterrupted(tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="module")
+def oracle_reference(tmp_path_factory, tiny_data):
+    return uninterrupted(tmp_path_factory, tiny_data, "hyperband")
 
 
 def test_the_uninterrupted_sweep_prunes_promotes_and_keeps_a_model(reference):
@@ -159,22 +179,47 @@ def test_the_uninterrupted_sweep_prunes_promotes_and_keeps_a_model(reference):
 
 
 def check_kills(
-    points: range, reference: Any, data: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    points: range, reference: Any, data: Any, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    oracle: str = "",
+) -> None:  # fmt: skip
     _, expected = reference
     for kill_at in points:
         place = folder / str(kill_at)
         place.mkdir()
         clock = Clock(kill_at)
-        session(place, data, clock, monkeypatch)
+        session(place, data, clock, monkeypatch, oracle)
         assert clock.dead
-        session(place, data, Clock(), monkeypatch)
+        session(place, data, Clock(), monkeypatch, oracle)
         assert outcome(place) == expected, f"killed at write {kill_at}"
 
 
 def test_a_kill_at_some_writes_changes_nothing(reference, tiny_data, tmp_path, monkeypatch):
     """Parameters are written one by one and all alike: 17 apart there are some of every kind."""
     check_kills(range(3, reference[0], 17), reference, tiny_data, tmp_path, monkeypatch)
+
+
+def test_keras_tuners_hyperband_prunes_and_promotes(oracle_reference):
+    """Three from the first epoch on, the best one further; two in full; two of the next three."""
+    writes, found = oracle_reference
+    reached = [max(curve) for _, _, _, curve in found["trials"].values()]
+    assert sorted(reached) == [1, 1, 1, 1, 3, 3, 3]
+    assert writes > 200
+
+
+def test_a_kill_at_some_writes_changes_nothing_with_an_oracle(
+    oracle_reference, tiny_data, tmp_path, monkeypatch
+):
+    points = range(2, oracle_reference[0], 29)
+    check_kills(points, oracle_reference, tiny_data, tmp_path, monkeypatch, "hyperband")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+def test_a_kill_at_any_write_changes_nothing_with_an_oracle(
+    oracle_reference, tiny_data, tmp_path, monkeypatch, part
+):
+    points = range(part, oracle_reference[0], 8)
+    check_kills(points, oracle_reference, tiny_data, tmp_path, monkeypatch, "hyperband")
 
 
 @pytest.mark.slow

@@ -72,14 +72,21 @@ class PastTrial:
     name: str = ""
 
 
+class Later:
+    """There is no proposal now: a running trial has to end first, or one that waits to go on."""
+
+
 class Engine(Protocol):
     """Proposes trials, decides which go on, and learns from what they reach."""
 
     def past(self) -> list[PastTrial]:
         """The trials that the study holds already, by number."""
 
-    def ask(self) -> Proposal | None:
-        """The next new trial, or None when the space is exhausted."""
+    def ask(self) -> Proposal | Later | None:
+        """The next new trial, or None when the space is exhausted.
+
+        `Later` is answered only while a trial runs, or when `next_promotion` has one.
+        """
 
     def report(self, number: int, epoch: int, value: float) -> Decision:
         """Records the objective after an epoch (from 1), once, and decides how the trial goes on.

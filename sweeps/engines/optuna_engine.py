@@ -15,7 +15,7 @@ from optuna.trial import TrialState as OptunaState
 from pipelines.objectives import Objective
 from pipelines.trial import Decision
 from search_spaces.errors import InputError
-from search_spaces.hyperparameters import Params
+from search_spaces.hyperparameters import Params, Value
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.engines.pruners import TrialCurve, make_pruner, optuna_pruner
@@ -38,7 +38,7 @@ _STATES = {
     # Optuna has no state for it: the user attribute `state` tells the two apart.
     TrialState.KILLED: OptunaState.FAIL,
 }
-RESTART = "restart_of"
+RESTART, ORIGIN, MEMORY = "restart_of", "origin", "memory"
 
 
 class OptunaEngine:
@@ -146,10 +146,37 @@ class OptunaEngine:
                 self._enqueue(params, {BASELINE: label})
 
     def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
-        self._study.enqueue_trial(
-            storage_values(params, self._space.sample, self._names, as_grid=self._grid is not None),
-            user_attrs=attributes,
+        values = storage_values(
+            params, self._space.sample, self._names, as_grid=self._grid is not None
         )
+        self.enqueue(values, attributes)
+
+    def enqueue(self, values: Mapping[str, Value], attributes: Mapping[str, Any]) -> None:
+        """Makes a point the next that is asked for, after those that wait already.
+
+        Args:
+            values: the point as it is stored (`storage_values`).
+            attributes: JSON values that its trial keeps; the key `ORIGIN` passes to a repetition.
+        """
+        self._study.enqueue_trial(dict(values), user_attrs=dict(attributes))
+
+    def has_waiting(self) -> bool:
+        """Whether a point waits to be asked for."""
+        return bool(self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)))
+
+    def origins(self) -> dict[int, Any]:
+        """Trial -> what `enqueue` was given as its `ORIGIN`, waiting ones included."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {t.number: t.user_attrs[ORIGIN] for t in trials if ORIGIN in t.user_attrs}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Keeps JSON values with the study, in one write."""
+        self._study.set_user_attr(MEMORY, dict(memory))
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What was remembered last; empty for nothing."""
+        return dict(self._study.user_attrs.get(MEMORY, {}))
 
     def _reload(self) -> None:
         """Makes the trials of earlier sessions known again."""
@@ -172,8 +199,9 @@ class OptunaEngine:
             if killed and trial.number not in restarted and params:
                 # Optuna cannot reopen what has ended: the point is proposed again as a new trial.
                 attributes: dict[str, Any] = {RESTART: trial.number}
-                if BASELINE in trial.user_attrs:
-                    attributes[BASELINE] = trial.user_attrs[BASELINE]
+                for key in (BASELINE, ORIGIN):
+                    if key in trial.user_attrs:
+                        attributes[key] = trial.user_attrs[key]
                 self._enqueue(params, attributes)
 
     def _reopen(self, trial: FrozenTrial) -> Params:
@@ -264,9 +292,13 @@ class OptunaEngine:
         """The paused trial to continue now."""
         number = self._pruner.next_promotion(closing=closing)
         if number is not None:
-            self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
-            self._curves[number].paused = False
+            self.resume(number)
         return number
+
+    def resume(self, number: int) -> None:
+        """A trial that waited goes on."""
+        self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
+        self._curves[number].paused = False
 
     def hopeless(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on."""

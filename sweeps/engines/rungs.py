@@ -78,5 +78,23 @@ def bracket_of(index: int, sizes: tuple[float, ...]) -> int:
     return chosen
 
 
+def oracle_brackets(max_epochs: int, factor: int) -> tuple[tuple[int, int], ...]:
+    """Configurations and epochs of the first rung, for each bracket of Keras Tuner's Hyperband.
+
+    As `HyperbandOracle._get_size` and `_get_epochs` (1.4.8), steepest bracket first.
+
+    >>> oracle_brackets(10, 3)
+    ((12, 2), (6, 4), (4, 10))
+    """
+    num_brackets = 0
+    while max_epochs >= factor**num_brackets:
+        num_brackets += 1
+    top = math.ceil(1 + math.log(max_epochs, factor))
+    return tuple(
+        (math.ceil(top / (bracket + 1) * factor**bracket), math.ceil(max_epochs / factor**bracket))
+        for bracket in reversed(range(num_brackets))
+    )
+
+
 def _ranked(keys: Mapping[int, float]) -> tuple[int, ...]:
     return tuple(sorted(keys, key=lambda number: (keys[number], number)))

@@ -51,7 +51,7 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
 
 
 def read_study(
-    storage: optuna.storages.BaseStorage, name: str, space: Space, sampler: str
+    storage: optuna.storages.BaseStorage, name: str, space: Space, sampler: str | None
 ) -> list[PastTrial]:
     """The trials of a study, which is not changed.
 

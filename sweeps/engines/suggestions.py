@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.hyperparameters import (
@@ -112,21 +112,24 @@ def _value(chosen: Value | None) -> Value:
     return chosen
 
 
-class _StoringHyperParameters(GivenHyperParameters):
+class StoringHyperParameters(GivenHyperParameters):
     """Answers from a point, and remembers it as Optuna stores it."""
 
-    def __init__(self, given: Params, names: StoredNames, *, as_grid: bool) -> None:
+    def __init__(
+        self, given: Mapping[str, Value], names: StoredNames, *, as_grid: bool = False
+    ) -> None:
         super().__init__(given)
         self._stored_names, self._as_grid = names, as_grid
         self.stored: dict[str, Value] = {}
 
+    def given(self, parameter: Parameter) -> Value:
+        """The value of an active parameter, by the point."""
+        return super().suggest(parameter)
+
     def suggest(self, parameter: Parameter) -> Value:
         """The point's value."""
-        value, name, grid = (
-            super().suggest(parameter),
-            self._stored_names.of(parameter),
-            parameter.grid(),
-        )
+        value = self.given(parameter)
+        name, grid = self._stored_names.of(parameter), parameter.grid()
         if parameter.kind == "fixed":
             return value
         if _as_index(parameter):
@@ -151,7 +154,7 @@ def storage_values(
     Args:
         as_grid: whether continuous parameters are asked for as one of some values.
     """
-    hp = _StoringHyperParameters(params, names or StoredNames(), as_grid=as_grid)
+    hp = StoringHyperParameters(params, names or StoredNames(), as_grid=as_grid)
     sample(hp)
     return hp.stored
 
