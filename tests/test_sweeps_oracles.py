@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import contracts
+import fakes
 import keras_tuner
 import optuna
 import pytest
+import yaml
+from test_sweeps_user_spaces import drive
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.trial import Decision
@@ -18,10 +21,11 @@ from search_spaces.space import Space
 from sweeps.engines.base import Later, Proposal, TrialState
 from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.engines.oracle_proposals import propose
-from sweeps.engines.oracles import ORACLES, OracleQuestion, OracleTrial
+from sweeps.engines.oracles import ORACLES, OracleAnswer, OracleQuestion, OracleTrial
 from sweeps.engines.rungs import oracle_brackets
 from sweeps.engines.stored_study import open_storage
 from sweeps.engines.tuner_engine import KerasTunerEngine
+from sweeps.oracle_host import OracleHost
 from sweeps.settings import SweepSettings, chosen_search
 
 ACCURACY = OBJECTIVES["val_accuracy"]
@@ -360,3 +364,87 @@ def test_what_does_not_go_together_is_refused():
     ):
         with pytest.raises(InputError, match=message):
             settings(**wrong).validate()
+
+
+# The process that asks, with a thread in its place
+
+
+def fake_host(*jobs: Any) -> OracleHost:
+    """A host whose process is each of `jobs` in turn."""
+    waiting = list(jobs)
+
+    class Faked(fakes.InlineExecutor):
+        def start(self, job_id: str, job: Any, argument: Any, slot: Any, log_path: str) -> None:
+            super().start(job_id, waiting.pop(0), argument, slot, log_path)
+
+    return OracleHost(Faked)
+
+
+def dying(argument: Any, report: Any, slot: Any) -> None:
+    report(None)
+    raise fakes.Died("killed by signal SIGKILL")
+
+
+def answering(argument: Any, report: Any, slot: Any) -> None:
+    question = report(None)
+    while True:
+        question = report(OracleAnswer("IDLE", question.oracle, {}, {}))
+
+
+def question(oracle: str = "grid") -> OracleQuestion:
+    return OracleQuestion(oracle, "val_accuracy", "max", 0, 1, 3, (), ())
+
+
+def test_a_process_that_died_is_asked_again():
+    host = fake_host(dying, answering)
+    assert host.propose(question()).id == "grid"
+    assert host.propose(question("random")).id == "random"
+    host.close()
+
+
+def test_a_process_that_always_dies_ends_the_search_with_its_reason():
+    host = fake_host(dying, dying, dying)
+    with pytest.raises(RuntimeError, match=r"oracle 'grid' ended: killed by signal SIGKILL"):
+        host.propose(question())
+
+
+# The commands
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("life")
+    search = ["run", "--space", "mlp", "--dataset", "digits", "--timeout", "none", "--no-baselines",
+              "--engine", "keras-tuner"]  # fmt: skip
+    found = drive(folder, {
+        "sweep": [*search, "--trials", "4", "--epochs", "3", "--name", "s"],
+        "resume": ["run", "--resume", "--name", "s", "--trials", "5"],
+        "other oracle": ["run", "--resume", "--name", "s", "--oracle", "grid"],
+        "file": ["run", "--resume", "--name", "s", "--write-config"],
+        "doctor": ["doctor", "s"],
+        "finalize": ["finalize", "s", "--finalists", "2", "--finalist-seeds", "2"],
+        "sampler": [*search, "--sampler", "tpe"],
+    })  # fmt: skip
+    found["folder"] = folder
+    return found
+
+
+def test_a_sweep_runs_is_resumed_and_agrees_with_mlflow(life):
+    for name in ("sweep", "resume", "doctor", "finalize"):
+        assert life[name]["status"] == 0, life[name]["err"]
+    assert "oracle hyperband, seed 0" in life["sweep"]["out"]
+    assert "brackets of 3 from epoch 1, then 2 from epoch 3" in life["sweep"]["out"]
+    assert "goes on after epoch 1" in life["sweep"]["out"]
+    assert life["imported"] == [], "the driver never imports Keras"
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{life['folder']}/optuna.db")
+    assert sorted(len(trial.intermediate_values) for trial in study.trials) == [1, 1, 3, 3, 3]
+    assert all(trial.params for trial in study.trials), "as of any study, for Optuna's own tools"
+
+
+def test_the_engine_is_a_setting_of_the_sweep(life):
+    assert life["other oracle"]["status"] == 2
+    assert "--oracle was hyperband, is grid" in life["other oracle"]["err"]
+    assert life["sampler"]["status"] == 2 and life["sampler"]["err"].count("\n") == 1
+    settings = yaml.safe_load(life["file"]["out"])
+    assert (settings["engine"], settings["oracle"]) == ("keras-tuner", "hyperband")
+    assert settings["pruner"] == "none" and "sampler" not in settings
