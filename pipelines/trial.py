@@ -47,6 +47,7 @@ from pipelines.trial_files import (
     TEST_FILE,
 )
 from search_spaces.hyperparameters import Params
+from search_spaces.references import Sources, check_sources
 from search_spaces.registry import get_space
 
 TrainOn = Literal["train", "train+validation"]
@@ -85,7 +86,7 @@ class TrialTask:
         deterministic: whether only operations that repeat bit for bit are used.
         class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         stream_above: bytes of training pixels above which they are read from disk in every epoch.
-        source_digest: of the text of a user's space, which must not change under a sweep.
+        sources: the files of a user's space, which must not change under a sweep.
     """
 
     number: int
@@ -105,7 +106,7 @@ class TrialTask:
     deterministic: bool = False
     class_weights: str = "none"
     stream_above: int = STREAM_ABOVE_BYTES
-    source_digest: str = ""
+    sources: Sources = ()
 
     @property
     def identity(self) -> str:
@@ -158,6 +159,7 @@ def run_trial(
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
+        SourceChangedError: The space's files are not what they were.
     """
     training = _Training(task)
     stopped_by = "epochs"
@@ -184,11 +186,7 @@ class _Training:
         self._started = time.perf_counter()
         self._task = task
         self._space = get_space(task.space)
-        if task.source_digest not in ("", self._space.source_digest):
-            raise RuntimeError(
-                f"The source of {task.space} has changed since the sweep began: put it back, or "
-                "start a new sweep."
-            )
+        check_sources(task.sources)
         self._validates = task.train_on == "train"
         x, y = task.data.arrays("train")
         self._validation = more_x, more_y = task.data.arrays("validation")

@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 
+class SourceChangedError(Exception):
+    """The source of a user's space is not what it was when its sweep began."""
+
+
 class InputError(ValueError):
     """Input that breaks a rule; its message states the rule, what was received and the way out.
 

@@ -161,12 +161,19 @@ def _check(rule: Rule, space: Space) -> None:
     if not parameters:
         names = list(dict.fromkeys(parameter.name for parameter in space.parameters))
         raise unknown_name(f"parameter of space '{space.name}'", rule.name, names)
+    if all(rule.applied(parameter) for parameter in parameters):
+        return
+    ranges = list(dict.fromkeys(parameter.range_text() for parameter in parameters))
     if not any(rule.applied(parameter) for parameter in parameters):
-        ranges = " or ".join(dict.fromkeys(parameter.range_text() for parameter in parameters))
         raise InputError(
             f"Parameter '{rule.name}' of space '{space.name}' can be narrowed to values in "
-            f"{ranges}. Received: '{rule.text}'."
+            f"{' or '.join(ranges)}. Received: '{rule.text}'."
         )
+    raise InputError(
+        f"Space '{space.name}' has more than one parameter '{rule.name}', and a rule must hold for "
+        f"each: {' and '.join(ranges)}. Received: '{rule.text}', which would leave some of them as "
+        "they are. Name values that all of them have."
+    )
 
 
 def _holds(space: Space, params: Params) -> bool:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, SourceChangedError
 
 RULE = "A space of your own is named as FILE.py:NAME or MODULE:NAME."
 MAX_NAME = 60
+Sources = tuple[tuple[str, str], ...]
+"""Absolute paths of source files, each with the digest of its text."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,44 @@ class Reference:
         return reference_name(self.text)
 
     @property
-    def digest(self) -> str:
-        """Of the source's text, 64 hexadecimal digits."""
-        return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+    def base(self) -> Path:
+        """The folder under which sources are the space's own: of the project, or of the package."""
+        if self.root:
+            return Path(self.root)
+        depth = len(self.module.split(".")) - (Path(self.file).name != "__init__.py")
+        return Path(self.file).parents[max(0, depth - 1)]
+
+    @property
+    def sources(self) -> Sources:
+        """The file alone; what it imports is known only when it has been imported."""
+        return ((self.file, file_digest(self.file)),)
+
+
+def file_digest(path: str) -> str:
+    """Of a file's content, 64 hexadecimal digits; of nothing where there is no such file."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def sources_digest(sources: Sources) -> str:
+    """One digest of files and of how they lie to each other; empty for none."""
+    if len(sources) <= 1:
+        return "".join(digest for _, digest in sources)
+    base = os.path.commonpath([str(Path(path).parent) for path, _ in sources])
+    lines = [f"{os.path.relpath(path, base)} {digest}" for path, digest in sources]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def check_sources(sources: Sources) -> None:
+    """Raises SourceChangedError, which names the files, where their text is not what it was."""
+    changed = [path for path, digest in sources if file_digest(path) != digest]
+    if changed:
+        raise SourceChangedError(
+            f"the source of the space has changed since the sweep began ({', '.join(changed)}); "
+            "put it back and go on with --resume, or start a new sweep"
+        )
 
 
 def is_reference(text: str) -> bool:

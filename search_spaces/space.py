@@ -18,6 +18,7 @@ from search_spaces.hyperparameters import (
     Value,
     parameters_of,
 )
+from search_spaces.references import Sources, sources_digest
 
 if TYPE_CHECKING:
     import keras
@@ -98,7 +99,7 @@ class Space:
             never means an impossible shape; pure, and empty for most points.
         image_size_note: how the space treats small and large images, for `--describe`.
         reference: where a user's own space is found again; empty for ours, which have their name.
-        source_digest: of the text that a user's space is written in.
+        sources: the files that a user's space is written in, with digests of their text.
         assemble: makes a user's model; None for `build`.
         starts_with_default: whether the point of all defaults is proposed first.
         see_all: finds every parameter by sampling; None where one pass shows all.
@@ -114,7 +115,7 @@ class Space:
     baselines: tuple[Baseline, ...] = ()
     image_size_note: str = ""
     reference: str = ""
-    source_digest: str = ""
+    sources: Sources = ()
     assemble: Assemble | None = None
     starts_with_default: bool = False
     see_all: Callable[[Callable[[Any], Params]], tuple[Parameter, ...]] | None = None
@@ -130,6 +131,11 @@ class Space:
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter with its range and conditions."""
         return (self.see_all or parameters_of)(self.sample)
+
+    @property
+    def source_digest(self) -> str:
+        """Of the text that a user's space is written in; empty for one of ours."""
+        return sources_digest(self.sources)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import search_spaces
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.references import RULE, Reference
+from search_spaces.references import RULE, Reference, Sources, file_digest
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 CLASSES = ("num_classes", "classes")
 """How HyperModels call the number of classes; Keras Tuner's own say `classes`."""
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_OURS = ("search_spaces", "pipelines", "sweeps", "tracking")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -59,6 +63,25 @@ def load_hypermodel(
     if not wanted:
         return get_hypermodel(found)
     return get_hypermodel(lambda hp: found(hp, **{name: given[name] for name in wanted}))
+
+
+def loaded_sources(reference: Reference) -> Sources:
+    """The space's own source files, of all that has been imported by now.
+
+    Those are the modules beside it: of its project's folder without what is installed in it, or of
+    its package where that is installed.
+    """
+    base, ours = reference.base, Path(search_spaces.__file__).parents[1]
+    paths = {reference.file}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not file or not file.endswith(".py"):
+            continue
+        path = Path(file).resolve()
+        inside = path.is_relative_to(base) and not (_INSTALLED & set(path.relative_to(base).parts))
+        if inside and not any(path.is_relative_to(ours / name) for name in _OURS):
+            paths.add(str(path))
+    return tuple((path, file_digest(path)) for path in sorted(paths))
 
 
 def failure_text(error: BaseException, file: str = "") -> str:

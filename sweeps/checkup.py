@@ -15,6 +15,7 @@ from pipelines.objectives import get_objective
 from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.narrowing import narrowed
+from search_spaces.recorded import recorded_name, recorded_params
 from search_spaces.references import is_reference
 from search_spaces.registry import get_space
 from sweeps.chosen_space import space_of
@@ -31,7 +32,6 @@ from sweeps.opening import connect_tracker
 from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep_file import is_driven
 from tracking.records import (
-    INACTIVE,
     ModelRecord,
     SweepStateRecord,
     TrialEnd,
@@ -121,7 +121,9 @@ class Checkup:
         (run,) = runs
         self._num_reports += run.num_points
         problems = []
-        expected = {p.name: str(trial.params.get(p.name, INACTIVE)) for p in self._space.parameters}
+        names = {recorded_name(p.name) for p in self._space.parameters}
+        recorded = recorded_params(self._space.parameters, trial.params)
+        expected = {name: text for name, text in recorded.items() if name in names}
         given = {name: value for name, value in run.params.items() if name in expected}
         if trial.params and given != expected:
             wrong = sorted(name for name in expected if given.get(name) != expected[name])

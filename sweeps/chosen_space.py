@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.narrowing import narrowed
 from search_spaces.references import find_reference, is_reference
-from search_spaces.registry import get_space
+from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Shape, Space
 from search_spaces.user_spaces import user_space
 from sweeps.settings import SweepSettings
@@ -49,11 +49,16 @@ def open_space(
     host = SpaceHost(reference.text, input_shape, num_classes, make_executor)
     atexit.register(host.close)
     space = user_space(reference, host.sample)
-    if not space.parameters:
+    parameters = space.parameters
+    if not parameters:
         raise InputError(
             f"A space must have hyperparameters. Received: '{name}', which asks `hp` for nothing."
         )
-    return narrowed(replace(space, notes=host.notes), narrowing)
+    known = replace(
+        space, notes=host.notes, sources=host.sources or space.sources,
+        see_all=lambda sample: parameters,
+    )  # fmt: skip
+    return narrowed(known, narrowing)
 
 
 def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
@@ -69,11 +74,17 @@ def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
     return {SOURCE_TAG: json.dumps(source)}
 
 
-def tagged_space(tags: Mapping[str, str]) -> Space | None:
+def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Space | None:
     """The space that `source_tags` describe; None where they do not.
 
+    Whoever can write tags could name any file of this machine, so a tag alone makes nobody's code
+    run.
+
+    Args:
+        trusted: references of the user's own spaces that may be imported.
+
     Raises:
-        InputError: The tag is damaged, or the space is not there any more.
+        InputError: The tag is damaged, the space is not there any more, or it is not trusted.
     """
     if SOURCE_TAG not in tags:
         return None
@@ -86,6 +97,19 @@ def tagged_space(tags: Mapping[str, str]) -> Space | None:
         raise InputError(
             f"A run's tag {SOURCE_TAG} must be as it was written. Received: {tags[SOURCE_TAG]!r}."
         ) from error
+    name = asked[0]
+    is_ours = not is_reference(name)
+    if is_ours != (tags.get("sweeps.space") in SPACES) or (is_ours and name not in SPACES):
+        raise InputError(
+            "A run's tags must agree about its space. Received: sweeps.space "
+            f"{tags.get('sweeps.space')!r} and {SOURCE_TAG} {name!r}."
+        )
+    if not is_ours and name not in trusted:
+        raise InputError(
+            "A space of somebody's own is code, and is run only when somebody says so. Received: "
+            f"a run whose tags name '{name}', which no sweep in this --work-dir does. Look at it, "
+            f"and say --space '{name}' if you trust it."
+        )
     return open_space(*asked, (height, width, channels), num_classes)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from search_spaces.errors import InputError, unknown_name
-from sweeps.config_file import config_tokens
+from sweeps.config_file import Line, config_lines, located
 
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -111,11 +111,35 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     parser = make_parser(name, prog)
-    run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
-    options = config_tokens(parser, options)
+    module = importlib.import_module(COMMANDS[name][0])
+    run: Callable[[argparse.Namespace], int] = module.run
+    lines, options = config_lines(parser, options)
+    if lines:
+        _check_file(module.check, parser, lines, options)
+    options = [*(token for token, _ in lines), *options]
     arguments = parser.parse_args(options)
     arguments.given = _given(make_parser(name, prog), options)
     return run(arguments)
+
+
+def _check_file(
+    check: Callable[[argparse.Namespace], None],
+    parser: argparse.ArgumentParser,
+    lines: list[Line],
+    options: list[str],
+) -> None:
+    """Raises InputError with the file's line for a setting that only the settings know is wrong."""
+
+    def problem(tokens: list[str]) -> str | None:
+        try:
+            check(parser.parse_args([*tokens, *options]))
+        except InputError as error:
+            return str(error)
+        return None
+
+    found = problem([token for token, _ in lines])
+    if found is not None:
+        raise located(InputError(found), lines, problem)
 
 
 def make_parser(name: str, prog: str | None = None) -> OneLineParser:

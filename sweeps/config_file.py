@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,78 @@ _RULES = {
 }
 
 
+Line = tuple[str, str]
+"""A token, and the file and line that it comes from."""
+
+
 def config_tokens(parser: argparse.ArgumentParser, options: list[str]) -> list[str]:
     """The options with those of their `--config` file, if any, before them.
 
     Raises:
         InputError: The file cannot be read, or a line of it breaks a rule.
     """
+    lines, options = config_lines(parser, options)
+    return [*(token for token, _ in lines), *options]
+
+
+def config_lines(
+    parser: argparse.ArgumentParser, options: list[str]
+) -> tuple[list[Line], list[str]]:
+    """The lines of the `--config` file that hold beside the options, and the options to parse.
+
+    A switch of the file is undone by `--no-NAME`, and a rule for a parameter by another one for it.
+
+    Raises:
+        InputError: As `config_tokens`.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config")
     try:
         path = first.parse_known_args(options)[0].config
     except argparse.ArgumentError:
-        return options  # The parser itself says what is wrong with it.
-    return options if path is None else [*_file_tokens(parser, Path(path)), *options]
+        return [], options  # The parser itself says what is wrong with it.
+    if path is None:
+        return [], options
+    lines = list(_file_tokens(parser, Path(path)))
+    ruled = _ruled(options)
+    lines = [line for line in lines if _ruled([line[0]]).isdisjoint(ruled)]
+    known = {name for action in parser._actions for name in action.option_strings}
+    undone = {_opposite(name): name for name in known} if lines else {}
+    undoing = [option for option in options if option in undone and option not in known]
+    kept = [line for line in lines if line[0] not in {undone[option] for option in undoing}]
+    return kept, [option for option in options if option not in undoing]
+
+
+def located(
+    error: InputError, lines: list[Line], problem: Callable[[list[str]], str | None]
+) -> InputError:
+    """The error with the line of the file that it comes from, if it comes from one.
+
+    Args:
+        problem: what is wrong without one of the lines; None for nothing.
+    """
+    for token, where in lines:
+        if token.startswith("--space="):
+            continue  # Without a space there is nothing that could be wrong.
+        if problem([other for other, _ in lines if other != token]) is None:
+            return InputError(f"{where}: {error}")
+    return error
+
+
+def _ruled(options: list[str]) -> set[str]:
+    """The parameters that options rule with `--set` or `--fix`."""
+    texts = []
+    for option, following in zip(options, [*options[1:], ""], strict=True):
+        name, equals, text = option.partition("=")
+        if name in ("--set", "--fix"):
+            texts.append(text if equals else following)
+    return {text.partition("=")[0].strip() for text in texts}
+
+
+def _opposite(option: str) -> str:
+    """`--no-offline` for `--offline`, and the other way round."""
+    name = option.removeprefix("--")
+    return f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}"
 
 
 def setting_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
@@ -54,7 +113,7 @@ def setting_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Actio
     return found
 
 
-def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[str]:
+def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[Line]:
     import yaml
 
     try:
@@ -88,7 +147,8 @@ def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[str]:
         if name in seen:
             raise InputError(f"{where}: A setting is given once. Received: '{name}' again.")
         seen.add(name)
-        yield from _token(name, actions[name], value, where)
+        for token in _token(name, actions[name], value, where):
+            yield token, where
 
 
 def _unknown(name: str, actions: Mapping[str, argparse.Action]) -> str:
@@ -136,7 +196,12 @@ def _rule_tokens(name: str, node: Any, where: str) -> Iterator[str]:
             f"{where}: '{name}' must hold parameters, one `name: values` a line. Received: "
             "something else."
         )
+    seen: set[str] = set()
     for key, value in node.value:
+        line = f"{where.rpartition(' ')[0]} {key.start_mark.line + 1}"
+        if str(key.value) in seen:
+            raise InputError(f"{line}: A parameter is ruled once. Received: '{key.value}' again.")
+        seen.add(str(key.value))
         parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
         if not all(isinstance(part, yaml.ScalarNode) for part in [key, *parts]):
             raise InputError(

@@ -327,7 +327,7 @@ class Finalization:
             measure_test=True,
             deterministic=self._settings.deterministic,
             class_weights=self._settings.class_weights,
-            source_digest=self._space.source_digest,
+            sources=self._space.sources,
         )
         job = RetrainJob(
             self._space, task, finalist, self._paths, self._allotment.slots[0], train_job

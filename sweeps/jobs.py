@@ -15,7 +15,7 @@ from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from pipelines.scoring import Score, ScoreTask
 from pipelines.trial import Decision, TrialResult, TrialTask
-from search_spaces.references import find_reference
+from search_spaces.references import Sources, find_reference
 from search_spaces.space import Shape
 from sweeps.executors.base import Slot
 
@@ -98,10 +98,12 @@ class Sampled:
     """One point has been asked for in full, or until the space raised.
 
     Attributes:
-        notes: what people should know of the space, once.
+        notes, sources: what people should know of the space, and the files that it is written in;
+            both once.
     """
 
     notes: tuple[str, ...] = ()
+    sources: Sources = ()
 
 
 def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
@@ -116,13 +118,14 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     from pipelines.runtime import configure
     from pipelines.space_check import check_model
     from search_spaces.errors import InputError
-    from search_spaces.tuner_loading import failure_text
+    from search_spaces.tuner_loading import failure_text, loaded_sources
     from search_spaces.tuner_source import TunerSource
 
     configure(slot.num_threads, slot.gpu, 0)
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
     notes: tuple[str, ...] = ()
+    sources: Sources = ()
     if task.check:
         try:
             model = source.ask(lambda parameter: parameter.default)
@@ -132,7 +135,8 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
                 f"'{task.reference}', which fails: {failure_text(error, reference.file)}."
             ) from error
         notes = check_model(model, task.input_shape, task.num_classes, task.reference)
-    report(Sampled(notes=notes))
+        sources = loaded_sources(reference)
+    report(Sampled(notes=notes, sources=sources))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.

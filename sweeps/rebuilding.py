@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -12,21 +12,20 @@ from pipelines.prepared import PreparedData
 from pipelines.trial import TrainOn, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
+from search_spaces.recorded import INACTIVE, RUN_PARAMS, recorded_name, recorded_value
+from search_spaces.references import Sources
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
 from sweeps.chosen_space import tagged_space
 from sweeps.devices import Machine, allot
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
-from tracking.records import INACTIVE
 
 if TYPE_CHECKING:
     from tracking.replay_reader import RecordedRun
 
 TRAINED_KINDS = ("trial", "finalist", "retrained")
 TRAINED_ON = ("train", "train+validation")
-RUN_PARAMS = ("max_epochs", "train_on", "last_epoch")
-"""Params of a run that its space does not know."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Recipe:
     num_workers: int | None = None
     num_threads: int | None = None
     class_weights: str = "none"
-    source_digest: str = ""
+    sources: Sources = ()
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -95,19 +94,22 @@ class Recipe:
             last_epoch=last_epoch,
             deterministic=deterministic,
             class_weights=self.class_weights,
-            source_digest=self.source_digest,
+            sources=self.sources,
         )
 
 
-def recipe_of(run: RecordedRun) -> Recipe:
+def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
     """How a run was trained.
+
+    Args:
+        trusted: references of the user's own spaces whose code may be run.
 
     Raises:
         InputError: It cannot be trained again; the message says why.
     """
     _check_trained(run)
     tags, parent = run.tags, run.parent_params or {}
-    space = _space_of(run)
+    space = _space_of(run, trusted)
     train_on = run.params.get("train_on", "train")
     if train_on not in TRAINED_ON:
         raise _unfit(run, f"param train_on '{train_on}', not one of {', '.join(TRAINED_ON)}")
@@ -129,7 +131,7 @@ def recipe_of(run: RecordedRun) -> Recipe:
         num_workers=_optional(parent.get("num_workers")),
         num_threads=_optional(parent.get("num_threads")),
         class_weights=parent.get("class_weights", "none"),
-        source_digest=space.source_digest,
+        sources=space.sources,
     )
 
 
@@ -144,8 +146,8 @@ def params_of(space: Space, recorded: Mapping[str, str]) -> Params:
     hp = _RecordedHyperParameters(space.name, texts)
     params = space.sample(hp)
     for name in texts:
-        if name not in params:
-            known = name in {parameter.name for parameter in hp.space}
+        if name not in map(recorded_name, params):
+            known = name in {recorded_name(parameter.name) for parameter in hp.space}
             state = (
                 f"'{name}' is inactive at this point of space '{space.name}'"
                 if known
@@ -174,10 +176,10 @@ class _RecordedHyperParameters(HyperParameters):
 
     def suggest(self, parameter: Parameter) -> Value:
         """The value that is written so, as its parameter reads it."""
-        if parameter.name not in self._texts:
+        text = self._texts.get(recorded_name(parameter.name))
+        if text is None:
             self.missing.append(parameter.name)
             return parameter.default
-        text = self._texts[parameter.name]
         value = _parsed(parameter, text)
         if value is None or not parameter.contains(value):
             raise InputError(
@@ -239,10 +241,10 @@ def _check_trained(run: RecordedRun) -> None:
     )
 
 
-def _space_of(run: RecordedRun) -> Space:
+def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
     """The run's space; raises InputError where the present code has another one or none."""
     name = run.tags.get("sweeps.space", "")
-    space = tagged_space(run.tags)
+    space = tagged_space(run.tags, trusted)
     if space is None:
         if name not in SPACES:
             raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
@@ -261,7 +263,9 @@ def _space_of(run: RecordedRun) -> Space:
 
 def _parsed(parameter: Parameter, text: str) -> Value | None:
     if parameter.kind in ("choice", "boolean", "fixed"):
-        return next((choice for choice in parameter.choices if str(choice) == text), None)
+        return next(
+            (choice for choice in parameter.choices if recorded_value(choice) == text), None
+        )
     try:
         return int(text) if parameter.kind == "int" else float(text)
     except ValueError:

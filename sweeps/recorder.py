@@ -14,6 +14,7 @@ from pipelines.checkpoints import EpochReport
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialResult
 from pipelines.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
+from search_spaces.recorded import recorded_params
 from search_spaces.space import Space
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
@@ -22,7 +23,6 @@ from sweeps.keeping import BestModels
 from sweeps.settings import SweepPaths
 from tracking.class_names import class_name_tags
 from tracking.records import (
-    INACTIVE,
     DataRecord,
     EpochRecord,
     FilesRecord,
@@ -81,11 +81,9 @@ class Recorder:
     def trial_started(self, row: TrialRow, num_epochs: int) -> None:
         """A child run with every parameter of the space."""
         params: dict[str, object] = {
-            p.name: row.params.get(p.name, INACTIVE) for p in self._space.parameters
+            **recorded_params(self._space.parameters, row.params),
+            "max_epochs": num_epochs,
         }
-        # A space of plain Python may ask for more than was found when it was looked at.
-        params |= row.params
-        params["max_epochs"] = num_epochs
         self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:

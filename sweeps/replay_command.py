@@ -14,6 +14,7 @@ from pipelines.folders import check_writable
 from pipelines.prepared import PreparedData, open_prepared
 from pipelines.trial import Decision, TrialResult
 from search_spaces.errors import InputError, redacted
+from search_spaces.references import find_reference
 from sweeps.arguments import positive_int
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import reopen_data
@@ -26,6 +27,7 @@ from sweeps.preflight import STORE_SECONDS, within
 from sweeps.rebuilding import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.replaying import Cause, Circumstances, Comparison, Difference, causes
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.sweep_file import swept_spaces
 from sweeps.views import say
 from tracking.context import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
@@ -67,6 +69,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="use only operations that repeat bit for bit (default: as the run was recorded)",
     )
     add(
+        "--space",
+        metavar="FILE.py:NAME",
+        help="a space of your own whose code may be run, where no sweep in --work-dir is over it",
+    )
+    add(
         "--tracking-uri",
         metavar="URI",
         help="MLflow server or database (default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)",
@@ -101,6 +108,12 @@ class Replay:
         return causes(then, Circumstances(self.data.fingerprint, device, self.deterministic, tags))
 
 
+def _trusted(arguments: argparse.Namespace) -> set[str]:
+    """The user's own spaces whose code may be run: named here, or swept from this folder."""
+    given = {find_reference(arguments.space).text} if arguments.space else set()
+    return given | swept_spaces(Path(arguments.work_dir))
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     uri = resolve_uri(arguments.tracking_uri)
@@ -109,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tracking.replay_reader import read_run
 
     found = read_run(uri, arguments.run_id)
-    recipe = recipe_of(found)
+    recipe = recipe_of(found, _trusted(arguments))
     first, last = min(found.epochs), max(found.epochs)
     if arguments.epochs is not None and arguments.epochs < first:
         raise InputError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.checkpoints import EpochReport
 from pipelines.trial import Decision, TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
+from search_spaces.recorded import recorded_params
 from search_spaces.space import Space
 from sweeps.executors.base import Job, Raised, Slot
 from sweeps.failures import classify, kernel_memory_kills
@@ -15,7 +16,7 @@ from sweeps.finalists import Finalist
 from sweeps.interrupts import Interrupts
 from sweeps.settings import SweepPaths
 from sweeps.single_job import JobFailedError, run_job
-from tracking.records import INACTIVE, EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
+from tracking.records import EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
 from tracking.spool import Spool
 from tracking.trial_lives import TrialLives
 
@@ -89,11 +90,7 @@ def retrain(
 def _started(job: RetrainJob) -> TrialRecord:
     task = job.task
     params: dict[str, object] = {
-        parameter.name: task.params.get(parameter.name, INACTIVE)
-        for parameter in job.space.parameters
-    }
-    params |= task.params
-    params |= {
+        **recorded_params(job.space.parameters, task.params),
         "max_epochs": task.num_epochs,
         "last_epoch": task.end_epoch,
         "train_on": task.train_on,

@@ -27,6 +27,13 @@ examples:
 """
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Raises InputError for settings that break a rule; looks at nothing but them and the data."""
+    settings = settings_from(arguments)
+    if arguments.space is not None and not arguments.baselines_only:
+        settings.validate(resumed=arguments.resume)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     if arguments.list_spaces or arguments.describe is not None:

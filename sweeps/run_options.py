@@ -120,7 +120,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     file = parser.add_argument_group("settings as a file")
     file.add_argument(
-        "--config", metavar="FILE", help="settings from a YAML file; the command line wins"
+        "--config",
+        metavar="FILE",
+        help="settings from a YAML file; the command line wins (--no-NAME undoes a switch)",
     )
     file.add_argument(
         "--write-config",

@@ -307,10 +307,11 @@ class Session:
         try:
             stop = sweep.run(interrupts, self._draw_plots)
             reason = stop.value
-            suspended = stop is StopReason.PREEMPTED
+            suspended = stop in (StopReason.PREEMPTED, StopReason.CHANGED)
+            error = sweep.source_changed
             if stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
                 status = INTERRUPTED
-            elif stop is not StopReason.FAILING and self._board.best() is not None:
+            elif stop is not StopReason.FAILING and not error and self._board.best() is not None:
                 status = DONE
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
             error = self._broke_off(problem)

@@ -112,7 +112,19 @@ class SweepSettings:
 
     @property
     def narrowing(self) -> tuple[str, ...]:
-        """What is left of the space, one rule for a parameter."""
+        """What is left of the space, one rule for a parameter.
+
+        Raises:
+            InputError: Two for one.
+        """
+        both = {r.partition("=")[0] for r in self.narrowed} & {
+            r.partition("=")[0] for r in self.fixed
+        }
+        if both:
+            raise InputError(
+                "A parameter is ruled by --set or by --fix. Received: both for "
+                f"'{min(both)}'. Leave one of them out."
+            )
         return merged_rules((*self.narrowed, *self.fixed), "--set")
 
     @property

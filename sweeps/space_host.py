@@ -16,6 +16,7 @@ from typing import Any
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import active_values, declare
 from search_spaces.parameters import Parameter, Params
+from search_spaces.references import Sources, check_sources
 from search_spaces.space import Shape
 from sweeps.executors.base import Event, Executor, Raised, Reported, Slot
 from sweeps.jobs import HostTask, Sampled, host_job
@@ -48,6 +49,7 @@ class SpaceHost:
         self._is_checked = self._is_running = False
         self._num_samples = 0
         self.notes: tuple[str, ...] = ()
+        self.sources: Sources = ()
 
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
@@ -57,6 +59,7 @@ class SpaceHost:
 
         Raises:
             InputError: The space cannot be used at all.
+            SourceChangedError: Its files are not what they were.
         """
         executor = self._running()
         executor.answer(JOB_ID, None)
@@ -94,6 +97,7 @@ class SpaceHost:
         return self._executor
 
     def _start(self, executor: Executor) -> None:
+        check_sources(self.sources)
         task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
         handle, log = tempfile.mkstemp(prefix="keras-sweeps-space-")
         os.close(handle)
@@ -110,6 +114,7 @@ class SpaceHost:
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
             self.notes, self._is_checked = event.message.notes, True
+            self.sources = event.message.sources
 
     def _stop(self) -> None:
         if self._executor is not None and self._is_running:

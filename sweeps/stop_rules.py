@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     NO_IMPROVEMENT = "no further improvement"
     INTERRUPTED = "interrupted"
     PREEMPTED = "terminated; it can be resumed"
+    CHANGED = "the space's source has changed; it can be resumed"
     FAILING = "the first trials all failed for one reason"
 
 

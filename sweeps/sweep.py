@@ -21,6 +21,7 @@ from pipelines.checkpoints import EpochReport
 from pipelines.evaluation import PREDICT_BATCH
 from pipelines.prepared import PreparedData
 from pipelines.trial import Decision, TrialResult, TrialTask
+from search_spaces.errors import SourceChangedError
 from search_spaces.space import Space
 from sweeps import audit, pictures
 from sweeps.audit import Audit
@@ -92,6 +93,8 @@ def trial_seed(sweep_seed: int, number: int) -> int:
 class Sweep:
     """One sweep; `run` returns why it ended, and `board` holds what it found.
 
+    `source_changed` says what of a user's space is not as it was, where that ended the sweep.
+
     The trials that the engine holds already are those of earlier sessions: what had ended is
     shown, what was running goes on.
     """
@@ -119,6 +122,7 @@ class Sweep:
         self._longest_epoch = 0.0
         self._memory_kills: dict[int, int] = {}
         self._audit: Audit | None = None
+        self.source_changed = ""
 
     def run(
         self, interrupts: Interrupts, meanwhile: Callable[[], None] = lambda: None
@@ -138,7 +142,7 @@ class Sweep:
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._kill_running()
-            if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
+            if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED, StopReason.CHANGED):
                 self._end_paused()
                 self._run_audit()
                 meanwhile()
@@ -156,6 +160,8 @@ class Sweep:
             if self._interrupts.received:
                 preempted = self._interrupts.terminated
                 return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
+            if self.source_changed:
+                return StopReason.CHANGED
             if self._all_failed_alike():
                 return StopReason.FAILING
             self._fill_slots()
@@ -302,7 +308,7 @@ class Sweep:
             deterministic=self._plan.deterministic,
             measure_test=self._plan.measure_test,
             class_weights=self._plan.class_weights,
-            source_digest=self._plan.space.source_digest,
+            sources=self._plan.space.sources,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:
@@ -402,8 +408,11 @@ class Sweep:
 
     def _raised(self, event: Raised) -> None:
         row = self.board.rows[int(event.job_id.removeprefix("trial-"))]
-        if event.kind == "Died" and self._interrupts.received:
+        if event.kind == SourceChangedError.__name__:
+            self.source_changed = event.reason
+        if self.source_changed or (event.kind == "Died" and self._interrupts.received):
             # What ended the sweep ended its processes, too: service managers signal whole groups.
+            # And a trial that was to be built from other code than those before it can wait.
             row.reason = _STOPPED
             self._release(row)
             row.waiting = True

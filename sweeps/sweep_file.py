@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -126,6 +127,15 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
         f"There must be an unfinished sweep to resume. Received: {work_dir / 'sweeps'}, which "
         "has none. Name a finished one to go on with it: --resume --name NAME --trials N."
     )
+
+
+def swept_spaces(work_dir: Path) -> set[str]:
+    """The spaces, ours and others, that the sweeps in a work folder are over."""
+    found = set()
+    for path in (work_dir / "sweeps").glob("*/sweep.json"):
+        with contextlib.suppress(InputError):
+            found.add(read_sweep_file(path).settings.space)
+    return found
 
 
 def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:

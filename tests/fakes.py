@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.trial import Decision, EpochReport, TrialResult, TrialTask
 from pipelines.trial_files import CHECKPOINT_FILE
+from search_spaces.errors import SourceChangedError
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
@@ -131,6 +132,13 @@ def raising_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Raises in every second trial, before its first report."""
     if task.number % 2:
         raise RuntimeError(f"no luck\nwith trial {task.number}")
+    return recorded_job(task, report, slot)
+
+
+def source_changed_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """The user saves the space's file while trial 1 is about to start."""
+    if task.number:
+        raise SourceChangedError("the source of the space has changed (my_space.py)")
     return recorded_job(task, report, slot)
 
 

@@ -17,7 +17,7 @@ import search_spaces
 from pipelines.objectives import OBJECTIVES
 from pipelines.space_check import check_model
 from pipelines.trial import Decision, TrialTask, run_trial
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, SourceChangedError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
     HyperParameters,
@@ -431,8 +431,8 @@ def test_a_model_with_code_of_its_own_trains_and_is_not_kept(tiny_data, tmp_path
 
 
 def test_a_source_that_changed_under_the_sweep_fails_the_trial(tiny_data, tmp_path):
-    changed = task(tiny_data, tmp_path, "Small", SMALL, source_digest="0" * 64)
-    with pytest.raises(RuntimeError, match="has changed since the sweep began"):
+    changed = task(tiny_data, tmp_path, "Small", SMALL, sources=((user_models.__file__, "0" * 64),))
+    with pytest.raises(SourceChangedError, match=r"has changed since .*user_models.py"):
         run_trial(changed, lambda _: Decision.GO_ON)
 
 

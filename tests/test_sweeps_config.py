@@ -56,7 +56,7 @@ fix:
     assert found.narrowed == ("optimizer=adam,adamw", "filters_0=16..32")
     assert found.fixed == ("batch_norm_0=true",)
     found = parsed(tmp_path, text, "--set", "optimizer=sgd")
-    assert found.narrowing == ("optimizer=sgd", "filters_0=16..32", "batch_norm_0=true")
+    assert found.narrowing == ("filters_0=16..32", "optimizer=sgd", "batch_norm_0=true")
     assert parsed(tmp_path, "space: cnn\nset: null\n").narrowing == ()
 
 
@@ -96,9 +96,50 @@ def test_a_wrong_line_is_named(tmp_path, capsys, text, problem):
 
 def test_what_only_the_settings_know_is_checked_as_well(tmp_path, capsys):
     path = tmp_path / "sweep.yaml"
-    path.write_text("space: cnn\nsampler: tbe\n")
+    for line, words in (
+        ("sampler: tbe", "Did you mean 'tpe'?"),
+        ("pruner: ahsa", "Did you mean 'asha'?"),
+        ("objective: val_acuracy", "Did you mean 'val_accuracy'?"),
+        ("target: val_loss<=0.1", "--target must be the objective"),
+        ("name: ''", "--name must be"),
+        ("dataset: nowhere/", "nowhere"),
+        ("set: {optimizer: [adam, foo]}", "can be narrowed to values in"),
+        ("oracle: grid", "--oracle goes with --engine keras-tuner"),
+    ):
+        path.write_text(f"space: cnn\ntrials: 3\n{line}\n")
+        assert main(["run", "--config", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert f"{path}, line 3: " in error and words in error and error.count("\n") == 1
+    path.write_text("trials: 3\nspace: cnm\n")
     assert main(["run", "--config", str(path)]) == 2
-    assert "Did you mean 'tpe'?" in capsys.readouterr().err
+    assert "Did you mean 'cnn'?" in capsys.readouterr().err
+
+
+def test_the_command_line_undoes_a_switch_and_a_rule(tmp_path):
+    text = """
+space: cnn
+deterministic: true
+no-baselines: true
+set:
+  filters_0: 16..32
+fix:
+  optimizer: sgd
+"""
+    found = parsed(tmp_path, text, "--no-deterministic", "--baselines")
+    assert not found.deterministic and found.baselines
+    found = parsed(tmp_path, text, "--set", "optimizer=adam,adamw", "--fix=filters_0=16")
+    assert found.narrowing == ("optimizer=adam,adamw", "filters_0=16")
+    assert found.deterministic and not found.baselines
+
+
+def test_two_rules_for_one_parameter_are_refused(tmp_path, capsys):
+    both = ["run", "--space", "cnn", "--set", "optimizer=adam,sgd", "--fix", "optimizer=sgd"]
+    assert main(both) == 2
+    assert "both for 'optimizer'" in capsys.readouterr().err
+    path = tmp_path / "sweep.yaml"
+    path.write_text("space: cnn\nset:\n  optimizer: [adam, sgd]\n  optimizer: sgd\n")
+    assert main(["run", "--config", str(path)]) == 2
+    assert "line 4: A parameter is ruled once" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_line(capsys):

@@ -17,11 +17,15 @@ import fakes
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.utils.validation import _validate_param_name
 
 from pipelines.checkpoints import EpochReport
 from pipelines.trial import Decision, TrialTask
 from search_spaces.errors import InputError
+from search_spaces.hyperparameters import active_values
+from search_spaces.recorded import recorded_name, recorded_params
 from search_spaces.registry import get_space
+from search_spaces.space import Space
 from sweeps import replay_command
 from sweeps.cli import main
 from sweeps.devices import Machine
@@ -29,7 +33,9 @@ from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.rebuilding import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.replaying import CauseKind, Circumstances, Comparison, causes
+from sweeps.settings import SweepPaths, SweepSettings
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.sweep_file import SweepFile, swept_spaces, write_sweep_file
 from tracking.replay_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[1]
@@ -247,6 +253,62 @@ def test_a_recorded_point_is_read_back_exactly(space):
         assert {name: type(value) for name, value in found.items()} == {
             name: type(value) for name, value in point.items()
         }
+
+
+def test_names_and_values_that_a_store_would_refuse_or_confuse_come_back():
+    names = [
+        "größe (ü) @1 [x]",
+        "a" * 260,
+        "max_epochs",
+        "train_on",
+        "../up",
+        "hp/x",
+        "a//b",
+        "ok/b c",
+    ]
+
+    def sample(hp):
+        for name in names:
+            hp.Choice(name, ["inactive", "'inactive'", "x"])
+        with hp.conditional_scope("max_epochs", ["x"]):
+            hp.Int("hidden", 1, 3)
+        return active_values(hp)
+
+    space = Space("odd", "", sample, None, lambda params, shape: ())
+    point = {name: ["inactive", "'inactive'", "x"][i % 3] for i, name in enumerate(names)}
+    texts = recorded_params(space.parameters, point)
+    assert params_of(space, {**texts, "max_epochs": "9", "train_on": "train"}) == point
+    assert len(texts) == len(names) + 1 and texts["hidden"] == "inactive"
+    for name in texts:
+        _validate_param_name(name)
+        assert len(name) <= 250 and name not in ("max_epochs", "train_on")
+    assert recorded_name("ok/b c") == "ok/b c" and recorded_name("filters_0") == "filters_0"
+
+
+def test_a_tag_alone_makes_nobodys_code_run(tmp_path):
+    """Whoever can write tags could name any file of this machine."""
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    name = f"{tmp_path / 'evil.py'}:build"
+    source = {"reference": name, "narrowing": [], "input_shape": [8, 8, 1], "num_classes": 10}
+    tags = {**RUN.tags, "sweeps.space_source": json.dumps(source)}
+    with pytest.raises(InputError, match="must agree about its space"):
+        recipe_of(replace(RUN, tags=tags))
+    tags["sweeps.space"] = "evil-build"
+    with pytest.raises(InputError, match="say --space '.*evil.py:build' if you trust it"):
+        recipe_of(replace(RUN, tags=tags))
+    ours = {**source, "reference": "mlp"}
+    with pytest.raises(InputError, match="fingerprint"):
+        recipe_of(replace(RUN, tags={**RUN.tags, "sweeps.space_source": json.dumps(ours)}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_spaces_that_were_swept_here_are_trusted(tmp_path):
+    settings = SweepSettings("/home/me/space.py:build", name="s")
+    paths = SweepPaths(tmp_path, "s")
+    paths.sweep.mkdir(parents=True)
+    write_sweep_file(paths.state, SweepFile("u", "finished", settings, "digits", "d", "f"))
+    assert swept_spaces(tmp_path) == {"/home/me/space.py:build"}
+    assert swept_spaces(tmp_path / "nowhere") == set()
 
 
 def test_a_task_has_all_that_the_run_was_trained_with(tiny_data):

@@ -433,6 +433,14 @@ def test_termination_leaves_what_runs_and_waits_to_be_resumed(scene):
     }
 
 
+def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resumed(scene):
+    s = scene(job=fakes.source_changed_job)
+    assert s.run() is StopReason.CHANGED
+    assert states_of(s) == {0: "COMPLETE"}, "trial 1 was not told an end"
+    assert s.tracker.states[-1] == (1, "PAUSED")
+    assert "my_space.py" in s.sweep.source_changed
+
+
 def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
     s = scene(num_trials=3, num_points=3)
     points = fakes.random_points(SPACE, 3)

@@ -69,6 +69,7 @@ def life(tmp_path_factory):
         "promote": ["promote", "s"],
         "doctor": ["doctor", "s"],
         "code": [*run, f"{FILE}:with_code", "--name", "c"],
+        "lost sweep": ["replay", "run:trial 1", "--work-dir", "elsewhere"],
         "wrong": [*run, f"{FILE}:sometimes_raising", "--name", "w", "--fix", "wrong=true"],
     })  # fmt: skip
     found["client"] = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -148,6 +149,43 @@ def test_a_trial_with_a_fit_of_its_own_replays_bit_for_bit(life):
     done = life["replay"]
     assert done["status"] == 0, done
     assert "identical: 1 epoch, 9 metrics, bit for bit" in done["out"]
+
+
+def test_a_run_from_elsewhere_is_replayed_only_when_its_space_is_named(life):
+    done = life["lost sweep"]
+    assert done["status"] == 2
+    assert f"say --space '{FILE}:Small' if you trust it" in done["err"]
+
+
+def test_what_a_space_imports_from_beside_it_belongs_to_it(tmp_path):
+    """Not what is installed, also where that lies in the project's folder."""
+    package = tmp_path / "venv" / "site-packages" / "installed_thing"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("x = 1\n")
+    (tmp_path / "layers_of_mine.py").write_text("activation = 'relu'\n")
+    file = tmp_path / "sp.py"
+    file.write_text(
+        "import sys\nsys.path.insert(0, sys.path[0] + '/venv/site-packages')\n"
+        "import layers_of_mine, installed_thing\ndef build(hp): pass\n"
+    )
+    script = (
+        "import sys\nfrom search_spaces.references import *\n"
+        "from search_spaces.tuner_loading import load_hypermodel, loaded_sources\n"
+        "found = find_reference(sys.argv[1])\nload_hypermodel(found, (8, 8, 1), 3)\n"
+        "sources = loaded_sources(found)\n"
+        "print([Path(path).name for path, _ in sources], sources_digest(sources))\n"
+        "Path('layers_of_mine.py').write_text('activation = None')\n"
+        "try:\n    check_sources(sources)\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"{file}:build"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    first, second = done.stdout.splitlines()
+    assert first.startswith("['layers_of_mine.py', 'sp.py'] ")
+    assert second.startswith("SourceChangedError") and "layers_of_mine.py" in second
+    assert "sp.py," not in second
 
 
 def test_a_model_that_needs_code_is_said_trained_and_not_kept(life):

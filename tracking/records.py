@@ -14,10 +14,6 @@ from typing import Any, Literal
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
-INACTIVE = "inactive"
-"""Logged for parameters that are inactive in a trial: MLflow's parallel coordinates show only runs
-that have every selected parameter."""
-
 # A pruned trial was ended by the driver before its budget: of MLflow's three ends KILLED says so;
 # the tag `sweeps.state` tells it from a trial that was ended because the whole sweep was. A paused
 # trial, or one that waits for its sweep to be resumed, is SCHEDULED: it will run at a later time.

@@ -21,9 +21,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from search_spaces.recorded import INACTIVE
 from tracking.class_names import class_names_of
 from tracking.errors import MISSING_OR_WRONG, unless
-from tracking.records import INACTIVE
 
 KERAS_FILE = "data/model.keras"
 CHECKSUM_TAG = "sweeps.model_sha256"
