@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, holds_password, redacted, unknown_name
 from sweeps.config_file import config_tokens
 
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -111,12 +111,26 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     name, *options = given
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
+    _refuse_passwords(options)
     parser = make_parser(name, prog)
     run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
     options = config_tokens(parser, options)
     arguments = parser.parse_args(options)
     arguments.given = _given(make_parser(name, prog), options)
     return run(arguments)
+
+
+def _refuse_passwords(options: list[str]) -> None:
+    """Raises InputError for a password on the command line, which everybody can read."""
+    for option in options:
+        name, equals, value = option.partition("=")
+        address = value if equals and name.startswith("--") else option
+        if "://" in address and holds_password(address):
+            raise InputError(
+                "An address on the command line must not hold a password: the list of processes "
+                f"shows it to everybody. Received: {redacted(address)}. Leave it out; MLflow's "
+                "goes into MLFLOW_TRACKING_PASSWORD, PostgreSQL's into PGPASSFILE or PGPASSWORD."
+            )
 
 
 def make_parser(name: str, prog: str | None = None) -> OneLineParser:

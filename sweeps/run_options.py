@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import add_image_options
@@ -14,9 +15,11 @@ from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_in
 from sweeps.finalize_command import add_finalist_options
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
+    DEFAULT_STORAGE,
     LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
+    STORAGE_VARIABLE,
     Budget,
     SweepSettings,
 )
@@ -166,9 +169,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     store.add_argument(
         "--storage",
-        default="sqlite:///optuna.db",
+        default=os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE,
         metavar="URL",
-        help="Optuna storage (default: %(default)s)",
+        help=f"Optuna storage (default: {STORAGE_VARIABLE}, or {DEFAULT_STORAGE})",
     )
     store.add_argument(
         "--work-dir",

@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="database of users (default: the PostgreSQL database of runs, or "
         "sqlite:///mlflow-auth.db)")  # fmt: skip
     who.add_argument("--allowed-hosts", metavar="LIST",
-        help="names under which the server may be asked, with commas, beside loopback's")  # fmt: skip
+        help="names under which the server may be asked, with commas")  # fmt: skip
     who.add_argument("--cors-allowed-origins", metavar="LIST",
         help="web pages elsewhere that may ask it, with commas: https://example.org "
         "(default: none)")  # fmt: skip

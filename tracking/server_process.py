@@ -1,11 +1,11 @@
-"""Runs `mlflow server` with settings that fit one machine, and stops it with everything it began."""
+"""Runs `mlflow server` with settings that fit one machine, and stops all that it began."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +17,6 @@ from types import FrameType, TracebackType
 
 import requests
 
-from search_spaces.errors import InputError
 from tracking.server_options import ServerPlan, password_in
 
 START_SECONDS = 180.0
@@ -82,7 +81,8 @@ class MlflowServer:
             stdout=subprocess.DEVNULL,  # MLflow's greeting; what goes wrong is on standard error.
             umask=0o077 if self._plan.auth else -1,
             start_new_session=True,  # Ctrl-C is for us; we stop it in order.
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            # There is one thread here.
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
         )
         began = time.monotonic()
         while not self.stopping and not self._answers():
@@ -120,14 +120,10 @@ class MlflowServer:
         group = self._process.pid
         if self._process.poll() is None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._process = None
 
@@ -184,4 +180,4 @@ def server_environment(
 
 def _end_with_parent() -> None:
     """Has the system end this process with its parent, also where that was killed."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
