@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("sweeps.doctor_command", "hold study, spool and MLflow against each other"),
     "predict": ("sweeps.predict_command", "tell the class of picture files with a kept model"),
     "server": ("tracking.server_command", "start an MLflow server for one machine"),
+    "migrate": ("tracking.migrate_command", "copy an embedded store into a server, and compare"),
     "completion": ("sweeps.completion_command", "print what a shell needs to complete all this"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
