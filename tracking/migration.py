@@ -264,6 +264,8 @@ class Migration:
         new = {key: text for key, text in tags.items() if there.tags.get(key) != text}
         if new:
             self._to.set_logged_model_tags(there.model_id, new)
+        for key in there.tags.keys() - tags.keys() - {ORIGIN_TAG}:
+            self._to.delete_logged_model_tag(there.model_id, key)  # The server's own remarks.
 
     def _files(self, here: str, there: str) -> None:
         """Copies the artifacts that are missing or differ, one at a time."""

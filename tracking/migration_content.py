@@ -7,6 +7,7 @@ made, which a copy carries as a tag.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import re
 import tempfile
@@ -19,6 +20,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Metric, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 ORIGIN_TAG = "sweeps.origin"
 MODEL_FILE = "MLmodel"
@@ -135,10 +139,11 @@ class StoreReader:
 
     def versions(self, name: str) -> list[ModelVersion]:
         """The versions of a registered model, the oldest first."""
-        quoted = name.replace("'", "''")
+        # MLflow's filters know no escapes.
+        quote = '"' if "'" in name else "'"
         found = _pages(
             lambda token: self.client.search_model_versions(
-                f"name='{quoted}'", max_results=_PAGE, page_token=token
+                f"name={quote}{name}{quote}", max_results=_PAGE, page_token=token
             )
         )
         return sorted(found, key=lambda one: int(one.version))

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def server_plan(arguments: argparse.Namespace) -> ServerPlan:
         files = [plan.admin_password_file, *(file for _, file in plan.users)]
         for file in files:
             _check_password_file(file)
+    _make_folder(plan.artifacts)
     return plan
 
 
@@ -214,14 +216,22 @@ def _user(text: str) -> tuple[str, Path]:
 def _artifacts(destination: str) -> str:
     if _BUCKET.fullmatch(destination) and not destination.startswith("file:"):
         return destination
-    folder = Path(destination.removeprefix("file://")).absolute()
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+    return str(Path(destination.removeprefix("file://")).absolute())
+
+
+def _make_folder(artifacts: str) -> None:
+    """Makes the folder of files, if it is one: that it can be made is known only afterwards."""
+    if not artifacts.startswith("/"):
+        return
+    try:
+        Path(artifacts).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=artifacts):
+            pass
+    except OSError as error:
         raise InputError(
             "--artifacts-destination must be a folder that can be written. Received: "
-            f"{destination}. Choose another one."
-        )
-    return str(folder)
+            f"{artifacts} ({error.strerror or error}). Choose another one."
+        ) from error
 
 
 def _check_port(host: str, port: int) -> None:
