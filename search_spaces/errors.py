@@ -43,6 +43,21 @@ def redacted(address: str) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
+def holds_password(address: str) -> bool:
+    """Whether a password, or a token, stands in an address."""
+    shown = redacted(address)
+    return shown != address and "***" in shown and "***" not in address
+
+
+def place_of(address: str) -> str:
+    """An address without user and password: two that lead to one place are equal."""
+    try:
+        parts = urlsplit(redacted(address))
+    except ValueError:
+        return address
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+
 def scrubbed(text: str, address: str) -> str:
     """A library's message about an address, without the address's password."""
     try:

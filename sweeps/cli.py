@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, holds_password, redacted, unknown_name
 from sweeps.config_file import Line, config_lines, located
 
 DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("sweeps.replay_command", "train a recorded run again and compare every epoch"),
     "doctor": ("sweeps.doctor_command", "hold study, spool and MLflow against each other"),
     "predict": ("sweeps.predict_command", "tell the class of picture files with a kept model"),
+    "server": ("tracking.server_command", "start an MLflow server for one machine"),
+    "migrate": ("tracking.migrate_command", "copy an embedded store into a server, and compare"),
     "completion": ("sweeps.completion_command", "print what a shell needs to complete all this"),
     "explore": ("pipelines.overview", "look at a data set: shapes, ranges, counts, a picture"),
 }
@@ -110,6 +112,7 @@ def _dispatch(given: list[str], prog: str | None) -> int:
     name, *options = given
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
+    _refuse_passwords(options)
     parser = make_parser(name, prog)
     module = importlib.import_module(COMMANDS[name][0])
     run: Callable[[argparse.Namespace], int] = module.run
@@ -140,6 +143,19 @@ def _check_file(
     found = problem([token for token, _ in lines])
     if found is not None:
         raise located(InputError(found), lines, problem)
+
+
+def _refuse_passwords(options: list[str]) -> None:
+    """Raises InputError for a password on the command line, which everybody can read."""
+    for option in options:
+        name, equals, value = option.partition("=")
+        address = value if equals and name.startswith("--") else option
+        if "://" in address and holds_password(address):
+            raise InputError(
+                "An address on the command line must not hold a password: the list of processes "
+                f"shows it to everybody. Received: {redacted(address)}. Leave it out; MLflow's "
+                "goes into MLFLOW_TRACKING_PASSWORD, PostgreSQL's into PGPASSFILE or PGPASSWORD."
+            )
 
 
 def make_parser(name: str, prog: str | None = None) -> OneLineParser:

@@ -13,10 +13,11 @@ from search_spaces.space import Space
 from sweeps.preflight import STORE_SECONDS, within
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.sweep_file import SweepFile
+from tracking.server_store import first_alone
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.storages import BaseStorage
 
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
@@ -43,7 +44,12 @@ def open_engine(
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
-    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+
+    def opened() -> BaseStorage:
+        with first_alone(settings.storage):  # Two that make its tables at once collide.
+            return open_storage(settings.storage)
+
+    storage = within(STORE_SECONDS, what, opened)
     num_epochs = budget_for(settings, data.num_images["train"]).num_epochs
     resume = begun or study_exists(storage, name)
     return make_engine(
@@ -54,7 +60,7 @@ def open_engine(
 def make_engine(
     settings: SweepSettings,
     space: Space,
-    storage: optuna.storages.BaseStorage,
+    storage: BaseStorage,
     name: str,
     num_epochs: int,
     num_parallel: int,

@@ -13,7 +13,7 @@ from sweeps.arguments import fraction, level, margin, positive_int, positive_num
 from sweeps.cli import DONE
 from sweeps.gate import DEFAULT_ALPHA, Limits
 from sweeps.interrupts import Interrupts
-from sweeps.sweep_file import check_addresses, find_sweep, read_sweep_file
+from sweeps.sweep_file import check_addresses, find_sweep, read_sweep_file, with_passwords
 from sweeps.views import say
 from tracking.stores import check_existing_store, resolve_uri
 
@@ -167,7 +167,7 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str]:
     known = name is not None and (work_dir / "sweeps" / name / "sweep.json").exists()
     if name is None or known:
         paths = find_sweep(work_dir, name, finished=True)
-        settings = read_sweep_file(paths.state).settings
+        settings = with_passwords(read_sweep_file(paths.state).settings)
         if uri is None:
             check_addresses(settings, ["tracking_uri"])
         return uri or resolve_uri(settings.tracking_uri), paths.name

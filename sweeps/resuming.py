@@ -8,7 +8,13 @@ from pathlib import Path
 
 from search_spaces.errors import InputError
 from sweeps.settings import SweepPaths, SweepSettings
-from sweeps.sweep_file import SweepFile, check_addresses, find_sweep, read_sweep_file
+from sweeps.sweep_file import (
+    SweepFile,
+    check_addresses,
+    find_sweep,
+    read_sweep_file,
+    with_passwords,
+)
 
 # Trials that were trained with the one cannot be compared with, or continued under, the other.
 _FIXED = {
@@ -87,7 +93,7 @@ def merged(
         rule = "Leave it out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
-    new = replace(old, **taken, work_dir=settings.work_dir)
+    new = with_passwords(replace(old, **taken, work_dir=settings.work_dir))
     check_addresses(new, ("tracking_uri", "storage"))
     return new
 

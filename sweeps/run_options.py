@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import add_image_options
@@ -17,10 +18,12 @@ from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
     DEFAULT_PRUNER,
     DEFAULT_SAMPLER,
+    DEFAULT_STORAGE,
     ENGINES,
     LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
+    STORAGE_VARIABLE,
     Budget,
     SweepSettings,
     chosen_search,
@@ -172,9 +175,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     store.add_argument(
         "--storage",
-        default="sqlite:///optuna.db",
+        default=os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE,
         metavar="URL",
-        help="Optuna storage (default: %(default)s)",
+        help=f"Optuna storage (default: {STORAGE_VARIABLE}, or {DEFAULT_STORAGE})",
     )
     store.add_argument(
         "--work-dir",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError, redacted, scrubbed
 from search_spaces.references import is_reference
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
@@ -333,12 +333,18 @@ class Session:
     def _broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
         path = self._paths.sweep / "driver.log"
-        text = f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"
+        text = self._scrubbed(f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}")
         try:
-            path.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+            whole = self._scrubbed("".join(traceback.format_exception(problem)))
+            path.write_text(whole, encoding="utf-8")
         except OSError:
             return text
         return f"{text} (traceback in {path})"
+
+    def _scrubbed(self, text: str) -> str:
+        """Without the passwords of the sweep's addresses."""
+        uri = resolve_uri(self._settings.tracking_uri)
+        return scrubbed(scrubbed(text, uri), self._settings.storage)
 
     def _start_record(self) -> None:
         from tracking.context import git_tags, version_tags

@@ -23,6 +23,9 @@ from sweeps.stop_rules import parse_target
 DEFAULT_NUM_TRIALS = 24
 ENGINES = ("optuna", "keras-tuner")
 DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "asha"
+DEFAULT_STORAGE = "sqlite:///optuna.db"
+STORAGE_VARIABLE = "SWEEPS_STORAGE"
+"""The study's storage where no option names one, as `MLFLOW_TRACKING_URI` is for MLflow."""
 DEFAULT_NUM_FINALISTS = 3
 DEFAULT_NUM_SEEDS = 5
 RETRAIN = ("all", "none")
@@ -77,7 +80,7 @@ class SweepSettings:
     num_workers: int | None = None
     num_threads: int | None = None
     tracking_uri: str | None = None
-    storage: str = "sqlite:///optuna.db"
+    storage: str = DEFAULT_STORAGE
     experiment: str | None = None
     num_kept_models: int = 3
     work_dir: str = ".sweeps"

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.settings import SweepPaths
-from sweeps.sweep_file import SweepFile, check_addresses, find_sweep, read_sweep_file
+from sweeps.sweep_file import (
+    SweepFile,
+    check_addresses,
+    find_sweep,
+    read_sweep_file,
+    with_passwords,
+)
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
@@ -58,5 +64,6 @@ def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
         work_dir=str(paths.work_dir),
         storage=getattr(arguments, "storage", None) or file.settings.storage,
     )
+    settings = with_passwords(settings)
     check_addresses(settings, [n for n in ("tracking_uri", "storage") if n in vars(arguments)])
     return StoredSweep(paths, replace(file, settings=settings))

@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces.errors import InputError, redacted
-from sweeps.settings import SweepPaths, SweepSettings, check_name
+from search_spaces.errors import InputError, place_of, redacted
+from sweeps.settings import STORAGE_VARIABLE, SweepPaths, SweepSettings, check_name
 from tracking.stores import resolve_uri
 
 FORMAT = 1
@@ -138,6 +138,16 @@ def swept_spaces(work_dir: Path) -> set[str]:
     return found
 
 
+def with_passwords(settings: SweepSettings) -> SweepSettings:
+    """Addresses whose password was left out, as the environment has them, if it means the same."""
+    found: dict[str, Any] = {}
+    for name, variable in (("tracking_uri", "MLFLOW_TRACKING_URI"), ("storage", STORAGE_VARIABLE)):
+        address, known = getattr(settings, name), os.environ.get(variable)
+        if address and known and "***" in address and place_of(address) == place_of(known):
+            found[name] = known
+    return replace(settings, **found)
+
+
 def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:
     """Raises InputError for an address whose password was left out when it was stored."""
     for name in names:
@@ -145,7 +155,9 @@ def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:
         if address is not None and "***" in address:
             raise InputError(
                 f"--{name.replace('_', '-')} holds a password, which is not stored. Received: "
-                f"{address}. Give the whole address again."
+                f"{address}. Give the address without it, and the password in "
+                "MLFLOW_TRACKING_PASSWORD (MLflow) or PGPASSFILE (PostgreSQL); or the whole "
+                f"address in MLFLOW_TRACKING_URI or {STORAGE_VARIABLE}."
             )
 
 
@@ -156,7 +168,7 @@ def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
         sent: whether anything was sent yet.
     """
     own = resolve_uri(file.settings.tracking_uri)
-    if sent and redacted(uri) != redacted(own):
+    if sent and place_of(uri) != place_of(own):
         raise InputError(
             f"A sweep is in one tracking store. Received: {redacted(uri)}, but it is in "
             f"{redacted(own)} already. Leave --tracking-uri out."

@@ -21,7 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every test in a folder of its own, without the environment that steers a sweep."""
-    for name in ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI", "CUDA_VISIBLE_DEVICES"):
+    for name in (
+        "SWEEPS_DATA_DIR",
+        "MLFLOW_TRACKING_URI",
+        "SWEEPS_STORAGE",
+        "CUDA_VISIBLE_DEVICES",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras-home"))
     monkeypatch.chdir(tmp_path)

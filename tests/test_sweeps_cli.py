@@ -108,8 +108,11 @@ def test_the_ten_options_most_people_need_come_first(capsys):
     assert first.count("\n  --") == 10
 
 
+FOLDERS = {
+    "explore": "pipelines", "predict": "pipelines", "server": "tracking", "migrate": "tracking"
+}  # fmt: skip
 SCRIPTS = [
-    f"{'pipelines' if command in ('explore', 'predict') else 'sweeps'}/{command}.py"
+    f"{FOLDERS.get(command, 'sweeps')}/{command}.py"
     for command in COMMANDS
     if command != "completion"  # Scripts are not completed.
 ]

@@ -208,9 +208,11 @@ def test_a_sweeps_file_starts_the_same_sweep(tmp_path, capsys):
     assert not (tmp_path / "optuna.db").exists()
 
 
-def test_passwords_are_not_in_it(capsys):
-    options = ["--space", "mlp", "--dataset", "digits", "--storage", "postgresql://me:secret@h/n"]
-    assert main(["run", *options, "--write-config"]) == 0
+def test_passwords_are_not_in_it(capsys, tmp_path):
+    (tmp_path / "in.yaml").write_text(
+        "space: mlp\ndataset: digits\nstorage: postgresql://me:secret@h/n\n"
+    )
+    assert main(["run", "--config", "in.yaml", "--write-config"]) == 0
     text = capsys.readouterr().out
     assert "secret" not in text and "postgresql://me:***@h/n" in text
 

@@ -161,7 +161,8 @@ class MlflowTracker:
             found = self._handlers[type(record)](record, again)
         except MlflowException as error:
             if self._is_final(record.key, error):
-                raise RejectedError(_first_line(error)) from error
+                # The reason is kept on disk.
+                raise RejectedError(scrubbed(_first_line(error), self._uri)) from error
             raise
         except (FileNotFoundError, KeyError) as error:
             raise RejectedError(f"{type(error).__name__}: {_first_line(error)}") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from search_spaces.errors import InputError, redacted
@@ -14,6 +17,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_UI = "http://127.0.0.1:5000"
 CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
+UNAUTHORIZED, FORBIDDEN = 401, 403
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -82,7 +86,15 @@ def check_database(url: str, option: str) -> None:
     import sqlalchemy
 
     try:
-        sqlalchemy.create_engine(url).connect().close()
+        engine = sqlalchemy.create_engine(url)
+        engine.connect().close()
+        engine.dispose()
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{option} must be a database whose driver is installed. Received: {redacted(url)}, "
+            f"which needs '{error.name}'. For PostgreSQL write postgresql+psycopg://, and in the "
+            "clone: pip install -c constraints.txt -e '.[postgresql]'"
+        ) from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         # The kind alone: the message repeats the address, and that may hold a password.
         raise InputError(
@@ -154,14 +166,49 @@ def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
 def _check_server(uri: str) -> None:
     import requests
 
+    base = uri.rstrip("/")
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=CHECK_SECONDS)
+        answer = requests.get(f"{base}/health", timeout=CHECK_SECONDS)
         reason = "" if answer.ok else f"status {answer.status_code}"
     except requests.RequestException as error:
         reason = type(error).__name__
     if reason:
         raise InputError(
             f"--tracking-uri must be a running MLflow server. Received: {redacted(uri)}, which "
-            f"does not answer at /health ({reason}). Start it, or leave the option out to track in "
-            "mlflow.db here."
+            f"does not answer at /health ({reason}). Start it (`keras-sweeps server`), or leave "
+            "the option out to track in mlflow.db here."
         )
+    # What /health tells everybody says nothing of whether this client may do anything.
+    page = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        status = requests.get(page, timeout=CHECK_SECONDS, **_credentials()).status_code
+    except requests.RequestException:
+        return
+    if status == UNAUTHORIZED:
+        raise InputError(
+            f"--tracking-uri must be a server that lets you in. Received: {redacted(uri)}, which "
+            "asks for a user and password and was given none, or wrong ones. Set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    if status == FORBIDDEN:
+        raise InputError(
+            f"--tracking-uri must be a server that takes requests under this name. Received: "
+            f"{redacted(uri)}, which refuses. Start it with that name in --allowed-hosts, or ask "
+            "its administrator for permission."
+        )
+
+
+def _credentials() -> dict[str, Any]:
+    """What MLflow's client would sign in with; a user in the address counts by itself."""
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"headers": {"Authorization": f"Bearer {token}"}}
+    name, password = (os.environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
+    if not (name and password):
+        file = configparser.ConfigParser(interpolation=None)
+        with contextlib.suppress(OSError, configparser.Error):
+            file.read(Path.home() / ".mlflow" / "credentials")
+        section = file["mlflow"] if file.has_section("mlflow") else {}
+        name = name or section.get("mlflow_tracking_username")
+        password = password or section.get("mlflow_tracking_password")
+    return {"auth": (name, password)} if name and password else {}

@@ -1,0 +1,148 @@
+"""What a tracking server costs a sweep: its wall time against that with the embedded store.
+
+Both sides are the real `keras-sweeps run` with eight workers, each in an empty folder, imports and
+the sending of the last record included. Only the training is made up: a worker sleeps for a while
+and reports, so that the trials take the same time on both sides and what differs is the tracking.
+
+    python benchmarks/tracking_server.py --repeats 5
+    python benchmarks/tracking_server.py --tracking-uri http://127.0.0.1:5000
+
+The sides alternate, and so does which comes first. Without --tracking-uri it starts
+`python tracking/server.py` with a store of its own; the start of the server is not counted. It
+prints the seconds of every pair, the ratio server / embedded of each, their median, that of all
+seconds, and n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACE_VARIABLE = "BENCHMARK_EPOCH_SECONDS"
+
+
+def main() -> None:
+    """Runs the pairs and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--epoch-seconds", type=float, default=0.5)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tracking-uri", help="measure this server (default: one is started)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="keras-sweeps-benchmark-") as name:
+        folder = Path(name)
+        with server(folder, arguments.tracking_uri) as uri:
+            seconds: dict[str, list[float]] = {"embedded": [], "server": []}
+            for number in range(arguments.repeats):
+                sides = ["embedded", "server"] if number % 2 == 0 else ["server", "embedded"]
+                for side in sides:
+                    place = folder / f"{side}-{number}"
+                    place.mkdir()
+                    took = sweep(arguments, place, uri if side == "server" else None)
+                    seconds[side].append(took)
+                one, other = (seconds[side][-1] for side in ("embedded", "server"))
+                print(
+                    f"embedded {one:6.2f} s  server {other:6.2f} s  ratio {other / one:.3f}",
+                    flush=True,
+                )
+    pairs = zip(seconds["server"], seconds["embedded"], strict=True)
+    ratios = [one / other for one, other in pairs]
+    whole = sum(seconds["server"]) / sum(seconds["embedded"])
+    print(f"median ratio {statistics.median(ratios):.3f}, of all seconds {whole:.3f}, "
+          f"n = {len(ratios)}")  # fmt: skip
+
+
+def sweep(arguments: argparse.Namespace, folder: Path, uri: str | None) -> float:
+    """Seconds that a whole sweep takes in an empty folder."""
+    command = [sys.executable, "-c", "import tracking_server; tracking_server.drive()", "run"]
+    command += ["--space", "mlp", "--dataset", "digits", "--sampler", "random", "--pruner", "none"]
+    command += ["--trials", str(arguments.trials), "--epochs", str(arguments.epochs)]
+    command += [
+        "--workers",
+        str(arguments.workers),
+        "--threads",
+        "1",
+        "--timeout",
+        "none",
+        "--quiet",
+    ]
+    command += ["--no-baselines", "--tracking-uri", uri or "sqlite:///mlflow.db"]
+    path = os.pathsep.join(str(ROOT / part) for part in ("benchmarks", "tests", ""))
+    environment = {**os.environ, "PYTHONPATH": path, PACE_VARIABLE: str(arguments.epoch_seconds)}
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    took = time.perf_counter() - began
+    if done.returncode or "WARNING" in done.stderr:
+        sys.exit(f"the sweep failed:\n{done.stdout}\n{done.stderr}")
+    return took
+
+
+@contextmanager
+def server(folder: Path, uri: str | None) -> Iterator[str]:
+    """The address of a server that answers."""
+    if uri is not None:
+        yield uri
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = folder / "server"
+    place.mkdir()
+    command = [sys.executable, str(ROOT / "tracking" / "server.py"), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if not any(line.startswith("stop ") for line in process.stdout):
+            sys.exit("the server did not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def drive() -> None:
+    """The real command with made-up trials; runs in the process of its own that `sweep` starts."""
+    from fakes import chaos_figures_job
+
+    import sweeps.sweep as loop
+    from sweeps import session
+    from sweeps.cli import main as command
+    from sweeps.executors import processes
+
+    original, plan = processes.ProcessExecutor, session.Plan
+    processes.ProcessExecutor = lambda preload, log: original("fakes", log)  # type: ignore
+    session.Plan = lambda **options: plan(**options, job=paced_job)  # type: ignore
+    loop.figures_job = chaos_figures_job
+    sys.exit(command())
+
+
+def paced_job(task: Any, report: Any, slot: Any) -> Any:
+    """Reports a made-up curve at the pace that was asked for."""
+    from fakes import recorded_job
+
+    def paced(message: Any) -> Any:
+        time.sleep(float(os.environ[PACE_VARIABLE]))
+        return report(message)
+
+    result = recorded_job(task, paced, slot)
+    (Path(task.folder) / "predictions.npz").write_text("not drawn yet")
+    return result
+
+
+if __name__ == "__main__":
+    main()

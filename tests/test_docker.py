@@ -1,0 +1,150 @@
+"""The container files: linted, and what they promise. No engine runs here; `test_stack.py` runs their commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from stack import COMPOSE, DOCKER, ROOT
+
+BIN = Path(sys.executable).parent
+SCRIPTS = sorted(DOCKER.glob("*.sh"))
+
+
+def test_hadolint_has_nothing_to_say():
+    done = subprocess.run(
+        [BIN / "hadolint", DOCKER / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_compose_file_follows_the_published_schema():
+    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*check, DOCKER / "compose.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_check_sees_what_is_wrong(tmp_path):
+    body = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    body["services"]["mlflow"]["helthcheck"] = {}
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(body))
+    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*check, tmp_path / "compose.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "helthcheck" in done.stdout
+
+
+def test_shellcheck_has_nothing_to_say():
+    done = subprocess.run(
+        [BIN / "shellcheck", *SCRIPTS, ROOT / ".ci" / "run"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert len(SCRIPTS) >= 4
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_service_is_confined(name):
+    service = COMPOSE["services"][name]
+    assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "mem_limit" in service and "pids_limit" in service and "restart" in service
+    assert not service.get("privileged") and "env_file" not in service
+    assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", service["image"]), "an exact version"
+    for secret in service["secrets"]:
+        assert secret in COMPOSE["secrets"]
+    for key, value in service.get("environment", {}).items():
+        if re.search("PASSWORD|SECRET|TOKEN|KEY$", key):
+            assert value.startswith("/run/secrets/"), key
+    files = [v for v in service["environment"].values() if str(v).startswith("/run/secrets/")]
+    named = files + [part for part in service.get("command", []) if "/run/secrets/" in part]
+    assert {re.search(r"/run/secrets/(\w+)", text)[1] for text in named} == set(service["secrets"])
+
+
+@pytest.mark.parametrize("name", ["postgres", "mlflow", "optuna-dashboard"])
+def test_a_service_that_stays_is_watched(name):
+    service = COMPOSE["services"][name]
+    assert service["restart"] == "unless-stopped"
+    assert {"test", "interval", "timeout", "retries", "start_period"} <= set(service["healthcheck"])
+
+
+def test_nothing_is_published_but_to_this_machine():
+    ports = {name: service.get("ports", []) for name, service in COMPOSE["services"].items()}
+    published = [port for found in ports.values() for port in found]
+    assert published and all(port.startswith("127.0.0.1:") for port in published)
+    assert not ports["postgres"] and COMPOSE["networks"]["stores"]["internal"] is True
+    assert COMPOSE["services"]["postgres"]["networks"] == ["stores"]
+
+
+def test_the_server_asks_who_it_is_and_the_sweep_has_gpus():
+    command = COMPOSE["services"]["mlflow"]["command"]
+    assert "--auth" in command and any(part.startswith("--allowed-hosts=") for part in command)
+    (device,) = COMPOSE["services"]["sweep"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia" and device["capabilities"] == ["gpu"]
+    assert "deploy" not in COMPOSE["services"]["sweep-cpu"]
+
+
+def test_the_images_are_not_roots_and_are_pinned():
+    text = (DOCKER / "Dockerfile").read_text()
+    for target in ("server", "cpu", "gpu"):
+        stage = text.split(f" AS {target}\n")[1].split("\nFROM ")[0]
+        assert "\nUSER 10001:10001\n" in stage and f"COPY --from=build-{target} /opt/venv" in stage
+    assert re.search(r"PYTHON_IMAGE=python:\d+\.\d+\.\d+-slim-\w+\n", text)
+    install = (DOCKER / "install.sh").read_text()
+    assert install.count("pip install") == install.count("-c constraints.txt") + 1  # --no-deps
+
+
+def test_secrets_are_made_once_and_only_for_us(tmp_path):
+    folder = tmp_path / "secrets"
+    make = [DOCKER / "make-secrets.sh", folder]
+    subprocess.run(make, check=True, capture_output=True)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    first = {file.name: file.read_text() for file in folder.iterdir()}
+    assert set(first) == set(COMPOSE["secrets"])
+    assert len(set(first.values())) == len(first) and all(len(v) == 48 for v in first.values())
+    again = subprocess.run(make, check=True, capture_output=True, text=True)
+    assert again.stdout == "" and first == {f.name: f.read_text() for f in folder.iterdir()}
+
+
+def test_a_command_gets_its_secrets_from_files(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("behind the curtain\n")
+    run = [DOCKER / "with-secrets.sh", sys.executable, "-c"]
+    tell = "import os; print(os.environ['PGPASSWORD'], 'PGPASSWORD_FILE' in os.environ)"
+    done = subprocess.run(
+        [*run, tell], env={"PATH": "/usr/bin:/bin", "PGPASSWORD_FILE": str(secret)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "behind the curtain False\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [
+        ([DOCKER / "with-secrets.sh", "true"], {"PGPASSWORD_FILE": "/no/such/file"}),
+        ([DOCKER / "with-secrets.sh"], {}),
+        ([DOCKER / "install.sh", "tpu"], {}),
+        ([sys.executable, DOCKER / "healthcheck.py"], {}),
+        ([sys.executable, DOCKER / "create_study_tables.py"], {}),
+        ([DOCKER / "create-databases.sh"], {"MLFLOW_DATABASE_PASSWORD_FILE": "/none", "OPTUNA_DATABASE_PASSWORD_FILE": "/none"}),
+    ],
+)  # fmt: skip
+def test_a_scripts_wrong_input_is_one_line(command, environment):
+    done = subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_unhealthy():
+    health = [sys.executable, DOCKER / "healthcheck.py", "http://127.0.0.1:9/health"]
+    assert subprocess.run(health, capture_output=True, check=False).returncode == 1

@@ -1,0 +1,187 @@
+"""An embedded store in a server: everything arrives, again adds nothing, differences are seen."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    ViewType,
+)
+from stack import mlflow_server
+
+from sweeps.cli import main
+from tracking.migration_content import ORIGIN_TAG
+
+
+def fill(uri: str, folder: Path) -> dict[str, str]:
+    """A store with one of everything that sweeps make, and what is awkward; ids by name."""
+    client = MlflowClient(uri)
+    place = (folder / "mlruns").as_uri()
+    experiment = client.create_experiment("cnn-mnist", f"{place}/1", {"team": "vision"})
+    parent = client.create_run(experiment, 1_000, {"sweeps.kind": "sweep"}, "nightly").info.run_id
+    trial = client.create_run(
+        experiment, 2_000, {"mlflow.parentRunId": parent, "sweeps.uid": "u"}, "trial 0"
+    ).info.run_id
+    metrics = [Metric("loss", 1 / (1 + step), 3_000 + step, step) for step in range(1_100)]
+    for start in range(0, len(metrics), 500):
+        client.log_batch(trial, metrics[start : start + 500])
+    client.log_batch(trial, [Metric("odd", math.nan, 5, 1), Metric("odd", math.inf, 6, 2)])
+    # One step reported twice, with two values.
+    client.log_batch(trial, [Metric("twice", 1.0, 7, 0), Metric("twice", 2.0, 8, 0)])
+    client.log_batch(trial, params=[Param(f"p{i}", "x" * 5_000) for i in range(60)])
+    data = Dataset("mnist", "abc", "local", '{"sha256": "abc"}', '{"a": 1}', '{"n": 3}')
+    client.log_inputs(trial, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+    client.log_text(trial, "grün\n", "notes/deep/a.txt")
+    client.log_text(trial, "another", "notes/a.txt")
+    client.log_text(trial, "", "empty.txt")
+    model = client.create_logged_model(
+        experiment, "model", trial, {"sweeps.model_sha256": "f" * 64}, {"k": "v"}, "keras"
+    )
+    (folder / "model" / "data").mkdir(parents=True)
+    (folder / "model" / "data" / "model.keras").write_bytes(bytes(range(256)))
+    text = f"model_id: {model.model_id}\nrun_id: {trial}\n"
+    (folder / "model" / "MLmodel").write_text(text)
+    client.log_model_artifacts(model.model_id, str(folder / "model"))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(trial, [LoggedModelOutput(model.model_id, 3)])
+    metric = Metric("accuracy", 0.99, 9, 0, model_id=model.model_id, run_id=trial)
+    client.log_batch(trial, [metric])
+    client.set_terminated(trial, "FINISHED", 9_000)
+    client.set_terminated(parent, "KILLED", 9_500)
+    gone = client.create_run(experiment, 100).info.run_id
+    client.log_param(gone, "left", "here")
+    client.delete_run(gone)
+    dropped = client.create_experiment("dropped", f"{place}/2")
+    client.set_terminated(client.create_run(dropped).info.run_id)
+    client.delete_experiment(dropped)
+    client.create_registered_model("it's mine", {"sweeps.champion.00001": "{}"}, "a model")
+    for _ in range(3):
+        client.create_model_version(
+            "it's mine", f"models:/{model.model_id}", trial,
+            {"sweeps.model_id": model.model_id, "sweeps.standing": "champion"},
+            description=f"from {trial}", model_id=model.model_id,
+        )  # fmt: skip
+    client.delete_model_version("it's mine", "2")
+    client.set_registered_model_alias("it's mine", "champion", "3")
+    client.set_registered_model_alias("it's mine", "first", "1")
+    return {"parent": parent, "trial": trial, "model": model.model_id, "gone": gone}
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory, request):
+    """A store, its ids, and a server that it was copied into by the command; and what it printed."""
+    folder, served = tmp_path_factory.mktemp("old"), tmp_path_factory.mktemp("served")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)  # A version's model is looked up there.
+        ids = fill(uri, folder)
+    with mlflow_server(served) as (_, address):
+        yield uri, ids, address
+
+
+def migrate(moved, capsys) -> tuple[int, str, str]:
+    status = main(["migrate", "--from", moved[0], "--to", moved[2]])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def copy_of(client: MlflowClient, origin: str):
+    experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
+    (found,) = client.search_runs(experiments, f"tags.`{ORIGIN_TAG}` = '{origin}'", ViewType.ALL)
+    return found
+
+
+def test_everything_arrives(moved, capsys):
+    _, ids, address = moved
+    status, out, err = migrate(moved, capsys)
+    assert status == 0, out + err
+    assert "the same  by count and content" in out
+    counts = dict(re.findall(r"^  ([a-z ]+?) +([\d,]+) there", out, re.MULTILINE))
+    assert counts == {
+        "experiments": "3", "runs": "4", "metric points": "1,105", "artifacts": "5",
+        "logged models": "1", "registered models": "1", "versions": "2", "aliases": "2",
+    }  # fmt: skip
+    # Looked at once more with nothing but MLflow's client.
+    client = MlflowClient(address)
+    trial, parent = copy_of(client, ids["trial"]), copy_of(client, ids["parent"])
+    assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (trial.info.start_time, trial.info.end_time) == (2_000, 9_000)
+    assert trial.info.status == "FINISHED" and parent.info.status == "KILLED"
+    assert trial.info.run_name == "trial 0" and trial.data.params["p59"] == "x" * 5_000
+    history = client.get_metric_history(trial.info.run_id, "loss")
+    assert {(m.step, m.timestamp, m.value) for m in history} == {
+        (step, 3_000 + step, 1 / (1 + step)) for step in range(1_100)
+    }
+    odd = {m.step: m.value for m in client.get_metric_history(trial.info.run_id, "odd")}
+    assert math.isnan(odd[1]) and odd[2] > 1e308
+    assert trial.inputs.dataset_inputs[0].dataset.digest == "abc"
+    assert client.download_artifacts(trial.info.run_id, "notes/deep/a.txt")
+    assert copy_of(client, ids["gone"]).info.lifecycle_stage == "deleted"
+    assert client.get_experiment_by_name("dropped").lifecycle_stage == "deleted"
+    version = client.get_model_version_by_alias("it's mine", "champion")
+    assert version.version in (3, "3") and version.run_id == trial.info.run_id
+    (output,) = trial.outputs.model_outputs
+    assert version.tags["sweeps.model_id"] == output.model_id != ids["model"]
+    model = client.get_logged_model(output.model_id)
+    assert model.tags["sweeps.model_sha256"] == "f" * 64 and model.params == {"k": "v"}
+    assert [(m.key, m.value) for m in model.metrics] == [("accuracy", 0.99)]
+    assert str(model.status) == "READY" and model.source_run_id == trial.info.run_id
+
+
+def test_again_adds_nothing_and_what_is_new_follows(moved, capsys):
+    uri, ids, address = moved
+    before = len(MlflowClient(address).search_experiments())
+    status, out, _ = migrate(moved, capsys)
+    assert status == 0
+    assert re.search(r"^added     0 experiments, 0 runs, 0 metric points, 0 artifacts, 0 logged models, 0 registered models, 0 versions, 0 aliases$", out, re.MULTILINE)  # fmt: skip
+    assert len(MlflowClient(address).search_experiments()) == before
+    MlflowClient(uri).log_batch(ids["trial"], [Metric("late", 1.0, 10, 0)])
+    status, out, _ = migrate(moved, capsys)
+    assert status == 0 and "0 runs, 1 metric points, 0 artifacts" in out
+
+
+def test_a_difference_is_told(moved, capsys):
+    _, ids, address = moved
+    client = MlflowClient(address)
+    copy = copy_of(client, ids["trial"]).info.run_id
+    client.log_batch(copy, [Metric("loss", 77.0, 1, 1)])
+    status, out, _ = migrate(moved, capsys)
+    assert status == 1 and f"DIFFERS   run {ids['trial']}: points" in out
+    assert "1 differences" in out
+
+
+def test_a_models_name_that_means_another_there_is_refused(moved, capsys):
+    uri, _, address = moved
+    MlflowClient(uri).create_registered_model("taken")
+    client = MlflowClient(address)
+    client.create_registered_model("taken")
+    client.create_model_version("taken", "s3://bucket/model")
+    status, _, err = migrate(moved, capsys)
+    assert status == 2 and "Received: 'taken'" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--to"),
+        (["--to", "http://127.0.0.1:9"], "store that holds runs"),
+        (["--to", "sqlite:///other.db"], "--to must be a running MLflow server"),
+        (["--from", "http://h", "--to", "http://h"], "--from must be an embedded store"),
+        (["--from", "postgresql://u@h/d", "--to", "http://h"], "pg_dump"),
+    ],
+)
+def test_bad_options_are_one_line(options, words, capsys, tmp_path):
+    assert main(["migrate", *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,174 @@
+"""`python tracking/server.py`: what it refuses, how it starts, how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from mlflow import MlflowClient
+from stack import ROOT, answers, clean_environment, free_port, mlflow_server, wait_until
+
+from sweeps.cli import main
+from tracking.server_options import password_in
+
+SERVER = str(ROOT / "tracking" / "server.py")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "0"], "must be a port from 1 to 65535"),
+        (["--port", "http"], "must be a port"),
+        (["--workers", "none"], "must be a whole number from 1 to 64"),
+        (["--host", "0.0.0.0"], "other machines can reach needs --auth"),
+        (["--host", "0.0.0.0", "--auth"], "needs --allowed-hosts"),
+        (["--host", "mlflow.example.org"], "--host must be an address"),
+        (["--user", "me=me.password"], "--user needs --auth"),
+        (["--auth", "--user", "me"], "the file of its password"),
+        (["--auth", "--user", "admin=f"], "the file of its password"),
+        (["--auth", "--user", "../me=f"], "the file of its password"),
+        (["--auth-database-uri", "sqlite:///a.db"], "needs --auth"),
+        (["--backend-store-uri", "mlruns"], "--backend-store-uri must be a database"),
+        (["--backend-store-uri", "sqlite:///no/such/mlflow.db"], "existing folder"),
+        (["--backend-store-uri", "sqlite:///:memory:"], "must name a file"),
+        (["--backend-store-uri", "postgresql+psycopg://u@127.0.0.1:9/d"], "can be reached"),
+        (["--backend-store-uri", "postgresql+psycopg://u:hidden@h/d"], "must not hold a password"),
+        (["--backend-store-uri=postgresql+psycopg://u:hidden@h/d"], "must not hold a password"),
+        (["--backend-store-uri", "postgresql+nodriver://u@h/d"], "--backend-store-uri must be"),
+        (["--allowed-hosts", "*"], "without wildcards"),
+        (["--cors-allowed-origins", "*"], "without wildcards"),
+        (["--artifacts-destination", "/proc/none"], "must be a folder that can be written"),
+        (["--prot", "5000"], "Did you mean '--port'?"),
+    ],
+)
+def test_bad_options_are_one_line_and_start_nothing(options, words, capsys, tmp_path):
+    assert main(["server", *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.startswith("error: ") and error.count("\n") == 1
+    assert "hidden" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_short_password_is_refused(capsys, tmp_path):
+    (tmp_path / "mlflow-admin.password").write_text("short\n")
+    assert main(["server", "--auth"]) == 2
+    assert "at least 12 characters" in capsys.readouterr().err
+
+
+def test_a_password_that_is_made_up_is_its_owners_alone(tmp_path):
+    file = tmp_path / "p"
+    password = password_in(file)
+    assert len(password) >= 24 and password_in(file) == password
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert password_in(tmp_path / "q") != password
+
+
+def test_a_port_in_use_is_refused(capsys, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert main(["server", "--port", port]) == 2
+    assert "which is in use" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "promote", "sync", "doctor", "server", "migrate"])
+def test_no_command_takes_a_password_in_an_address(command, capsys):
+    for given in (["--storage", "postgresql://u:hidden@h/d"], ["--tracking-uri=http://u:hidden@h"]):
+        assert main([command, *given]) == 2
+        error = capsys.readouterr().err
+        assert "must not hold a password" in error and "hidden" not in error
+
+
+def processes_of(group: int) -> list[int]:
+    """Live processes below a process, as the system lists them."""
+    found = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, found.splitlines())}
+    below = [group]
+    for pid in below:
+        below += [child for child, parent in parents.items() if parent == pid]
+    return below[1:]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return text.rpartition(")")[2].split()[0] == "Z"
+
+
+def test_it_serves_says_how_to_use_it_and_ends_cleanly(tmp_path):
+    with mlflow_server(tmp_path) as (process, address):
+        text = (tmp_path / "server.log").read_text()
+        assert f"serving   {address}\n" in text
+        assert f"python sweeps/run.py --space cnn --tracking-uri {address}\n" in text
+        client = MlflowClient(address)
+        run = client.create_run(client.create_experiment("one"))
+        client.log_text(run.info.run_id, "hello", "hello.txt")
+        assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+        assert next((tmp_path / "mlartifacts").rglob("hello.txt")).read_text() == "hello"
+        below = processes_of(process.pid)
+        assert 1 <= len(below) <= 2, "job execution would start a dozen processes"
+        titles = [Path(f"/proc/{pid}/cmdline").read_text() for pid in below]
+        assert not [title for title in titles if "mlflow.db" in title]
+
+        second = subprocess.run(
+            [sys.executable, SERVER, "--port", str(free_port())], cwd=tmp_path, text=True,
+            env=clean_environment(), capture_output=True, check=False,
+        )  # fmt: skip
+        assert second.returncode == 2 and "one server at a time" in second.stderr
+
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert (tmp_path / "server.log").read_text().endswith("stopped\n")
+        assert not answers(f"{address}/health") and all(is_gone(pid) for pid in below)
+    assert not (tmp_path / "mlflow-admin.password").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_killed_server_leaves_nothing_behind_and_starts_again(tmp_path):
+    options = ("--auth", "--user", "sweeper=sweeper.password")
+    with mlflow_server(tmp_path, *options) as (process, address):
+        below = processes_of(process.pid)
+        assert below
+        process.send_signal(signal.SIGKILL)
+        wait_until(lambda: all(is_gone(pid) for pid in below), 60)
+        assert not answers(f"{address}/health")
+    for file in ("mlflow-admin.password", "sweeper.password", "mlflow-auth.db"):
+        assert (tmp_path / file).stat().st_mode & 0o077 == 0
+    # A user whose file has changed gets the new password.
+    (tmp_path / "sweeper.password").write_text("another-password-now\n")
+    with mlflow_server(tmp_path, *options) as (process, address):
+        url = f"{address}/api/2.0/mlflow/experiments/search?max_results=1"
+        for password, status in (("another-password-now", 200), ("wrong-password-here", 401)):
+            assert requests.get(url, auth=("sweeper", password), timeout=30).status_code == status
+        # A worker that is killed ends the whole, so that whoever restarts servers restarts it.
+        os.kill(processes_of(process.pid)[-1], signal.SIGKILL)
+        assert process.wait(60) == 1
+        assert "the server ended by itself" in (tmp_path / "server.log").read_text()
+
+
+def test_a_signal_during_the_start_ends_it(tmp_path):
+    command = [sys.executable, SERVER, "--port", str(free_port())]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and "starting" in process.stdout.readline()
+    wait_until(lambda: processes_of(process.pid))
+    below = processes_of(process.pid)
+    time.sleep(0.5)
+    process.terminate()
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and rest == "stopped\n"
+    assert all(is_gone(pid) for pid in below)

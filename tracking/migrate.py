@@ -1,0 +1,16 @@
+"""`python tracking/migrate.py`: the command `keras-sweeps migrate` as a script."""
+
+import sys
+
+try:
+    from sweeps.cli import script
+except ModuleNotFoundError as error:
+    print(
+        f"error: keras-sweeps must be installed first, '{error.name}' is missing. In the clone: "
+        "pip install -c constraints.txt -e '.[server]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+if __name__ == "__main__":
+    script("migrate", __file__)

@@ -1,0 +1,344 @@
+"""Copies one MLflow store into another through MLflow's own API: what is missing, and only that.
+
+Every step looks first whether it was done, so a copy that was interrupted is simply begun again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    DatasetInput,
+    Experiment,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from search_spaces.errors import InputError
+from tracking.errors import MISSING, unless
+from tracking.migration_content import (
+    ORIGIN_TAG,
+    RegisteredContent,
+    StoreReader,
+    dataset_key,
+    model_of,
+    point,
+)
+
+Say = Callable[[str], None]
+_MOST_METRICS, _MOST_PARAMS = 500, 100
+"""MLflow's limits per request are 1,000 and 100."""
+_TERMINAL = ("FINISHED", "FAILED", "KILLED")
+
+
+@dataclass
+class Counts:
+    """What a store holds, or what was added to one."""
+
+    experiments: int = 0
+    runs: int = 0
+    metric_points: int = 0
+    artifacts: int = 0
+    logged_models: int = 0
+    registered_models: int = 0
+    versions: int = 0
+    aliases: int = 0
+
+    def text(self) -> str:
+        """All of them in one line."""
+        parts = [f"{getattr(self, one.name):,} {one.name}" for one in fields(self)]
+        return ", ".join(parts).replace("_", " ")
+
+
+@dataclass
+class Pairs:
+    """What belongs together: of the source, of the target."""
+
+    runs: list[tuple[str, Run, str]] = field(default_factory=list)
+    """Experiment, run of the source, id of its copy."""
+    models: list[tuple[str, LoggedModel, str]] = field(default_factory=list)
+
+
+class Migration:
+    """One copy.
+
+    Args:
+        source, target: addresses of the stores.
+        say: told what is going on, a line at a time.
+    """
+
+    def __init__(self, source: str, target: str, say: Say) -> None:
+        self.ids: dict[str, str] = {}
+        self.source = StoreReader(source, self.ids)
+        self.target = StoreReader(target, {})
+        self.pairs = Pairs()
+        self.added = Counts()
+        self._say = say
+        self._to: MlflowClient = self.target.client
+
+    def check(self) -> None:
+        """Raises InputError where a model's name means something else on the server."""
+        for model in self.source.registered():
+            with unless(MISSING):
+                self._to.get_registered_model(model.name)
+                foreign = [
+                    one.version for one in self.target.versions(model.name)
+                    if not one.tags.get(ORIGIN_TAG, "").startswith(_made(model))
+                ]  # fmt: skip
+                if foreign:
+                    raise InputError(
+                        f"A registered model must be new on the server. Received: '{model.name}', "
+                        f"which has a version {foreign[0]} of its own there. Rename one of them."
+                    )
+
+    def run(self) -> None:
+        """Copies everything that is missing."""
+        experiments = self.source.experiments()
+        deleted = []
+        for experiment in experiments:
+            target_id, was_deleted = self._experiment(experiment)
+            if was_deleted:
+                deleted.append(target_id)
+            self._objects(experiment, target_id)
+        for number, (_, run, copy) in enumerate(self.pairs.runs, 1):
+            self._fill_run(run, copy)
+            if number % 10 == 0 or number == len(self.pairs.runs):
+                self._say(f"runs      {number} of {len(self.pairs.runs)}")
+        for _, model, copy in self.pairs.models:
+            self._fill_model(model, copy)
+        for registered in self.source.registered():
+            self._registered(registered)
+        for _, model, copy in self.pairs.models:  # A model's tags name its versions.
+            self._fill_model_tags(model, self._to.get_logged_model(copy))
+        for target_id in deleted:
+            self._to.delete_experiment(target_id)
+
+    def _experiment(self, experiment: Experiment) -> tuple[str, bool]:
+        """The copy's id, and whether it is to be deleted, as its original is, when it is filled."""
+        found = self._to.get_experiment_by_name(experiment.name)
+        if found is None:
+            self.added.experiments += 1
+            target_id = str(self._to.create_experiment(experiment.name))
+            found = self._to.get_experiment(target_id)
+        target_id = str(found.experiment_id)
+        deleted = experiment.lifecycle_stage == "deleted"
+        if found.lifecycle_stage == "deleted":
+            if deleted and not self._lacks(experiment, target_id):
+                return target_id, False
+            self._to.restore_experiment(target_id)
+        for key, value in experiment.tags.items():
+            if found.tags.get(key) != value:
+                self._to.set_experiment_tag(target_id, key, value)
+        return target_id, deleted
+
+    def _lacks(self, experiment: Experiment, target_id: str) -> bool:
+        here = {run.info.run_id for run in self.source.runs(experiment.experiment_id)}
+        return bool(here - set(self._copies(self.target.runs(target_id, _COPIED))))
+
+    def _objects(self, experiment: Experiment, target_id: str) -> None:
+        """Finds or makes the copies of runs and models, so that every id has its counterpart."""
+        name = experiment.name
+        runs = list(self.source.runs(experiment.experiment_id))
+        known = self._copies(self.target.runs(target_id, _COPIED)) if runs else {}
+        for run in runs:
+            copy = known.get(run.info.run_id)
+            if copy is None:
+                self.added.runs += 1
+                tags = {ORIGIN_TAG: run.info.run_id, **_user(run)}
+                made = self._to.create_run(
+                    target_id, run.info.start_time, tags, run_name=run.info.run_name
+                )
+                copy = str(made.info.run_id)
+            self.ids[run.info.run_id] = copy
+            self.pairs.runs.append((name, run, copy))
+        models = list(self.source.models(experiment.experiment_id))
+        known = self._copies(self.target.models(target_id, _COPIED)) if models else {}
+        for model in models:
+            copy = known.get(model.model_id)
+            if copy is None:
+                self.added.logged_models += 1
+                copy = self._to.create_logged_model(
+                    target_id, model.name, self.ids.get(model.source_run_id or ""),
+                    {ORIGIN_TAG: model.model_id}, dict(model.params), model.model_type,
+                ).model_id  # fmt: skip
+            self.ids[model.model_id] = copy
+            self.pairs.models.append((name, model, copy))
+
+    def _copies(self, found: Iterator[Any]) -> dict[str, str]:
+        """Origin -> id of its copy."""
+        copies: dict[str, str] = {}
+        for one in found:
+            tags = one.data.tags if isinstance(one, Run) else one.tags
+            own = one.info.run_id if isinstance(one, Run) else one.model_id
+            origin = tags[ORIGIN_TAG]
+            if origin in copies:  # A request that timed out was carried out after all.
+                raise OSError(f"{own} and {copies[origin]} are copies of one; delete one of them")
+            copies[origin] = own
+        return copies
+
+    def _fill_run(self, run: Run, copy: str) -> None:
+        there = self._to.get_run(copy)
+        if there.info.lifecycle_stage == "deleted":
+            if run.info.lifecycle_stage == "deleted":
+                return  # It was complete when it was deleted.
+            self._to.restore_run(copy)
+        self._fill_texts(run, there)
+        self._fill_metrics(run, there)
+        self._fill_links(run, there)
+        self._files(str(run.info.artifact_uri), str(there.info.artifact_uri))
+        status, ended = str(run.info.status), run.info.end_time
+        if (str(there.info.status), there.info.end_time) != (status, ended):
+            if status in _TERMINAL and ended is not None:
+                self._to.set_terminated(copy, status, ended)
+            else:
+                self._to.update_run(copy, status=status)
+        if run.info.lifecycle_stage == "deleted":
+            self._to.delete_run(copy)
+
+    def _fill_texts(self, run: Run, there: Run) -> None:
+        copy = there.info.run_id
+        params = [Param(*one) for one in run.data.params.items() if one[0] not in there.data.params]
+        for start in range(0, len(params), _MOST_PARAMS):
+            self._to.log_batch(copy, params=params[start : start + _MOST_PARAMS])
+        wanted = {key: self.source.mapped(text) for key, text in run.data.tags.items()}
+        wanted.pop(ORIGIN_TAG, None)  # A copy of a copy is known by the one it was made of.
+        tags = [RunTag(*one) for one in wanted.items() if there.data.tags.get(one[0]) != one[1]]
+        for start in range(0, len(tags), _MOST_PARAMS):
+            self._to.log_batch(copy, tags=tags[start : start + _MOST_PARAMS])
+
+    def _fill_metrics(self, run: Run, there: Run) -> None:
+        known = {point(metric) for metric in self.target.metrics(there)}
+        missing = [one for one in self.source.metrics(run) if point(one) not in known]
+        self.added.metric_points += len(missing)
+        entries = [Metric(one.key, one.value, one.timestamp, one.step) for one in missing]
+        for start in range(0, len(entries), _MOST_METRICS):
+            self._to.log_batch(there.info.run_id, metrics=entries[start : start + _MOST_METRICS])
+
+    def _fill_links(self, run: Run, there: Run) -> None:
+        """Data sets that went in, models that came out."""
+        copy = there.info.run_id
+        known = {dataset_key(one) for one in there.inputs.dataset_inputs} if there.inputs else set()
+        inputs: list[DatasetInput] = run.inputs.dataset_inputs if run.inputs else []
+        missing = [one for one in inputs if dataset_key(one) not in known]
+        if missing:
+            self._to.log_inputs(copy, missing)
+        has = {one.model_id for one in there.outputs.model_outputs} if there.outputs else set()
+        outputs = [
+            LoggedModelOutput(self.ids.get(one.model_id, one.model_id), one.step)
+            for one in (run.outputs.model_outputs if run.outputs else [])
+        ]
+        new = [one for one in outputs if one.model_id not in has]
+        if new:
+            self._to.log_outputs(copy, new)
+
+    def _fill_model(self, model: LoggedModel, copy: str) -> None:
+        there = self._to.get_logged_model(copy)
+        known = {point(one) for one in there.metrics or []}
+        for one in model.metrics or []:
+            if point(one) not in known and one.run_id in self.ids:
+                run_id = self.ids[one.run_id]
+                entry = Metric(
+                    one.key, one.value, one.timestamp, one.step, copy, one.dataset_name,
+                    one.dataset_digest, run_id,
+                )  # fmt: skip
+                self._to.log_batch(run_id, metrics=[entry])
+        self._files(model.artifact_location, there.artifact_location)
+        if there.status != model.status and LoggedModelStatus.is_finalized(model.status):
+            self._to.finalize_logged_model(copy, model.status)
+
+    def _fill_model_tags(self, model: LoggedModel, there: LoggedModel) -> None:
+        tags = {key: self.source.mapped(text) for key, text in model.tags.items()}
+        tags.pop(ORIGIN_TAG, None)
+        new = {key: text for key, text in tags.items() if there.tags.get(key) != text}
+        if new:
+            self._to.set_logged_model_tags(there.model_id, new)
+        for key in there.tags.keys() - tags.keys() - {ORIGIN_TAG}:
+            self._to.delete_logged_model_tag(there.model_id, key)  # The server's own remarks.
+
+    def _files(self, here: str, there: str) -> None:
+        """Copies the artifacts that are missing or differ, one at a time."""
+        known = self.target.files(there)
+        with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
+            for path, checksum in self.source.files(here).items():
+                if known.get(path) == checksum:
+                    continue
+                self.added.artifacts += 1
+                file = self.source.fetch(here, path, Path(folder))
+                parent = str(PurePosixPath(path).parent)
+                target: Any = get_artifact_repository(there, tracking_uri=self.target.uri)
+                target.log_artifact(str(file), None if parent == "." else parent)
+                file.unlink()
+
+    def _registered(self, model: RegisteredModel) -> None:
+        name, content = model.name, self.source.registered_content(model)
+        there = None
+        with unless(MISSING):
+            there = self._to.get_registered_model(name)
+        if there is None:
+            self.added.registered_models += 1
+            there = self._to.create_registered_model(name, {}, content.description)
+        for key, text in content.tags.items():
+            if there.tags.get(key) != text:
+                self._to.set_registered_model_tag(name, key, text)
+        self._versions(model, content)
+        for alias, number in content.aliases.items():
+            if str(there.aliases.get(alias)) != number:
+                self.added.aliases += 1
+                self._to.set_registered_model_alias(name, alias, number)
+
+    def _versions(self, model: RegisteredModel, content: RegisteredContent) -> None:
+        """Versions under their own numbers: the server counts, so gaps are made and removed."""
+        name = model.name
+        known = {str(one.version): one for one in self.target.versions(name)}
+        for original in self.source.versions(name):
+            number = str(original.version)
+            there = known.get(number)
+            while there is None:
+                made = self._create_version(model, original)
+                if str(made.version) == number:
+                    self.added.versions += 1
+                    there = made
+                    break
+                self._to.delete_model_version(name, str(made.version))
+                if int(made.version) > int(number):
+                    raise OSError(
+                        f"version {number} of '{name}' was deleted on the server, which does not "
+                        "give its number again; delete the model there, and begin again"
+                    )
+            tags = content.versions[number].tags
+            for key, text in tags.items():
+                if there.tags.get(key) != text:
+                    self._to.set_model_version_tag(name, number, key, text)
+
+    def _create_version(self, model: RegisteredModel, original: ModelVersion) -> ModelVersion:
+        model_id = self.ids.get(model_of(original))
+        run_id = self.ids.get(original.run_id or "")
+        source = f"models:/{model_id}" if model_id else self.source.mapped(original.source)
+        return self._to.create_model_version(
+            model.name, source, run_id, description=original.description, model_id=model_id,
+            tags={ORIGIN_TAG: f"{_made(model)}{original.version}"},
+        )  # fmt: skip
+
+
+_COPIED = f"tags.`{ORIGIN_TAG}` != ''"
+
+
+def _made(model: RegisteredModel) -> str:
+    """What tells a registered model from another one of its name."""
+    return f"{model.name}/{model.creation_timestamp}/"
+
+
+def _user(run: Run) -> Mapping[str, str]:
+    return {key: text for key, text in run.data.tags.items() if key == "mlflow.user"}

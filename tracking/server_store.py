@@ -1,0 +1,65 @@
+"""One server per SQLite file, and one process at a time that makes or changes a schema.
+
+Of eight processes that open an empty database at once seven crash, as MLflow makes its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from search_spaces.errors import InputError
+from tracking.stores import sqlite_path
+
+SCHEMA_LOCK = 0x6B73_7765
+"""An arbitrary number, the same for all of ours: PostgreSQL's advisory locks have no names."""
+
+
+@contextmanager
+def only_server(uri: str) -> Iterator[None]:
+    """Holds a SQLite store against a second server, which would wait for this one's every write.
+
+    The file is switched to write-ahead logging, so that reading does not stop writing.
+
+    Raises:
+        InputError: Another server has it.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    import sqlite3
+
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.server-lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"A SQLite store has one server at a time. Received: {path}, which another one serves. "
+            "Use that one, name another --backend-store-uri, or take PostgreSQL."
+        ) from None
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def first_alone(uri: str) -> Iterator[None]:
+    """Holds PostgreSQL's schema against other servers of ours that start at the same moment."""
+    if not uri.startswith("postgresql"):
+        yield
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({SCHEMA_LOCK})"))
+            yield
+    finally:
+        engine.dispose()

@@ -1,0 +1,46 @@
+"""Users of a server with authentication, made through MLflow's own API."""
+
+from __future__ import annotations
+
+import requests
+
+from tracking.server_options import ServerPlan, password_in
+
+_API = "api/2.0/mlflow/users"
+ANSWER_SECONDS = 30.0
+
+
+def ensure_users(plan: ServerPlan) -> None:
+    """Makes the users that are missing, and gives those who cannot sign in their file's password.
+
+    Raises:
+        OSError: The server refused.
+    """
+    for name, file in plan.users:
+        password = password_in(file)
+        if _signs_in(plan.address, name, password):
+            continue
+        admin = ("admin", password_in(plan.admin_password_file))
+        body = {"username": name, "password": password}
+        answer = requests.post(
+            f"{plan.address}/{_API}/create", json=body, auth=admin, timeout=ANSWER_SECONDS
+        )
+        if "RESOURCE_ALREADY_EXISTS" in answer.text:
+            answer = requests.patch(
+                f"{plan.address}/{_API}/update-password", json=body, auth=admin,
+                timeout=ANSWER_SECONDS,
+            )  # fmt: skip
+        if not answer.ok:
+            why = "is admin's password still the one in that file?"
+            raise OSError(
+                f"user '{name}' could not be made: status {answer.status_code} with the password "
+                f"in {plan.admin_password_file}; {why}"
+            )
+
+
+def _signs_in(address: str, name: str, password: str) -> bool:
+    answer = requests.get(
+        f"{address}/{_API}/get", params={"username": name}, auth=(name, password),
+        timeout=ANSWER_SECONDS,
+    )  # fmt: skip
+    return answer.ok
