@@ -23,7 +23,7 @@ from sweeps.choice import compare, median_key
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import reopen_data
-from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.engines.planned import PlannedEngine
 from sweeps.finalist_recorder import FinalistRecorder, past_trainings
@@ -34,6 +34,7 @@ from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
 from sweeps.opening import connect_tracker
+from sweeps.packer import read_packing
 from sweeps.retraining import RetrainJob, retrain
 from sweeps.sending import send_rest
 from sweeps.settings import (
@@ -80,7 +81,13 @@ def finalize(
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
         print(file.report)
         return DONE
-    allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
+    machine = with_gpus(detect_machine(), settings.gpus)
+    asked = settings.trials_per_gpu
+    allotment = allot(machine, settings.num_workers, settings.num_threads, asked)
+    places = (finalists_paths(sweep.paths).packing, sweep.paths.packing)
+    known = next(filter(None, (read_packing(p, allotment, asked) for p in places)), None)
+    # What the sweep found out; without that, a comparison of a few trainings measures nothing.
+    allotment = allotment.at(known.level if known is not None else asked or 1)
     say(f"finalists of {name}: {', '.join(finalist.name for finalist in file.finalists)}")
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
@@ -283,6 +290,9 @@ class Finalization:
             measure_test=True,
             class_weights=settings.class_weights,
             job=train_job,
+            layout=self._allotment.layout,
+            level=self._allotment.level,
+            trials_per_gpu=settings.trials_per_gpu,
         )
 
     def _judged(self, board: Board) -> tuple[dict[int, list[TrialRow]], list[str]]:
@@ -330,7 +340,7 @@ class Finalization:
             source_digest=self._space.source_digest,
         )
         job = RetrainJob(
-            self._space, task, finalist, self._paths, self._allotment.slots[0], train_job
+            self._space, task, finalist, self._paths, self._allotment.at(1).slots[0], train_job
         )
         done = retrain(
             job, self._spool, self._models, interrupts, num_retries=self._settings.num_retries

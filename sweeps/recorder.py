@@ -113,6 +113,8 @@ class Recorder:
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
         # Refined by the worker once it knows; a trial that never gets so far has this.
         tags = {"sweeps.device": place}
+        if slot.num_sharing > 1:
+            tags["sweeps.gpu_share"] = f"1/{slot.num_sharing}"
         self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
     def epoch_reported(self, report: EpochReport) -> None:
@@ -133,8 +135,13 @@ class Recorder:
 
     def trial_retried(self, row: TrialRow, reason: str) -> None:
         """A failure after which the trial is tried again."""
-        tags = {"sweeps.num_retries": str(row.num_retries), "sweeps.retry_reason": reason}
+        tags = {"sweeps.num_retries": str(row.num_tries - 1), "sweeps.retry_reason": reason}
         self._spool.put(TagsRecord(row.number, tags))
+
+    def packed(self, level: int, reason: str) -> None:
+        """How many trials share a GPU from now on, and why."""
+        tags = {"sweeps.trials_per_gpu": str(level), "sweeps.packing": reason}
+        self._spool.put(SweepStateRecord("RUNNING", tags))
 
     def paused_trial_ended(self, row: TrialRow, state: TrialState) -> None:
         """A trial that will not go on ends with what it reached when it paused."""

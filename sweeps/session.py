@@ -22,7 +22,7 @@ from sweeps.board import Board
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
-from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
 from sweeps.interrupts import Interrupts
@@ -94,8 +94,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
-    machine = detect_machine()
-    allotment = allot(machine, settings.num_workers, settings.num_threads)
+    machine = with_gpus(detect_machine(), settings.gpus)
+    allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier)
     space = _open_space(settings, data, say)
     if earlier is None:
@@ -214,9 +214,9 @@ def open_session(
         tracker = None
         if not settings.offline:
             tracker = open_tracker(settings, data.name, spool)
-        num_slots = len(allotment.slots)
         # The study last: what can be refused is refused before it exists.
-        engine = open_engine(settings, space, data, file, num_slots, begun=spool.has("trial-0"))
+        num = allotment.num_parallel
+        engine = open_engine(settings, space, data, file, num, begun=spool.has("trial-0"))
         if earlier is not None:
             write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
@@ -290,6 +290,9 @@ class Session:
             num_audited=settings.num_audited,
             deterministic=settings.deterministic,
             class_weights=settings.class_weights,
+            layout=allotment.layout,
+            level=allotment.level,
+            trials_per_gpu=settings.trials_per_gpu,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:

@@ -13,6 +13,7 @@ from pipelines.trial import Decision
 from search_spaces.registry import get_space
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Event, Executor, Raised, Reported, Returned, Slot
+from sweeps.gpus import GpuInventory
 
 SLOT = Slot(3, 2)
 
@@ -118,3 +119,34 @@ class EngineContract:
             engine.report(proposal.number, 1, 0.3)
             engine.tell(proposal.number, state, None, "a reason")
         assert engine.ask() is not None
+
+
+class GpuInventoryContract:
+    """Subclasses provide `inventory`, of a machine with at least one GPU."""
+
+    def test_gpus_are_listed_once_in_the_order_of_their_numbers(
+        self, inventory: GpuInventory
+    ) -> None:
+        found = inventory.gpus()
+        assert isinstance(found, tuple) and found
+        indices = [int(gpu.index) for gpu in found]
+        assert indices == sorted(set(indices))
+
+    def test_each_has_a_name_and_plausible_memory(self, inventory: GpuInventory) -> None:
+        for gpu in inventory.gpus():
+            assert gpu.name and gpu.name == gpu.name.strip()
+            assert gpu.memory_bytes is None or 2**28 <= gpu.memory_bytes < 2**44
+            assert gpu.uuid == "" or gpu.uuid.startswith("GPU-")
+
+    def test_looking_again_finds_the_same(self, inventory: GpuInventory) -> None:
+        assert inventory.gpus() == inventory.gpus()
+
+    def test_the_environment_hides_gpus_by_number_and_by_id(
+        self, inventory: GpuInventory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        last = inventory.gpus()[-1]
+        for name in filter(None, (last.index, last.uuid)):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
+            assert inventory.gpus() == (last,)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        assert inventory.gpus() == ()

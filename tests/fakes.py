@@ -17,6 +17,7 @@ from pipelines.trial_files import CHECKPOINT_FILE
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.gpus import Gpu, visible
 from sweeps.views import QuietView
 from tracking.records import (
     EpochRecord,
@@ -27,6 +28,7 @@ from tracking.records import (
     Record,
     SweepEnd,
     SweepRecord,
+    SweepStateRecord,
     TagsRecord,
     TrialEnd,
     TrialRecord,
@@ -198,6 +200,23 @@ def memory_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     return _after_one_epoch(task, report, slot, run_out)
 
 
+def crowded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Runs out of memory in its second epoch where it has less than half of a GPU."""
+
+    def then(message: EpochReport) -> Any:
+        time.sleep(0.05)  # Until the neighbours are in their second epoch, too.
+        if message.epoch == 2 and slot.num_sharing > 2:
+            raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
+        return report(message)
+
+    return recorded_job(task, then, slot)
+
+
+def always_short_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Runs out of memory every time."""
+    raise MemoryError("out of memory")
+
+
 def hanging_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Hangs in its second epoch, the first time."""
     return _after_one_epoch(task, report, slot, lambda: time.sleep(60))
@@ -320,6 +339,18 @@ class InlineExecutor:
         self.closed = True
 
 
+class FakeInventory:
+    """GPUs that are not there; the environment hides them as it hides real ones."""
+
+    def __init__(self, *gpus: Gpu) -> None:
+        self._gpus = gpus or tuple(
+            Gpu(str(index), "NVIDIA H200", 141 * 2**30, f"GPU-{index}aaa") for index in range(2)
+        )
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        return visible(self._gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
 class ListEngine:
     """Proposes the points that it was given, in order; decides as told, by default to go on."""
 
@@ -391,11 +422,14 @@ class MemoryTracker:
         self.tags: dict[int, dict[str, str]] = {}
         self.end: SweepEnd | None = None
         self.sweep: SweepRecord | None = None
+        self.parent_tags: dict[str, str] = {}
 
     def apply(self, record: Record, *, again: bool = False) -> dict[str, str]:
         self.keys.append(record.key)
         if isinstance(record, SweepRecord):
             self.sweep = record
+        elif isinstance(record, SweepStateRecord):
+            self.parent_tags.update(record.tags)
         elif isinstance(record, TrialRecord):
             self.started.append(record)
         elif isinstance(record, EpochRecord):

@@ -26,6 +26,7 @@ from sweeps import replay_command
 from sweeps.cli import main
 from sweeps.devices import Machine
 from sweeps.executors.base import Slot
+from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
 from sweeps.rebuilding import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.replaying import CauseKind, Circumstances, Comparison, causes
@@ -34,7 +35,7 @@ from tracking.replay_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[1]
 CORES = Machine(num_cores=2, memory_bytes=8 * 2**30)
-GPUS = replace(CORES, gpus=(("0", "NVIDIA A"), ("1", "NVIDIA B")))
+GPUS = replace(CORES, gpus=(Gpu("0", "NVIDIA A"), Gpu("1", "NVIDIA B")))
 
 
 def drive(folder: Path, *commands: list[str]) -> dict[str, Any]:

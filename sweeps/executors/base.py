@@ -6,17 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipelines.device import MemoryShare
+
 Job = Callable[..., Any]
 """`job(argument, report, slot)`; `report(message)` returns the driver's answer."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A share of the machine that one trial may use: CPU threads and at most one GPU."""
+    """A share of the machine that one trial may use: CPU threads and at most one GPU.
+
+    Attributes:
+        num_sharing: so many equal shares its GPU is cut into.
+        memory: what it may allocate there; None for what it finds.
+    """
 
     index: int
     num_threads: int
     gpu: str | None = None
+    num_sharing: int = 1
+    memory: MemoryShare | None = None
 
 
 @dataclass(frozen=True)
