@@ -198,6 +198,9 @@ class ReplayExecutor:
             del self._jobs[job_id]
             self._events.append(Returned(job_id, end.value))
 
+    def process_id(self, job_id: str) -> None:
+        """Nothing runs."""
+
     def stop(self, job_id: str) -> None:
         """Ends a trial."""
         self._jobs.pop(job_id, None)

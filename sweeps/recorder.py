@@ -26,6 +26,7 @@ from tracking.records import (
     DataRecord,
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
@@ -117,9 +118,11 @@ class Recorder:
             tags["sweeps.gpu_share"] = f"1/{slot.num_sharing}"
         self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
-    def epoch_reported(self, report: EpochReport) -> None:
-        """An epoch's metrics."""
-        self._spool.put(EpochRecord(report.number, report.epoch, report.metrics))
+    def epoch_reported(self, report: EpochReport, more: Mapping[str, float] | None = None) -> None:
+        """An epoch's metrics, with what the driver saw of it."""
+        self._spool.put(
+            EpochRecord(report.number, report.epoch, {**report.metrics, **(more or {})})
+        )
 
     def trial_paused(self, row: TrialRow, result: TrialResult) -> None:
         """The trial waits; what it reached so far is kept for the case that it never goes on."""
@@ -212,6 +215,11 @@ class Recorder:
             self._progress_step = step
             metrics = {f"best_{board.objective.metric}": best.value}
             self._spool.put(ProgressRecord(metrics, step))
+
+    def machine_used(self, metrics: Mapping[str, float], step: int) -> None:
+        """How busy the machine was; the step is the sweep's age in seconds."""
+        if metrics:
+            self._spool.put(MachineRecord(metrics, step))
 
     def sweep_waits(self, status: RunStatus, reason: str) -> None:
         """The sweep broke off and can be resumed."""

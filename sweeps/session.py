@@ -25,6 +25,7 @@ from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
+from sweeps.gpu_watch import closed, watch_over
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
@@ -305,7 +306,10 @@ class Session:
             self._executor.close()
             raise
         reason, status, error = "the sweep broke off; it can be resumed", FAILED, ""
-        sweep = Sweep(self._plan, self._board, self._engine, self._executor, self._recorder, view)
+        watch, problems = watch_over(self._plan.layout)
+        sweep = Sweep(
+            self._plan, self._board, self._engine, self._executor, self._recorder, view, watch
+        )
         suspended = True
         try:
             stop = sweep.run(interrupts, self._draw_plots)
@@ -319,9 +323,10 @@ class Session:
             error = self._broke_off(problem)
         finally:
             view.close()
+            problems += closed(watch)
         if interrupts.received and status == FAILED:
             reason, status, error = StopReason.INTERRUPTED.value, INTERRUPTED, ""
-        problems = self._finish(status, reason, interrupts, suspended=suspended)
+        problems += self._finish(status, reason, interrupts, suspended=suspended)
         print_summary(self._board, reason)
         if status == FAILED:
             self._print_failure(error)

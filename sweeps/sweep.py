@@ -28,6 +28,8 @@ from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
+from sweeps.gpu_usage import GpuUsage
+from sweeps.gpu_watch import GpuWatch
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
 from sweeps.packer import Packer
@@ -112,6 +114,7 @@ class Sweep:
         executor: Executor,
         recorder: Recorder,
         view: View,
+        watch: GpuWatch | None = None,
     ) -> None:
         self.board = board
         self._plan = plan
@@ -124,6 +127,7 @@ class Sweep:
             recorder,
         )  # fmt: skip
         self._slots: dict[int, Slot] = {}
+        self._usage = GpuUsage(executor, watch)
         self._exhausted = False
         self._pictures = Pictures(executor, recorder, plan.paths, plan.data)
         self._interrupts = Interrupts()
@@ -178,6 +182,8 @@ class Sweep:
             self._end_overdue()
             self._end_stalled()
             self._prune_hopeless()
+            seconds = int(self.board.elapsed_seconds())
+            self._recorder.machine_used(self._usage.machine(), seconds)
             self._view.update(self.board)
 
     def _all_failed_alike(self) -> bool:
@@ -298,6 +304,7 @@ class Sweep:
             plan.paths.trial(number).mkdir(parents=True, exist_ok=True)
             log_path = str(plan.paths.trial_log(number))
             self._executor.start(_job_id(number), plan.job, task, slot, log_path)
+            self._usage.started(_job_id(number))
         except (OSError, EOFError) as error:
             details = "".join(traceback.format_exception(error))
             self._broken(row, Raised(_job_id(number), type(error).__name__, str(error), details))
@@ -341,7 +348,7 @@ class Sweep:
         new = report.epoch == len(row.curve) + 1
         if new:
             self._longest_epoch = max(self._longest_epoch, now - self._heard[row.number])
-            self._recorder.epoch_reported(report)
+            self._recorder.epoch_reported(report, self._usage.taken(_job_id(row.number)))
         self._heard[row.number] = now
         decision = self._engine.report(report.number, report.epoch, value)
         if new:

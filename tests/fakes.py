@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from pipelines.trial_files import CHECKPOINT_FILE
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.gpu_meter import GpuFigures, MeterError, ProcessFigures
 from sweeps.gpus import Gpu, visible
 from sweeps.views import QuietView
 from tracking.records import (
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
@@ -307,8 +310,9 @@ class InlineExecutor:
                 first = str(error).splitlines()[0]
                 out.put(Raised(job_id, type(error).__name__, first, f"Traceback: {error}"))
 
-        threading.Thread(target=work, daemon=True).start()
-        return out, answers
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return out, answers, thread.native_id
 
     def events(self, timeout_seconds: float) -> list[Event]:
         import queue
@@ -316,7 +320,7 @@ class InlineExecutor:
         found: list[Event] = []
         deadline = time.monotonic() + timeout_seconds
         while not found and time.monotonic() < deadline and self._jobs:
-            for job_id, (out, _) in list(self._jobs.items()):
+            for job_id, (out, *_) in list(self._jobs.items()):
                 try:
                     event = out.get(timeout=0.01)
                 except queue.Empty:
@@ -328,6 +332,10 @@ class InlineExecutor:
 
     def answer(self, job_id: str, answer: Any) -> None:
         self._jobs[job_id][1].put(answer)
+
+    def process_id(self, job_id: str) -> int | None:
+        # A thread's number stands for a process's.
+        return self._jobs[job_id][2] if job_id in self._jobs else None
 
     def stop(self, job_id: str) -> None:
         del self._jobs[job_id]
@@ -349,6 +357,99 @@ class FakeInventory:
 
     def gpus(self) -> tuple[Gpu, ...]:
         return visible(self._gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+class FakeMeter:
+    """Figures as they were set; processes are those of `processes`, by GPU."""
+
+    def __init__(self, **processes: dict[int, ProcessFigures]) -> None:
+        self.gpus = {
+            name.removeprefix("gpu"): GpuFigures(2**30, 141 * 2**30, 50.0, 200.0, found)
+            for name, found in (processes or {"gpu0": {7: ProcessFigures(2**29, 40.0)}}).items()
+        }
+        self.closed = False
+        self.num_readings = 0
+
+    def read(self, gpu: str) -> GpuFigures:
+        self.num_readings += 1
+        if gpu not in self.gpus:
+            raise MeterError(f"GPU {gpu} does not answer NVML: lost")
+        return self.gpus[gpu]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeNvml:
+    """`pynvml` for one GPU that is not there: its functions, structures and errors.
+
+    Args:
+        silent: names of functions that this GPU does not support.
+        samples: what `nvmlDeviceGetProcessUtilization` knows, as (process, microseconds, percent).
+    """
+
+    import pynvml as _real
+
+    NVMLError = _real.NVMLError
+    NVML_ERROR_NOT_FOUND = _real.NVML_ERROR_NOT_FOUND
+
+    def __init__(
+        self,
+        processes: Mapping[int, int | None] | None = None,
+        samples: tuple[tuple[int, int, int], ...] = (),
+        silent: tuple[str, ...] = (),
+    ) -> None:
+        self._processes = {7: 2**29} if processes is None else processes
+        self.samples, self._silent = samples, silent
+        self.starts = 0
+
+    def _check(self, name: str) -> None:
+        if not self.starts:
+            raise self.NVMLError(self._real.NVML_ERROR_UNINITIALIZED)
+        if name in self._silent:
+            raise self.NVMLError(self._real.NVML_ERROR_NOT_SUPPORTED)
+
+    def nvmlInit(self) -> None:
+        if "nvmlInit" in self._silent:
+            raise self.NVMLError(self._real.NVML_ERROR_LIBRARY_NOT_FOUND)
+        self.starts += 1
+
+    def nvmlShutdown(self) -> None:
+        self._check("nvmlShutdown")
+        self.starts -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        self._check("nvmlDeviceGetHandleByIndex")
+        if index != 0:
+            raise self.NVMLError(self._real.NVML_ERROR_INVALID_ARGUMENT)
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        self._check("nvmlDeviceGetMemoryInfo")
+        return SimpleNamespace(total=141 * 2**30, used=2**30, free=140 * 2**30)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
+        self._check("nvmlDeviceGetUtilizationRates")
+        return SimpleNamespace(gpu=50, memory=10)
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        self._check("nvmlDeviceGetPowerUsage")
+        return 200_500
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        self._check("nvmlDeviceGetComputeRunningProcesses")
+        return [
+            SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self._processes.items()
+        ]
+
+    def nvmlDeviceGetProcessUtilization(self, handle: int, since: int) -> list[Any]:
+        self._check("nvmlDeviceGetProcessUtilization")
+        found = [
+            SimpleNamespace(pid=p, timeStamp=t, smUtil=u) for p, t, u in self.samples if t > since
+        ]
+        if not found:
+            raise self.NVMLError(self._real.NVML_ERROR_NOT_FOUND)
+        return found
 
 
 class ListEngine:
@@ -423,6 +524,8 @@ class MemoryTracker:
         self.end: SweepEnd | None = None
         self.sweep: SweepRecord | None = None
         self.parent_tags: dict[str, str] = {}
+        self.metrics: dict[tuple[int, int], dict[str, float]] = {}
+        self.machine: dict[int, dict[str, float]] = {}
 
     def apply(self, record: Record, *, again: bool = False) -> dict[str, str]:
         self.keys.append(record.key)
@@ -434,6 +537,7 @@ class MemoryTracker:
             self.started.append(record)
         elif isinstance(record, EpochRecord):
             assert record.at_ms > 0 and record.metrics
+            self.metrics[(record.number, record.epoch)] = dict(record.metrics)
             self.epochs.append((record.number, record.epoch))
         elif isinstance(record, TrialStateRecord):
             self.states.append((record.number, record.state))
@@ -449,6 +553,8 @@ class MemoryTracker:
             self.kept.append(record.number)
         elif isinstance(record, ModelDropRecord):
             self.kept.remove(record.number)
+        elif isinstance(record, MachineRecord):
+            self.machine[record.step] = dict(record.metrics)
         elif isinstance(record, ProgressRecord):
             self.progress += record.metrics.values()
         elif isinstance(record, SweepEnd):

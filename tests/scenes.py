@@ -31,6 +31,7 @@ class Scene:
         view = options.pop("view", fakes.QuietView())
         keep = options.pop("keep", 2)
         decide = options.pop("decide", None)
+        watch = options.pop("watch", None)
         options["rules"] = StopRules(**options.pop("rules", {}))
         defaults = {
             "space": SPACE, "data": tiny_data, "num_trials": 4, "num_epochs": 3,
@@ -56,7 +57,7 @@ class Scene:
             plan.rules.timeout_seconds,
         )
         self.interrupts = Interrupts()
-        self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view)
+        self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view, watch)
 
     def run(self) -> StopReason:
         reason = self.sweep.run(self.interrupts)

@@ -75,6 +75,9 @@ class Executor(Protocol):
     def answer(self, job_id: str, answer: Any) -> None:
         """Answers a job's latest report."""
 
+    def process_id(self, job_id: str) -> int | None:
+        """The process of a running job on this machine; None where there is none."""
+
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
 

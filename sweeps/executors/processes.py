@@ -77,6 +77,11 @@ class ProcessExecutor:
         with contextlib.suppress(OSError):
             self._jobs[job_id][1].send(answer)
 
+    def process_id(self, job_id: str) -> int | None:
+        """The process of a running job; None for any other."""
+        job = self._jobs.get(job_id)
+        return None if job is None else int(job[0].pid)
+
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
         process, channel, _ = self._jobs.pop(job_id)
