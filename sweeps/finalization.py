@@ -31,6 +31,7 @@ from sweeps.finalists import FinalistsFile, finalists_paths, models_folder, swee
 from sweeps.finalists_report import scale_of
 from sweeps.finalists_start import begin_finalists
 from sweeps.formatting import count
+from sweeps.gpu_watch import closed, watch_over
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
 from sweeps.opening import connect_tracker
@@ -225,12 +226,15 @@ class Finalization:
         past = past_trainings(self._spool, file, self._objective, self._models)
         engine = PlannedEngine(file.plan(), past)
         view = make_view(quiet)
+        watch, problems = watch_over(self._allotment.layout)
         try:
-            stop = Sweep(self._plan(), board, engine, executor, self._recorder, view).run(
+            stop = Sweep(self._plan(), board, engine, executor, self._recorder, view, watch).run(
                 interrupts
             )
         finally:
             view.close()
+            for line in [*problems, *closed(watch)]:
+                print(f"WARNING: {line}", file=sys.stderr)
         if stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
             self._recorder.sweep_waits("SCHEDULED", stop.value)
             return INTERRUPTED, ""
