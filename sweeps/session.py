@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.measuring import MeasureTask
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted
@@ -19,18 +20,20 @@ from search_spaces.references import is_reference
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from sweeps.board import Board
+from sweeps.calibration import measured_point
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
-from sweeps.gpu_watch import closed, watch_over
+from sweeps.gpu_watch import GpuWatch, closed, watch_over
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
 from sweeps.opening import open_engine, open_tracker
+from sweeps.packing_start import packed
 from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
@@ -104,6 +107,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     paths = _paths(settings)
     with ExitStack() as stack:
         stack.enter_context(driving(paths))
+        if "trials_per_gpu" in start.given:
+            paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
         _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
@@ -251,7 +256,7 @@ class Session:
     ) -> None:
         objective = get_objective(settings.objective)
         self._settings, self._data, self._file = settings, data, file
-        self._space = space
+        self._space, self._allotment = space, allotment
         self._engine, self._executor = engine, executor
         self._spool, self._tracker = spool, tracker
         self._paths = _paths(settings)
@@ -306,12 +311,13 @@ class Session:
             self._executor.close()
             raise
         reason, status, error = "the sweep broke off; it can be resumed", FAILED, ""
-        watch, problems = watch_over(self._plan.layout)
-        sweep = Sweep(
-            self._plan, self._board, self._engine, self._executor, self._recorder, view, watch
-        )
+        watch, problems = watch_over(self._allotment.layout)
         suspended = True
         try:
+            self._pack(watch, interrupts, speaker(quiet))
+            sweep = Sweep(
+                self._plan, self._board, self._engine, self._executor, self._recorder, view, watch
+            )
             stop = sweep.run(interrupts, self._draw_plots)
             reason = stop.value
             suspended = stop is StopReason.PREEMPTED
@@ -336,6 +342,24 @@ class Session:
         print_next_steps(self._settings, self._board, self._tracker, unfinished=unfinished)
         rejected = bool(self._spool.rejections())
         return FAILED if rejected and status == DONE else status
+
+    def _pack(
+        self, watch: GpuWatch | None, interrupts: Interrupts, say: Callable[[str], None]
+    ) -> None:
+        """Settles how many trials share a GPU."""
+        found = packed(
+            self._allotment, self._settings.trials_per_gpu, self._paths, self._recorder,
+            self._executor, watch, interrupts, self._measure_task, self._budget.timeout_seconds,
+            say,
+        )  # fmt: skip
+        self._plan = replace(self._plan, slots=found.slots, level=found.level)
+        self._board.num_slots = len(found.slots)
+
+    def _measure_task(self) -> MeasureTask:
+        point = measured_point(self._space, baselines=self._settings.baselines)
+        return MeasureTask(
+            self._space.key, (point,), self._data, self._budget.num_epochs, self._settings.seed
+        )
 
     def _broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
