@@ -33,7 +33,7 @@ from sweeps.finalists_start import begin_finalists
 from sweeps.formatting import count
 from sweeps.gpu_watch import closed, watch_over
 from sweeps.interrupts import Interrupts
-from sweeps.jobs import train_job
+from sweeps.jobs import train_job, warm_up
 from sweeps.opening import connect_tracker
 from sweeps.packer import read_packing
 from sweeps.retraining import RetrainJob, retrain
@@ -129,7 +129,7 @@ class Finalization:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
         from sweeps.executors.processes import ProcessExecutor
 
-        executor = ProcessExecutor("sweeps.preload", self._paths.server_log)
+        executor = ProcessExecutor("sweeps.preload", self._paths.server_log, warm_up=warm_up)
         status, report, error = FAILED, "", ""
         try:
             self._start_sending()

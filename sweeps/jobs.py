@@ -29,6 +29,14 @@ def configured(slot: Slot, seed: int, *, deterministic: bool = False) -> str:
     )
 
 
+def warm_up(slot: Slot) -> None:
+    """Starts the device of a slot before a job comes; the job configures it again, and seeds it."""
+    from pipelines.device import touch
+
+    configured(slot, 0)
+    touch()
+
+
 def train_job(
     task: TrialTask, report: Callable[[EpochReport], Decision], slot: Slot
 ) -> TrialResult:

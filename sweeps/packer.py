@@ -81,6 +81,11 @@ class Packer:
         self.slots: Slots = FixedSlots(fixed) if layout is None else PackedSlots(layout, level)
         self.num_slots = len(fixed) if layout is None else layout.num_slots(level)
 
+    def keep_warm(self) -> None:
+        """Lets a process wait on each GPU for the next trial."""
+        if self._layout is not None:
+            self._executor.keep_warm(self._layout.spare_slots(self.slots.level))
+
     def ran_out_of_memory(self, slot: Slot) -> str | None:
         """A trial's memory ran out on its slot, which is free again.
 
@@ -90,9 +95,11 @@ class Packer:
         """
         level = after_out_of_memory(self.slots.level, slot)
         if level is None or self._layout is None:
+            self._executor.keep_warm(())  # What a spare takes may be what was missing.
             return None
         self.slots.lower(level)
         self.num_slots = self._layout.num_slots(level)
+        self.keep_warm()
         text = f"memory ran out with {slot.num_sharing} trials per GPU, {level} from now on"
         write_packing(self._path, Packing(self._asked, gpu_names(self._layout), level, text))
         self._recorder.packed(level, text)

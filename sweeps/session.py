@@ -29,6 +29,7 @@ from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
 from sweeps.gpu_watch import GpuWatch, closed, watch_over
 from sweeps.interrupts import Interrupts
+from sweeps.jobs import warm_up
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
@@ -206,7 +207,7 @@ def open_session(
 
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
-    executor = ProcessExecutor("sweeps.preload", paths.server_log)
+    executor = ProcessExecutor("sweeps.preload", paths.server_log, warm_up=warm_up)
     try:
         from tracking.spool import Spool
 

@@ -151,6 +151,7 @@ class Sweep:
                 self._take_over(past)
             self.board.rows = dict(sorted(self.board.rows.items()))
             self._recorder.models_known(self.board)
+            self._packer.keep_warm()
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._kill_running()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,10 +260,32 @@ def echo_job(argument: Any, report: Any, slot: Slot) -> Any:
     return argument, report(argument), slot
 
 
+def warm_up(slot: Slot) -> None:
+    """Stands for the seconds in which a device starts; a marker in the folder says that it ran."""
+    Path(f"warm-{os.getpid()}").touch()
+
+
+def raising_warm_up(slot: Slot) -> None:
+    """A device that says why it does not start."""
+    raise RuntimeError("no device here")
+
+
+def dying_warm_up(slot: Slot) -> None:
+    """A device that does not start."""
+    Path(f"died-{os.getpid()}").touch()
+    os._exit(3)
+
+
 def sleeping_job(argument: float, report: Any, slot: Slot) -> str:
     """Sleeps, ignoring nothing."""
     time.sleep(argument)
     return "slept"
+
+
+def own_pid_job(argument: Any, report: Any, slot: Slot) -> int:
+    """Prints something and answers its process."""
+    print("said by the job", flush=True)
+    return os.getpid()
 
 
 def pid_job(argument: str, report: Any, slot: Slot) -> None:
@@ -282,6 +304,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self.stopped: list[str] = []
+        self.warm: list[tuple[Slot, ...]] = []
         self.closed = False
         self._jobs: dict[str, Any] = {}
         self._pending: list[Event] = []
@@ -340,6 +363,9 @@ class InlineExecutor:
     def stop(self, job_id: str) -> None:
         del self._jobs[job_id]
         self.stopped.append(job_id)
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        self.warm.append(tuple(slots))
 
     def close(self) -> None:
         for job_id in list(self._jobs):

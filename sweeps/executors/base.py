@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,6 +80,9 @@ class Executor(Protocol):
 
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        """Where it helps, one process waits ready for a job on each of these slots; others end."""
 
     def close(self) -> None:
         """Ends all jobs and frees what the executor holds."""
