@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.measuring import Measurement, MeasureTask
 from pipelines.trial import Decision, EpochReport, TrialResult, TrialTask
 from pipelines.trial_files import CHECKPOINT_FILE
 from sweeps.board import Board, TrialRow
@@ -213,6 +214,25 @@ def crowded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
         return report(message)
 
     return recorded_job(task, then, slot)
+
+
+def crowded_chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `chaos_job`, at a slower pace, where the memory of a GPU is enough for two trials."""
+
+    def then(message: EpochReport) -> Any:
+        time.sleep(0.2)
+        if message.epoch == 2 and slot.num_sharing > 2:
+            raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
+        return report(message)
+
+    return chaos_job(task, then, slot)
+
+
+def measuring_job(task: MeasureTask, report: Any, slot: Slot) -> list[Measurement]:
+    """Finds that four trials on a GPU are fastest."""
+    report("ready")
+    time.sleep(0.1)
+    return [Measurement(task.points[0], 10, 10, 1.0, 1.0 + 0.1 * slot.num_sharing)]
 
 
 def always_short_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
