@@ -86,7 +86,7 @@ def calibrate(
 
     Args:
         executor: nothing else runs on it.
-        folder: for what the processes print; it is removed where all went well.
+        folder: for what the processes print meanwhile; it is removed.
         limit_seconds: for all levels together.
     """
     assert allotment.layout is not None
@@ -102,8 +102,7 @@ def calibrate(
             found.ended_by = measure
             break
         found.measured[level] = measure
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return found
 
 

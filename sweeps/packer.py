@@ -97,10 +97,14 @@ class Packer:
         if level is None or self._layout is None:
             self._executor.keep_warm(())  # What a spare takes may be what was missing.
             return None
-        self.slots.lower(level)
-        self.num_slots = self._layout.num_slots(level)
-        self.keep_warm()
         text = f"memory ran out with {slot.num_sharing} trials per GPU, {level} from now on"
-        write_packing(self._path, Packing(self._asked, gpu_names(self._layout), level, text))
-        self._recorder.packed(level, text)
+        if level < self.slots.level:
+            self._lower(self._layout, level, text)
         return text
+
+    def _lower(self, layout: GpuLayout, level: int, text: str) -> None:
+        self.slots.lower(level)
+        self.num_slots = layout.num_slots(level)
+        self.keep_warm()
+        write_packing(self._path, Packing(self._asked, gpu_names(layout), level, text))
+        self._recorder.packed(level, text)

@@ -47,7 +47,9 @@ def packed(
         if interrupts.received:
             return allotment.at(1)  # Nothing was found out; a resumed sweep measures again.
         level, reason = found.level, found.text
-        write_packing(paths.packing, Packing(asked, gpu_names(allotment.layout), level, reason))
+        if found.measured:  # What could not be measured may be possible in the next session.
+            names = gpu_names(allotment.layout)
+            write_packing(paths.packing, Packing(asked, names, level, reason))
     else:
         level = allotment.level
         reason = "as asked" if asked else "no GPU has room for more"

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.device import MemoryShare, device_environment, take_share
+from pipelines.objectives import OBJECTIVES
+from pipelines.trial import Decision, TrialTask
+from search_spaces.registry import get_space
+from sweeps.executors.base import Reported, Returned, Slot
+from sweeps.executors.processes import ProcessExecutor
+from sweeps.jobs import train_job, warm_up
 
 HALF = MemoryShare(0.45, 60 * 2**30)
 VARIABLES = (
@@ -131,3 +138,45 @@ def test_the_fake_refuses_as_tensorflow_does():
     tf.set_logical_device_configuration("gpu", [1])
     with pytest.raises(ValueError, match="Cannot set memory growth"):
         tf.set_memory_growth("gpu", True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The real server of workers, with the real warm-up: on cores, as far as that goes."""
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    executor = ProcessExecutor("sweeps.preload", log, warm_up=warm_up)
+    yield executor
+    executor.close()
+
+
+def trained(server: ProcessExecutor, data: Any, folder: Path, slot: Slot) -> Any:
+    """The reports and the process of a trial with dropout, which draws random numbers."""
+    folder.mkdir()
+    space = get_space("mlp")
+    params = space.complete({"dropout_0": 0.3})
+    task = TrialTask(
+        0, "mlp", params, data, 2, 7, OBJECTIVES["val_accuracy"], str(folder), deterministic=True
+    )
+    server.start("trial", train_job, task, slot, str(folder / "log"))
+    reports, process = [], server.process_id("trial")
+    while True:
+        for event in server.events(1.0):
+            if isinstance(event, Reported):
+                reports.append(
+                    {k: v for k, v in event.message.metrics.items() if "second" not in k}
+                )
+                server.answer("trial", Decision.GO_ON)
+            else:
+                assert isinstance(event, Returned), event
+                return reports, process, event.value.device
+
+
+def test_a_trial_in_a_warm_process_is_the_same_bit_for_bit(server, tiny_data, tmp_path):
+    slot = Slot(0, 1)
+    cold, _, device = trained(server, tiny_data, tmp_path / "cold", slot)
+    server.keep_warm([slot])
+    (waiting,) = server._spares.process_ids
+    warm, process, same_device = trained(server, tiny_data, tmp_path / "warm", slot)
+    assert process == waiting
+    assert len(cold) == 2 and cold == warm
+    assert device == same_device == "cpu, 1 thread"

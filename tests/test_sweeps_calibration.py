@@ -179,6 +179,18 @@ def test_an_interrupted_measurement_is_not_remembered(bench, tmp_path):
     assert read_packing(paths.packing, automatic(), None) is None
 
 
+def test_a_measurement_without_any_figure_is_not_remembered(bench, tmp_path):
+    paths, notes = SweepPaths(tmp_path, "s"), Notes()
+    paths.sweep.mkdir(parents=True)
+    bench.trouble[1] = RuntimeError("TensorFlow does not find GPU 0")
+    found = packed(
+        automatic(), None, paths, notes, bench.executor, None, bench.interrupts,
+        lambda: bench.task, None, lambda text: None,
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert found.level == 1 and "does not find GPU 0" in notes.packings[0][1]
+    assert list(paths.sweep.iterdir()) == []
+
+
 def test_cores_are_left_alone(bench, tmp_path):
     cores = allot(Machine(2, 24 * GIB), None, None, None)
     found = packed(

@@ -245,6 +245,8 @@ def test_trials_whose_memory_ran_out_go_on_with_fewer_neighbours(scene):
     )
     assert sorted(s.tracker.epochs) == [(n, e) for n in range(6) for e in (1, 2, 3)]
     assert sorted(r[:2] for r in s.engine.reports) == sorted(s.tracker.epochs)
+    # A spare waits for what starts next, with the share that is given out then.
+    assert [[slot.num_sharing for slot in slots] for slots in s.executor.warm] == [[4], [2]]
     # The packing was halved once, although the memory of several ran out at the same time.
     assert {sharing for sharing, _ in running} == {4, 2}
     assert max(num for sharing, num in running if sharing == 4) == 4
@@ -273,6 +275,7 @@ def test_memory_that_runs_out_alone_on_a_gpu_is_an_ordinary_failure(scene):
     assert s.tracker.ended[0].state == "FAILED"
     assert s.tracker.ended[0].tags["sweeps.reason"].endswith("(after 2 tries)")
     assert not s.paths.packing.exists()
+    assert s.executor.warm == [(gpus.layout.slot(H200, 1, 0),), (), ()]  # It took memory, too.
 
 
 def test_a_trial_that_never_fits_fails_after_every_packing_and_its_retries(scene):
