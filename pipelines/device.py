@@ -13,6 +13,9 @@ from typing import Any
 HIDDEN = "-1"
 """For CUDA_VISIBLE_DEVICES: an empty value hides the GPUs too, but not from every library."""
 
+ALONE = 0.95
+"""Of the GPU's memory, where a backend must be told a limit although it has the GPU to itself."""
+
 
 @dataclass(frozen=True)
 class MemoryShare:
@@ -49,9 +52,9 @@ def device_environment(
         found["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     if backend == "jax":
         found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        if memory is not None:
-            # Without preallocation this is the allocator's upper limit.
-            found["XLA_CLIENT_MEM_FRACTION"] = f"{memory.fraction:.4f}"
+        # Also without preallocation this is the allocator's upper limit, 0.75 by default.
+        fraction = ALONE if memory is None else memory.fraction
+        found["XLA_CLIENT_MEM_FRACTION"] = f"{fraction:.4f}"
     return found
 
 

@@ -129,7 +129,7 @@ def _on_gpus(
     gpus = machine.gpus[:workers]
     layout = GpuLayout(gpus, machine.num_cores, threads, workers, machine.memory_bytes)
     levels = layout.levels() if trials_per_gpu is None else ()
-    level = trials_per_gpu or 1
+    level = layout.at_most(trials_per_gpu or 1)
     layout.check_level(level)
     reason = _reason(layout, level, levels)
     return Allotment(layout.first_slots(level), reason, layout, level, levels)

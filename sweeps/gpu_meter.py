@@ -118,9 +118,9 @@ class NvmlMeter:
         try:
             samples = self._nvml.nvmlDeviceGetProcessUtilization(handle, since)
         except self._nvml.NVMLError as error:
-            # The answer while no process was busy.
-            is_idle = error.value == self._nvml.NVML_ERROR_NOT_FOUND
-            return {} if is_idle else None
+            # Answers while no process was busy; the second is how pynvml takes no samples at all.
+            idle = (self._nvml.NVML_ERROR_NOT_FOUND, self._nvml.NVML_SUCCESS)
+            return {} if error.value in idle else None
         found: dict[int, list[float]] = {}
         for sample in samples:
             # Drivers have been seen to answer with stale samples and with absurd numbers.

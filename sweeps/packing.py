@@ -48,6 +48,12 @@ class GpuLayout:
         num = level * len(self.gpus)
         return num if self.max_slots is None else min(num, self.max_slots)
 
+    def at_most(self, level: int) -> int:
+        """The level, or as many trials on each GPU as `max_slots` lets run on the fullest."""
+        if self.max_slots is None:
+            return level
+        return min(level, -(-self.max_slots // len(self.gpus)))
+
     def slot(self, gpu: Gpu, level: int, index: int) -> Slot:
         """One of so many equal shares of a GPU."""
         threads = self.num_threads or max(1, self.num_cores // self.num_slots(level))
@@ -64,7 +70,7 @@ class GpuLayout:
     def levels(self) -> tuple[int, ...]:
         """What `auto` compares here: levels that differ, and leave each trial enough memory."""
         found: list[int] = []
-        for level in LEVELS:
+        for level in map(self.at_most, LEVELS):
             more = not found or self.num_slots(level) > self.num_slots(found[-1])
             fits = all(_has_room(gpu, level) for gpu in self.gpus)
             host = self.host_bytes is None or self.num_slots(level) * HOST_BYTES <= self.host_bytes

@@ -438,6 +438,7 @@ class FakeNvml:
 
     NVMLError = _real.NVMLError
     NVML_ERROR_NOT_FOUND = _real.NVML_ERROR_NOT_FOUND
+    NVML_SUCCESS = _real.NVML_SUCCESS
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def test_memory_grows_or_is_not_taken_in_advance():
     assert device_environment("tensorflow", "0")["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     alone = device_environment("jax", "0")
     assert alone["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
-    assert "XLA_CLIENT_MEM_FRACTION" not in alone
+    assert alone["XLA_CLIENT_MEM_FRACTION"] == "0.9500"
     assert device_environment("jax", "0", HALF)["XLA_CLIENT_MEM_FRACTION"] == "0.4500"
     assert set(device_environment("torch", "0", HALF)) == set(VARIABLES[:2])
 

@@ -310,4 +310,9 @@ def test_failures_are_named_and_only_some_are_tried_again():
     assert named("NonFiniteLossError") == ("NOT_FINITE", False)
     assert named("ValueError") == ("EXCEPTION", False)
     assert named("ConnectionResetError") == ("EXCEPTION", True)
+    assert named("InternalError", "Dst tensor is not initialized.") == ("OUT_OF_MEMORY", True)
+    details = "InternalError: Graph execution error:\nCUDNN_STATUS_ALLOC_FAILED"
+    for kind, expected in (("InternalError", "OUT_OF_MEMORY"), ("ValueError", "EXCEPTION")):
+        event = Raised("trial-0", kind, "Graph execution error:", details)
+        assert classify(event, memory_ran_out=False).kind.name == expected
     assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)

@@ -67,7 +67,8 @@ def test_only_a_large_gpu_has_room_for_a_spare():
     [
         (layout(), (1, 2, 4)),
         (layout(H200, max_slots=2), (1, 2)),
-        (layout(H200, max_slots=3), (1, 2, 4)),
+        (layout(H200, max_slots=3), (1, 2, 3)),
+        (layout(H200, SMALL, max_slots=3), (1, 2)),
         (layout(H200, SMALL, max_slots=2), (1,)),
         (layout(TINY), (1,)),
         (layout(Gpu("0", "x", 4 * GIB)), (1, 2)),
@@ -105,7 +106,9 @@ def test_automatic_packing_begins_with_one_and_proposals_count_with_all():
 def test_workers_limit_packed_trials_and_must_find_room():
     machine = Machine(16, 64 * GIB, (H200, SMALL))
     assert len(allot(machine, 3, None, 2).slots) == 3
-    assert {slot.gpu for slot in allot(machine, 1, None, 2).slots} == {"0"}
+    # Nobody shares: neither is the memory divided.
+    assert allot(machine, 1, None, 2).slots == (Slot(0, 16, "0"),)
+    assert {slot.num_sharing for slot in allot(machine, 2, None, 4).slots} == {1}
     with pytest.raises(InputError, match="at most the number of GPUs times .* Received: 5, with 2"):
         allot(machine, 5, None, 2)
     with pytest.raises(InputError, match="Received: 9, with 2 GPUs and at most 4 on each"):
