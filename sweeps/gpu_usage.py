@@ -14,6 +14,8 @@ from sweeps.gpu_watch import GpuWatch, Usage
 MACHINE_SECONDS = 10.0
 """Between two machine-wide figures, as in MLflow's own monitor."""
 MEGABYTE = 1e6
+SYSTEM = "system/"
+"""What a metric's name begins with when the machine was measured, not the model."""
 
 
 class GpuUsage:
@@ -33,7 +35,7 @@ class GpuUsage:
             return {}
         process_id = self._executor.process_id(job_id)
         usage = None if process_id is None else self._watch.take(process_id)
-        return {} if usage is None else _metrics(usage, "system/gpu_")
+        return {} if usage is None else _metrics(usage, f"{SYSTEM}gpu_")
 
     def machine(self) -> dict[str, float]:
         """The figures of every GPU, when it is time for them again; else empty."""
@@ -42,7 +44,7 @@ class GpuUsage:
         self._reported = time.monotonic()
         found: dict[str, float] = {}
         for gpu, usage in self._watch.take_machine().items():
-            prefix, total = f"system/gpu_{gpu}_", self._watch.total_bytes(gpu)
+            prefix, total = f"{SYSTEM}gpu_{gpu}_", self._watch.total_bytes(gpu)
             found |= _metrics(usage, prefix)
             if total and usage.memory_bytes is not None:
                 found[f"{prefix}memory_usage_percentage"] = 100 * usage.memory_bytes / total

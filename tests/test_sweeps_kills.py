@@ -6,6 +6,7 @@ real checkpoints. A kill is an exception that nothing handles and after which no
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.board import Board
+from sweeps.devices import Machine, allot
 from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.engines.stored_study import open_storage, study_exists
 from sweeps.executors.base import Slot
+from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.recorder import Recorder
@@ -66,7 +69,9 @@ STORAGE_WRITES = (
 )  # fmt: skip
 
 
-def session(folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def session(
+    folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> None:
     """One life of a driver, up to its end or its death."""
     with monkeypatch.context() as patch:
         wrap(patch, Spool, "put", clock)
@@ -75,7 +80,7 @@ def session(folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPat
         for name in STORAGE_WRITES:
             wrap(patch, optuna.storages._cached_storage._CachedStorage, name, clock)
         try:
-            drive(folder, data)
+            drive(folder, data, **options)
         except Killed:
             assert clock.dead
 
@@ -90,20 +95,22 @@ def wrap(patch: pytest.MonkeyPatch, kind: type, name: str, clock: Clock) -> None
     patch.setattr(kind, name, ticking)
 
 
-def drive(folder: Path, data: Any) -> None:
+def drive(folder: Path, data: Any, *, pruner: str = "asha", **options: Any) -> None:
     paths = SweepPaths(folder, "s")
     objective = OBJECTIVES["val_accuracy"]
     spool = Spool(paths.spool)
     storage = open_storage(f"sqlite:///{folder / 'optuna.db'}")
     engine = OptunaEngine(
-        SPACE, objective, storage, "s", "random", 0, pruner="asha", max_epochs=NUM_EPOCHS,
+        SPACE, objective, storage, "s", "random", 0, pruner=pruner, max_epochs=NUM_EPOCHS,
         baselines=SPACE.distinct_baselines(), resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
     models = BestModels(objective, 1)
-    plan = Plan(
-        space=SPACE, data=data, num_trials=NUM_TRIALS, num_epochs=NUM_EPOCHS, patience=None,
-        seed=0, slots=(Slot(0, 1),), paths=paths, num_retries=1, job=fakes.recorded_job,
-    )  # fmt: skip
+    defaults: dict[str, Any] = {
+        "space": SPACE, "data": data, "num_trials": NUM_TRIALS, "num_epochs": NUM_EPOCHS,
+        "patience": None, "seed": 0, "slots": (Slot(0, 1),), "paths": paths, "num_retries": 1,
+        "job": fakes.recorded_job,
+    }  # fmt: skip
+    plan = Plan(**{**defaults, **options})
     board = Board("s", objective, NUM_TRIALS, NUM_EPOCHS, 1, None)
     recorder = Recorder(spool, SPACE, data, paths, models)
     sweep = Sweep(plan, board, engine, fakes.InlineExecutor(), recorder, fakes.QuietView())
@@ -175,6 +182,32 @@ def check_kills(
 def test_a_kill_at_some_writes_changes_nothing(reference, tiny_data, tmp_path, monkeypatch):
     """Parameters are written one by one and all alike: 17 apart there are some of every kind."""
     check_kills(range(3, reference[0], 17), reference, tiny_data, tmp_path, monkeypatch)
+
+
+def test_a_kill_while_memory_runs_out_on_a_packed_gpu_loses_and_doubles_nothing(
+    tiny_data, tmp_path, monkeypatch
+):
+    gpu = Gpu("0", "NVIDIA H200", 141 * 2**30)
+    layout = allot(Machine(16, 2**36, (gpu,)), None, None, 4).layout
+
+    def life(folder: Path, clock: Clock) -> None:
+        folder.mkdir(exist_ok=True)
+        session(
+            folder, tiny_data, clock, monkeypatch, pruner="none", layout=layout, level=4,
+            trials_per_gpu=4, num_retries=0, job=fakes.crowded_job,
+        )  # fmt: skip
+
+    clock = Clock()
+    life(tmp_path / "reference", clock)
+    expected = outcome(tmp_path / "reference")
+    assert {state for _, state, _, _ in expected["trials"].values()} == {"COMPLETE"}
+    for kill_at in range(clock.writes // 3, clock.writes, clock.writes // 5):
+        place, dying = tmp_path / str(kill_at), Clock(kill_at)
+        life(place, dying)
+        assert dying.dead
+        time.sleep(0.2)  # Threads do not die with their driver as processes do.
+        life(place, Clock())
+        assert outcome(place) == expected, f"killed at write {kill_at}"
 
 
 @pytest.mark.slow

@@ -338,6 +338,13 @@ def test_identical_epochs_have_no_difference():
     assert comparison.first is None and comparison.extent == "2 epochs, 2 metrics"
 
 
+def test_times_and_figures_of_the_machine_are_not_compared():
+    recorded = {"loss": 0.1, "epoch_seconds": 3.0, "system/gpu_utilization_percentage": 50.0}
+    comparison = Comparison({1: recorded})
+    assert comparison.add(1, {"loss": 0.1, "epoch_seconds": 4.0}) == []
+    assert comparison.extent == "1 epoch, 1 metric"
+
+
 def test_an_epoch_that_was_never_recorded_is_not_called_identical():
     comparison = Comparison({2: {"loss": 0.1}})
     assert comparison.add(1, {"loss": 0.3}) == []
