@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,9 +198,15 @@ class ReplayExecutor:
             del self._jobs[job_id]
             self._events.append(Returned(job_id, end.value))
 
+    def process_id(self, job_id: str) -> None:
+        """Nothing runs."""
+
     def stop(self, job_id: str) -> None:
         """Ends a trial."""
         self._jobs.pop(job_id, None)
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        """Nothing runs."""
 
     def close(self) -> None:
         """Ends all trials."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import warnings
 
+from pipelines.device import MemoryShare, take_share
+
 
 def preload() -> None:
     """Imports what every trial needs. Importing is safe before a fork; running TensorFlow is not.
@@ -25,27 +27,32 @@ def preload() -> None:
     import pipelines.reproduction  # noqa: F401
 
 
-def configure(num_threads: int, gpu: str | None, seed: int, *, deterministic: bool = False) -> str:
+def configure(
+    num_threads: int,
+    gpu: str | None,
+    seed: int,
+    *,
+    deterministic: bool = False,
+    memory: MemoryShare | None = None,
+) -> str:
     """Gives this process its share of the machine and its seed, and returns the device's name.
 
     Args:
         num_threads: size of TensorFlow's pools, for one operation and between operations.
         gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
         deterministic: whether TensorFlow may use only operations that repeat bit for bit.
+        memory: the share of the GPU's memory that this process may take; None for what it finds.
 
     Raises:
         RuntimeError: TensorFlow does not find the GPU; training on the cores would be a surprise.
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu if gpu is not None else "-1"
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # The order in which nvidia-smi counts.
+    take_share(gpu, memory)
     import keras
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(num_threads)
     found = tf.config.list_physical_devices("GPU")
-    for device in found:
-        tf.config.experimental.set_memory_growth(device, True)
     if gpu is not None and not found:
         raise RuntimeError(
             f"TensorFlow does not find GPU {gpu}. Install its CUDA libraries with "

@@ -16,6 +16,7 @@ from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import hang
+from sweeps.packing import Slots
 from sweeps.recorder import Recorder
 from sweeps.settings import SweepPaths
 
@@ -27,7 +28,7 @@ class Audit:
 
     Args:
         count: how many pruned trials to train; drawn with `seed` from those with a checkpoint.
-        free: the loop's free slots; they are taken from it and given back.
+        slots: the loop's; they are taken from it and given back.
         make_task: what a worker needs to continue a trial.
     """
 
@@ -39,12 +40,12 @@ class Audit:
         paths: SweepPaths,
         count: int,
         seed: int,
-        free: list[Slot],
+        slots: Slots,
         make_task: Callable[[TrialRow], TrialTask],
         job: Job,
     ) -> None:
         self._board, self._executor, self._recorder = board, executor, recorder
-        self._paths, self._free, self._make_task, self._job = paths, free, make_task, job
+        self._paths, self._free, self._make_task, self._job = paths, slots, make_task, job
         self._pruned = [
             row
             for row in board.in_state(TrialState.PRUNED)
@@ -62,8 +63,8 @@ class Audit:
 
     def fill(self) -> None:
         """Starts what waits on the free slots."""
-        while self._waiting and self._free:
-            row, slot = self._waiting.pop(0), self._free.pop(0)
+        while self._waiting and self._free.has_room:
+            row, slot = self._waiting.pop(0), self._free.take()
             number, job_id = row.number, f"{PREFIX}{row.number}"
             self._slots[number], self._heard[number] = slot, time.monotonic()
             log_path = str(self._paths.trial_log(number))
@@ -79,7 +80,7 @@ class Audit:
             self._heard[number] = time.monotonic()
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
-        self._free.append(self._slots.pop(number))
+        self._free.give_back(self._slots.pop(number))
         if isinstance(event, Returned):
             self._board.audits[number] = event.value.value
             self._recorder.audited(number, event.value.value)
@@ -99,6 +100,6 @@ class Audit:
         """Ends what still runs, and removes the files of all pruned trials."""
         for number in list(self._slots):
             self._executor.stop(f"{PREFIX}{number}")
-            self._free.append(self._slots.pop(number))
+            self._free.give_back(self._slots.pop(number))
         for row in self._pruned:
             self._recorder.forget(row.number)

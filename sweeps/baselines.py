@@ -16,7 +16,7 @@ from search_spaces.registry import all_baselines
 from search_spaces.space import Baseline
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import prepare_data
-from sweeps.devices import allot, detect_machine
+from sweeps.devices import allot, detect_machine, with_gpus
 from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.formatting import count, duration
 from sweeps.interrupts import Interrupts
@@ -61,7 +61,7 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
     data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
-    allotment = allot(detect_machine(), 1, settings.num_threads)
+    allotment = allot(with_gpus(detect_machine(), settings.gpus), 1, settings.num_threads)
     name = claim_name(settings, f"baselines-{data.name}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     say(f"machine   {allotment.reason}")

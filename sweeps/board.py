@@ -19,6 +19,7 @@ class TrialRow:
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
+        num_repacked: further tries with fewer neighbours on the GPU.
         spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
@@ -42,10 +43,16 @@ class TrialRow:
     details: str = ""
     waiting: bool = False
     num_retries: int = 0
+    num_repacked: int = 0
     spared_memory: bool = False
     duplicate_of: int | None = None
     past: bool = False
     end_order: int | None = None
+
+    @property
+    def num_tries(self) -> int:
+        """How often it was started, for whatever reason."""
+        return 1 + self.num_retries + self.num_repacked
 
 
 @dataclass

@@ -1,20 +1,17 @@
-"""What this machine offers, and how a sweep shares it: trials at once, threads per trial, GPUs.
-
-The driver never touches a GPU: it asks `nvidia-smi`.
-"""
+"""What this machine offers, and how a sweep shares it: trials at once, threads per trial, GPUs."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-import shutil
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search_spaces.errors import InputError
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
+from sweeps.gpus import NONE, Gpu, GpuInventory, NvidiaSmi, chosen_gpus
+from sweeps.packing import LEVELS, GpuLayout
 
 MAX_AUTO_THREADS = 4
 """Small image models gain little from more threads per trial; more trials at once use the rest."""
@@ -24,27 +21,54 @@ TRIAL_GIGABYTES = 1.5
 
 @dataclass(frozen=True)
 class Machine:
-    """The cores this process may use, memory in bytes, and GPUs as (index, name)."""
+    """The cores this process may use, memory in bytes, GPUs, and what people should know."""
 
     num_cores: int
     memory_bytes: int
-    gpus: tuple[tuple[str, str], ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Allotment:
-    """The slots of a sweep and one line that says how they were chosen."""
+    """The slots of a sweep and one line that says how they were chosen.
+
+    Attributes:
+        layout: the GPUs that trials share; None on cores.
+        level: trials on each of them.
+        levels: what is to be compared before trials start; with fewer than two nothing is.
+    """
 
     slots: tuple[Slot, ...]
     reason: str
+    layout: GpuLayout | None = None
+    level: int = 1
+    levels: tuple[int, ...] = ()
+
+    @property
+    def num_parallel(self) -> int:
+        """The most trials at once that a measurement or a lack of memory may leave.
+
+        Proposals depend on whether trials run beside each other, so this must not follow from
+        what was measured.
+        """
+        if self.layout is None:
+            return len(self.slots)
+        return max(self.layout.num_slots(level) for level in (self.level, *self.levels))
+
+    def at(self, level: int) -> Allotment:
+        """The same with so many trials on each GPU, and nothing to compare any more."""
+        if self.layout is None:
+            return self
+        slots, reason = self.layout.first_slots(level), _reason(self.layout, level, ())
+        return Allotment(slots, reason, self.layout, level)
 
 
-def detect_machine() -> Machine:
-    """Looks at affinity, the control group's limits, memory and `nvidia-smi`."""
+def detect_machine(inventory: GpuInventory | None = None) -> Machine:
+    """Looks at affinity, the control group's limits, memory and GPUs (by `nvidia-smi`)."""
     import joblib  # Its count minds affinity and control groups, on every platform.
 
-    gpus = _visible_gpus()
+    gpus = (inventory or NvidiaSmi()).gpus()
     note = ""
     if gpus and not _has_cuda_libraries():
         note = (
@@ -55,26 +79,29 @@ def detect_machine() -> Machine:
     return Machine(max(1, joblib.cpu_count()), _memory_bytes(), gpus, note)
 
 
-def allot(machine: Machine, workers: int | None, threads: int | None) -> Allotment:
-    """Divides the machine; None means automatic. Pure.
-
-    One trial per GPU by default. On cores: up to four threads per trial, and as many trials at
-    once as cores and memory allow, so two cores train one trial at a time.
+def with_gpus(machine: Machine, text: str) -> Machine:
+    """The machine with the GPUs that `--gpus` names. Pure.
 
     Raises:
-        InputError: More trials at once than GPUs.
+        InputError: One of them is not there.
+    """
+    gpus = chosen_gpus(text, machine.gpus, machine.note)
+    return replace(machine, gpus=gpus, note="" if text == NONE else machine.note)
+
+
+def allot(
+    machine: Machine, workers: int | None, threads: int | None, trials_per_gpu: int | None = 1
+) -> Allotment:
+    """Divides the machine; None means automatic. Pure.
+
+    On cores: up to four threads per trial, and as many trials at once as cores and memory allow,
+    so two cores train one trial at a time. How many trials share a GPU is measured, if automatic.
+
+    Raises:
+        InputError: More trials at once than GPUs hold.
     """
     if machine.gpus:
-        if workers is not None and workers > len(machine.gpus):
-            raise InputError(
-                f"--workers must be at most the number of GPUs, one trial on each. "
-                f"Received: {workers}, with {len(machine.gpus)} GPUs."
-            )
-        num = workers or len(machine.gpus)
-        per_trial = threads or max(1, machine.num_cores // num)
-        slots = tuple(Slot(i, per_trial, machine.gpus[i][0]) for i in range(num))
-        names = ", ".join(sorted({name for _, name in machine.gpus[:num]}))
-        return Allotment(slots, f"{count(num, 'trial')} at once, one per GPU ({names})")
+        return _on_gpus(machine, workers, threads, trials_per_gpu)
     by_memory = max(1, int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30)))
     if threads is None:
         threads = max(1, machine.num_cores // workers) if workers else MAX_AUTO_THREADS
@@ -84,8 +111,38 @@ def allot(machine: Machine, workers: int | None, threads: int | None) -> Allotme
     return Allotment(
         slots,
         f"{count(num, 'trial')} at once x {count(threads, 'thread')} "
-        f"on {count(machine.num_cores, 'core')}, no GPU",
+        f"on {count(machine.num_cores, 'core')}, no GPU"
+        + (", so --trials-per-gpu means nothing" if (trials_per_gpu or 1) > 1 else ""),
     )
+
+
+def _on_gpus(
+    machine: Machine, workers: int | None, threads: int | None, trials_per_gpu: int | None
+) -> Allotment:
+    most = trials_per_gpu or max(LEVELS)
+    if workers is not None and workers > most * len(machine.gpus):
+        raise InputError(
+            f"--workers must be at most the number of GPUs times the trials on each. Received: "
+            f"{workers}, with {count(len(machine.gpus), 'GPU')} and at most {most} on each "
+            "(--trials-per-gpu)."
+        )
+    gpus = machine.gpus[:workers]
+    layout = GpuLayout(gpus, machine.num_cores, threads, workers, machine.memory_bytes)
+    levels = layout.levels() if trials_per_gpu is None else ()
+    level = layout.at_most(trials_per_gpu or 1)
+    layout.check_level(level)
+    reason = _reason(layout, level, levels)
+    return Allotment(layout.first_slots(level), reason, layout, level, levels)
+
+
+def _reason(layout: GpuLayout, level: int, levels: tuple[int, ...]) -> str:
+    names = ", ".join(sorted({gpu.name for gpu in layout.gpus}))
+    if len(levels) > 1:
+        compared = f"{', '.join(map(str, levels[:-1]))} or {levels[-1]}"
+        num = count(len(layout.gpus), "GPU")
+        return f"{num} ({names}); {compared} trials at once on each, as is fastest"
+    num, each = count(layout.num_slots(level), "trial"), "one" if level == 1 else level
+    return f"{num} at once, {each} per GPU ({names})"
 
 
 def _memory_bytes() -> int:
@@ -98,29 +155,6 @@ def _memory_bytes() -> int:
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical
-
-
-def _visible_gpus() -> tuple[tuple[str, str], ...]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    query = [program, "--query-gpu=index,uuid,name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = [[cell.strip() for cell in line.split(",", 2)] for line in done.stdout.splitlines()]
-    found = [(index, uuid, name) for index, uuid, name in rows]
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None:
-        return tuple((index, name) for index, _, name in found)
-    # The variable may hold indices or (the start of) unique ids.
-    wanted = [part.strip() for part in allowed.split(",") if part.strip()]
-    return tuple(
-        (index, name)
-        for index, uuid, name in found
-        if any(part == index or (len(part) > 3 and uuid.startswith(part)) for part in wanted)
-    )
 
 
 def _has_cuda_libraries() -> bool:

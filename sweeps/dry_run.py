@@ -19,7 +19,7 @@ from search_spaces.space import Space
 from sweeps.chosen_space import space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
-from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import Later, Proposal
 from sweeps.engines.pruners import HalvingPruner, TrialCurve
 from sweeps.engines.rungs import rung_epochs
@@ -46,7 +46,10 @@ def dry_run(settings: SweepSettings) -> int:
     Raises:
         InputError: The settings or the data cannot be used.
     """
-    allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
+    allotment = allot(
+        with_gpus(detect_machine(), settings.gpus),
+        settings.num_workers, settings.num_threads, settings.trials_per_gpu,
+    )  # fmt: skip
     data = sweep_data(settings)
     space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
     for note in space.notes:
@@ -62,7 +65,7 @@ def dry_run(settings: SweepSettings) -> int:
         print(f"narrowed  {' '.join(space.narrowing)}{left_out}")
     for line in [*data.notes, *_other_settings(settings)]:
         print(f"          {line}")
-    proposals = first_proposals(settings, space, budget, len(allotment.slots))
+    proposals = first_proposals(settings, space, budget, allotment.num_parallel)
     print(f"measuring a few steps of {count(len(proposals), 'point')} ...", flush=True)
     with Interrupts() as interrupts:
         started = time.monotonic()

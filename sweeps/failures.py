@@ -21,7 +21,10 @@ class FailureKind(StrEnum):
 
 # Raised by TensorFlow, by Python, and (as text) by XLA, JAX and PyTorch.
 _MEMORY_ERRORS = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
-_MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY")
+_MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY",
+                 "_STATUS_ALLOC_FAILED", "Dst tensor is not initialized")  # fmt: skip
+# Their first line may be `Graph execution error:`; what happened is somewhere below.
+_RUNTIME_ERRORS = ("InternalError", "UnknownError", "XlaRuntimeError", "JaxRuntimeError")
 # What the machine or its neighbours do to a process; anything else is in the program or the point.
 _PASSING_ERRORS = (
     "OSError",
@@ -53,7 +56,8 @@ def classify(event: Raised, *, memory_ran_out: bool) -> Failure:
         memory_ran_out: whether the kernel ended some process for want of memory meanwhile.
     """
     text = f"{event.kind}: {event.reason}"
-    short = event.kind in _MEMORY_ERRORS or any(part in event.reason for part in _MEMORY_TEXTS)
+    said = event.reason + (event.details if event.kind in _RUNTIME_ERRORS else "")
+    short = event.kind in _MEMORY_ERRORS or any(part in said for part in _MEMORY_TEXTS)
     if event.kind == "Died":
         if memory_ran_out and "SIGKILL" in event.reason:
             text = f"{event.reason}, because the machine ran out of memory"

@@ -23,7 +23,7 @@ from sweeps.choice import compare, median_key
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import reopen_data
-from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.engines.planned import PlannedEngine
 from sweeps.finalist_recorder import FinalistRecorder, past_trainings
@@ -31,9 +31,11 @@ from sweeps.finalists import FinalistsFile, finalists_paths, models_folder, swee
 from sweeps.finalists_report import scale_of
 from sweeps.finalists_start import begin_finalists
 from sweeps.formatting import count
+from sweeps.gpu_watch import closed, watch_over
 from sweeps.interrupts import Interrupts
-from sweeps.jobs import train_job
+from sweeps.jobs import train_job, warm_up
 from sweeps.opening import connect_tracker
+from sweeps.packer import read_packing
 from sweeps.retraining import RetrainJob, retrain
 from sweeps.sending import send_rest
 from sweeps.settings import (
@@ -80,7 +82,13 @@ def finalize(
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
         print(file.report)
         return DONE
-    allotment = allot(detect_machine(), settings.num_workers, settings.num_threads)
+    machine = with_gpus(detect_machine(), settings.gpus)
+    asked = settings.trials_per_gpu
+    allotment = allot(machine, settings.num_workers, settings.num_threads, asked)
+    places = (finalists_paths(sweep.paths).packing, sweep.paths.packing)
+    known = next(filter(None, (read_packing(p, allotment, asked) for p in places)), None)
+    # What the sweep found out; without that, a comparison of a few trainings measures nothing.
+    allotment = allotment.at(known.level if known is not None else asked or 1)
     say(f"finalists of {name}: {', '.join(finalist.name for finalist in file.finalists)}")
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
@@ -121,7 +129,7 @@ class Finalization:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
         from sweeps.executors.processes import ProcessExecutor
 
-        executor = ProcessExecutor("sweeps.preload", self._paths.server_log)
+        executor = ProcessExecutor("sweeps.preload", self._paths.server_log, warm_up=warm_up)
         status, report, error = FAILED, "", ""
         try:
             self._start_sending()
@@ -218,12 +226,15 @@ class Finalization:
         past = past_trainings(self._spool, file, self._objective, self._models)
         engine = PlannedEngine(file.plan(), past)
         view = make_view(quiet)
+        watch, problems = watch_over(self._allotment.layout)
         try:
-            stop = Sweep(self._plan(), board, engine, executor, self._recorder, view).run(
+            stop = Sweep(self._plan(), board, engine, executor, self._recorder, view, watch).run(
                 interrupts
             )
         finally:
             view.close()
+            for line in [*problems, *closed(watch)]:
+                print(f"WARNING: {line}", file=sys.stderr)
         if stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED):
             self._recorder.sweep_waits("SCHEDULED", stop.value)
             return INTERRUPTED, ""
@@ -283,6 +294,9 @@ class Finalization:
             measure_test=True,
             class_weights=settings.class_weights,
             job=train_job,
+            layout=self._allotment.layout,
+            level=self._allotment.level,
+            trials_per_gpu=settings.trials_per_gpu,
         )
 
     def _judged(self, board: Board) -> tuple[dict[int, list[TrialRow]], list[str]]:
@@ -330,7 +344,7 @@ class Finalization:
             sources=self._space.sources,
         )
         job = RetrainJob(
-            self._space, task, finalist, self._paths, self._allotment.slots[0], train_job
+            self._space, task, finalist, self._paths, self._allotment.at(1).slots[0], train_job
         )
         done = retrain(
             job, self._spool, self._models, interrupts, num_retries=self._settings.num_retries

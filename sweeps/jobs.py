@@ -20,14 +20,30 @@ from search_spaces.space import Shape
 from sweeps.executors.base import Slot
 
 
+def configured(slot: Slot, seed: int, *, deterministic: bool = False) -> str:
+    """Gives this process what its slot says, and a seed; returns the device's name."""
+    from pipelines.runtime import configure
+
+    return configure(
+        slot.num_threads, slot.gpu, seed, deterministic=deterministic, memory=slot.memory
+    )
+
+
+def warm_up(slot: Slot) -> None:
+    """Starts the device of a slot before a job comes; the job configures it again, and seeds it."""
+    from pipelines.device import touch
+
+    configured(slot, 0)
+    touch()
+
+
 def train_job(
     task: TrialTask, report: Callable[[EpochReport], Decision], slot: Slot
 ) -> TrialResult:
     """Trains one trial on its slot."""
-    from pipelines.runtime import configure
     from pipelines.trial import run_trial
 
-    device = configure(slot.num_threads, slot.gpu, task.seed, deterministic=task.deterministic)
+    device = configured(slot, task.seed, deterministic=task.deterministic)
     return run_trial(task, report, device)
 
 
@@ -36,29 +52,26 @@ def reproduce_job(
 ) -> ReproductionResult:
     """Trains one published model on its slot."""
     from pipelines.reproduction import reproduce
-    from pipelines.runtime import configure
 
-    device = configure(slot.num_threads, slot.gpu, task.seed)
+    device = configured(slot, task.seed)
     return reproduce(task, report, device)
 
 
 def score_job(task: ScoreTask, report: object, slot: Slot) -> Score:
     """Measures a saved model on the test split, in a process that has seen nothing else."""
     del report
-    from pipelines.runtime import configure
     from pipelines.scoring import score_model
 
-    device = configure(slot.num_threads, slot.gpu, task.seed)
+    device = configured(slot, task.seed)
     return score_model(task, device)
 
 
 def check_job(path: str, report: object, slot: Slot) -> bool:
     """Loads a saved model, in a process that has seen nothing else."""
     del report
-    from pipelines.runtime import configure
     from pipelines.saved_models import load_saved_model
 
-    configure(slot.num_threads, slot.gpu, 0)
+    configured(slot, 0)
     load_saved_model(Path(path))
     return True
 
@@ -66,9 +79,8 @@ def check_job(path: str, report: object, slot: Slot) -> bool:
 def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:
     """Measures points on a slot; reports when the libraries are there."""
     from pipelines.measuring import measure_points
-    from pipelines.runtime import configure
 
-    configure(slot.num_threads, slot.gpu, task.seed)
+    configured(slot, task.seed)
     report("ready")
     return measure_points(task)
 
@@ -115,13 +127,12 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     Raises:
         InputError: The space cannot be used.
     """
-    from pipelines.runtime import configure
     from pipelines.space_check import check_model
     from search_spaces.errors import InputError
     from search_spaces.tuner_loading import failure_text, loaded_sources
     from search_spaces.tuner_source import TunerSource
 
-    configure(slot.num_threads, slot.gpu, 0)
+    configured(slot, 0)
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
     notes: tuple[str, ...] = ()

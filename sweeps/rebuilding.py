@@ -206,10 +206,10 @@ def slot_like(recipe: Recipe, machine: Machine) -> tuple[Slot, Device]:
         # As many as then, whatever cores there are: sums are split by them.
         slot = Slot(0, was.num_threads or automatic.num_threads)
         return slot, Device(None, slot.num_threads)
-    index, name = next((gpu for gpu in machine.gpus if gpu[1] == was.gpu), machine.gpus[0])
+    gpu = next((gpu for gpu in machine.gpus if gpu.name == was.gpu), machine.gpus[0])
     workers = min(num_workers, len(machine.gpus)) if num_workers else None
     threads = allot(machine, workers, recipe.num_threads).slots[0].num_threads
-    return Slot(0, threads, index), Device(name, None)
+    return Slot(0, threads, gpu.index), Device(gpu.name, None)
 
 
 def _check_trained(run: RecordedRun) -> None:

@@ -26,6 +26,7 @@ from tracking.records import (
     DataRecord,
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
@@ -111,11 +112,15 @@ class Recorder:
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
         # Refined by the worker once it knows; a trial that never gets so far has this.
         tags = {"sweeps.device": place}
+        if slot.num_sharing > 1:
+            tags["sweeps.gpu_share"] = f"1/{slot.num_sharing}"
         self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
-    def epoch_reported(self, report: EpochReport) -> None:
-        """An epoch's metrics."""
-        self._spool.put(EpochRecord(report.number, report.epoch, report.metrics))
+    def epoch_reported(self, report: EpochReport, more: Mapping[str, float] | None = None) -> None:
+        """An epoch's metrics, with what the driver saw of it."""
+        self._spool.put(
+            EpochRecord(report.number, report.epoch, {**report.metrics, **(more or {})})
+        )
 
     def trial_paused(self, row: TrialRow, result: TrialResult) -> None:
         """The trial waits; what it reached so far is kept for the case that it never goes on."""
@@ -131,8 +136,13 @@ class Recorder:
 
     def trial_retried(self, row: TrialRow, reason: str) -> None:
         """A failure after which the trial is tried again."""
-        tags = {"sweeps.num_retries": str(row.num_retries), "sweeps.retry_reason": reason}
+        tags = {"sweeps.num_retries": str(row.num_tries - 1), "sweeps.retry_reason": reason}
         self._spool.put(TagsRecord(row.number, tags))
+
+    def packed(self, level: int, reason: str) -> None:
+        """How many trials share a GPU from now on, and why."""
+        tags = {"sweeps.trials_per_gpu": str(level), "sweeps.packing": reason}
+        self._spool.put(SweepStateRecord("RUNNING", tags))
 
     def paused_trial_ended(self, row: TrialRow, state: TrialState) -> None:
         """A trial that will not go on ends with what it reached when it paused."""
@@ -203,6 +213,11 @@ class Recorder:
             self._progress_step = step
             metrics = {f"best_{board.objective.metric}": best.value}
             self._spool.put(ProgressRecord(metrics, step))
+
+    def machine_used(self, metrics: Mapping[str, float], step: int) -> None:
+        """How busy the machine was; the step is the sweep's age in seconds."""
+        if metrics:
+            self._spool.put(MachineRecord(metrics, step))
 
     def sweep_waits(self, status: RunStatus, reason: str) -> None:
         """The sweep broke off and can be resumed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sweeps.formatting import count
+from sweeps.gpu_usage import SYSTEM
 from sweeps.rebuilding import Device
 
 TIMINGS = frozenset({"epoch_seconds", "images_per_second"})
@@ -61,7 +62,7 @@ class Comparison:
         if epoch not in self._recorded:
             return []
         values = self._recorded[epoch].items()
-        recorded = {name: value for name, value in values if name not in TIMINGS}
+        recorded = {name: value for name, value in values if _follows_from_training(name)}
         found = [
             Difference(epoch, name, recorded[name], metrics.get(name))
             for name in [*metrics, *sorted(recorded.keys() - metrics.keys())]
@@ -78,6 +79,10 @@ class Comparison:
     def extent(self) -> str:
         """What was compared: `3 epochs, 5 metrics`."""
         return f"{count(self.num_epochs, 'epoch')}, {count(len(self._metrics), 'metric')}"
+
+
+def _follows_from_training(name: str) -> bool:
+    return name not in TIMINGS and not name.startswith(SYSTEM)
 
 
 def _same(recorded: float, replayed: float | None) -> bool:

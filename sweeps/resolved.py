@@ -16,7 +16,7 @@ from tracking.stores import resolve_uri
 
 CONFIG_FILE = "sweep.yaml"
 _SWITCHED = {"no_baselines": "baselines", "prune_baselines": "protect_baselines"}
-_AUTOMATIC = ("workers", "threads", "trial_timeout")
+_AUTOMATIC = ("workers", "threads", "trials_per_gpu", "trial_timeout")
 
 
 def resolved_config(settings: SweepSettings, data: PreparedData) -> str:

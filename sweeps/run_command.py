@@ -20,6 +20,7 @@ examples:
   {prog} --space cnn --target 'val_accuracy>=0.995' --max-total-epochs 100
   {prog} --space cnn --dataset photos/ --image-size 64x64 --objective val_macro_f1
   {prog} --space cnn --finalists 3 --finalist-seeds 5
+  {prog} --space cnn --gpus 0,1 --trials-per-gpu 2
   {prog} --config sweep.yaml --seed 3
   {prog} --resume
   {prog} --space cnn --describe

@@ -14,6 +14,7 @@ from search_spaces.registry import stored_name
 from sweeps.arguments import duration_or_auto, natural_int, or_auto, positive_int, timeout
 from sweeps.engines.oracles import DEFAULT_ORACLE, ORACLES
 from sweeps.finalize_command import add_finalist_options
+from sweeps.gpus import ALL
 from sweeps.settings import (
     DEFAULT_NUM_TRIALS,
     DEFAULT_PRUNER,
@@ -164,6 +165,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="only operations that repeat bit for bit, for `replay` (slower; on cores trials "
         "repeat without it)",
     )
+    _add_gpu_options(parser)
     store = parser.add_argument_group("where things go")
     store.add_argument(
         "--tracking-uri",
@@ -199,6 +201,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    gpu = parser.add_argument_group("GPUs")
+    gpu.add_argument(
+        "--gpus",
+        default=ALL,
+        metavar="WHICH",
+        help="all, none, or numbers as nvidia-smi counts: 0,1 (default: %(default)s)",
+    )
+    gpu.add_argument(
+        "--trials-per-gpu",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help="trials at once on each GPU, each with its share of the memory (default: auto, the "
+        "fastest of one, two and four in a short measurement)",
+    )
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -327,6 +347,8 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         baselines=not arguments.no_baselines,
         num_workers=arguments.workers,
         num_threads=arguments.threads,
+        gpus=arguments.gpus,
+        trials_per_gpu=arguments.trials_per_gpu,
         tracking_uri=arguments.tracking_uri,
         storage=arguments.storage,
         experiment=arguments.experiment,

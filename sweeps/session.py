@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.measuring import MeasureTask
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted, scrubbed
@@ -19,17 +20,21 @@ from search_spaces.references import is_reference
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from sweeps.board import Board
+from sweeps.calibration import measured_point
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
-from sweeps.devices import Allotment, allot, detect_machine
+from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, params_text
+from sweeps.gpu_watch import GpuWatch, closed, watch_over
 from sweeps.interrupts import Interrupts
+from sweeps.jobs import warm_up
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
 from sweeps.opening import open_engine, open_tracker
+from sweeps.packing_start import packed
 from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
@@ -94,8 +99,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
-    machine = detect_machine()
-    allotment = allot(machine, settings.num_workers, settings.num_threads)
+    machine = with_gpus(detect_machine(), settings.gpus)
+    allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier)
     space = _open_space(settings, data, say)
     if earlier is None:
@@ -103,6 +108,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     paths = _paths(settings)
     with ExitStack() as stack:
         stack.enter_context(driving(paths))
+        if "trials_per_gpu" in start.given:
+            paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
         _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
@@ -200,7 +207,7 @@ def open_session(
 
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
-    executor = ProcessExecutor("sweeps.preload", paths.server_log)
+    executor = ProcessExecutor("sweeps.preload", paths.server_log, warm_up=warm_up)
     try:
         from tracking.spool import Spool
 
@@ -214,9 +221,9 @@ def open_session(
         tracker = None
         if not settings.offline:
             tracker = open_tracker(settings, data.name, spool)
-        num_slots = len(allotment.slots)
         # The study last: what can be refused is refused before it exists.
-        engine = open_engine(settings, space, data, file, num_slots, begun=spool.has("trial-0"))
+        num = allotment.num_parallel
+        engine = open_engine(settings, space, data, file, num, begun=spool.has("trial-0"))
         if earlier is not None:
             write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
@@ -250,7 +257,7 @@ class Session:
     ) -> None:
         objective = get_objective(settings.objective)
         self._settings, self._data, self._file = settings, data, file
-        self._space = space
+        self._space, self._allotment = space, allotment
         self._engine, self._executor = engine, executor
         self._spool, self._tracker = spool, tracker
         self._paths = _paths(settings)
@@ -290,6 +297,9 @@ class Session:
             num_audited=settings.num_audited,
             deterministic=settings.deterministic,
             class_weights=settings.class_weights,
+            layout=allotment.layout,
+            level=allotment.level,
+            trials_per_gpu=settings.trials_per_gpu,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
@@ -302,9 +312,13 @@ class Session:
             self._executor.close()
             raise
         reason, status, error = "the sweep broke off; it can be resumed", FAILED, ""
-        sweep = Sweep(self._plan, self._board, self._engine, self._executor, self._recorder, view)
+        watch, problems = watch_over(self._allotment.layout)
         suspended = True
         try:
+            self._pack(watch, interrupts, speaker(quiet))
+            sweep = Sweep(
+                self._plan, self._board, self._engine, self._executor, self._recorder, view, watch
+            )
             stop = sweep.run(interrupts, self._draw_plots)
             reason = stop.value
             suspended = stop in (StopReason.PREEMPTED, StopReason.CHANGED)
@@ -317,9 +331,10 @@ class Session:
             error = self._broke_off(problem)
         finally:
             view.close()
+            problems += closed(watch)
         if interrupts.received and status == FAILED:
             reason, status, error = StopReason.INTERRUPTED.value, INTERRUPTED, ""
-        problems = self._finish(status, reason, interrupts, suspended=suspended)
+        problems += self._finish(status, reason, interrupts, suspended=suspended)
         print_summary(self._board, reason)
         if status == FAILED:
             self._print_failure(error)
@@ -329,6 +344,24 @@ class Session:
         print_next_steps(self._settings, self._board, self._tracker, unfinished=unfinished)
         rejected = bool(self._spool.rejections())
         return FAILED if rejected and status == DONE else status
+
+    def _pack(
+        self, watch: GpuWatch | None, interrupts: Interrupts, say: Callable[[str], None]
+    ) -> None:
+        """Settles how many trials share a GPU."""
+        found = packed(
+            self._allotment, self._settings.trials_per_gpu, self._paths, self._recorder,
+            self._executor, watch, interrupts, self._measure_task, self._budget.timeout_seconds,
+            say,
+        )  # fmt: skip
+        self._plan = replace(self._plan, slots=found.slots, level=found.level)
+        self._board.num_slots = len(found.slots)
+
+    def _measure_task(self) -> MeasureTask:
+        point = measured_point(self._space, baselines=self._settings.baselines)
+        return MeasureTask(
+            self._space.key, (point,), self._data, self._budget.num_epochs, self._settings.seed
+        )
 
     def _broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""

@@ -18,6 +18,7 @@ from search_spaces.registry import get_space
 from sweeps.engines.oracles import DEFAULT_ORACLE, check_oracle
 from sweeps.engines.pruners import check_pruner
 from sweeps.engines.samplers import check_sampler
+from sweeps.gpus import ALL, NONE, check_gpus
 from sweeps.stop_rules import parse_target
 
 DEFAULT_NUM_TRIALS = 24
@@ -47,6 +48,8 @@ class SweepSettings:
         engine: who proposes: `optuna` with its `sampler`, or `keras-tuner` with its `oracle`.
         sampler, oracle: one of the two; None for the engine that does not use it.
         num_workers, num_threads: trials at once and threads of each; None for automatic.
+        gpus: `all`, `none`, or indices with commas between, as `nvidia-smi` counts.
+        trials_per_gpu: trials at once on each GPU; None measures what is fastest.
         num_kept_models: models in MLflow; those of the best trials.
         pruner, min_epochs, reduction_factor: which trials go on beyond which epochs.
         protect_baselines: whether baselines are trained in full whatever they reach.
@@ -79,6 +82,8 @@ class SweepSettings:
     baselines: bool = True
     num_workers: int | None = None
     num_threads: int | None = None
+    gpus: str = ALL
+    trials_per_gpu: int | None = None
     tracking_uri: str | None = None
     storage: str = DEFAULT_STORAGE
     experiment: str | None = None
@@ -192,6 +197,12 @@ class SweepSettings:
 
     def validate_common(self, *, resumed: bool = False) -> None:
         """The rules that hold without a search, too."""
+        check_gpus(self.gpus)
+        if self.gpus == NONE and self.trials_per_gpu is not None:
+            raise InputError(
+                "--trials-per-gpu needs a GPU. Received: "
+                f"{self.trials_per_gpu}, and --gpus none. Leave one of them out."
+            )
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.class_weights not in CLASS_WEIGHTS:
             raise unknown_name("class weights", self.class_weights, CLASS_WEIGHTS)
@@ -316,6 +327,11 @@ class SweepPaths:
     def state(self) -> Path:
         """Settings and standing of the sweep; what a resumed sweep begins with."""
         return self.sweep / "sweep.json"
+
+    @property
+    def packing(self) -> Path:
+        """How many trials shared a GPU when the sweep was last driven."""
+        return self.sweep / "packing.json"
 
     @property
     def lock(self) -> Path:

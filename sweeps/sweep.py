@@ -29,8 +29,12 @@ from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, Later, PastTrial, Proposal, TrialState
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
+from sweeps.gpu_usage import GpuUsage
+from sweeps.gpu_watch import GpuWatch
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job
+from sweeps.packer import Packer
+from sweeps.packing import GpuLayout
 from sweeps.pictures import Pictures
 from sweeps.recorder import Recorder
 from sweeps.settings import SweepPaths
@@ -59,6 +63,9 @@ class Plan:
     """What the loop needs to know about its trials; `job` is what trains one.
 
     Attributes:
+        slots: where trials run on cores; on GPUs `layout` cuts them as they are needed.
+        layout, level: the GPUs and how many trials share one; None on cores.
+        trials_per_gpu: what was asked for; None for auto.
         num_retries: further tries of a trial that another try can help.
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
@@ -83,6 +90,9 @@ class Plan:
     measure_test: bool = False
     class_weights: str = "none"
     job: Job = train_job
+    layout: GpuLayout | None = None
+    level: int = 1
+    trials_per_gpu: int | None = None
 
 
 def trial_seed(sweep_seed: int, number: int) -> int:
@@ -107,6 +117,7 @@ class Sweep:
         executor: Executor,
         recorder: Recorder,
         view: View,
+        watch: GpuWatch | None = None,
     ) -> None:
         self.board = board
         self._plan = plan
@@ -114,7 +125,12 @@ class Sweep:
         self._executor = executor
         self._recorder = recorder
         self._view = view
-        self._free = list(plan.slots)
+        self._packer = Packer(
+            plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
+            recorder,
+        )  # fmt: skip
+        self._slots: dict[int, Slot] = {}
+        self._usage = GpuUsage(executor, watch)
         self._exhausted = False
         self._pictures = Pictures(executor, recorder, plan.paths, plan.data)
         self._interrupts = Interrupts()
@@ -139,6 +155,7 @@ class Sweep:
                 self._take_over(past)
             self.board.rows = dict(sorted(self.board.rows.items()))
             self._recorder.models_known(self.board)
+            self._packer.keep_warm()
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._kill_running()
@@ -172,6 +189,8 @@ class Sweep:
             self._end_overdue()
             self._end_stalled()
             self._prune_hopeless()
+            seconds = int(self.board.elapsed_seconds())
+            self._recorder.machine_used(self._usage.machine(), seconds)
             self._view.update(self.board)
 
     def _all_failed_alike(self) -> bool:
@@ -184,14 +203,14 @@ class Sweep:
 
     def _fill_slots(self) -> None:
         while (
-            self._free
+            self._packer.slots.has_room
             and not self._interrupts.received
             and self._plan.rules.reached(self.board) is None
         ):
             row = self._next()
             if row is None:
                 return
-            self._start(row, self._free.pop(0))
+            self._start(row, self._packer.slots.take())
 
     def _next(self) -> TrialRow | None:
         """The trial for a free slot: one that waits, one that is promoted, or a new one."""
@@ -276,6 +295,7 @@ class Sweep:
     def _start(self, row: TrialRow, slot: Slot) -> None:
         plan, number = self._plan, row.number
         again = bool(row.curve)
+        self._slots[number] = slot
         row.slot, row.waiting, row.state = slot.index, False, TrialState.RUNNING
         row.reason = ""
         self._pictures.overtake(number)
@@ -288,6 +308,7 @@ class Sweep:
             plan.paths.trial(number).mkdir(parents=True, exist_ok=True)
             log_path = str(plan.paths.trial_log(number))
             self._executor.start(_job_id(number), plan.job, task, slot, log_path)
+            self._usage.started(_job_id(number))
         except (OSError, EOFError) as error:
             details = "".join(traceback.format_exception(error))
             self._broken(row, Raised(_job_id(number), type(error).__name__, str(error), details))
@@ -331,7 +352,7 @@ class Sweep:
         new = report.epoch == len(row.curve) + 1
         if new:
             self._longest_epoch = max(self._longest_epoch, now - self._heard[row.number])
-            self._recorder.epoch_reported(report)
+            self._recorder.epoch_reported(report, self._usage.taken(_job_id(row.number)))
         self._heard[row.number] = now
         decision = self._engine.report(report.number, report.epoch, value)
         if new:
@@ -388,8 +409,9 @@ class Sweep:
     def _release(self, row: TrialRow) -> None:
         """Frees the slot of a trial that ran."""
         row.seconds += time.monotonic() - row.started
-        self._free.append(next(slot for slot in self._plan.slots if slot.index == row.slot))
-        self._free.sort(key=lambda slot: slot.index)
+        slot = self._slots.pop(row.number, None)
+        if slot is not None:  # None where telling an end failed, and the loop ends it once more.
+            self._packer.slots.give_back(slot)
 
     def _tell(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
         """Ends a trial in the study, once the spool has its end."""
@@ -425,20 +447,32 @@ class Sweep:
 
     def _failed(self, row: TrialRow, failure: Failure) -> None:
         """Another try where it can help and is left, else the end."""
+        slot = self._slots[row.number]
         self._release(row)
+        short = failure.kind is FailureKind.OUT_OF_MEMORY
+        change = self._packer.ran_out_of_memory(slot) if short else None
+        if change is not None:
+            # That it shared the GPU is not the trial's fault, so `--retries` does not count it.
+            row.num_repacked += 1
+            self.board.num_slots = self._packer.num_slots
+            self._try_again(row, f"{failure.reason} ({change})")
+            return
         if failure.can_retry and row.num_retries < self._plan.num_retries:
             row.num_retries += 1
-            row.waiting = True
-            row.spared_memory |= failure.kind is FailureKind.OUT_OF_MEMORY
-            self._recorder.trial_retried(row, failure.reason)
-            self._view.retried(self.board, row, failure.reason)
+            row.spared_memory |= short
+            self._try_again(row, failure.reason)
             return
-        tries = f" (after {row.num_retries + 1} tries)" if row.num_retries else ""
+        tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
         row.reason, row.details = failure.reason + tries, failure.details
         self._recorder.trial_lost(row, TrialState.FAILED)
         self._tell(row, TrialState.FAILED)
         self._recorder.progress(self.board)
         self._forget(row)
+
+    def _try_again(self, row: TrialRow, reason: str) -> None:
+        row.waiting = True
+        self._recorder.trial_retried(row, reason)
+        self._view.retried(self.board, row, reason)
 
     def _end_overdue(self) -> None:
         """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
@@ -555,7 +589,7 @@ class Sweep:
             return
         self._audit = Audit(
             self.board, self._executor, self._recorder, plan.paths, plan.num_audited, plan.seed,
-            self._free, self._task, plan.job,
+            self._packer.slots, self._task, plan.job,
         )  # fmt: skip
         while not self._audit.is_done and not self._interrupts.received:
             self._audit.fill()

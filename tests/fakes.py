@@ -5,29 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from pipelines.measuring import Measurement, MeasureTask
 from pipelines.trial import Decision, EpochReport, TrialResult, TrialTask
 from pipelines.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import SourceChangedError
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.gpu_meter import GpuFigures, MeterError, ProcessFigures
+from sweeps.gpus import Gpu, visible
 from sweeps.views import QuietView
 from tracking.records import (
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
     Record,
     SweepEnd,
     SweepRecord,
+    SweepStateRecord,
     TagsRecord,
     TrialEnd,
     TrialRecord,
@@ -206,6 +212,42 @@ def memory_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     return _after_one_epoch(task, report, slot, run_out)
 
 
+def crowded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Runs out of memory in its second epoch where it has less than half of a GPU."""
+
+    def then(message: EpochReport) -> Any:
+        time.sleep(0.05)  # Until the neighbours are in their second epoch, too.
+        if message.epoch == 2 and slot.num_sharing > 2:
+            raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
+        return report(message)
+
+    return recorded_job(task, then, slot)
+
+
+def crowded_chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `chaos_job`, at a slower pace, where the memory of a GPU is enough for two trials."""
+
+    def then(message: EpochReport) -> Any:
+        time.sleep(0.2)
+        if message.epoch == 2 and slot.num_sharing > 2:
+            raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
+        return report(message)
+
+    return chaos_job(task, then, slot)
+
+
+def measuring_job(task: MeasureTask, report: Any, slot: Slot) -> list[Measurement]:
+    """Finds that four trials on a GPU are fastest."""
+    report("ready")
+    time.sleep(0.1)
+    return [Measurement(task.points[0], 10, 10, 1.0, 1.0 + 0.1 * slot.num_sharing)]
+
+
+def always_short_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Runs out of memory every time."""
+    raise MemoryError("out of memory")
+
+
 def hanging_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Hangs in its second epoch, the first time."""
     return _after_one_epoch(task, report, slot, lambda: time.sleep(60))
@@ -246,10 +288,32 @@ def echo_job(argument: Any, report: Any, slot: Slot) -> Any:
     return argument, report(argument), slot
 
 
+def warm_up(slot: Slot) -> None:
+    """Stands for the seconds in which a device starts; a marker in the folder says that it ran."""
+    Path(f"warm-{os.getpid()}").touch()
+
+
+def raising_warm_up(slot: Slot) -> None:
+    """A device that says why it does not start."""
+    raise RuntimeError("no device here")
+
+
+def dying_warm_up(slot: Slot) -> None:
+    """A device that does not start."""
+    Path(f"died-{os.getpid()}").touch()
+    os._exit(3)
+
+
 def sleeping_job(argument: float, report: Any, slot: Slot) -> str:
     """Sleeps, ignoring nothing."""
     time.sleep(argument)
     return "slept"
+
+
+def own_pid_job(argument: Any, report: Any, slot: Slot) -> int:
+    """Prints something and answers its process."""
+    print("said by the job", flush=True)
+    return os.getpid()
 
 
 def pid_job(argument: str, report: Any, slot: Slot) -> None:
@@ -268,6 +332,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self.stopped: list[str] = []
+        self.warm: list[tuple[Slot, ...]] = []
         self.closed = False
         self._jobs: dict[str, Any] = {}
         self._pending: list[Event] = []
@@ -296,8 +361,9 @@ class InlineExecutor:
                 first = str(error).splitlines()[0]
                 out.put(Raised(job_id, type(error).__name__, first, f"Traceback: {error}"))
 
-        threading.Thread(target=work, daemon=True).start()
-        return out, answers
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return out, answers, thread.native_id
 
     def events(self, timeout_seconds: float) -> list[Event]:
         import queue
@@ -305,7 +371,7 @@ class InlineExecutor:
         found: list[Event] = []
         deadline = time.monotonic() + timeout_seconds
         while not found and time.monotonic() < deadline and self._jobs:
-            for job_id, (out, _) in list(self._jobs.items()):
+            for job_id, (out, *_) in list(self._jobs.items()):
                 try:
                     event = out.get(timeout=0.01)
                 except queue.Empty:
@@ -318,14 +384,127 @@ class InlineExecutor:
     def answer(self, job_id: str, answer: Any) -> None:
         self._jobs[job_id][1].put(answer)
 
+    def process_id(self, job_id: str) -> int | None:
+        # A thread's number stands for a process's.
+        return self._jobs[job_id][2] if job_id in self._jobs else None
+
     def stop(self, job_id: str) -> None:
         del self._jobs[job_id]
         self.stopped.append(job_id)
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        self.warm.append(tuple(slots))
 
     def close(self) -> None:
         for job_id in list(self._jobs):
             self.stop(job_id)
         self.closed = True
+
+
+class FakeInventory:
+    """GPUs that are not there; the environment hides them as it hides real ones."""
+
+    def __init__(self, *gpus: Gpu) -> None:
+        self._gpus = gpus or tuple(
+            Gpu(str(index), "NVIDIA H200", 141 * 2**30, f"GPU-{index}aaa") for index in range(2)
+        )
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        return visible(self._gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+class FakeMeter:
+    """Figures as they were set; processes are those of `processes`, by GPU."""
+
+    def __init__(self, **processes: dict[int, ProcessFigures]) -> None:
+        self.gpus = {
+            name.removeprefix("gpu"): GpuFigures(2**30, 141 * 2**30, 50.0, 200.0, found)
+            for name, found in (processes or {"gpu0": {7: ProcessFigures(2**29, 40.0)}}).items()
+        }
+        self.closed = False
+        self.num_readings = 0
+
+    def read(self, gpu: str) -> GpuFigures:
+        self.num_readings += 1
+        if gpu not in self.gpus:
+            raise MeterError(f"GPU {gpu} does not answer NVML: lost")
+        return self.gpus[gpu]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeNvml:
+    """`pynvml` for one GPU that is not there: its functions, structures and errors.
+
+    Args:
+        silent: names of functions that this GPU does not support.
+        samples: what `nvmlDeviceGetProcessUtilization` knows, as (process, microseconds, percent).
+    """
+
+    import pynvml as _real
+
+    NVMLError = _real.NVMLError
+    NVML_ERROR_NOT_FOUND = _real.NVML_ERROR_NOT_FOUND
+    NVML_SUCCESS = _real.NVML_SUCCESS
+
+    def __init__(
+        self,
+        processes: Mapping[int, int | None] | None = None,
+        samples: tuple[tuple[int, int, int], ...] = (),
+        silent: tuple[str, ...] = (),
+    ) -> None:
+        self._processes = {7: 2**29} if processes is None else processes
+        self.samples, self._silent = samples, silent
+        self.starts = 0
+
+    def _check(self, name: str) -> None:
+        if not self.starts:
+            raise self.NVMLError(self._real.NVML_ERROR_UNINITIALIZED)
+        if name in self._silent:
+            raise self.NVMLError(self._real.NVML_ERROR_NOT_SUPPORTED)
+
+    def nvmlInit(self) -> None:
+        if "nvmlInit" in self._silent:
+            raise self.NVMLError(self._real.NVML_ERROR_LIBRARY_NOT_FOUND)
+        self.starts += 1
+
+    def nvmlShutdown(self) -> None:
+        self._check("nvmlShutdown")
+        self.starts -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        self._check("nvmlDeviceGetHandleByIndex")
+        if index != 0:
+            raise self.NVMLError(self._real.NVML_ERROR_INVALID_ARGUMENT)
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        self._check("nvmlDeviceGetMemoryInfo")
+        return SimpleNamespace(total=141 * 2**30, used=2**30, free=140 * 2**30)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
+        self._check("nvmlDeviceGetUtilizationRates")
+        return SimpleNamespace(gpu=50, memory=10)
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        self._check("nvmlDeviceGetPowerUsage")
+        return 200_500
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        self._check("nvmlDeviceGetComputeRunningProcesses")
+        return [
+            SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self._processes.items()
+        ]
+
+    def nvmlDeviceGetProcessUtilization(self, handle: int, since: int) -> list[Any]:
+        self._check("nvmlDeviceGetProcessUtilization")
+        found = [
+            SimpleNamespace(pid=p, timeStamp=t, smUtil=u) for p, t, u in self.samples if t > since
+        ]
+        if not found:
+            raise self.NVMLError(self._real.NVML_ERROR_NOT_FOUND)
+        return found
 
 
 class ListEngine:
@@ -399,15 +578,21 @@ class MemoryTracker:
         self.tags: dict[int, dict[str, str]] = {}
         self.end: SweepEnd | None = None
         self.sweep: SweepRecord | None = None
+        self.parent_tags: dict[str, str] = {}
+        self.metrics: dict[tuple[int, int], dict[str, float]] = {}
+        self.machine: dict[int, dict[str, float]] = {}
 
     def apply(self, record: Record, *, again: bool = False) -> dict[str, str]:
         self.keys.append(record.key)
         if isinstance(record, SweepRecord):
             self.sweep = record
+        elif isinstance(record, SweepStateRecord):
+            self.parent_tags.update(record.tags)
         elif isinstance(record, TrialRecord):
             self.started.append(record)
         elif isinstance(record, EpochRecord):
             assert record.at_ms > 0 and record.metrics
+            self.metrics[(record.number, record.epoch)] = dict(record.metrics)
             self.epochs.append((record.number, record.epoch))
         elif isinstance(record, TrialStateRecord):
             self.states.append((record.number, record.state))
@@ -423,6 +608,8 @@ class MemoryTracker:
             self.kept.append(record.number)
         elif isinstance(record, ModelDropRecord):
             self.kept.remove(record.number)
+        elif isinstance(record, MachineRecord):
+            self.machine[record.step] = dict(record.metrics)
         elif isinstance(record, ProgressRecord):
             self.progress += record.metrics.values()
         elif isinstance(record, SweepEnd):

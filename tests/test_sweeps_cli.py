@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps import data_opening, devices
+from sweeps import data_opening
 from sweeps.arguments import timeout
 from sweeps.cli import COMMANDS, main
 from sweeps.devices import Machine, allot
+from sweeps.gpus import Gpu
 from sweeps.settings import (
     LARGE_DATA_BUDGET,
     SMALL_DATA_BUDGET,
@@ -226,9 +226,9 @@ def test_durations(text, seconds):
         (Machine(16, 4 * GIGABYTE), None, None, [(4, None)] * 2),
         (Machine(2, 24 * GIGABYTE), 2, None, [(1, None)] * 2),
         (Machine(8, 24 * GIGABYTE), 2, 3, [(3, None)] * 2),
-        (Machine(8, 24 * GIGABYTE, (("0", "H200"), ("1", "H200"))), None, None,
+        (Machine(8, 24 * GIGABYTE, (Gpu("0", "H200"), Gpu("1", "H200"))), None, None,
          [(4, "0"), (4, "1")]),
-        (Machine(8, 24 * GIGABYTE, (("2", "H200"),)), 1, None, [(8, "2")]),
+        (Machine(8, 24 * GIGABYTE, (Gpu("2", "H200"),)), 1, None, [(8, "2")]),
     ],
 )  # fmt: skip
 def test_the_machine_is_divided(machine, workers, threads, slots):
@@ -239,25 +239,7 @@ def test_the_machine_is_divided(machine, workers, threads, slots):
 
 def test_more_trials_than_gpus_are_refused():
     with pytest.raises(InputError, match="at most the number of GPUs"):
-        allot(Machine(8, 24 * GIGABYTE, (("0", "A"),)), 2, None)
-
-
-def test_gpus_are_asked_of_nvidia_smi_and_minded_environment(monkeypatch, tmp_path):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(
-        "#!/bin/sh\nprintf '0, GPU-aaaa, NVIDIA H200\\n1, GPU-bbbb, NVIDIA H200\\n'\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: True)
-    assert devices.detect_machine().gpus == (("0", "NVIDIA H200"), ("1", "NVIDIA H200"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert devices.detect_machine().gpus == (("1", "NVIDIA H200"),)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb")
-    assert devices.detect_machine().gpus == (("1", "NVIDIA H200"),)
-    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: False)
-    found = devices.detect_machine()
-    assert found.gpus == () and "not installed" in found.note
+        allot(Machine(8, 24 * GIGABYTE, (Gpu("0", "A"),)), 2, None)
 
 
 def test_the_budget_fits_the_data():
@@ -331,4 +313,9 @@ def test_failures_are_named_and_only_some_are_tried_again():
     assert named("NonFiniteLossError") == ("NOT_FINITE", False)
     assert named("ValueError") == ("EXCEPTION", False)
     assert named("ConnectionResetError") == ("EXCEPTION", True)
+    assert named("InternalError", "Dst tensor is not initialized.") == ("OUT_OF_MEMORY", True)
+    details = "InternalError: Graph execution error:\nCUDNN_STATUS_ALLOC_FAILED"
+    for kind, expected in (("InternalError", "OUT_OF_MEMORY"), ("ValueError", "EXCEPTION")):
+        event = Raised("trial-0", kind, "Graph execution error:", details)
+        assert classify(event, memory_ran_out=False).kind.name == expected
     assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)

@@ -6,6 +6,7 @@ real checkpoints. A kill is an exception that nothing handles and after which no
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.board import Board
+from sweeps.devices import Machine, allot
 from sweeps.engines.base import Engine
 from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.engines.stored_study import open_storage, study_exists
 from sweeps.engines.tuner_engine import KerasTunerEngine
 from sweeps.executors.base import Slot
+from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
 from sweeps.recorder import Recorder
@@ -69,9 +72,9 @@ STORAGE_WRITES = (
 
 
 def session(
-    folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, oracle: str = ""
+    folder: Path, data: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> None:
-    """One life of a driver, up to its end or its death; with one of Keras Tuner's oracles or not."""
+    """One life of a driver, up to its end or its death."""
     with monkeypatch.context() as patch:
         wrap(patch, Spool, "put", clock)
         wrap(patch, Spool, "adopt", clock)
@@ -79,7 +82,7 @@ def session(
         for name in STORAGE_WRITES:
             wrap(patch, optuna.storages._cached_storage._CachedStorage, name, clock)
         try:
-            drive(folder, data, oracle)
+            drive(folder, data, **options)
         except Killed:
             assert clock.dead
 
@@ -94,14 +97,16 @@ def wrap(patch: pytest.MonkeyPatch, kind: type, name: str, clock: Clock) -> None
     patch.setattr(kind, name, ticking)
 
 
-def drive(folder: Path, data: Any, oracle: str) -> None:
+def drive(
+    folder: Path, data: Any, *, pruner: str = "asha", oracle: str = "", **options: Any
+) -> None:
     paths = SweepPaths(folder, "s")
     objective = OBJECTIVES["val_accuracy"]
     spool = Spool(paths.spool)
     storage = open_storage(f"sqlite:///{folder / 'optuna.db'}")
     engine: Engine
     engine = record = OptunaEngine(
-        SPACE, objective, storage, "s", "random", 0, pruner="none" if oracle else "asha",
+        SPACE, objective, storage, "s", "random", 0, pruner="none" if oracle else pruner,
         max_epochs=NUM_EPOCHS, baselines=() if oracle else SPACE.distinct_baselines(),
         resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
@@ -110,10 +115,12 @@ def drive(folder: Path, data: Any, oracle: str) -> None:
 
         engine = KerasTunerEngine(record, SPACE, objective, oracle, 0, NUM_EPOCHS, 3, propose)
     models = BestModels(objective, 1)
-    plan = Plan(
-        space=SPACE, data=data, num_trials=NUM_TRIALS, num_epochs=NUM_EPOCHS, patience=None,
-        seed=0, slots=(Slot(0, 1),), paths=paths, num_retries=1, job=fakes.recorded_job,
-    )  # fmt: skip
+    defaults: dict[str, Any] = {
+        "space": SPACE, "data": data, "num_trials": NUM_TRIALS, "num_epochs": NUM_EPOCHS,
+        "patience": None, "seed": 0, "slots": (Slot(0, 1),), "paths": paths, "num_retries": 1,
+        "job": fakes.recorded_job,
+    }  # fmt: skip
+    plan = Plan(**{**defaults, **options})
     board = Board("s", objective, NUM_TRIALS, NUM_EPOCHS, 1, None)
     recorder = Recorder(spool, SPACE, data, paths, models)
     sweep = Sweep(plan, board, engine, fakes.InlineExecutor(), recorder, fakes.QuietView())
@@ -156,7 +163,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Any, oracle: s
     folder = tmp_path_factory.mktemp("reference")
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        session(folder, data, clock, patch, oracle)
+        session(folder, data, clock, patch, oracle=oracle)
     return clock.writes, outcome(folder)
 
 
@@ -187,9 +194,9 @@ def check_kills(
         place = folder / str(kill_at)
         place.mkdir()
         clock = Clock(kill_at)
-        session(place, data, clock, monkeypatch, oracle)
+        session(place, data, clock, monkeypatch, oracle=oracle)
         assert clock.dead
-        session(place, data, Clock(), monkeypatch, oracle)
+        session(place, data, Clock(), monkeypatch, oracle=oracle)
         assert outcome(place) == expected, f"killed at write {kill_at}"
 
 
@@ -220,6 +227,32 @@ def test_a_kill_at_any_write_changes_nothing_with_an_oracle(
 ):
     points = range(part, oracle_reference[0], 8)
     check_kills(points, oracle_reference, tiny_data, tmp_path, monkeypatch, "hyperband")
+
+
+def test_a_kill_while_memory_runs_out_on_a_packed_gpu_loses_and_doubles_nothing(
+    tiny_data, tmp_path, monkeypatch
+):
+    gpu = Gpu("0", "NVIDIA H200", 141 * 2**30)
+    layout = allot(Machine(16, 2**36, (gpu,)), None, None, 4).layout
+
+    def life(folder: Path, clock: Clock) -> None:
+        folder.mkdir(exist_ok=True)
+        session(
+            folder, tiny_data, clock, monkeypatch, pruner="none", layout=layout, level=4,
+            trials_per_gpu=4, num_retries=0, job=fakes.crowded_job,
+        )  # fmt: skip
+
+    clock = Clock()
+    life(tmp_path / "reference", clock)
+    expected = outcome(tmp_path / "reference")
+    assert {state for _, state, _, _ in expected["trials"].values()} == {"COMPLETE"}
+    for kill_at in range(clock.writes // 3, clock.writes, clock.writes // 5):
+        place, dying = tmp_path / str(kill_at), Clock(kill_at)
+        life(place, dying)
+        assert dying.dead
+        time.sleep(0.2)  # Threads do not die with their driver as processes do.
+        life(place, Clock())
+        assert outcome(place) == expected, f"killed at write {kill_at}"
 
 
 @pytest.mark.slow

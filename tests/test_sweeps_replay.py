@@ -30,6 +30,7 @@ from sweeps import replay_command
 from sweeps.cli import main
 from sweeps.devices import Machine
 from sweeps.executors.base import Slot
+from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
 from sweeps.rebuilding import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.replaying import CauseKind, Circumstances, Comparison, causes
@@ -40,7 +41,7 @@ from tracking.replay_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[1]
 CORES = Machine(num_cores=2, memory_bytes=8 * 2**30)
-GPUS = replace(CORES, gpus=(("0", "NVIDIA A"), ("1", "NVIDIA B")))
+GPUS = replace(CORES, gpus=(Gpu("0", "NVIDIA A"), Gpu("1", "NVIDIA B")))
 
 
 def drive(folder: Path, *commands: list[str]) -> dict[str, Any]:
@@ -397,6 +398,13 @@ def test_identical_epochs_have_no_difference():
     for epoch in (1, 2):
         assert comparison.add(epoch, {**metrics, "epoch_seconds": 9.0, "new": 1.0}) == []
     assert comparison.first is None and comparison.extent == "2 epochs, 2 metrics"
+
+
+def test_times_and_figures_of_the_machine_are_not_compared():
+    recorded = {"loss": 0.1, "epoch_seconds": 3.0, "system/gpu_utilization_percentage": 50.0}
+    comparison = Comparison({1: recorded})
+    assert comparison.add(1, {"loss": 0.1, "epoch_seconds": 4.0}) == []
+    assert comparison.extent == "1 epoch, 1 metric"
 
 
 def test_an_epoch_that_was_never_recorded_is_not_called_identical():

@@ -27,6 +27,7 @@ from tracking.records import (
     DataRecord,
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
@@ -134,6 +135,7 @@ def test_every_record_can_be_applied_again(tracker, uri, tmp_path):
         TagsRecord(0, {"sweeps.note": "x"}),
         TrialEnd(0, "COMPLETE", {"best_val_loss": 0.5}, {}, {"a.txt": "b"}),
         ProgressRecord({"best": 0.5}, 1),
+        MachineRecord({"system/gpu_0_utilization_percentage": 50.0}, 20),
         SweepEnd("FINISHED", {}, {"wall_seconds": 1.0}, {}, {"rank": [1], "trial": [0]}),
     ]
     fresh = MlflowTracker(uri, "again", lambda key: tmp_path / key.replace("/", "_"))
@@ -146,6 +148,8 @@ def test_every_record_can_be_applied_again(tracker, uri, tmp_path):
     assert len(runs) == 2
     history = client.get_metric_history(ids[1], "val_loss")
     assert [(m.step, m.value) for m in history] == [(1, 0.5)]
+    history = client.get_metric_history(ids[0], "system/gpu_0_utilization_percentage")
+    assert [(m.step, m.value) for m in history] == [(20, 50.0)]
     table = client.download_artifacts(ids[0], "leaderboard.json")
     assert json.loads(Path(table).read_text()) == {"columns": ["rank", "trial"], "data": [[1, 0]]}
     assert client.get_run(ids[1]).info.status == "FINISHED"

@@ -38,6 +38,7 @@ from tracking.model_files import write_model_folder
 from tracking.records import (
     EpochRecord,
     FilesRecord,
+    MachineRecord,
     ModelDropRecord,
     ModelRecord,
     ProgressRecord,
@@ -127,6 +128,7 @@ class MlflowTracker:
             ModelRecord: self._keep_model,
             ModelDropRecord: self._drop_model,
             ProgressRecord: self._progress,
+            MachineRecord: self._progress,
             SweepEnd: self._end_sweep,
         }
 
@@ -247,7 +249,7 @@ class MlflowTracker:
         self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
 
-    def _progress(self, record: ProgressRecord, again: bool) -> None:
+    def _progress(self, record: ProgressRecord | MachineRecord, again: bool) -> None:
         del again
         self._log(self.parent_run_id, record.metrics, record.step, record.at_ms)
 

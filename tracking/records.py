@@ -219,6 +219,20 @@ class ProgressRecord:
 
 
 @dataclass(frozen=True)
+class MachineRecord:
+    """How busy the machine was; `step` is the sweep's age in seconds, over all its sessions."""
+
+    metrics: Mapping[str, float]
+    step: int
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened."""
+        return f"sweep/machine-{self.step}"
+
+
+@dataclass(frozen=True)
 class SweepEnd:
     """A sweep that ended."""
 
@@ -247,6 +261,7 @@ Record = (
     | ModelRecord
     | ModelDropRecord
     | ProgressRecord
+    | MachineRecord
     | SweepEnd
 )
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Record.__args__}  # type: ignore[attr-defined]

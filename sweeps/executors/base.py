@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from pipelines.device import MemoryShare
 
 Job = Callable[..., Any]
 """`job(argument, report, slot)`; `report(message)` returns the driver's answer."""
@@ -12,11 +14,18 @@ Job = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Slot:
-    """A share of the machine that one trial may use: CPU threads and at most one GPU."""
+    """A share of the machine that one trial may use: CPU threads and at most one GPU.
+
+    Attributes:
+        num_sharing: so many equal shares its GPU is cut into.
+        memory: what it may allocate there; None for what it finds.
+    """
 
     index: int
     num_threads: int
     gpu: str | None = None
+    num_sharing: int = 1
+    memory: MemoryShare | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,14 @@ class Executor(Protocol):
     def answer(self, job_id: str, answer: Any) -> None:
         """Answers a job's latest report."""
 
+    def process_id(self, job_id: str) -> int | None:
+        """The process of a running job on this machine; None where there is none."""
+
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        """Where it helps, one process waits ready for a job on each of these slots; others end."""
 
     def close(self) -> None:
         """Ends all jobs and frees what the executor holds."""

@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.spares import Spares, WarmUp
 
 STOP_SECONDS = 3.0
 LOG_TAIL_CHARACTERS = 4_000
@@ -35,12 +36,22 @@ class ProcessExecutor:
         preload: module that the server imports before the first fork.
         server_log: file that takes what the server prints.
         start_method: `forkserver` or `spawn`; None for the best that the platform has.
+        warm_up: what a spare process does before its job comes; without it none is kept.
     """
 
-    def __init__(self, preload: str, server_log: Path, start_method: str | None = None) -> None:
+    def __init__(
+        self,
+        preload: str,
+        server_log: Path,
+        start_method: str | None = None,
+        *,
+        warm_up: WarmUp | None = None,
+    ) -> None:
         method = start_method or ("forkserver" if sys.platform.startswith("linux") else "spawn")
         self._context: Any = multiprocessing.get_context(method)
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
+        self._warm_up, self._server_log = warm_up, str(server_log)
+        self._spares = Spares(self._spawn_spare)
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])
             with _output_to(server_log):
@@ -57,14 +68,40 @@ class ProcessExecutor:
         """
         if job_id in self._jobs:
             raise ValueError(f"A job's id must be unique among running jobs. Received: {job_id!r}.")
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_child_main, args=(theirs, log_path, job, argument, slot), name=job_id
+        process, channel = self._warm(job, argument, slot, log_path) or self._spawn(
+            _child_main, log_path, job, argument, slot
         )
+        self._jobs[job_id] = (process, channel, log_path)
+
+    def _spawn(self, main: Any, *arguments: Any) -> tuple[Any, connection.Connection]:
+        """Starts a process; answers it with our end of its channel."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=main, args=(theirs, *arguments))
         with _signals_blocked():
             process.start()
         theirs.close()
-        self._jobs[job_id] = (process, ours, log_path)
+        return process, ours
+
+    def _spawn_spare(self, slot: Slot) -> tuple[Any, connection.Connection]:
+        return self._spawn(_spare_main, self._server_log, self._warm_up, slot)
+
+    def _warm(
+        self, job: Job, argument: Any, slot: Slot, log_path: str
+    ) -> tuple[Any, connection.Connection] | None:
+        """A spare that has been given the job; None where none waits for such a slot."""
+        spare = self._spares.take(slot)
+        if spare is None:
+            return None
+        try:
+            spare[1].send((log_path, job, argument, slot))
+        except OSError:  # It died this very moment.
+            spare[1].close()
+            return None
+        return spare
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        """One process waits, warm, for a job on each of these slots; others end."""
+        self._spares.want(slots if self._warm_up is not None else ())
 
     def events(self, timeout_seconds: float) -> list[Event]:
         """What has happened; waits at most so long for the first event."""
@@ -77,6 +114,11 @@ class ProcessExecutor:
         with contextlib.suppress(OSError):
             self._jobs[job_id][1].send(answer)
 
+    def process_id(self, job_id: str) -> int | None:
+        """The process of a running job; None for any other."""
+        job = self._jobs.get(job_id)
+        return None if job is None else int(job[0].pid)
+
     def stop(self, job_id: str) -> None:
         """Ends a job at once; no event follows."""
         process, channel, _ = self._jobs.pop(job_id)
@@ -86,7 +128,8 @@ class ProcessExecutor:
         process.join(STOP_SECONDS)
 
     def close(self) -> None:
-        """Ends all jobs, those started last first."""
+        """Ends all jobs, those started last first, and what waits for one."""
+        self._spares.close()
         for job_id in reversed(list(self._jobs)):
             self.stop(job_id)
 
@@ -166,16 +209,46 @@ def _output_to(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _child_main(
-    channel: connection.Connection, log_path: str, job: Job, argument: Any, slot: Slot
-) -> None:
-    for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
-        signal.signal(number, signal.SIG_IGN)
+def _print_to(log_path: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    os.close(log)
+
+
+def _child_main(
+    channel: connection.Connection, log_path: str, job: Job, argument: Any, slot: Slot
+) -> None:
+    _begin(log_path)
+    _run(channel, job, argument, slot)
+
+
+def _spare_main(
+    channel: connection.Connection, server_log: str, warm_up: WarmUp, slot: Slot
+) -> None:
+    _begin(server_log)
+    try:
+        warm_up(slot)
+    except Exception:  # The job meets the same trouble, and can tell its driver.
+        traceback.print_exc()
+    try:
+        log_path, job, argument, slot = channel.recv()
+    except (EOFError, OSError):
+        os._exit(0)  # Nobody needs it any more.
+    _print_to(log_path)
+    _run(channel, job, argument, slot)
+
+
+def _begin(log_path: str) -> None:
+    for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
+        signal.signal(number, signal.SIG_IGN)
+    _print_to(log_path)
     _die_with_driver()
 
+
+def _run(channel: connection.Connection, job: Job, argument: Any, slot: Slot) -> None:
     def report(message: Any) -> Any:
         try:
             channel.send(("report", message))

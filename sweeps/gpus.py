@@ -1,0 +1,121 @@
+"""Which GPUs there are, and which of them a sweep may use.
+
+The driver never touches a GPU: no CUDA context, no memory. It asks `nvidia-smi`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from search_spaces.errors import InputError
+
+ALL, NONE = "all", "none"
+QUERY_SECONDS = 10.0
+_ERROR_VALUE = re.compile(r"\[.*\]")  # `[N/A]`, `[Not Supported]`.
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as `nvidia-smi` lists it: `index` counts in the order of the PCI bus.
+
+    `memory_bytes` is None where the GPU does not tell: it may share the machine's memory.
+    """
+
+    index: str
+    name: str
+    memory_bytes: int | None = None
+    uuid: str = ""
+
+
+class GpuInventory(Protocol):
+    """Lists GPUs, in the order of their indices, without touching one; none is no error."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """All GPUs of this machine that its environment leaves visible."""
+
+
+class NvidiaSmi:
+    """What `nvidia-smi` lists, as far as CUDA_VISIBLE_DEVICES allows it."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs; none where the program is missing or fails."""
+        program = shutil.which("nvidia-smi")
+        if program is None:
+            return ()
+        fields = "index,uuid,memory.total,name"
+        query = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+        try:
+            done = subprocess.run(
+                query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return ()
+        found = tuple(gpu for line in done.stdout.splitlines() if (gpu := _parsed(line)))
+        return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _parsed(line: str) -> Gpu | None:
+    """A line of the list; None for one that is something else, such as a warning."""
+    cells = [cell.strip() for cell in line.split(",", 3)]
+    if len(cells) != 4 or not cells[0].isdigit():
+        return None
+    index, uuid, mebibytes, name = cells
+    memory = int(mebibytes) * 2**20 if mebibytes.isdigit() else None
+    return Gpu(index, name, memory, "" if _ERROR_VALUE.fullmatch(uuid) else uuid)
+
+
+def visible(gpus: Sequence[Gpu], allowed: str | None) -> tuple[Gpu, ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves: indices, or (the start of) unique ids. Pure."""
+    if allowed is None:
+        return tuple(gpus)
+    wanted = [part.strip() for part in allowed.split(",") if part.strip()]
+    return tuple(
+        gpu
+        for gpu in gpus
+        if any(
+            part == gpu.index or (len(part) > 3 and gpu.uuid.startswith(part)) for part in wanted
+        )
+    )
+
+
+def check_gpus(text: str) -> None:
+    """Raises InputError unless `text` is `all`, `none` or indices with commas between."""
+    if text in (ALL, NONE):
+        return
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(
+            "--gpus must be all, none, or different numbers as nvidia-smi counts them, such as "
+            f"0,1. Received: '{text}'."
+        )
+
+
+def chosen_gpus(text: str, gpus: Sequence[Gpu], note: str = "") -> tuple[Gpu, ...]:
+    """The GPUs that `--gpus` names, in its order. Pure.
+
+    Args:
+        note: why GPUs that there are cannot be used.
+
+    Raises:
+        InputError: It names one that is not there.
+    """
+    check_gpus(text)
+    if text == NONE:
+        return ()
+    if text == ALL:
+        return tuple(gpus)
+    known = {gpu.index: gpu for gpu in gpus}
+    missing = [part for part in text.split(",") if part not in known]
+    if missing:
+        there = f"Choose among: {', '.join(known)}." if known else note or "There is none."
+        raise InputError(
+            f"--gpus must name GPUs of this machine that CUDA_VISIBLE_DEVICES does not hide. "
+            f"Received: {', '.join(missing)}. {there}"
+        )
+    return tuple(known[part] for part in text.split(","))

@@ -1,0 +1,50 @@
+"""The real `keras-sweeps` command on a GPU that is not there, with made-up trials.
+
+Real are the driver, the processes with their spares, the packing, the spool and MLflow; `nvidia-smi`
+is a script on the PATH. Made up are what trains and what NVML would tell of the worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import chaos
+import fakes
+
+import sweeps.calibration as calibration
+import sweeps.devices as devices
+import sweeps.executors.processes as processes
+import sweeps.gpu_usage as gpu_usage
+import sweeps.gpu_watch as gpu_watch
+import sweeps.session as session
+import sweeps.sweep as loop
+from sweeps.cli import main
+from sweeps.gpu_meter import GpuFigures, ProcessFigures
+
+
+class WorkersMeter(fakes.FakeMeter):
+    """Every worker of this driver takes a GiB of the GPU."""
+
+    def read(self, gpu: str) -> GpuFigures:
+        workers = chaos.descendants(os.getpid())
+        part = ProcessFigures(2**30, 25.0)
+        return GpuFigures(
+            2**30 * len(workers), 141 * 2**30, 50.0, 200.0, dict.fromkeys(workers, part)
+        )
+
+
+if __name__ == "__main__":
+    original = processes.ProcessExecutor
+    processes.ProcessExecutor = lambda preload, log, **options: original(  # type: ignore[assignment,misc]
+        "fakes", log, warm_up=fakes.warm_up if options else None
+    )
+    plan = session.Plan
+    session.Plan = lambda **options: plan(**options, job=fakes.crowded_chaos_job)  # type: ignore[assignment,misc]
+    loop.figures_job = fakes.chaos_figures_job
+    calibration.measure_job = fakes.measuring_job
+    devices._has_cuda_libraries = lambda: True
+    gpu_watch.NvmlMeter = WorkersMeter  # type: ignore[assignment,misc]
+    gpu_watch.INTERVAL_SECONDS = 0.05
+    gpu_usage.MACHINE_SECONDS = 1.0
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""A sweep whose engine, executor and tracker are fakes around the real loop and recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+
+from pipelines.objectives import OBJECTIVES
+from search_spaces.registry import get_space
+from sweeps.board import Board
+from sweeps.executors.base import Slot
+from sweeps.interrupts import Interrupts
+from sweeps.keeping import BestModels
+from sweeps.recorder import Recorder
+from sweeps.settings import SweepPaths
+from sweeps.stop_rules import StopReason, StopRules
+from sweeps.sweep import Plan, Sweep
+from tracking.sender import Sender
+from tracking.spool import Spool
+
+SPACE = get_space("mlp")
+
+
+class Scene:
+    """A sweep with a fake engine, executor and tracker around the real loop and recorder."""
+
+    def __init__(self, tiny_data: Any, tmp_path: Path, **options: Any) -> None:
+        count = options.pop("num_points", 4)
+        view = options.pop("view", fakes.QuietView())
+        keep = options.pop("keep", 2)
+        decide = options.pop("decide", None)
+        watch = options.pop("watch", None)
+        options["rules"] = StopRules(**options.pop("rules", {}))
+        defaults = {
+            "space": SPACE, "data": tiny_data, "num_trials": 4, "num_epochs": 3,
+            "patience": None, "seed": 0, "slots": (Slot(0, 1),),
+            "paths": SweepPaths(tmp_path / "work", "name"), "job": fakes.recorded_job,
+        }  # fmt: skip
+        plan = Plan(**{**defaults, **options})
+        self.paths = plan.paths
+        self.engine = fakes.ListEngine(fakes.random_points(SPACE, count), decide)
+        self.executor = fakes.InlineExecutor()
+        self.spool = Spool(plan.paths.spool)
+        self.tracker = fakes.MemoryTracker(self.spool.folder_of)
+        self.sender = Sender(self.spool, lambda: self.tracker)
+        objective = OBJECTIVES["val_accuracy"]
+        models = BestModels(objective, keep)
+        recorder = Recorder(self.spool, SPACE, tiny_data, plan.paths, models)
+        self.board = Board(
+            "title",
+            objective,
+            plan.num_trials,
+            plan.num_epochs,
+            len(plan.slots),
+            plan.rules.timeout_seconds,
+        )
+        self.interrupts = Interrupts()
+        self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view, watch)
+
+    def run(self) -> StopReason:
+        reason = self.sweep.run(self.interrupts)
+        self.sent()
+        assert self.executor.closed
+        return reason
+
+    def sent(self) -> None:
+        assert self.sender.drain(10)
+        self.sender.close()
+        assert self.sender.problem == "" and self.spool.rejections() == []
+        assert len(self.tracker.keys) == len(set(self.tracker.keys))
