@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import compute_tags
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialTask
@@ -45,6 +46,7 @@ from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view, speaker
 from sweeps.winner import WinnerRecorder, remove_leftovers
+from sweeps.workers import start_workers
 from tracking.records import SweepEnd
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def finalize(
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
+    say(f"compute   {settings.compute.text}")
     return Finalization(sweep, space, file, data, allotment).run(interrupts, quiet=quiet)
 
 
@@ -119,9 +122,7 @@ class Finalization:
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
-        from sweeps.executors.processes import ProcessExecutor
-
-        executor = ProcessExecutor("sweeps.preload", self._paths.server_log)
+        executor = start_workers(self._paths.server_log, self._settings.backend)
         status, report, error = FAILED, "", ""
         try:
             self._start_sending()
@@ -180,6 +181,7 @@ class Finalization:
             **git_tags(),
             **version_tags(),
             **source_tags(self._space, self._data),
+            **compute_tags(self._settings.compute),
             "sweeps.kind": "finalists",
             "sweeps.sweep": self._sweep.paths.name,
             "sweeps.num_seeds": str(file.num_seeds),
@@ -187,7 +189,7 @@ class Finalization:
         }
         self._recorder = FinalistRecorder(
             file, self._models, self._spool, self._space, self._data,
-            self._paths,
+            self._paths, self._settings.compute,
         )  # fmt: skip
         name = f"{self._sweep.paths.name} finalists"
         self._recorder.sweep_started(name, file.uid, params, tags)
@@ -282,6 +284,7 @@ class Finalization:
             deterministic=settings.deterministic,
             measure_test=True,
             class_weights=settings.class_weights,
+            compute=settings.compute,
             job=train_job,
         )
 
@@ -327,6 +330,7 @@ class Finalization:
             measure_test=True,
             deterministic=self._settings.deterministic,
             class_weights=self._settings.class_weights,
+            compute=self._settings.compute,
             source_digest=self._space.source_digest,
         )
         job = RetrainJob(

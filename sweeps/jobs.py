@@ -27,7 +27,10 @@ def train_job(
     from pipelines.runtime import configure
     from pipelines.trial import run_trial
 
-    device = configure(slot.num_threads, slot.gpu, task.seed, deterministic=task.deterministic)
+    device = configure(
+        slot.num_threads, slot.gpu, task.seed,
+        deterministic=task.deterministic, compute=task.compute,
+    )  # fmt: skip
     return run_trial(task, report, device)
 
 
@@ -38,7 +41,7 @@ def reproduce_job(
     from pipelines.reproduction import reproduce
     from pipelines.runtime import configure
 
-    device = configure(slot.num_threads, slot.gpu, task.seed)
+    device = configure(slot.num_threads, slot.gpu, task.seed, compute=task.compute)
     return reproduce(task, report, device)
 
 
@@ -68,9 +71,30 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
     from pipelines.measuring import measure_points
     from pipelines.runtime import configure
 
-    configure(slot.num_threads, slot.gpu, task.seed)
+    configure(slot.num_threads, slot.gpu, task.seed, compute=task.compute)
     report("ready")
     return measure_points(task)
+
+
+def calibrate_job(
+    tasks: tuple[MeasureTask, ...], report: Callable[[tuple[int, float | None]], bool], slot: Slot
+) -> None:
+    """Measures ways to compute, one after the other; reports each one's seconds of an epoch.
+
+    A way in which the model cannot be trained here has None.
+    """
+    from pipelines.measuring import measure_points
+    from pipelines.runtime import configure, set_precision
+
+    configure(slot.num_threads, slot.gpu, tasks[0].seed, compute=tasks[0].compute)
+    for number, task in enumerate(tasks):
+        set_precision(task.compute.precision)
+        try:
+            (found,) = measure_points(task)
+        except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.
+            report((number, None))
+        else:
+            report((number, found.epoch_seconds))
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from pipelines.compute import DEFAULT_COMPUTE, Compute, tagged_compute
 from pipelines.objectives import Objective, get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrainOn, TrialTask
@@ -74,6 +75,7 @@ class Recipe:
     num_threads: int | None = None
     class_weights: str = "none"
     source_digest: str = ""
+    compute: Compute = DEFAULT_COMPUTE
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -96,6 +98,7 @@ class Recipe:
             deterministic=deterministic,
             class_weights=self.class_weights,
             source_digest=self.source_digest,
+            compute=self.compute,
         )
 
 
@@ -130,6 +133,7 @@ def recipe_of(run: RecordedRun) -> Recipe:
         num_threads=_optional(parent.get("num_threads")),
         class_weights=parent.get("class_weights", "none"),
         source_digest=space.source_digest,
+        compute=tagged_compute(tags),
     )
 
 

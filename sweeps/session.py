@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import compute_tags
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError, redacted
@@ -19,6 +20,7 @@ from search_spaces.references import is_reference
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from sweeps.board import Board
+from sweeps.calibration import decide_compute
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
 from sweeps.data_opening import sweep_data
@@ -53,6 +55,7 @@ from sweeps.sweep_file import (
     INTERRUPTED as WAITS,
 )
 from sweeps.views import make_view, speaker
+from sweeps.workers import start_workers
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
@@ -98,13 +101,16 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     allotment = allot(machine, settings.num_workers, settings.num_threads)
     data = sweep_data(settings, earlier)
     space = _open_space(settings, data, say)
+    how = ""
     if earlier is None:
+        decided = decide_compute(settings, space, data, allotment.slots[0], say)
+        settings, how = decided.settings, decided.reason
         settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
     paths = _paths(settings)
     with ExitStack() as stack:
         stack.enter_context(driving(paths))
         file = _sweep_file(settings, data, space, earlier)
-        _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
+        _say_plan(say, settings, data, allotment, machine.note, how, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
         settings = file.settings
         try:
@@ -129,7 +135,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
 def _open_space(settings: SweepSettings, data: PreparedData, say: Callable[[str], None]) -> Space:
     """The sweep's space; says what people should know of it."""
     if is_reference(settings.space):
-        say("looking at the space: importing TensorFlow and building models takes some seconds")
+        title = settings.compute.title
+        say(f"looking at the space: importing {title} and building models takes some seconds")
     space = space_of(settings, data)
     for note in space.notes:
         print(f"WARNING: {note}", file=sys.stderr, flush=True)
@@ -162,6 +169,7 @@ def _say_plan(
     data: PreparedData,
     allotment: Allotment,
     note: str,
+    how: str,
     *,
     resumed: bool,
 ) -> None:
@@ -170,13 +178,14 @@ def _say_plan(
     for line in data.notes:
         say(f"          {line}")
     say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
+    say(f"compute   {settings.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
         where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
-    say("starting the workers: importing TensorFlow takes some seconds, once")
+    say(f"starting the workers: importing {settings.compute.title} takes some seconds, once")
 
 
 def open_session(
@@ -196,11 +205,9 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    from sweeps.executors.processes import ProcessExecutor
-
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
-    executor = ProcessExecutor("sweeps.preload", paths.server_log)
+    executor = start_workers(paths.server_log, settings.backend)
     try:
         from tracking.spool import Spool
 
@@ -266,7 +273,7 @@ class Session:
             earlier_seconds=spool.active_seconds(),
         )
         models = BestModels(objective, settings.num_kept_models)
-        self._recorder = Recorder(spool, self._space, data, self._paths, models)
+        self._recorder = Recorder(spool, self._space, data, self._paths, models, settings.compute)
         self._pages = {CONFIG_FILE: resolved_config(settings, data)}
         self._sender: Sender | None = None
         target = settings.target
@@ -290,6 +297,7 @@ class Session:
             num_audited=settings.num_audited,
             deterministic=settings.deterministic,
             class_weights=settings.class_weights,
+            compute=settings.compute,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
@@ -348,7 +356,8 @@ class Session:
             "timeout_seconds": self._budget.timeout_seconds,
         }
         assert self._settings.name is not None
-        tags = {**git_tags(), **version_tags(), **source_tags(self._space, self._data)}
+        tags = {**git_tags(), **version_tags(), **source_tags(self._space, self._data),
+                **compute_tags(self._settings.compute)}  # fmt: skip
         self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
 
     def _start_sending(self) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from pipelines.compute import Compute, check_compute
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import ImageOptions
 from pipelines.objectives import get_objective
@@ -56,6 +57,8 @@ class SweepSettings:
         class_weights: `balanced` weighs the loss of rare classes up.
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
+        backend, precision, jit: as `pipelines.compute.Compute`; a sweep that has begun has no
+            `auto` of them left, but for one of before there were such settings.
     """
 
     space: str
@@ -98,6 +101,9 @@ class SweepSettings:
     class_weights: str = "none"
     narrowed: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    backend: str = "tensorflow"
+    precision: str = "float32"
+    jit: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
@@ -107,6 +113,11 @@ class SweepSettings:
     def narrowing(self) -> tuple[str, ...]:
         """What is left of the space, one rule for a parameter."""
         return merged_rules((*self.narrowed, *self.fixed), "--set")
+
+    @property
+    def compute(self) -> Compute:
+        """With what trials are trained."""
+        return Compute(self.backend, self.precision, self.jit)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -144,6 +155,7 @@ class SweepSettings:
 
     def validate_common(self, *, resumed: bool = False) -> None:
         """The rules that hold without a search, too."""
+        check_compute(self.backend, self.precision, self.jit)
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.class_weights not in CLASS_WEIGHTS:
             raise unknown_name("class weights", self.class_weights, CLASS_WEIGHTS)
