@@ -1,4 +1,4 @@
-"""One epoch of training, by the plain loop or by a HyperModel's own `fit`."""
+"""One epoch of training: by a loop on the device, by `fit`, or by a HyperModel's own `fit`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.compute import AUTO
+from pipelines.epoch_loops import EpochLoop
 from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, epoch_input
+from pipelines.runtime import seed_everything
 from search_spaces.space import Assembled
 from search_spaces.tuner_source import labels_for
 
@@ -43,10 +46,15 @@ class Training:
     stream_above: int = STREAM_ABOVE_BYTES
 
 
-def train_epoch(assembled: Assembled, training: Training, epoch: int) -> dict[str, float]:
+def train_epoch(
+    assembled: Assembled, loop: EpochLoop | None, training: Training, epoch: int
+) -> dict[str, float]:
     """One epoch in an order that follows from the seed and the epoch's number alone.
 
     So a run that was interrupted between epochs can go on exactly as if it had not been.
+
+    Args:
+        loop: what `epoch_loop` answered for the same model and training; None for `fit`.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
@@ -55,6 +63,38 @@ def train_epoch(assembled: Assembled, training: Training, epoch: int) -> dict[st
 
     started, model = time.perf_counter(), assembled.model
     order = np.random.default_rng([training.seed, epoch]).permutation(len(training.x))
+    if keras.config.backend() == "torch":
+        _seed_torch(training.seed, epoch)
+    if loop is not None:
+        metrics = loop(order)
+    else:
+        metrics = _last_values(_fitted(assembled, training, order, epoch))
+    seconds = time.perf_counter() - started
+    if not math.isfinite(metrics.get("loss", 0.0)):
+        raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
+    metrics["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    metrics["epoch_seconds"] = seconds
+    metrics["images_per_second"] = len(training.x) / seconds
+    return metrics
+
+
+def set_jit(model: Any, jit: str) -> None:
+    """Has a model's steps compiled, or not; `auto` leaves what its space or Keras decided."""
+    if jit != AUTO:
+        model.jit_compile = jit == "on"
+
+
+def _seed_torch(seed: int, epoch: int) -> None:
+    """PyTorch's one generator, which dropout draws from: no checkpoint holds where it was."""
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
+
+
+def _fitted(assembled: Assembled, training: Training, order: np.ndarray, epoch: int) -> Any:
+    """Calls `fit` for one epoch; answers what it returned."""
+    import keras
+
     labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
     common: dict[str, Any] = {
         "epochs": epoch, "initial_epoch": epoch - 1, "verbose": 0,
@@ -62,19 +102,10 @@ def train_epoch(assembled: Assembled, training: Training, epoch: int) -> dict[st
     }  # fmt: skip
     if training.class_weight is not None:
         common["class_weight"] = training.class_weight
-    if assembled.own_fit is None:
-        given = epoch_input(training.x, labels, order, assembled.batch_size, training.stream_above)
-        history: Any = model.fit(**given, shuffle=False, **common)
-    else:
-        history = _own_fit(assembled, training, order, labels[order], common, epoch)
-    seconds = time.perf_counter() - started
-    metrics = _last_values(history)
-    if not math.isfinite(metrics.get("loss", 0.0)):
-        raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
-    metrics["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-    metrics["epoch_seconds"] = seconds
-    metrics["images_per_second"] = len(training.x) / seconds
-    return metrics
+    if assembled.own_fit is not None:
+        return _own_fit(assembled, training, order, labels[order], common, epoch)
+    given = epoch_input(training.x, labels, order, assembled.batch_size, training.stream_above)
+    return assembled.model.fit(**given, shuffle=False, **common)
 
 
 def _own_fit(
@@ -86,11 +117,9 @@ def _own_fit(
     epoch: int,
 ) -> Any:
     """Calls a HyperModel's `fit` as Keras Tuner does, for one epoch."""
-    import keras
-
     # It may shuffle, or draw lots: whatever it draws follows from seed and epoch, too.
     drawn = np.random.SeedSequence([training.seed, epoch]).generate_state(1)[0]
-    keras.utils.set_random_seed(int(drawn))
+    seed_everything(int(drawn))
     # A `fit` may require validation data; where everything trains, it is a part of that.
     first = np.arange(1)
     x, y = training.validation or (training.x[first], training.y[first])

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.compute import DEFAULT_COMPUTE, Compute
 from pipelines.evaluation import PREDICT_BATCH, predict
+from pipelines.fitting import set_jit
 from pipelines.prepared import PreparedData
+from pipelines.runtime import seed_everything
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.space import Assembled
@@ -39,6 +42,7 @@ class MeasureTask:
     data: PreparedData
     num_epochs: int
     seed: int
+    compute: Compute = DEFAULT_COMPUTE
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,15 @@ def measure_points(task: MeasureTask) -> list[Measurement]:
 
 def measure_point(task: MeasureTask, params: Params) -> Measurement:
     """Builds one point's model and times a few of its steps."""
-    import keras
-
     started = time.perf_counter()
-    keras.utils.set_random_seed(task.seed)
+    seed_everything(task.seed)
     x, y = task.data.arrays("train")
     x_validation, _ = task.data.arrays("validation")
     assembled = get_space(task.space).assembled(
         params, task.data.input_shape, task.data.num_classes, len(x), task.num_epochs
     )
     model, batch_size = assembled.model, assembled.batch_size
+    set_jit(model, task.compute.jit)
     y = labels_for(y, task.data.num_classes, one_hot=assembled.one_hot)
     steps = math.ceil(len(x) / batch_size)
     warm = min(len(x), 2 * batch_size)

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import DEFAULT_COMPUTE, Compute
+from pipelines.epoch_loops import epoch_loop
 from pipelines.evaluation import PREDICT_BATCH, predict, validation_metrics
 from pipelines.feeding import JoinedRows
-from pipelines.fitting import Training, train_epoch
+from pipelines.fitting import Training, set_jit, train_epoch
 from pipelines.prepared import PreparedData
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.registry import get_space
@@ -29,6 +31,7 @@ class ReproductionTask:
     seed: int
     folder: str
     num_epochs: int
+    compute: Compute = DEFAULT_COMPUTE
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ def reproduce(
         baseline.params, data.input_shape, data.num_classes, len(x), task.num_epochs
     )
     model, training = assembled.model, Training(x, y, data.num_classes, task.seed)
+    set_jit(model, task.compute.jit)
+    loop = epoch_loop(assembled, training)
     for epoch in range(1, task.num_epochs + 1):
-        metrics = train_epoch(assembled, training, epoch)
+        metrics = train_epoch(assembled, loop, training, epoch)
         if baseline.train_on == "train":
             probabilities = predict(model, x_validation)
             metrics |= validation_metrics(probabilities, y_validation)

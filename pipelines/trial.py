@@ -11,8 +11,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ from pipelines.checkpoints import (
     model_arrays,
     save_checkpoint,
 )
+from pipelines.compute import DEFAULT_COMPUTE, Compute
+from pipelines.epoch_loops import EpochLoop, epoch_loop
 from pipelines.evaluation import (
     PREDICT_BATCH,
     accuracy,
@@ -34,7 +37,7 @@ from pipelines.evaluation import (
     validation_metrics,
 )
 from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
-from pipelines.fitting import NonFiniteLossError, Training, train_epoch
+from pipelines.fitting import NonFiniteLossError, Training, set_jit, train_epoch
 from pipelines.objectives import Objective
 from pipelines.prepared import PreparedData
 from pipelines.storing import store_model
@@ -87,6 +90,7 @@ class TrialTask:
         class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         stream_above: bytes of training pixels above which they are read from disk in every epoch.
         sources: the files of a user's space, which must not change under a sweep.
+        compute: backend, precision and compilation.
     """
 
     number: int
@@ -107,13 +111,17 @@ class TrialTask:
     class_weights: str = "none"
     stream_above: int = STREAM_ABOVE_BYTES
     sources: Sources = ()
+    compute: Compute = DEFAULT_COMPUTE
 
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
         parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
         weights = [] if self.class_weights == "none" else [self.class_weights]
-        return json.dumps([*parts, self.objective.metric, self.train_on, *weights], sort_keys=True)
+        # What was not there when a trial began adds nothing, so that it goes on.
+        compute = [] if self.compute == DEFAULT_COMPUTE else [astuple(self.compute)]
+        parts += [self.objective.metric, self.train_on, *weights, *compute]
+        return json.dumps(parts, sort_keys=True)
 
     @property
     def end_epoch(self) -> int:
@@ -193,12 +201,21 @@ class _Training:
         self._train: tuple[np.ndarray | JoinedRows, np.ndarray] = x, y
         if not self._validates:
             self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
-        self._class_weight = class_weight(self._train[1], task.class_weights)
         self._assembled = self._space.assembled(
             task.params, task.data.input_shape, task.data.num_classes,
             len(self._train[0]), task.num_epochs,
         )  # fmt: skip
         self._model = self._assembled.model
+        set_jit(self._model, task.compute.jit)
+        self._training = Training(
+            self._train[0],
+            self._train[1],
+            task.data.num_classes,
+            task.seed,
+            validation=self._validation if self._validates else None,
+            class_weight=class_weight(self._train[1], task.class_weights),
+            stream_above=task.stream_above,
+        )
         self.history: list[EpochReport] = []
         self.best_epoch = 0
         self._best_weights: list[np.ndarray] = []
@@ -214,15 +231,15 @@ class _Training:
             self._best_probabilities = found.best_probabilities
             self._earlier_seconds = found.seconds
 
+    @cached_property
+    def _loop(self) -> EpochLoop | None:
+        # Made when an epoch is to be trained: a trial may have had its last one.
+        return epoch_loop(self._assembled, self._training)
+
     def train_one_epoch(self) -> None:
         """Trains and measures the next epoch and writes the checkpoint."""
         task, epoch = self._task, len(self.history) + 1
-        validation = self._validation if self._validates else None
-        training = Training(
-            *self._train, task.data.num_classes, task.seed, validation, self._class_weight,
-            task.stream_above,
-        )  # fmt: skip
-        metrics = train_epoch(self._assembled, training, epoch)
+        metrics = train_epoch(self._assembled, self._loop, self._training, epoch)
         probabilities = self._validate(epoch, metrics)
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(EpochReport(task.number, epoch, metrics))

@@ -118,7 +118,8 @@ def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: in
         x = layer(x)
     for spec in plan(params, input_shape)[0]:
         x = _keras_layer(spec)(x)
-    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities")(x)
+    # Probabilities are float32 also where a mixed precision computes the rest in half of it.
+    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
     model = keras.Model(inputs, outputs, name="cnn")
     model.compile(
         optimizer=make_optimizer(params, num_steps),

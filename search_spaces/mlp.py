@@ -59,7 +59,8 @@ def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: in
         x = kl.ReLU()(x)
         if params[f"dropout_{i}"]:
             x = kl.Dropout(float(params[f"dropout_{i}"]))(x)
-    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities")(x)
+    # Probabilities are float32 also where a mixed precision computes the rest in half of it.
+    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
     model = keras.Model(inputs, outputs, name="mlp")
     model.compile(
         optimizer=make_optimizer(params, num_steps),

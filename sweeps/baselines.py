@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import compute_tags
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
 from search_spaces.errors import redacted, scrubbed
-from search_spaces.registry import all_baselines
+from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.compute_choice import decide_compute
 from sweeps.data_opening import prepare_data
 from sweeps.devices import allot, detect_machine, with_gpus
 from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
@@ -27,6 +29,7 @@ from sweeps.sending import DRAIN_SECONDS
 from sweeps.settings import SweepPaths, SweepSettings, claim_name
 from sweeps.sweep import WAIT_SECONDS, trial_seed
 from sweeps.views import speaker
+from sweeps.workers import start_workers
 from tracking.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import resolve_uri, ui_command
 
@@ -62,9 +65,13 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     root = Path(settings.work_dir).absolute()
     data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
     allotment = allot(with_gpus(detect_machine(), settings.gpus), 1, settings.num_threads)
+    space_like = get_space(chosen[0].space)
+    decided = decide_compute(settings, space_like, data, allotment.slots[0], say)
+    settings = decided.settings
     name = claim_name(settings, f"baselines-{data.name}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     say(f"machine   {allotment.reason}")
+    say(f"compute   {settings.compute.text}")
     say(f"tracking  {redacted(resolve_uri(settings.tracking_uri))}, run {name}")
     with Interrupts() as interrupts:
         command = _Reproduction(settings, name, data, allotment.slots[0], SweepPaths(root, name))
@@ -82,13 +89,12 @@ class _Reproduction:
         slot: Slot,
         paths: SweepPaths,
     ) -> None:
-        from sweeps.executors.processes import ProcessExecutor
         from tracking.sender import Sender
         from tracking.spool import Spool
 
         self._settings, self._name, self._data = settings, name, data
         self._slot, self._paths = slot, paths
-        self._executor: Executor = ProcessExecutor("sweeps.preload", paths.server_log)
+        self._executor: Executor = start_workers(paths.server_log, settings.backend)
         try:
             from tracking.mlflow_tracker import MlflowTracker
 
@@ -205,10 +211,12 @@ class _Reproduction:
         folder = self._paths.trial(number)
         folder.mkdir(parents=True)
         epochs = self._settings.num_epochs or baseline.num_epochs
-        task = ReproductionTask(number, baseline, self._data, seed, str(folder), epochs)
+        task = ReproductionTask(
+            number, baseline, self._data, seed, str(folder), epochs, self._settings.compute
+        )
         params = {**baseline.params, "max_epochs": epochs, "train_on": baseline.train_on}
         tags = {"sweeps.baseline": baseline.name, "sweeps.space": baseline.space,
-                "sweeps.seed": str(seed)}  # fmt: skip
+                "sweeps.seed": str(seed), **compute_tags(self._settings.compute)}  # fmt: skip
         self._spool.put(TrialRecord(number, baseline.name, params, tags))
         job_id = f"baseline-{number}"
         log_path = str(self._paths.trial_log(number))

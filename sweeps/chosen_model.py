@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from pipelines.compute import DEFAULT_COMPUTE, choose_backend, tagged_compute
 from pipelines.evaluation import predict
 from pipelines.image_options import RESIZES, Resize
 from pipelines.prepared import Background
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tracking.stored_models import StoredModel
 
 CHOICES = ("model", "run", "file")
+DEFAULT_BACKEND = DEFAULT_COMPUTE.backend
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def chosen_model(arguments: argparse.Namespace) -> ChosenModel:
 
 
 def _from_store(stored: StoredModel, path: Path) -> ChosenModel:
+    _choose_backend_of(stored)
     model = load_saved_model(path, stored.label)
     shapes = model_shapes(model, stored.label)
     names = stored.class_names
@@ -142,7 +146,22 @@ def _from_store(stored: StoredModel, path: Path) -> ChosenModel:
     )
 
 
+def _choose_backend_of(stored: StoredModel) -> None:
+    """The backend that the model was trained on; TensorFlow, which takes it too, without that."""
+    backend = tagged_compute(stored.tags).backend
+    try:
+        choose_backend(backend)
+    except InputError:
+        choose_backend(DEFAULT_BACKEND)
+        print(
+            f"WARNING: {stored.label} was trained on {backend}, which is not installed: TensorFlow "
+            "predicts, and may differ in the last digits.",
+            file=sys.stderr,
+        )
+
+
 def _from_file(path: Path, given_names: str | None) -> ChosenModel:
+    choose_backend(DEFAULT_BACKEND)
     model = load_saved_model(path)
     shapes = model_shapes(model, str(path))
     names = _numbers(shapes.num_classes)

@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.compute import tagged_compute
 from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.narrowing import narrowed
@@ -19,6 +20,7 @@ from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Shape, Space
 from search_spaces.user_spaces import user_space
 from sweeps.settings import SweepSettings
+from sweeps.workers import start_workers
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -33,12 +35,18 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     Raises:
         InputError: It cannot be used, does not fit the data, or cannot be narrowed so.
     """
-    return open_space(settings.space, settings.narrowing, data.input_shape, data.num_classes)
+    return open_space(
+        settings.space, settings.narrowing, data.input_shape, data.num_classes, settings.backend
+    )
 
 
 @lru_cache
 def open_space(
-    name: str, narrowing: tuple[str, ...], input_shape: Shape, num_classes: int
+    name: str,
+    narrowing: tuple[str, ...],
+    input_shape: Shape,
+    num_classes: int,
+    backend: str = "tensorflow",
 ) -> Space:
     """As `space_of`, for pictures of a shape in so many classes."""
     if not is_reference(name):
@@ -46,7 +54,7 @@ def open_space(
     from sweeps.space_host import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(reference.text, input_shape, num_classes, make_executor)
+    host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
     atexit.register(host.close)
     space = user_space(reference, host.sample)
     parameters = space.parameters
@@ -110,12 +118,11 @@ def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Spac
             f"a run whose tags name '{name}', which no sweep in this --work-dir does. Look at it, "
             f"and say --space '{name}' if you trust it."
         )
-    return open_space(*asked, (height, width, channels), num_classes)
+    backend = tagged_compute(tags).backend
+    return open_space(*asked, (height, width, channels), num_classes, backend)
 
 
-def make_executor() -> Executor:
+def make_executor(backend: str) -> Executor:
     """What runs a process beside the trials: of a user's space, of an oracle."""
-    from sweeps.executors.processes import ProcessExecutor
-
     # The server that is started here forks the trials later: Keras is imported once.
-    return ProcessExecutor("sweeps.preload", Path(os.devnull))
+    return start_workers(Path(os.devnull), backend)

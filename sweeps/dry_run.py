@@ -18,6 +18,7 @@ from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.chosen_space import space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.compute_choice import decide_compute
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import Later, Proposal
@@ -29,6 +30,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.jobs import measure_job
 from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.settings import Budget, SweepSettings, budget_for
+from sweeps.workers import start_workers
 
 NUM_SAMPLED = 10
 """The sampler's own start-up: the sweep will really propose these, whatever the results."""
@@ -52,12 +54,15 @@ def dry_run(settings: SweepSettings) -> int:
     )  # fmt: skip
     data = sweep_data(settings)
     space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
+    decided = decide_compute(settings, space, data, allotment.slots[0], print)
+    settings = decided.settings
     for note in space.notes:
         print(f"WARNING: {note}", file=sys.stderr, flush=True)
     print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
           f"space     {space.name}: {size_text(space)}\n"
           f"data      {data.name} ({data.origin}): {data.sizes()}\n"
           f"machine   {allotment.reason}\n"
+          f"compute   {settings.compute.text}\n"
           f"trials    {trials_text(settings, budget)}\n"
           f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
     if space.narrowing:
@@ -150,18 +155,19 @@ def _measure(
     interrupts: Interrupts,
 ) -> tuple[dict[int, Measurement], float] | str:
     """Measures on all slots at once, as the sweep will use them; a reason where that fails."""
-    from sweeps.executors.processes import ProcessExecutor
-
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         started = time.monotonic()
-        executor = ProcessExecutor("sweeps.preload", Path(folder) / "server.log")
+        executor = start_workers(Path(folder) / "server.log", settings.backend)
         measured: dict[int, Measurement] = {}
         try:
             slots = allotment.slots[: len(proposals)]
             shares = {str(k): list(proposals[k :: len(slots)]) for k in range(len(slots))}
             for k, slot in enumerate(slots):
                 points = tuple(proposal.params for proposal in shares[str(k)])
-                task = MeasureTask(settings.space, points, data, budget.num_epochs, settings.seed)
+                task = MeasureTask(
+                    settings.space, points, data, budget.num_epochs, settings.seed,
+                    settings.compute,
+                )  # fmt: skip
                 log = str(Path(folder) / f"{k}.log")
                 executor.start(str(k), measure_job, task, slot, log)
             left, import_seconds = len(slots), 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import Compute
 from pipelines.objectives import Objective, get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialResult
@@ -34,8 +35,10 @@ class FinalistRecorder(Recorder):
         space: Space,
         data: PreparedData,
         paths: SweepPaths,
+        compute: Compute,
     ) -> None:
-        super().__init__(spool, space, data, paths, BestModels(get_objective("val_accuracy"), 0))
+        none = BestModels(get_objective("val_accuracy"), 0)
+        super().__init__(spool, space, data, paths, none, compute)
         self._file, self._models_folder = file, models
 
     def models_known(self, board: Board) -> None:

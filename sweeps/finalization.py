@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import compute_tags
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialTask
@@ -47,6 +48,7 @@ from sweeps.sweep import Plan, Sweep, trial_seed
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view, speaker
 from sweeps.winner import WinnerRecorder, remove_leftovers
+from sweeps.workers import start_workers
 from tracking.records import SweepEnd
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def finalize(
     say(f"trainings {len(file.plan())}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
+    say(f"compute   {settings.compute.text}")
     return Finalization(sweep, space, file, data, allotment).run(interrupts, quiet=quiet)
 
 
@@ -127,9 +130,7 @@ class Finalization:
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
-        from sweeps.executors.processes import ProcessExecutor
-
-        executor = ProcessExecutor("sweeps.preload", self._paths.server_log, warm_up=warm_up)
+        executor = start_workers(self._paths.server_log, self._settings.backend, warm_up=warm_up)
         status, report, error = FAILED, "", ""
         try:
             self._start_sending()
@@ -188,6 +189,7 @@ class Finalization:
             **git_tags(),
             **version_tags(),
             **source_tags(self._space, self._data),
+            **compute_tags(self._settings.compute),
             "sweeps.kind": "finalists",
             "sweeps.sweep": self._sweep.paths.name,
             "sweeps.num_seeds": str(file.num_seeds),
@@ -195,7 +197,7 @@ class Finalization:
         }
         self._recorder = FinalistRecorder(
             file, self._models, self._spool, self._space, self._data,
-            self._paths,
+            self._paths, self._settings.compute,
         )  # fmt: skip
         name = f"{self._sweep.paths.name} finalists"
         self._recorder.sweep_started(name, file.uid, params, tags)
@@ -293,6 +295,7 @@ class Finalization:
             deterministic=settings.deterministic,
             measure_test=True,
             class_weights=settings.class_weights,
+            compute=settings.compute,
             job=train_job,
             layout=self._allotment.layout,
             level=self._allotment.level,
@@ -342,6 +345,7 @@ class Finalization:
             deterministic=self._settings.deterministic,
             class_weights=self._settings.class_weights,
             sources=self._space.sources,
+            compute=self._settings.compute,
         )
         job = RetrainJob(
             self._space, task, finalist, self._paths, self._allotment.at(1).slots[0], train_job

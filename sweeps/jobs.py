@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import Compute
 from pipelines.measuring import Measurement, MeasureTask
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
@@ -20,13 +21,16 @@ from search_spaces.space import Shape
 from sweeps.executors.base import Slot
 
 
-def configured(slot: Slot, seed: int, *, deterministic: bool = False) -> str:
+def configured(
+    slot: Slot, seed: int, *, deterministic: bool = False, compute: Compute | None = None
+) -> str:
     """Gives this process what its slot says, and a seed; returns the device's name."""
     from pipelines.runtime import configure
 
     return configure(
-        slot.num_threads, slot.gpu, seed, deterministic=deterministic, memory=slot.memory
-    )
+        slot.num_threads, slot.gpu, seed,
+        deterministic=deterministic, compute=compute, memory=slot.memory,
+    )  # fmt: skip
 
 
 def warm_up(slot: Slot) -> None:
@@ -43,7 +47,7 @@ def train_job(
     """Trains one trial on its slot."""
     from pipelines.trial import run_trial
 
-    device = configured(slot, task.seed, deterministic=task.deterministic)
+    device = configured(slot, task.seed, deterministic=task.deterministic, compute=task.compute)
     return run_trial(task, report, device)
 
 
@@ -53,7 +57,7 @@ def reproduce_job(
     """Trains one published model on its slot."""
     from pipelines.reproduction import reproduce
 
-    device = configured(slot, task.seed)
+    device = configured(slot, task.seed, compute=task.compute)
     return reproduce(task, report, device)
 
 
@@ -80,9 +84,30 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
     """Measures points on a slot; reports when the libraries are there."""
     from pipelines.measuring import measure_points
 
-    configured(slot, task.seed)
+    configured(slot, task.seed, compute=task.compute)
     report("ready")
     return measure_points(task)
+
+
+def calibrate_job(
+    tasks: tuple[MeasureTask, ...], report: Callable[[tuple[int, float | None]], bool], slot: Slot
+) -> None:
+    """Measures ways to compute, one after the other; reports each one's seconds of an epoch.
+
+    A way in which the model cannot be trained here has None.
+    """
+    from pipelines.measuring import measure_points
+    from pipelines.runtime import set_precision
+
+    configured(slot, tasks[0].seed, compute=tasks[0].compute)
+    for number, task in enumerate(tasks):
+        set_precision(task.compute.precision)
+        try:
+            (found,) = measure_points(task)
+        except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.
+            report((number, None))
+        else:
+            report((number, found.epoch_seconds))
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:
@@ -163,9 +188,7 @@ def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> No
         InputError: The oracle cannot search the space.
     """
     del argument
-    from pipelines.runtime import configure
-
-    configure(slot.num_threads, slot.gpu, 0)
+    configured(slot, 0)
     from sweeps.engines.oracle_proposals import propose
 
     question = report(None)

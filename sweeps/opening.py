@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
@@ -99,7 +100,7 @@ def make_engine(
     from sweeps.engines.tuner_engine import KerasTunerEngine
     from sweeps.oracle_host import OracleHost
 
-    host = OracleHost(make_executor)
+    host = OracleHost(partial(make_executor, settings.backend))
     atexit.register(host.close)
     return KerasTunerEngine(
         record, space, objective, settings.oracle, settings.seed, num_epochs,

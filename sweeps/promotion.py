@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.comparison import PairedTest, paired_test
+from pipelines.compute import check_backend, tagged_compute
 from pipelines.prepared import PreparedData, open_prepared
 from pipelines.scoring import Score, ScoreTask
 from search_spaces.errors import InputError
@@ -30,6 +31,7 @@ from sweeps.jobs import score_job
 from sweeps.promotion_texts import Verdict, promotion_texts, version_tags
 from sweeps.promotion_views import print_comparison, print_rules, print_serving
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.workers import start_workers
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -98,6 +100,8 @@ class Promotion:
         check_model_name(self._name)
         self._slot = allot(detect_machine(), 1, None).slots[0]
         self._champions: dict[str, Scored] = {}
+        self._executors: dict[str, Executor] = {}
+        check_backend(tagged_compute(tags).backend)
 
     def run(self) -> int:
         """Compares, registers and, if the gate opens, crowns.
@@ -105,16 +109,14 @@ class Promotion:
         Raises:
             InputError: A model cannot be loaded or does not fit the data.
         """
-        from sweeps.executors.processes import ProcessExecutor
-
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
             self._scratch = Path(scratch)
             self._data = self._test_data()
-            executor = ProcessExecutor("sweeps.preload", self._scratch / "server.log")
             try:
-                return self._run(executor)
+                return self._run()
             finally:
-                executor.close()
+                for executor in self._executors.values():
+                    executor.close()
 
     def _test_data(self) -> PreparedData:
         """The candidate's data set; a dry run leaves no prepared data behind."""
@@ -133,12 +135,12 @@ class Promotion:
             )
         return data
 
-    def _run(self, executor: Executor) -> int:
+    def _run(self) -> int:
         parent = self._facts.parent_name
         self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
                   f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
         self._say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
-        candidate = self._scored(executor, self._candidate, "candidate")
+        candidate = self._scored(self._candidate, "candidate")
         for _ in range(MAX_ROUNDS):
             if candidate is None:
                 return INTERRUPTED
@@ -150,7 +152,7 @@ class Promotion:
             if champion is not None and champion.model_id == self._candidate.model_id:
                 self._say(f"{champion.label} is this very model, and the champion already")
                 return DONE
-            status = self._against(executor, candidate, champion, reign)
+            status = self._against(candidate, champion, reign)
             if status is not None:
                 return status
             self._say("the champion changed meanwhile; comparing with the new one")
@@ -175,7 +177,6 @@ class Promotion:
 
     def _against(
         self,
-        executor: Executor,
         candidate: Scored,
         champion: StoredModel | None,
         reign: Reign,
@@ -183,7 +184,7 @@ class Promotion:
         """One comparison; None where the champion was another one in the end."""
         scored = None
         if champion is not None:
-            scored = self._champion_scored(executor, champion)
+            scored = self._champion_scored(champion)
             if scored is None:
                 return INTERRUPTED
         rules, test = self._rules(candidate, scored)
@@ -198,7 +199,7 @@ class Promotion:
         number = self._registry.register(self._name, self._candidate, tags)
         self._registry.note_test_read(self._facts.run_id)
         self._say(f"registered {self._name} version {number}")
-        back = self._loaded_back(executor, candidate, number)
+        back = self._loaded_back(candidate, number)
         if back is None:
             return INTERRUPTED
         rules = [*rules, back]
@@ -257,7 +258,7 @@ class Promotion:
         )  # fmt: skip
         return rules, test
 
-    def _scored(self, executor: Executor, model: StoredModel, folder: str) -> Scored | None:
+    def _scored(self, model: StoredModel, folder: str) -> Scored | None:
         """Fetches and measures a model in a process of its own; None after an interrupt."""
         place = self._scratch / folder
         place.mkdir()
@@ -266,7 +267,7 @@ class Promotion:
         task = ScoreTask(str(path), model.label, self._data, str(output))
         try:
             score = run_job(
-                executor, score_job, task, self._slot, str(place / "output.log"),
+                self._executor(model), score_job, task, self._slot, str(place / "output.log"),
                 lambda message: message, self._interrupts,
             )  # fmt: skip
         except JobFailedError as error:
@@ -282,7 +283,15 @@ class Promotion:
         labels = self._data.arrays("test")[1]
         return Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
 
-    def _champion_scored(self, executor: Executor, champion: StoredModel) -> Scored | None:
+    def _executor(self, model: StoredModel) -> Executor:
+        """Processes with the backend that the model was trained on: it predicts the same there."""
+        backend = tagged_compute(model.tags).backend
+        if backend not in self._executors:
+            log = self._scratch / f"server-{backend}.log"
+            self._executors[backend] = start_workers(log, backend)
+        return self._executors[backend]
+
+    def _champion_scored(self, champion: StoredModel) -> Scored | None:
         found = self._champions.get(champion.model_id)
         names = champion.class_names
         if names and names != self._data.class_names:
@@ -293,16 +302,16 @@ class Promotion:
                 f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
             )
         if found is None:
-            found = self._scored(executor, champion, f"champion-{len(self._champions)}")
+            found = self._scored(champion, f"champion-{len(self._champions)}")
             if found is not None:
                 self._champions[champion.model_id] = found
         return found
 
-    def _loaded_back(self, executor: Executor, candidate: Scored, number: int) -> Rule | None:
+    def _loaded_back(self, candidate: Scored, number: int) -> Rule | None:
         """Loads the registered version in a clean process; it must predict bit for bit the same."""
         model = self._store.registered(f"{self._name}/{number}")
         folder = f"registered-{len(list(self._scratch.iterdir()))}"
-        back = self._scored(executor, model, folder)
+        back = self._scored(model, folder)
         if back is None:
             return None
         same = np.array_equal(back.probabilities, candidate.probabilities)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from pipelines.compute import DEFAULT_COMPUTE, Compute, tagged_compute
 from pipelines.objectives import Objective, get_objective
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrainOn, TrialTask
@@ -73,6 +74,7 @@ class Recipe:
     num_threads: int | None = None
     class_weights: str = "none"
     sources: Sources = ()
+    compute: Compute = DEFAULT_COMPUTE
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -95,6 +97,7 @@ class Recipe:
             deterministic=deterministic,
             class_weights=self.class_weights,
             sources=self.sources,
+            compute=self.compute,
         )
 
 
@@ -132,6 +135,7 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
         num_threads=_optional(parent.get("num_threads")),
         class_weights=parent.get("class_weights", "none"),
         sources=space.sources,
+        compute=tagged_compute(tags),
     )
 
 

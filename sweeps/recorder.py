@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import DEFAULT_COMPUTE, Compute, compute_tags
 from pipelines.prepared import PreparedData
 from pipelines.trial import TrialResult
 from pipelines.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
@@ -55,6 +56,7 @@ class Recorder:
         data: PreparedData,
         paths: SweepPaths,
         models: BestModels,
+        compute: Compute = DEFAULT_COMPUTE,
     ) -> None:
         self._spool = spool
         self._lives = TrialLives(spool)
@@ -62,6 +64,7 @@ class Recorder:
         self._data = data
         self._paths = paths
         self._models = models
+        self.compute = compute
         self._progress_step = -1
 
     def sweep_started(
@@ -88,7 +91,7 @@ class Recorder:
         self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        tags = {"sweeps.seed": str(row.seed)}
+        tags = {"sweeps.seed": str(row.seed), **compute_tags(self.compute)}
         if row.baseline:
             tags["sweeps.baseline"] = row.baseline
         return tags
@@ -256,7 +259,7 @@ class Recorder:
                 tags={
                     "sweeps.sweep": self._paths.name,
                     "sweeps.trial": str(row.number),
-                    **model_tags(self._data, path),
+                    **model_tags(self._data, path, self.compute),
                 },
             )
             self._spool.adopt(path, key)
@@ -275,7 +278,7 @@ class Recorder:
             self._spool.put(record)
 
 
-def model_tags(data: PreparedData, path: Path) -> dict[str, str]:
+def model_tags(data: PreparedData, path: Path, compute: Compute) -> dict[str, str]:
     """What whoever uses a model must know of it: its data, its classes, its file's checksum."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -285,6 +288,7 @@ def model_tags(data: PreparedData, path: Path) -> dict[str, str]:
         **class_name_tags(data.class_names),
         "sweeps.background": data.background(),
         "sweeps.resize": data.resize,
+        **compute_tags(compute),
         "sweeps.model_sha256": digest,
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import check_backend
 from pipelines.folders import check_writable
 from pipelines.prepared import PreparedData, open_prepared
 from pipelines.trial import Decision, TrialResult
@@ -29,6 +30,7 @@ from sweeps.replaying import Cause, Circumstances, Comparison, Difference, cause
 from sweeps.single_job import JobFailedError, run_job
 from sweeps.sweep_file import swept_spaces
 from sweeps.views import say
+from sweeps.workers import start_workers
 from tracking.context import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
 
@@ -123,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = read_run(uri, arguments.run_id)
     recipe = recipe_of(found, _trusted(arguments))
+    check_backend(recipe.compute.backend)
     first, last = min(found.epochs), max(found.epochs)
     if arguments.epochs is not None and arguments.epochs < first:
         raise InputError(
@@ -162,15 +165,15 @@ def _say_plan(replay: Replay) -> None:
     say(
         f"training  {epochs} on {recipe.train_on}, seed {recipe.seed}, {replay.device.text}, {mode}"
     )
+    say(f"compute   {recipe.compute.text}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     for cause in replay.causes(replay.device):
         print(f"WARNING: {cause.text}", file=sys.stderr, flush=True)
-    say("starting the worker: importing TensorFlow takes some seconds")
+    title = recipe.compute.title
+    say(f"starting the worker: importing {title} takes some seconds")
 
 
 def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> int:
-    from sweeps.executors.processes import ProcessExecutor
-
     comparison = Comparison(replay.run.epochs)
 
     def hear(report: EpochReport) -> Decision:
@@ -184,7 +187,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
         replay.data, str(folder), replay.num_epochs, deterministic=replay.deterministic
     )
     log_path = str(folder / "output.log")
-    executor = ProcessExecutor("sweeps.preload", folder / "server.log")
+    executor = start_workers(folder / "server.log", replay.recipe.compute.backend)
     try:
         result = run_job(executor, train_job, task, replay.slot, log_path, hear, interrupts)
     except JobFailedError as error:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pipelines.compute import LIBRARIES as BACKEND_LIBRARIES
+from pipelines.compute import tagged_compute
 from sweeps.formatting import count
 from sweeps.gpu_usage import SYSTEM
 from sweeps.rebuilding import Device
@@ -19,8 +21,9 @@ VERSION_TAG, COMMIT_TAG, DIRTY_TAG = (
     "mlflow.source.git.commit",
     "sweeps.git_dirty",
 )
-LIBRARIES = ("tensorflow", "keras", "numpy", "keras-sweeps")
-"""Those that a trained number can follow from; Optuna and MLflow only choose and remember."""
+LIBRARIES = ("keras", "numpy", "keras-sweeps")
+"""Those that a trained number can follow from, beside its backend's; Optuna and MLflow only choose
+and remember."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ def causes(then: Circumstances, now: Circumstances) -> list[Cause]:
     if then.data_fingerprint != now.data_fingerprint:
         found.append(_changed(CauseKind.DATA, then.data_fingerprint[:12],
                               now.data_fingerprint[:12]))  # fmt: skip
-    for library in LIBRARIES:
+    backend = tagged_compute(then.tags).backend
+    for library in (*BACKEND_LIBRARIES[backend], *LIBRARIES):
         was, is_now = (c.tags.get(VERSION_TAG + library) for c in (then, now))
         if was != is_now:
             found.append(_changed(CauseKind.VERSION, was, is_now, f"{library} "))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
 
+from pipelines.compute import AUTO
 from search_spaces.errors import InputError
 from sweeps.settings import SweepPaths, SweepSettings
 from sweeps.sweep_file import (
@@ -34,6 +35,9 @@ _FIXED = {
     "class_weights": "--class-weights",
     "narrowed": "--set",
     "fixed": "--fix",
+    "backend": "--backend",
+    "precision": "--precision",
+    "jit": "--jit",
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.
 _MATTERING = {
@@ -99,7 +103,9 @@ def merged(
 
 
 def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a name that differs means the same: the data set that was chosen by default."""
+    """Whether a name that differs means the same: what was chosen when the sweep began."""
+    if name in ("precision", "jit"):
+        return bool(getattr(settings, name) == AUTO)
     return name == "dataset" and settings.dataset == stored.data_name
 
 

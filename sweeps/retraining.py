@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import compute_tags
 from pipelines.trial import Decision, TrialResult, TrialTask
 from pipelines.trial_files import MODEL_FILE
 from search_spaces.recorded import recorded_params
@@ -16,6 +17,7 @@ from sweeps.finalists import Finalist
 from sweeps.interrupts import Interrupts
 from sweeps.settings import SweepPaths
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.workers import start_workers
 from tracking.records import EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
 from tracking.spool import Spool
 from tracking.trial_lives import TrialLives
@@ -46,8 +48,6 @@ def retrain(
     Raises:
         OSError: The training failed; the run says why.
     """
-    from sweeps.executors.processes import ProcessExecutor
-
     task, number = job.task, job.task.number
     Path(task.folder).mkdir(parents=True, exist_ok=True)
     spool.put(_started(job))
@@ -59,7 +59,7 @@ def retrain(
         return Decision.GO_ON
 
     log_path, kills = str(job.paths.trial_log(number)), kernel_memory_kills()
-    executor = ProcessExecutor("sweeps.preload", job.paths.server_log)
+    executor = start_workers(job.paths.server_log, task.compute.backend)
     try:
         for attempt in range(num_retries + 1):
             try:
@@ -99,6 +99,7 @@ def _started(job: RetrainJob) -> TrialRecord:
         "sweeps.seed": str(task.seed),
         "sweeps.kind": "retrained",
         "sweeps.finalist_of": str(job.finalist.trial),
+        **compute_tags(task.compute),
     }
     return TrialRecord(task.number, f"{job.finalist.name}, all data", params, tags)
 

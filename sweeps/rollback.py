@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import tagged_compute
 from search_spaces.errors import InputError
 from sweeps.cli import DONE, INTERRUPTED
 from sweeps.devices import allot, detect_machine
@@ -15,9 +16,11 @@ from sweeps.jobs import check_job
 from sweeps.promotion import who
 from sweeps.promotion_views import print_serving
 from sweeps.single_job import JobFailedError, run_job
+from sweeps.workers import start_workers
 
 if TYPE_CHECKING:
     from tracking.registry import Registry, Succession
+    from tracking.stored_models import StoredModel
 
 
 def version_before(history: Sequence[Succession], current: int) -> int | None:
@@ -82,13 +85,11 @@ def roll_back(
     return DONE
 
 
-def _loads(fetch: Callable[..., Path], model: object, interrupts: Interrupts) -> bool:
+def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupts) -> bool:
     """Whether the model loads in a clean process; False after an interrupt."""
-    from sweeps.executors.processes import ProcessExecutor
-
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-rollback-") as scratch:
         path = fetch(model, Path(scratch))
-        executor = ProcessExecutor("sweeps.preload", Path(scratch) / "server.log")
+        executor = start_workers(Path(scratch) / "server.log", tagged_compute(model.tags).backend)
         slot = allot(detect_machine(), 1, None).slots[0]
         try:
             log_path = str(Path(scratch) / "output.log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from pipelines.compute import AUTO, BACKENDS, PRECISIONS
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import add_image_options
 from pipelines.objectives import OBJECTIVES
@@ -158,6 +159,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="threads of each trial (default: auto)",
+    )
+    train.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="tensorflow",
+        help="what Keras runs on; jax and torch are extras to install (default: %(default)s)",
+    )
+    train.add_argument(
+        "--precision",
+        choices=(*PRECISIONS, AUTO),
+        default="float32",
+        help="Keras' dtype policy of every trial; auto measures which is faster here, once "
+        "(default: %(default)s)",
+    )
+    train.add_argument(
+        "--jit",
+        choices=(AUTO, "on", "off"),
+        default=AUTO,
+        help="whether training steps are compiled; auto is what suits backend and device "
+        "(default: %(default)s)",
     )
     train.add_argument(
         "--deterministic",
@@ -375,5 +396,8 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         class_weights=arguments.class_weights,
         narrowed=merged_rules(arguments.set or (), "--set"),
         fixed=merged_rules(arguments.fix or (), "--fix"),
+        backend=arguments.backend,
+        precision=arguments.precision,
+        jit=arguments.jit,
         **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.compute import compute_tags
 from pipelines.measuring import MeasureTask
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
@@ -23,6 +24,7 @@ from sweeps.board import Board
 from sweeps.calibration import measured_point
 from sweeps.chosen_space import source_tags, space_of
 from sweeps.cli import DONE, FAILED, INTERRUPTED
+from sweeps.compute_choice import decide_compute
 from sweeps.data_opening import sweep_data
 from sweeps.devices import Allotment, allot, detect_machine, with_gpus
 from sweeps.engines.base import TrialState
@@ -58,6 +60,7 @@ from sweeps.sweep_file import (
     INTERRUPTED as WAITS,
 )
 from sweeps.views import make_view, speaker
+from sweeps.workers import start_workers
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
@@ -103,7 +106,10 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier)
     space = _open_space(settings, data, say)
+    how = ""
     if earlier is None:
+        decided = decide_compute(settings, space, data, allotment.slots[0], say)
+        settings, how = decided.settings, decided.reason
         settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
     paths = _paths(settings)
     with ExitStack() as stack:
@@ -111,7 +117,7 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         if "trials_per_gpu" in start.given:
             paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
-        _say_plan(say, settings, data, allotment, machine.note, resumed=earlier is not None)
+        _say_plan(say, settings, data, allotment, machine.note, how, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
         settings = file.settings
         try:
@@ -136,7 +142,8 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
 def _open_space(settings: SweepSettings, data: PreparedData, say: Callable[[str], None]) -> Space:
     """The sweep's space; says what people should know of it."""
     if is_reference(settings.space):
-        say("looking at the space: importing TensorFlow and building models takes some seconds")
+        title = settings.compute.title
+        say(f"looking at the space: importing {title} and building models takes some seconds")
     space = space_of(settings, data)
     for note in space.notes:
         print(f"WARNING: {note}", file=sys.stderr, flush=True)
@@ -169,6 +176,7 @@ def _say_plan(
     data: PreparedData,
     allotment: Allotment,
     note: str,
+    how: str,
     *,
     resumed: bool,
 ) -> None:
@@ -177,13 +185,14 @@ def _say_plan(
     for line in data.notes:
         say(f"          {line}")
     say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
+    say(f"compute   {settings.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
         where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
-    say("starting the workers: importing TensorFlow takes some seconds, once")
+    say(f"starting the workers: importing {settings.compute.title} takes some seconds, once")
 
 
 def open_session(
@@ -203,11 +212,9 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    from sweeps.executors.processes import ProcessExecutor
-
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
-    executor = ProcessExecutor("sweeps.preload", paths.server_log, warm_up=warm_up)
+    executor = start_workers(paths.server_log, settings.backend, warm_up=warm_up)
     try:
         from tracking.spool import Spool
 
@@ -273,7 +280,7 @@ class Session:
             earlier_seconds=spool.active_seconds(),
         )
         models = BestModels(objective, settings.num_kept_models)
-        self._recorder = Recorder(spool, self._space, data, self._paths, models)
+        self._recorder = Recorder(spool, self._space, data, self._paths, models, settings.compute)
         self._pages = {CONFIG_FILE: resolved_config(settings, data)}
         self._sender: Sender | None = None
         target = settings.target
@@ -300,6 +307,7 @@ class Session:
             layout=allotment.layout,
             level=allotment.level,
             trials_per_gpu=settings.trials_per_gpu,
+            compute=settings.compute,
         )
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
@@ -388,7 +396,8 @@ class Session:
             "timeout_seconds": self._budget.timeout_seconds,
         }
         assert self._settings.name is not None
-        tags = {**git_tags(), **version_tags(), **source_tags(self._space, self._data)}
+        tags = {**git_tags(), **version_tags(), **source_tags(self._space, self._data),
+                **compute_tags(self._settings.compute)}  # fmt: skip
         self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
 
     def _start_sending(self) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.compute import Compute, check_compute
 from pipelines.feeding import CLASS_WEIGHTS
 from pipelines.image_options import ImageOptions
 from pipelines.objectives import get_objective
@@ -67,6 +68,8 @@ class SweepSettings:
         class_weights: `balanced` weighs the loss of rare classes up.
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
+        backend, precision, jit: as `pipelines.compute.Compute`; a sweep that has begun has no
+            `auto` of them left, but for one of before there were such settings.
     """
 
     space: str
@@ -113,6 +116,9 @@ class SweepSettings:
     fixed: tuple[str, ...] = ()
     engine: str = "optuna"
     oracle: str | None = None
+    backend: str = "tensorflow"
+    precision: str = "float32"
+    jit: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
@@ -134,6 +140,11 @@ class SweepSettings:
                 f"'{min(both)}'. Leave one of them out."
             )
         return merged_rules((*self.narrowed, *self.fixed), "--set")
+
+    @property
+    def compute(self) -> Compute:
+        """With what trials are trained."""
+        return Compute(self.backend, self.precision, self.jit)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -203,6 +214,7 @@ class SweepSettings:
                 "--trials-per-gpu needs a GPU. Received: "
                 f"{self.trials_per_gpu}, and --gpus none. Leave one of them out."
             )
+        check_compute(self.backend, self.precision, self.jit)
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.class_weights not in CLASS_WEIGHTS:
             raise unknown_name("class weights", self.class_weights, CLASS_WEIGHTS)

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 
 from pipelines.checkpoints import EpochReport
+from pipelines.compute import DEFAULT_COMPUTE, Compute
 from pipelines.evaluation import PREDICT_BATCH
 from pipelines.prepared import PreparedData
 from pipelines.trial import Decision, TrialResult, TrialTask
@@ -72,6 +73,7 @@ class Plan:
         deterministic: whether trials use only operations that repeat bit for bit.
         measure_test: whether complete trials are measured on the test split (finalists only).
         class_weights: `balanced` weighs the loss of rare classes up.
+        compute: backend, precision and compilation of every trial.
     """
 
     space: Space
@@ -89,6 +91,7 @@ class Plan:
     deterministic: bool = False
     measure_test: bool = False
     class_weights: str = "none"
+    compute: Compute = DEFAULT_COMPUTE
     job: Job = train_job
     layout: GpuLayout | None = None
     level: int = 1
@@ -330,6 +333,7 @@ class Sweep:
             measure_test=self._plan.measure_test,
             class_weights=self._plan.class_weights,
             sources=self._plan.space.sources,
+            compute=self._plan.compute,
         )
 
     def _handle_events(self, timeout_seconds: float) -> None:

@@ -99,7 +99,7 @@ class WinnerRecorder:
             "sweeps.sweep": self._sweep_paths.name,
             "sweeps.trial": str(number),
             "sweeps.finalist_of": str(finalist.trial),
-            **model_tags(self._data, copy),
+            **model_tags(self._data, copy, self._recorder.compute),
         }
         self._spool.adopt(copy, key)
         self._spool.put(

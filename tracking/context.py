@@ -8,7 +8,17 @@ import subprocess
 from pathlib import Path
 
 CODE_FILE = Path(__file__).resolve()
-LIBRARIES = ("keras", "tensorflow", "optuna", "mlflow", "numpy", "keras-sweeps")
+LIBRARIES = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "jaxlib",
+    "torch",
+    "optuna",
+    "mlflow",
+    "numpy",
+    "keras-sweeps",
+)
 
 
 def git_tags() -> dict[str, str]:

@@ -34,7 +34,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError, redacted, scrubbed
-from tracking.model_files import write_model_folder
+from tracking.model_files import BACKEND_TAG, write_model_folder
 from tracking.records import (
     EpochRecord,
     FilesRecord,
@@ -274,7 +274,7 @@ class MlflowTracker:
             folder = Path(scratch) / MODEL_NAME
             write_model_folder(
                 folder, path, record.input_shape, record.num_classes, run_id=run_id,
-                model_id=model_id,
+                model_id=model_id, backend=record.tags.get(BACKEND_TAG, "tensorflow"),
             )  # fmt: skip
             self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")

@@ -7,6 +7,7 @@ and `mlflow models serve` take it; a test loads it with all of them. There is no
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import platform
 import shutil
@@ -18,6 +19,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
 REQUIRED = ("mlflow", "keras", "tensorflow", "numpy")
+"""TensorFlow on every backend: Keras takes it unless it is told, and the file fits each."""
+BACKEND_TAG = "sweeps.backend"
+"""Of a model; without it, it was trained on TensorFlow."""
+BACKEND_REQUIRED = {"jax": ("jax",), "torch": ("torch",)}
 
 
 def write_model_folder(
@@ -34,6 +39,9 @@ def write_model_folder(
 
     The signature takes pixels 0 to 255 as uint8 (n, height, width, channels) and returns
     probabilities as float32 (n, classes).
+
+    Args:
+        backend: what Keras ran on; one that is not installed here is not required there.
     """
     data = folder / "data"
     data.mkdir(parents=True)
@@ -60,11 +68,16 @@ def write_model_folder(
     )
     model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     model.save(str(folder / "MLmodel"))
-    _write_environment(folder)
+    _write_environment(folder, backend)
 
 
-def _write_environment(folder: Path) -> None:
-    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED]
+def _write_environment(folder: Path, backend: str) -> None:
+    # Without the local part of a version: `2.13.0+cpu` is a build that no index has under it.
+    requirements = [
+        f"{name}=={importlib.metadata.version(name).partition('+')[0]}"
+        for name in (*REQUIRED, *BACKEND_REQUIRED.get(backend, ()))
+        if name in REQUIRED or importlib.util.find_spec(name) is not None
+    ]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
     python = platform.python_version()
     # JSON is YAML, and needs no further library.

@@ -1,0 +1,233 @@
+"""Whole epochs on the device: pixels that stay there, and many steps for one call from Python.
+
+`model.fit` hands every batch over by itself: for a small model most of the time goes there. Here
+the training pixels are put onto the device once, an epoch's order is one array of numbers, and the
+backend picks its batches. The steps are Keras' own `train_step`, in the order and with the batches
+of `fit`, and the trained weights are those of `fit`, bit for bit (the tests hold them together).
+
+JAX on cores is the exception that is not used: a scan of steps is compiled otherwise than one step,
+and was several times slower there, so it runs step by step and only on a GPU in a scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from search_spaces.space import Assembled
+from search_spaces.tuner_source import labels_for
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.fitting import Training
+
+STEPS_PER_CALL = 200
+"""Between two calls a loss that is no number ends the epoch; more steps would save nothing."""
+SCANNED_STEPS = 50
+"""Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
+
+
+class EpochLoop(Protocol):
+    """Trains a model for an epoch."""
+
+    def __call__(self, order: np.ndarray) -> dict[str, float]:
+        """Trains on the images of these numbers, in this order; answers the mean metrics."""
+
+
+def epoch_loop(
+    assembled: Assembled, training: Training, *, scanned_steps: int | None = None
+) -> EpochLoop | None:
+    """The loop for a model of ours; None where `fit` trains it.
+
+    That is where a HyperModel brings a `fit` or a model of its own, and where the pixels are more
+    than `training.stream_above` bytes: PyTorch takes those batch by batch from the disk, because
+    its `fit` would draw from the very generator that dropout draws from.
+
+    Args:
+        scanned_steps: steps of one scan of JAX; None for what fits the device.
+    """
+    import keras
+
+    if assembled.own_fit is not None or not assembled.is_ours:
+        return None
+    backend, fits = keras.config.backend(), training.x.nbytes <= training.stream_above
+    if not fits and backend != "torch":
+        return None
+    arrays = _arrays(training, one_hot=assembled.one_hot)
+    model, size = assembled.model, assembled.batch_size
+    # What `fit` does first: losses and metrics make their variables.
+    model._symbolic_build(data_batch=_rows(arrays, np.arange(min(size, len(training.x)))))
+    if backend == "tensorflow":
+        return _tensorflow_loop(model, arrays, size)
+    if backend == "jax":
+        return _jax_loop(model, arrays, size, scanned_steps)
+    return _torch_loop(model, arrays, size, resident=fits)
+
+
+def _arrays(training: Training, *, one_hot: bool) -> tuple[Any, ...]:
+    """Pixels and labels, and the weight of each image where classes have weights."""
+    labels = labels_for(training.y, training.num_classes, one_hot=one_hot)
+    if training.class_weight is None:
+        return training.x, labels
+    by_class = np.ones(training.num_classes, np.float32)
+    for number, weight in training.class_weight.items():
+        by_class[number] = weight
+    return training.x, labels, by_class[training.y]
+
+
+def _rows(arrays: tuple[Any, ...], rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(array[rows]) for array in arrays)
+
+
+def _on_device(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    import keras
+
+    whole = _rows(arrays, np.arange(len(arrays[0])))
+    return tuple(keras.ops.convert_to_tensor(array, dtype=str(array.dtype)) for array in whole)
+
+
+def _run(model: keras.Model, steps: Callable[[], Any]) -> dict[str, float]:
+    """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
+    model.reset_metrics()
+    for _ in steps():
+        if not np.isfinite(_measured(model)["loss"]):
+            break
+    return _measured(model)
+
+
+def _measured(model: keras.Model) -> dict[str, float]:
+    import keras
+
+    found = model.get_metrics_result()
+    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in found.items()}
+
+
+def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> EpochLoop:
+    import tensorflow as tf
+
+    data = _on_device(arrays)
+    num_images = len(arrays[0])
+    num_steps = -(-num_images // size)
+    # As in `fit`, whose batches have a known size only where all have it. With a known size the
+    # mean of batch normalisation is computed by another operation, and rounds otherwise.
+    known = size if num_images % size == 0 else None
+    results = model.get_metrics_result()
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def one(batch: Any) -> Any:
+        return model.train_step(batch)
+
+    step = tf.function(one, jit_compile=model.jit_compile, reduce_retracing=True)
+    number = tf.TensorSpec([], tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number])  # type: ignore[untyped-decorator]
+    def many(order: Any, first: Any, end: Any) -> Any:
+        # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
+        # step's graph otherwise, and a cosine schedule came out one bit apart.
+        logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
+        for index in tf.range(first, end):
+            rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
+            logs = step(tuple(tf.gather(array, rows) for array in data))
+        return logs
+
+    def loop(order: np.ndarray) -> dict[str, float]:
+        numbers = tf.constant(order, tf.int64)
+
+        def steps() -> Any:
+            for first in range(0, num_steps, STEPS_PER_CALL):
+                yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL))
+
+        return _run(model, steps)
+
+    return loop
+
+
+def _jax_loop(
+    model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int | None
+) -> EpochLoop:
+    import jax
+
+    data = _on_device(arrays)
+    if scanned_steps is None:
+        scanned_steps = 1 if jax.default_backend() == "cpu" else SCANNED_STEPS
+
+    def one(state: Any, rows: Any, data: Any) -> Any:
+        return model.train_step(state, tuple(array[rows] for array in data))[1]
+
+    def many(state: Any, rows: Any, data: Any) -> Any:
+        return jax.lax.scan(lambda s, r: (one(s, r, data), None), state, rows)[0]
+
+    compiled = model.jit_compile
+    # The state is given away, so that the new one takes its memory; Keras does so, too.
+    step = jax.jit(one, donate_argnums=0) if compiled else one
+    scan = jax.jit(many, donate_argnums=0)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+
+    def advance(rows: Any) -> None:
+        state = tuple([variable.value for variable in group] for group in groups)
+        state = scan(state, rows, data) if rows.ndim > 1 else step(state, rows, data)
+        for group, values in zip(groups, state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+
+    def loop(order: np.ndarray) -> dict[str, float]:
+        def steps() -> Any:
+            for count, rows in enumerate(_batches(order, size, scanned_steps if compiled else 1)):
+                advance(jax.numpy.asarray(rows))
+                if count % STEPS_PER_CALL == 0 or rows.ndim > 1:
+                    yield  # To look at the loss waits for the device.
+
+        return _run(model, steps)
+
+    return loop
+
+
+def _batches(order: np.ndarray, size: int, together: int) -> list[np.ndarray]:
+    """Numbers (together, size) of so many batches at once, then those of single ones (size,)."""
+    num_groups = len(order) // (size * together) if together > 1 else 0
+    end = num_groups * size * together
+    groups = list(order[:end].reshape(num_groups, together, size)) if num_groups else []
+    return groups + [order[first : first + size] for first in range(end, len(order), size)]
+
+
+def _torch_loop(
+    model: keras.Model, arrays: tuple[Any, ...], size: int, *, resident: bool
+) -> EpochLoop:
+    import keras
+    import torch
+
+    data = _on_device(arrays) if resident else arrays
+    step = torch.compile(model.train_step) if model.jit_compile else model.train_step
+
+    def batch(rows: np.ndarray) -> tuple[Any, ...]:
+        if resident:
+            numbers = keras.ops.convert_to_tensor(rows, dtype="int64")
+            return tuple(array[numbers] for array in data)
+        by_place = np.argsort(rows)  # Read in the file's order, which disks like.
+        back = np.argsort(by_place)
+        read = _rows(data, rows[by_place])
+        return tuple(keras.ops.convert_to_tensor(a[back], dtype=str(a.dtype)) for a in read)
+
+    def loop(order: np.ndarray) -> dict[str, float]:
+        def steps() -> Any:
+            model.train()  # As `fit`: a layer made of PyTorch's own parts may ask for it.
+            for count, rows in enumerate(_batches(order, size, 1)):
+                step(batch(rows))
+                if count % STEPS_PER_CALL == 0:
+                    yield
+            model.eval()
+
+        try:
+            return _run(model, steps)
+        finally:
+            model.eval()
+
+    return loop

@@ -1,0 +1,87 @@
+"""Trains the same points by `fit` and by the loop on the device; prints how far apart they end.
+
+Run with `KERAS_BACKEND` set, and with the seconds of nothing: one JSON object, point -> largest
+difference of any weight, optimizer state or metric after two epochs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from pipelines.epoch_loops import epoch_loop
+from pipelines.feeding import class_weight
+from pipelines.fitting import Training, train_epoch
+from pipelines.runtime import configure, seed_everything
+from search_spaces.registry import get_space
+
+SIDE, CLASSES, BATCH = 12, 4, 16
+SMALL: dict[str, Any] = {
+    "num_blocks": 1, "filters_0": 8, "num_dense_layers": 1, "dense_units_0": 32, "batch_size": 32,
+}  # fmt: skip
+POINTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dropout": {"dropout_0": 0.25, "dense_dropout_0": 0.5},
+    "batch_norm": {"batch_norm_0": True, "num_convs_0": 2},
+    "augmented": {"augmentation": True, "augmentation_zoom": 0.1, "optimizer": "adam"},
+    "scheduled": {"schedule": "cosine", "optimizer": "adamw", "adamw_weight_decay": 0.01},
+    "weighted": {"optimizer": "sgd"},
+}
+
+
+def trained(point: str, num_images: int, *, by_loop: bool, **options: Any) -> np.ndarray:
+    """Everything that two epochs leave behind."""
+    generator = np.random.default_rng(3)
+    y = np.minimum(generator.integers(0, CLASSES + 2, num_images), CLASSES - 1)
+    x = generator.integers(0, 256, (num_images, SIDE, SIDE, 1), np.uint8)
+    x[..., 0] //= (1 + y)[:, None, None].astype(np.uint8)
+    seed_everything(5)
+    space = get_space("cnn")
+    params = space.complete({**SMALL, **POINTS[point]})
+    assembled = space.assembled(params, (SIDE, SIDE, 1), CLASSES, num_images, 2)
+    how = "balanced" if point == "weighted" else "none"
+    stream = options.pop("stream_above", 2**30)
+    training = Training(x, y, CLASSES, 5, None, class_weight(y, how), stream)
+    loop = epoch_loop(assembled, training, **options) if by_loop else None
+    assert by_loop == (loop is not None)
+    found: list[Any] = []
+    for epoch in (1, 2):
+        metrics = train_epoch(assembled, loop, training, epoch)
+        found += [metrics["loss"], metrics["accuracy"]]
+    model = assembled.model
+    import keras
+
+    for variable in [*model.variables, *model.optimizer.variables]:
+        found += list(np.ravel(keras.ops.convert_to_numpy(variable)))
+    return np.array(found, np.float64)
+
+
+def main() -> None:
+    """Compares every point with and without a smaller last batch, and prints it."""
+    import keras
+
+    configure(1, None, 0)
+    differences = {}
+    for point in POINTS:
+        for num_images in (96, 75):
+            one = trained(point, num_images, by_loop=True)
+            other = trained(point, num_images, by_loop=False)
+            differences[f"{point} {num_images}"] = float(np.abs(one - other).max())
+    found: dict[str, Any] = {"differences": differences}
+    plain = trained("plain", 75, by_loop=True)
+    if keras.config.backend() == "jax":
+        scanned = trained("plain", 75, by_loop=True, scanned_steps=2)
+        found["scanned"] = float(np.abs(plain - scanned).max())
+    if keras.config.backend() == "torch":
+        streamed = trained("dropout", 75, by_loop=True, stream_above=0)
+        resident = trained("dropout", 75, by_loop=True)
+        found["streamed"] = float(np.abs(streamed - resident).max())
+        again = trained("dropout", 75, by_loop=True)
+        found["again"] = float(np.abs(again - resident).max())
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
