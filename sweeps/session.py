@@ -368,8 +368,9 @@ class Session:
     def _measure_task(self) -> MeasureTask:
         point = measured_point(self._space, baselines=self._settings.baselines)
         return MeasureTask(
-            self._space.key, (point,), self._data, self._budget.num_epochs, self._settings.seed
-        )
+            self._space.key, (point,), self._data, self._budget.num_epochs, self._settings.seed,
+            self._settings.compute,
+        )  # fmt: skip
 
     def _broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
