@@ -56,6 +56,13 @@ class Allotment:
             return len(self.slots)
         return max(self.layout.num_slots(level) for level in (self.level, *self.levels))
 
+    def for_trials(self, num_trials: int) -> Allotment:
+        """The same, comparing no level that so few trials do not fill."""
+        if self.layout is None or not self.levels:
+            return self
+        filled = [n for n in self.levels if n == 1 or self.layout.num_slots(n) <= num_trials]
+        return replace(self, levels=tuple(filled))
+
     def at(self, level: int) -> Allotment:
         """The same with so many trials on each GPU, and nothing to compare any more."""
         if self.layout is None:

@@ -52,7 +52,7 @@ def packed(
             write_packing(paths.packing, Packing(asked, names, level, reason))
     else:
         level = allotment.level
-        reason = "as asked" if asked else "no GPU has room for more"
+        reason = "as asked" if asked else "no more fit, or so few trials need no more"
     say(f"packing   {reason}")
     recorder.packed(level, reason)
     return allotment.at(level)

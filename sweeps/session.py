@@ -357,11 +357,16 @@ class Session:
         self, watch: GpuWatch | None, interrupts: Interrupts, say: Callable[[str], None]
     ) -> None:
         """Settles how many trials share a GPU."""
-        found = packed(
-            self._allotment, self._settings.trials_per_gpu, self._paths, self._recorder,
-            self._executor, watch, interrupts, self._measure_task, self._budget.timeout_seconds,
-            say,
-        )  # fmt: skip
+        allotment = self._allotment.for_trials(self._settings.num_trials)
+        try:
+            found = packed(
+                allotment, self._settings.trials_per_gpu, self._paths, self._recorder,
+                self._executor, watch, interrupts, self._measure_task,
+                self._budget.timeout_seconds, say,
+            )  # fmt: skip
+        except BaseException:
+            self._executor.close()  # Afterwards the loop does so.
+            raise
         self._plan = replace(self._plan, slots=found.slots, level=found.level)
         self._board.num_slots = len(found.slots)
 

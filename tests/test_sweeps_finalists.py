@@ -100,7 +100,7 @@ def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
     monkeypatch.setattr("sweeps.engines.stored_study.read_study", lambda *_: trials)
     monkeypatch.setattr(finalization, "reopen_data", lambda *_: tiny_data)
     monkeypatch.setattr(
-        "sweeps.executors.processes.ProcessExecutor", lambda *_: fakes.InlineExecutor()
+        "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
     monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
     monkeypatch.setattr("sweeps.pictures.figures_job", fakes.chaos_figures_job)

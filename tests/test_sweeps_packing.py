@@ -103,6 +103,16 @@ def test_automatic_packing_begins_with_one_and_proposals_count_with_all():
     assert (len(chosen.slots), chosen.levels) == (2, ()) and "2 per GPU" in chosen.reason
 
 
+def test_few_trials_need_no_comparison_and_proposals_do_not_follow_from_that():
+    found = allot(Machine(16, 64 * GIB, (H200,)), None, None, None)
+    assert [found.for_trials(num).levels for num in (1, 2, 3, 4)] == [
+        (1,), (1, 2), (1, 2), (1, 2, 4),
+    ]  # fmt: skip
+    assert found.num_parallel == 4
+    cores = allot(Machine(2, 24 * GIB), None, None, None)
+    assert cores.for_trials(1) is cores
+
+
 def test_workers_limit_packed_trials_and_must_find_room():
     machine = Machine(16, 64 * GIB, (H200, SMALL))
     assert len(allot(machine, 3, None, 2).slots) == 3
