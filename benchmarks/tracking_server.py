@@ -7,10 +7,11 @@ and reports, so that the trials take the same time on both sides and what differ
     python benchmarks/tracking_server.py --repeats 5
     python benchmarks/tracking_server.py --tracking-uri http://127.0.0.1:5000
 
-The sides alternate, and so does which comes first. Without --tracking-uri it starts
-`python tracking/server.py` with a store of its own; the start of the server is not counted. It
-prints the seconds of every pair, the ratio server / embedded of each, their median, that of all
-seconds, and n.
+By default the two sides run at the same time, so that a noisy machine is as noisy for the one as
+for the other; with --sequential one after the other, in alternating order. Without --tracking-uri
+it starts `python tracking/server.py` with a store of its own; the start of the server is not
+counted. It prints the seconds of every pair, the ratio server / embedded of each, their median,
+that of all seconds, and n.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,12 @@ PACE_VARIABLE = "BENCHMARK_EPOCH_SECONDS"
 def main() -> None:
     """Runs the pairs and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--epoch-seconds", type=float, default=0.5)
+    parser.add_argument("--epoch-seconds", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sequential", action="store_true")
     parser.add_argument("--tracking-uri", help="measure this server (default: one is started)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-benchmark-") as name:
@@ -48,11 +52,12 @@ def main() -> None:
             seconds: dict[str, list[float]] = {"embedded": [], "server": []}
             for number in range(arguments.repeats):
                 sides = ["embedded", "server"] if number % 2 == 0 else ["server", "embedded"]
-                for side in sides:
-                    place = folder / f"{side}-{number}"
-                    place.mkdir()
-                    took = sweep(arguments, place, uri if side == "server" else None)
-                    seconds[side].append(took)
+                places = [folder / f"{side}-{number}" for side in sides]
+                with ThreadPoolExecutor(1 if arguments.sequential else 2) as pool:
+                    uris = [uri if side == "server" else None for side in sides]
+                    took = list(pool.map(partial(sweep, arguments), places, uris))
+                for side, passed in zip(sides, took, strict=True):
+                    seconds[side].append(passed)
                 one, other = (seconds[side][-1] for side in ("embedded", "server"))
                 print(
                     f"embedded {one:6.2f} s  server {other:6.2f} s  ratio {other / one:.3f}",
@@ -67,6 +72,7 @@ def main() -> None:
 
 def sweep(arguments: argparse.Namespace, folder: Path, uri: str | None) -> float:
     """Seconds that a whole sweep takes in an empty folder."""
+    folder.mkdir()
     command = [sys.executable, "-c", "import tracking_server; tracking_server.drive()", "run"]
     command += ["--space", "mlp", "--dataset", "digits", "--sampler", "random", "--pruner", "none"]
     command += ["--trials", str(arguments.trials), "--epochs", str(arguments.epochs)]

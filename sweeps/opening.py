@@ -14,12 +14,9 @@ from search_spaces.space import Space
 from sweeps.preflight import STORE_SECONDS, within
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.sweep_file import SweepFile
-from tracking.server_store import first_alone
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.spool import Spool
@@ -45,12 +42,7 @@ def open_engine(
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
-
-    def opened() -> BaseStorage:
-        with first_alone(settings.storage):  # Two that make its tables at once collide.
-            return open_storage(settings.storage)
-
-    storage = within(STORE_SECONDS, what, opened)
+    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
     num_epochs = budget_for(settings, data.num_images["train"]).num_epochs
     resume = begun or study_exists(storage, name)
     return make_engine(

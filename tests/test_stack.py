@@ -169,14 +169,16 @@ def test_the_champion_predicts_from_the_registry(promoted):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    picture = promoted.folder / "zero.png"
-    Image.fromarray((digits.images[0] * 15.9375).astype("uint8")).save(picture)
-    done = promoted.client("predict", str(picture), "--model", f"{MODEL}@champion", "--json")
+    pictures = [promoted.folder / f"{label}.png" for label in range(10)]
+    for label, path in enumerate(pictures):
+        assert digits.target[label] == label
+        Image.fromarray((digits.images[label] * 15.9375).astype("uint8")).save(path)
+    done = promoted.client("predict", *map(str, pictures), "--model", f"{MODEL}@champion", "--json")
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    answer = answer[0] if isinstance(answer, list) else answer
-    text = json.dumps(answer)
-    assert '"0"' in text, text
+    document = json.loads(done.stdout)
+    assert document["model"]["name"] == MODEL and document["model"]["version"] == 1
+    classes = [one["class"] for one in document["predictions"]]
+    assert sum(found == str(label) for label, found in enumerate(classes)) >= 7, classes
 
 
 def test_who_signs_in_not_is_refused_everywhere_but_health(stack):
@@ -264,6 +266,47 @@ def test_a_wrong_database_password_is_one_line_without_it(stack, tmp_path):
     assert "--storage must be" in done.stderr and "not-this-one" not in done.stderr
 
 
+def test_a_name_is_used_once_whichever_folder_it_comes_from(swept):
+    done = swept.client("run", "--space", "mlp", "--dataset", "digits", "--name", NAME,
+                        "--work-dir", "elsewhere")  # fmt: skip
+    assert done.returncode == 2 and "already used" in done.stderr
+    assert swept.sql("optuna", "optuna", "select count(*) from studies").stdout == "1\n"
+
+
+OPEN = """
+import os, sys
+from sweeps.engines.stored_study import open_storage, study_exists
+storage = open_storage(os.environ["SWEEPS_STORAGE"])
+print(study_exists(storage, "none"), flush=True)
+sys.stdin.readline()
+print(study_exists(storage, "none"), flush=True)
+"""
+
+
+def test_studies_are_opened_together_and_outlive_lost_connections(stack):
+    """Eight processes open an empty database; then PostgreSQL drops every connection."""
+    made = stack.sql("postgres", "postgres", "create database fresh owner optuna")
+    assert made.returncode == 0, made.stderr
+    address = f"postgresql+psycopg://optuna@127.0.0.1:{stack.port}/fresh"
+    environment = {**stack.sweep.environment, "SWEEPS_STORAGE": address,
+                   "PGPASSWORD": stack.password("optuna_database_password")}  # fmt: skip
+    processes = [
+        subprocess.Popen([sys.executable, "-c", OPEN], env=environment, text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(8)
+    ]  # fmt: skip
+    assert [process.stdout.readline() for process in processes] == ["False\n"] * 8
+    dropped = stack.sql(
+        "postgres",
+        "postgres",
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = 'fresh'",
+    )
+    assert int(dropped.stdout) >= 8
+    for process in processes:
+        out, err = process.communicate("go on\n", timeout=60)
+        assert (process.returncode, out) == (0, "False\n"), err
+
+
 def test_no_secret_is_anywhere(promoted):
     """After all of the above: in what was printed, in every file, in both databases, in no title."""
     secrets = [file.read_text().strip() for file in promoted.secrets.iterdir()]
@@ -294,4 +337,3 @@ def test_no_secret_is_anywhere(promoted):
 
 def test_the_stack_is_up_to_the_end(promoted):
     assert answers(f"{promoted.address}/health") and answers(f"{promoted.dashboard}/dashboard")
-    assert sys.executable

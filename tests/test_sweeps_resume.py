@@ -18,6 +18,8 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
+from search_spaces.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 OPTIONS = (
     "--space", "mlp", "--dataset", "digits", "--trials", "5", "--epochs", "3", "--timeout", "none",
@@ -245,6 +247,35 @@ def test_the_doctor_finds_and_restores_what_was_lost(whole):
     repaired = doctor(whole, "--repair")
     assert repaired.returncode == 0, repaired.stdout
     assert doctor(whole).returncode == 0
+
+
+def test_a_password_that_was_left_out_comes_from_the_environment(monkeypatch):
+    from sweeps.settings import SweepSettings
+    from sweeps.sweep_file import with_passwords
+
+    stored = SweepSettings(
+        "cnn", tracking_uri="http://u:***@h:5000", storage="postgresql+psycopg://o:***@h/optuna"
+    )
+    assert with_passwords(stored) == stored
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:secret@h:5000/")
+    monkeypatch.setenv("SWEEPS_STORAGE", "postgresql+psycopg://o:other@elsewhere/optuna")
+    found = with_passwords(stored)
+    assert found.tracking_uri == "http://u:secret@h:5000/"
+    assert found.storage == stored.storage, "another database is not the sweep's"
+    monkeypatch.setenv("SWEEPS_STORAGE", "postgresql+psycopg://o:other@h/optuna")
+    assert with_passwords(stored).storage.endswith("o:other@h/optuna")
+
+
+def test_a_store_is_the_same_whoever_asks():
+    from sweeps.settings import SweepSettings
+    from sweeps.sweep_file import SweepFile, check_same_store
+
+    file = SweepFile(
+        "u", "running", SweepSettings("cnn", tracking_uri="http://u:***@h"), "m", "f", "g"
+    )
+    check_same_store(file, "http://h", sent=True)
+    with pytest.raises(InputError, match="in one tracking store"):
+        check_same_store(file, "http://u:***@other", sent=True)
 
 
 def test_what_a_sweep_stores_of_itself_holds_no_password(tmp_path):

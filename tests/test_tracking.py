@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn
-from search_spaces.errors import InputError, redacted, scrubbed
+from search_spaces.errors import InputError, holds_password, place_of, redacted, scrubbed
 from tracking import context, stores
 from tracking.context import git_tags, version_tags
 from tracking.mlflow_tracker import MlflowTracker, sweep_exists
@@ -312,6 +313,58 @@ def test_passwords_are_not_shown():
     )
     assert "secret" not in scrubbed("API request to http://u:secret@h failed", "http://u:secret@h")
     assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("address", "holds"),
+    [
+        ("postgresql://u:secret@h/d", True), ("postgresql://h/d?password=secret", True),
+        ("postgresql://u@h/d", False), ("postgresql://u:***@h/d", False),
+        ("postgresql://[bad", False), ("sqlite:///a.db", False),
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_is_seen(address, holds):
+    assert holds_password(address) is holds
+
+
+def test_two_addresses_of_one_place_are_equal():
+    one = place_of("http://u:secret@h:5000/")
+    assert one == place_of("http://h:5000") == place_of("http://other:***@h:5000")
+    assert one != place_of("http://h:5001")
+
+
+def test_a_server_that_wants_a_password_is_told_from_one_that_is_not_there(monkeypatch):
+    seen = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("Authorization"))
+            known = "Basic " + base64.b64encode(b"me:mine").decode()
+            free = self.path == "/health" or seen[-1] == known
+            self.send_response(200 if free else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HOME", "/nowhere")
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+        stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mine")
+    stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    stores.check_store(uri)  # As for MLflow, a name and password come first.
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    with pytest.raises(InputError):
+        stores.check_store(uri)
+    assert seen[-1] == "Bearer abc"
+    server.shutdown()
 
 
 def test_links_and_commands_fit_the_store(monkeypatch):

@@ -49,7 +49,7 @@ SERVER = str(ROOT / "tracking" / "server.py")
     ],
 )
 def test_bad_options_are_one_line_and_start_nothing(options, words, capsys, tmp_path):
-    assert main(["server", *options]) == 2
+    assert main(["server", "--port", str(free_port()), *options]) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("error: ") and error.count("\n") == 1
     assert "hidden" not in error

@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tracking.server_users import ensure_users
 
     with only_server(plan.store_uri), MlflowServer(plan) as server:
+        print(f"starting  MLflow at {plan.address}, which takes some seconds", flush=True)
         with first_alone(plan.store_uri):
-            print(f"starting  MLflow at {plan.address}, which takes some seconds", flush=True)
             server.start()
         if not server.stopping:
             ensure_users(plan)

@@ -200,9 +200,6 @@ def _check_server(uri: str) -> None:
 
 def _credentials() -> dict[str, Any]:
     """What MLflow's client would sign in with; a user in the address counts by itself."""
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    if token:
-        return {"headers": {"Authorization": f"Bearer {token}"}}
     name, password = (os.environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
     if not (name and password):
         file = configparser.ConfigParser(interpolation=None)
@@ -211,4 +208,7 @@ def _credentials() -> dict[str, Any]:
         section = file["mlflow"] if file.has_section("mlflow") else {}
         name = name or section.get("mlflow_tracking_username")
         password = password or section.get("mlflow_tracking_password")
-    return {"auth": (name, password)} if name and password else {}
+    if name and password:
+        return {"auth": (name, password)}
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return {"headers": {"Authorization": f"Bearer {token}"}} if token else {}

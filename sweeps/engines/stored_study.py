@@ -14,6 +14,7 @@ from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.replayable import STATE_ATTRIBUTE
 from sweeps.engines.suggestions import Grid, OptunaHyperParameters, StoredNames
+from tracking.server_store import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
@@ -27,13 +28,17 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     Raises:
         InputError: It cannot be opened.
     """
-    kwargs: dict[str, Any] = {}
+    engine: dict[str, Any] = {}
     if url.startswith("sqlite"):
-        kwargs = {"engine_kwargs": {"connect_args": {"timeout": 60}}}
+        engine = {"connect_args": {"timeout": 60}}
+    elif url.startswith("postgresql"):
+        # A server that was restarted, or a proxy, has closed what was open; that is found out here.
+        engine = {"pool_pre_ping": True}
     try:
-        if kwargs:
-            return optuna.storages.RDBStorage(url, **kwargs)
-        return optuna.storages.get_storage(url)  # type: ignore[return-value]
+        with first_alone(url):  # Two that make the tables at once collide.
+            if engine:
+                return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+            return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
         raise InputError(
             "--storage must be a database that Optuna can use. Received: "
