@@ -26,12 +26,18 @@ from pipelines.npy_writer import NpyWriter
 from pipelines.own_content import Content, array_content, picture_content
 from pipelines.own_sources import OwnSource
 from pipelines.picture_lists import PictureList, list_folder, list_table
-from pipelines.prepared import PARTS, PreparedData, open_prepared, place, prepared_folder
+from pipelines.prepared import (
+    PARTS,
+    SOURCE_FILE,
+    PreparedData,
+    open_prepared,
+    place,
+    prepared_folder,
+)
 from pipelines.splits import Division, divide, some
 from search_spaces.errors import InputError
 
-SOURCE_FILE = "source.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the same source would be prepared to other arrays."""
 
 Say = Callable[[str, int, int], None]
@@ -174,6 +180,7 @@ def _write(
         num_images={part: len(found) for part, found in zip(PARTS, labels, strict=True)},
         notes=tuple(notes),
         resize=options.resize,
+        is_own=True,
     )
 
 

@@ -28,6 +28,8 @@ Background = Literal["dark", "light", "mixed"]
 BACKGROUND_IMAGES, BACKGROUND_SHARE, DARK = 1_000, 0.9, 64
 """Of so many images this share must have a border whose median pixel is so dark, or so light."""
 SPLIT_SEED = 0
+SOURCE_FILE = "source.json"
+"""Where the data came from; only a user's own have it (`pipelines.own_data`)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class PreparedData:
         num_images: images per part.
         notes: what else people should know of a data set of their own, a phrase each.
         resize: how pictures came into their frame (`pipelines.image_options.Resize`).
+        is_own: whether they are a user's own, prepared as they are, so that whoever predicts must
+            take new pictures as they are, too.
     """
 
     name: str
@@ -54,6 +58,7 @@ class PreparedData:
     num_images: dict[str, int]
     notes: tuple[str, ...] = ()
     resize: str = "fit"
+    is_own: bool = False
 
     def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
@@ -62,7 +67,13 @@ class PreparedData:
         return x, y
 
     def background(self) -> Background:
-        """What surrounds the objects of the training images, judged by their borders."""
+        """What surrounds the objects of the training images, judged by their borders.
+
+        `mixed` where a picture is to be taken as it is: backgrounds differ, or the data are a
+        user's own.
+        """
+        if self.is_own:
+            return "mixed"
         x, _ = self.arrays("train")
         # From all over: the images of a folder come class by class.
         some = x[:: max(1, len(x) // BACKGROUND_IMAGES)][:BACKGROUND_IMAGES]
@@ -125,6 +136,7 @@ def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
     meta["input_shape"] = tuple(meta["input_shape"])
     meta["class_names"] = tuple(meta["class_names"])
     meta["notes"] = tuple(meta.get("notes", ()))
+    meta.setdefault("is_own", (folder / SOURCE_FILE).exists())  # Of an earlier version.
     return PreparedData(**{**meta, "folder": str(folder)})
 
 
