@@ -69,8 +69,16 @@ class _Head:
     grey: bool
 
 
-def picture_content(listed: PictureList, options: ImageOptions, origin: str) -> Content:
+def picture_content(
+    listed: PictureList,
+    options: ImageOptions,
+    origin: str,
+    say: Callable[[int, int], None] = lambda *_: None,
+) -> Content:
     """The pictures of a list; their sizes are read at once, their pixels when they are asked for.
+
+    Args:
+        say: called with the number of files that were looked at, and how many there are.
 
     Raises:
         InputError: No classes, or nothing that is a picture.
@@ -80,7 +88,10 @@ def picture_content(listed: PictureList, options: ImageOptions, origin: str) -> 
     Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        heads = [_head(path) for path in listed.paths]
+        for done, path in enumerate(listed.paths, start=1):
+            heads.append(_head(path))
+            if done % PICTURES_AT_ONCE == 0 or done == len(listed.paths):
+                say(done, len(listed.paths))
     known = [head for head in heads if head is not None]
     if not known:
         raise InputError(

@@ -10,10 +10,10 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,14 @@ from pipelines.prepared import (
     prepared_folder,
 )
 from pipelines.splits import Division, divide, some
+from pipelines.unfinished import unfinished_folder
 from search_spaces.errors import InputError
 
 FORMAT = 2
 """Raised when the same source would be prepared to other arrays."""
 
-Say = Callable[[str, int, int], None]
-"""Called with the data set's name, pictures so far and pictures in all."""
+Say = Callable[[str, int, int | None], None]
+"""Called with what is done, pictures so far and pictures in all; or bytes so far and None."""
 
 
 def prepare_own(
@@ -63,32 +64,34 @@ def prepare_own(
     found = _unchanged(source, root, signature) if signature else None
     if found is not None:
         return found
-    root.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
-    try:
-        scratch = partial / "called"
+    with unfinished_folder(root) as folder:
+        scratch = folder / "called"
         if listed is not None:
-            content = picture_content(listed, options, source.text)
+            look = partial(say, f"looking at {source.name}")
+            content = picture_content(listed, options, source.text, look)
         elif source.kind == "npz":
             assert source.path is not None
             content = array_content(npz_arrays(source.path), options, source.text)
         else:
             scratch.mkdir()
-            content = array_content(call_function(source, scratch), options, source.text)
-        data = _write(source, content, options, root, partial, say)
+            read = partial(say, f"calling {source.name}")
+            content = array_content(call_function(source, scratch, read), options, source.text)
+        data = _write(source, content, options, root, folder, say)
         shutil.rmtree(scratch, ignore_errors=True)
         known = {"source": source.text, "options": asdict(options), "signature": signature}
-        (partial / SOURCE_FILE).write_text(json.dumps(known, indent=1), encoding="utf-8")
-        return place(partial, root, data, (SOURCE_FILE,))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / SOURCE_FILE).write_text(json.dumps(known, indent=1), encoding="utf-8")
+        return place(folder, root, data, (SOURCE_FILE,))
 
 
-def print_prepared(name: str, done: int, total: int) -> None:
-    """Prints how preparing stands: in place on a terminal, else a line when it is complete."""
-    text = f"preparing {name}: {done:,} of {total:,} pictures"
-    if sys.stderr.isatty():
-        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+def print_prepared(what: str, done: int, total: int | None) -> None:
+    """Shows on a terminal, in place, how preparing stands."""
+    if not sys.stderr.isatty():
+        return
+    if total is None:
+        text = f"{what}: {done / 1e6:,.0f} MB so far"
+    else:
+        text = f"{what}: {done:,} of {total:,} pictures"
+    print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -138,7 +141,7 @@ def _write(
     content: Content,
     options: ImageOptions,
     root: Path,
-    partial: Path,
+    folder: Path,
     say: Say,
 ) -> PreparedData:
     """Streams every part into its files; the data set as it will be in its own folder."""
@@ -146,7 +149,7 @@ def _write(
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                NpyWriter(partial / f"x_{part}.npy", content.input_shape, np.dtype(np.uint8))
+                NpyWriter(folder / f"x_{part}.npy", content.input_shape, np.dtype(np.uint8))
             )
             for part in PARTS
         ]
@@ -156,10 +159,10 @@ def _write(
     if content.broken:
         _refuse_broken(source, content, options, labels)
     for part, found in zip(PARTS, labels, strict=True):
-        np.save(partial / f"y_{part}.npy", found)
+        np.save(folder / f"y_{part}.npy", found)
     arrays = []
     for part, found in zip(PARTS, labels, strict=True):
-        arrays += [np.load(partial / f"x_{part}.npy", mmap_mode="r"), found]
+        arrays += [np.load(folder / f"x_{part}.npy", mmap_mode="r"), found]
     # These count, too: the same pictures with swapped names are another data set, and `predict`
     # frames pictures as the data's were.
     beside = json.dumps([content.class_names, options.resize])
@@ -194,7 +197,7 @@ def _stream(
             if chosen.any():
                 writer.append(pixels[chosen])
                 parts.labels[part] += content.labels[rows[chosen]].tolist()
-        say(source.name, int(rows[-1]) + 1, len(division.parts))
+        say(f"preparing {source.name}", int(rows[-1]) + 1, len(division.parts))
 
 
 def _refuse_broken(

@@ -8,8 +8,6 @@ it is not there. A sweep opens train and validation only.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +17,7 @@ import numpy as np
 from pipelines.arrays import ImageArrays, fingerprint
 from pipelines.download import Progress
 from pipelines.image_sets import MNIST_CONTENT, Dataset, get_dataset, load
+from pipelines.unfinished import unfinished_folder
 from search_spaces.space import Shape
 
 Part = Literal["train", "validation", "test"]
@@ -154,7 +153,6 @@ def store(
         "validation": (arrays.x_train[validation], arrays.y_train[validation]),
         "test": (arrays.x_test, arrays.y_test),
     }
-    root.mkdir(parents=True, exist_ok=True)
     folder = prepared_folder(root, dataset.name, content)
     data = PreparedData(
         name=dataset.name,
@@ -167,14 +165,11 @@ def store(
         class_names=dataset.class_names,
         num_images={part: len(y) for part, (_, y) in parts.items()},
     )
-    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
-    try:
+    with unfinished_folder(root) as partial:
         for part, (x, y) in parts.items():
             np.save(partial / f"x_{part}.npy", np.ascontiguousarray(x))
             np.save(partial / f"y_{part}.npy", y)
         return place(partial, root, data)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def place(
