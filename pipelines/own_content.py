@@ -94,9 +94,11 @@ def picture_content(
                 say(done, len(listed.paths))
     known = [head for head in heads if head is not None]
     if not known:
+        first = _unreadable(listed.paths[0])
         raise InputError(
             f"A data set must hold pictures. Received: {origin}, in which none of "
-            f"{len(heads):,} files can be read as one. Check the files."
+            f"{len(heads):,} files can be read as one{f'; the first: {first}' if first else ''}. "
+            "Check the files."
         )
     size, note = _frame([head.size for head in known], options)
     grey = options.color == "grey" or (options.color == "auto" and all(h.grey for h in known))
@@ -167,6 +169,8 @@ def array_content(arrays: dict[str, ArrayFile], options: ImageOptions, origin: s
 def _head(path: Path) -> _Head | None:
     """What a picture says of itself; None where it does not, which decoding will explain."""
     try:
+        if not path.is_file():
+            return None  # Opening a pipe would wait for its other end.
         with Image.open(path, formats=[n for n in FORMATS if n in Image.OPEN]) as file:
             width, height = file.size
             if file.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9):
@@ -223,6 +227,15 @@ def _decoded(paths: Sequence[Path], shape: Shape, resize: Resize, broken: list[s
                     pixels.append(found)
             if rows:
                 yield np.array(rows), np.stack(pixels)
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file is no picture."""
+    try:
+        read_pixels(path, 1)
+    except InputError as error:
+        return _reason(path, error)
+    return ""
 
 
 def _reason(path: Path, error: InputError) -> str:

@@ -10,9 +10,9 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from pipelines.array_files import npz_arrays
 from pipelines.arrays import fingerprint
 from pipelines.calling import call_function
+from pipelines.earlier_data import data_name, earlier_data, owner_of
 from pipelines.image_options import ImageOptions
 from pipelines.npy_writer import NpyWriter
 from pipelines.own_content import Content, array_content, picture_content
@@ -50,8 +51,13 @@ def prepare_own(
     root: Path,
     options: ImageOptions | None = None,
     say: Say = lambda *_: None,
+    name: str | None = None,
 ) -> PreparedData:
     """The prepared data set of a source under `root`, made when it is new or has changed.
+
+    Args:
+        name: what it is called; None for the name of the source, or another one where a different
+            source has that already.
 
     Raises:
         InputError: The source is not what it should be; the message says in what.
@@ -61,9 +67,12 @@ def prepare_own(
     source.check()
     listed = _listed(source)
     signature = _signature(source, options, listed)
-    found = _unchanged(source, root, signature) if signature else None
-    if found is not None:
-        return found
+    earlier = earlier_data(root, source)
+    for known in earlier:
+        if signature and (known.source, known.signature) == (source.text, signature):
+            found = open_prepared(root, known.name, known.fingerprint)
+            if found is not None and name in (None, found.name):
+                return found
     with unfinished_folder(root) as folder:
         scratch = folder / "called"
         if listed is not None:
@@ -76,11 +85,32 @@ def prepare_own(
             scratch.mkdir()
             read = partial(say, f"calling {source.name}")
             content = array_content(call_function(source, scratch, read), options, source.text)
-        data = _write(source, content, options, root, folder, say)
+        data = _write(source, content, options, folder, say)
+        data = _named(data, name or data_name(source, data.fingerprint, earlier), root)
         shutil.rmtree(scratch, ignore_errors=True)
-        known = {"source": source.text, "options": asdict(options), "signature": signature}
-        (folder / SOURCE_FILE).write_text(json.dumps(known, indent=1), encoding="utf-8")
+        body = {
+            "source": source.text,
+            "owner": owner_of(data, source, earlier),
+            "options": asdict(options),
+            "signature": signature,
+            "format": FORMAT,
+        }
+        (folder / SOURCE_FILE).write_text(json.dumps(body, indent=1), encoding="utf-8")
         return place(folder, root, data, (SOURCE_FILE,))
+
+
+def is_unchanged(data: PreparedData, source: OwnSource, options: ImageOptions, root: Path) -> bool:
+    """Whether a source is, by paths, sizes and times, what data were prepared from.
+
+    Also where an earlier version of this program prepared them, by other rules: a sweep goes on
+    with what it began with.
+    """
+    listed = _listed(source)
+    return any(
+        known.signature == _signature(source, options, listed, known.version) != ""
+        for known in earlier_data(root, source)
+        if (known.source, known.fingerprint) == (source.text, data.fingerprint)
+    )
 
 
 def print_prepared(what: str, done: int, total: int | None) -> None:
@@ -100,6 +130,7 @@ class _Parts:
 
     pixels: list[NpyWriter]
     labels: list[list[int]]
+    digests: list[list[bytes]]
 
 
 def _listed(source: OwnSource) -> PictureList | None:
@@ -108,11 +139,13 @@ def _listed(source: OwnSource) -> PictureList | None:
     return list_folder(source.path) if source.kind == "folder" else list_table(source.path)
 
 
-def _signature(source: OwnSource, options: ImageOptions, listed: PictureList | None) -> str:
+def _signature(
+    source: OwnSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
+) -> str:
     """Changes when source or options do; empty for a function, which may return anything."""
     if source.kind == "function" or source.path is None:
         return ""
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(options)]).encode())
+    digest = hashlib.sha256(json.dumps([version, asdict(options)]).encode())
     if listed is None:
         facts = source.path.stat()
         digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
@@ -123,28 +156,14 @@ def _signature(source: OwnSource, options: ImageOptions, listed: PictureList | N
     return digest.hexdigest()
 
 
-def _unchanged(source: OwnSource, root: Path, signature: str) -> PreparedData | None:
-    """The data set that was prepared from this very source, if it is there."""
-    for path in root.glob(f"{source.name}-*/{SOURCE_FILE}"):
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if (known.get("source"), known.get("signature")) == (source.text, signature):
-            content = json.loads((path.parent / "meta.json").read_text())["fingerprint"]
-            return open_prepared(root, source.name, content)
-    return None
-
-
 def _write(
     source: OwnSource,
     content: Content,
     options: ImageOptions,
-    root: Path,
     folder: Path,
     say: Say,
 ) -> PreparedData:
-    """Streams every part into its files; the data set as it will be in its own folder."""
+    """Streams every part into its files; the data set, for whose folder there is no name yet."""
     division = divide(content.labels, content.given, content.class_names, source.text)
     with ExitStack() as stack:
         writers = [
@@ -153,7 +172,7 @@ def _write(
             )
             for part in PARTS
         ]
-        parts = _Parts(writers, [[] for _ in PARTS])
+        parts = _Parts(writers, [[] for _ in PARTS], [[] for _ in PARTS])
         _stream(source, content, division, parts, say)
     labels = [np.array(found, np.int64) for found in parts.labels]
     if content.broken:
@@ -167,13 +186,13 @@ def _write(
     # frames pictures as the data's were.
     beside = json.dumps([content.class_names, options.resize])
     identity = fingerprint(arrays, beside.encode())
-    notes = list(content.notes)
+    notes = [*content.notes, *_leaks(parts.digests)]
     if content.broken:
         count = len(content.broken)
         notes.append(f"{count:,} broken picture{'s' * (count > 1)} skipped: {some(content.broken)}")
     return PreparedData(
         name=source.name,
-        folder=str(prepared_folder(root, source.name, identity)),
+        folder=str(folder),
         fingerprint=identity,
         origin=source.text,
         split=division.phrase,
@@ -187,6 +206,15 @@ def _write(
     )
 
 
+def _named(data: PreparedData, name: str, root: Path) -> PreparedData:
+    """The data set in the folder of its name; says so where that is not the source's own."""
+    notes = data.notes
+    if name != data.name:
+        notes = (*notes, f"called {name}, because {data.name} is the name of other data here")
+    folder = str(prepared_folder(root, name, data.fingerprint))
+    return replace(data, name=name, folder=folder, notes=notes)
+
+
 def _stream(
     source: OwnSource, content: Content, division: Division, parts: _Parts, say: Say
 ) -> None:
@@ -197,7 +225,25 @@ def _stream(
             if chosen.any():
                 writer.append(pixels[chosen])
                 parts.labels[part] += content.labels[rows[chosen]].tolist()
+                parts.digests[part] += [
+                    hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+                    for image in pixels[chosen]
+                ]
         say(f"preparing {source.name}", int(rows[-1]) + 1, len(division.parts))
+
+
+def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
+    """A phrase per part whose pictures an earlier part has, too: its scores would flatter."""
+    earlier: set[bytes] = set()
+    for part, found in zip(PARTS, digests, strict=True):
+        count = sum(digest in earlier for digest in found)
+        if count:
+            others = " or ".join(PARTS[: PARTS.index(part)])
+            yield (
+                f"{count:,} of {len(found):,} pictures of the {part} part are in {others}, too "
+                "(identical pixels): scores on them flatter"
+            )
+        earlier.update(found)
 
 
 def _refuse_broken(

@@ -126,17 +126,34 @@ def prepared_folder(root: Path, name: str, content: str) -> Path:
 
 
 def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
-    """The prepared data set of that content under `root`, or None."""
+    """The prepared data set of that content under `root`; None where it is not there or damaged."""
     folder = prepared_folder(root, name, content)
     try:
         meta = json.loads((folder / "meta.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     meta["input_shape"] = tuple(meta["input_shape"])
     meta["class_names"] = tuple(meta["class_names"])
     meta["notes"] = tuple(meta.get("notes", ()))
     meta.setdefault("is_own", (folder / SOURCE_FILE).exists())  # Of an earlier version.
-    return PreparedData(**{**meta, "folder": str(folder)})
+    data = PreparedData(**{**meta, "folder": str(folder)})
+    return data if _is_whole(data) else None
+
+
+def _is_whole(data: PreparedData) -> bool:
+    """Whether the arrays have the shapes that the description names, and files as long as that.
+
+    A full disk, or a copy that broke off, leaves others; a trial would end in a bus error.
+    """
+    for part in PARTS:
+        try:
+            x, y = data.arrays(part)
+        except (OSError, ValueError, EOFError):
+            return False
+        count = data.num_images[part]
+        if x.shape != (count, *data.input_shape) or y.shape != (count,):
+            return False
+    return True
 
 
 def store(
@@ -186,11 +203,20 @@ def place(
     try:
         partial.rename(folder)
     except OSError:
-        # The same content was prepared before, or by another process meanwhile: it is complete.
+        # The same content was prepared before, or by another process meanwhile.
         found = open_prepared(root, data.name, data.fingerprint)
         if found is None:
-            raise
+            if not folder.is_dir():
+                raise
+            _replace_damaged(partial, folder)
+            return data
         for name in refreshed:
             (partial / name).replace(folder / name)
         return found
     return data
+
+
+def _replace_damaged(partial: Path, folder: Path) -> None:
+    """Puts whole arrays where damaged ones are; a process that has mapped those keeps them."""
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == "meta.json"):
+        path.replace(folder / path.name)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from search_spaces.errors import InputError
+from sweeps.data_opening import is_repointed
 from sweeps.settings import SweepPaths, SweepSettings
 from sweeps.sweep_file import SweepFile, check_addresses, find_sweep, read_sweep_file
 
@@ -87,14 +88,21 @@ def merged(
         rule = "Leave it out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
+    if "dataset" in changed and is_repointed(stored, settings):
+        taken["dataset"] = settings.dataset
     new = replace(old, **taken, work_dir=settings.work_dir)
     check_addresses(new, ("tracking_uri", "storage"))
     return new
 
 
 def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a name that differs means the same: the data set that was chosen by default."""
-    return name == "dataset" and settings.dataset == stored.data_name
+    """Whether a name that differs means the same: the data set that was chosen by default.
+
+    Or it may: the user's own data in another place. Whoever opens them looks at their content.
+    """
+    if name != "dataset":
+        return False
+    return settings.dataset == stored.data_name or is_repointed(stored, settings)
 
 
 def _shown(name: str, settings: SweepSettings) -> object:

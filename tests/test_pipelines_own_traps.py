@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,139 @@ def test_data_prepared_by_an_earlier_version_open_as_ones_of_the_users_own(tmp_p
     meta.write_text(json.dumps(known))
     assert open_prepared(Path("data"), "p", data.fingerprint) == data
     assert data.background() == "mixed"
+
+
+# The same picture twice
+
+
+def test_pictures_that_two_parts_share_are_counted_and_said(tmp_path):
+    make_folder(tmp_path / "p" / "train", 8)
+    make_folder(tmp_path / "p" / "val", 2, first=50)
+    make_folder(tmp_path / "p" / "test", 4, first=7)  # Number 7 of each class trains, too.
+    make_folder(tmp_path / "p" / "test", 1, first=51)  # And 51 validates.
+    data = prepared(tmp_path / "p")
+    assert data.notes == (
+        "6 of 15 pictures of the test part are in train or validation, too (identical pixels): "
+        "scores on them flatter",
+    )
+    arrays = of_arrays(tmp_path / "a.npz", x=np.concatenate([X, X]), y=np.concatenate([Y, Y]))
+    assert "of the validation part are in train, too" in arrays.notes[0]
+    assert "of the test part are in train or validation, too" in arrays.notes[1]
+
+
+def table(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["../{}/all/red/0.png", "./all/red/0.png", "link/red/0.png"])
+def test_a_picture_that_is_named_in_two_ways_is_named_twice(tmp_path, name):
+    make_folder(tmp_path / "all", 3)
+    (tmp_path / "link").symlink_to("all")
+    again = name.format(tmp_path.name)
+    csv = table(tmp_path / "s.csv", "path,label", "all/red/0.png,a", "", f"{again},b")
+    with pytest.raises(InputError, match=r"named once.*0.png in rows 2 and 4 of"):
+        prepared(csv)
+
+
+# Files and folders as they come
+
+
+def test_linked_folders_are_followed_and_a_link_upwards_ends(tmp_path):
+    root = make_folder(tmp_path / "p", 5)
+    more = make_folder(tmp_path / "more", 3, names=("red",), first=50)
+    (root / "red" / "more").symlink_to(more / "red")
+    (root / "red" / "loop").symlink_to(root / "red")
+    data = prepared(root)
+    assert np.bincount(all_images(data)[1]).tolist() == [5, 5, 8]
+    assert "a linked folder that was seen before (1)" in data.notes[0]
+
+
+def test_a_pipe_with_the_name_of_a_picture_is_a_broken_one(tmp_path):
+    root = make_folder(tmp_path / "p", 5)
+    os.mkfifo(root / "red" / "pipe.png")
+    with pytest.raises(InputError, match=r"1 broken in .*red/pipe.png \(is no regular file\)"):
+        prepared(root)
+    assert sum(prepared(root, broken="skip").num_images.values()) == 15
+
+
+def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):
+    make_folder(tmp_path / "photos:v2", 4)
+    assert prepared("photos:v2").name == "photos-v2"
+    assert own_source(own_source("photos:v2").text).kind == "folder"
+
+
+# Tables as they come
+
+
+def rows_of(root: Path, pattern: str) -> list[str]:
+    return [
+        pattern.format(path=path.relative_to(root.parent), label=path.parent.name)
+        for path in sorted(root.glob("*/*.png"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "pattern"),
+    [
+        ("class,photo", "{label},{path}"),
+        ("photo,klass", "{path},{label}"),
+        ("what,file", "{label},{path}"),
+        ("here,there", "{path},{label}"),
+        ("n,Class,w,Picture", "1,{label},9,{path}"),
+        ("path,label", "{path},{label},,"),
+        ("path,label", "./{path},{label}"),
+    ],
+)
+def test_columns_are_found_in_any_order(tmp_path, head, pattern):
+    root = make_folder(tmp_path / "all", 4)
+    csv = table(tmp_path / "set.csv", head, *rows_of(root, pattern))
+    assert prepared(csv).fingerprint == prepared(root).fingerprint
+
+
+def test_paths_of_windows_are_read_and_said(tmp_path):
+    root = make_folder(tmp_path / "all", 4)
+    rows = [row.replace("/", "\\") for row in rows_of(root, "{path},{label}")]
+    data = prepared(table(tmp_path / "set.csv", "path,label", *rows))
+    assert data.fingerprint == prepared(root).fingerprint
+    assert data.notes == ("backslashes in 12 paths of the CSV file are read as slashes",)
+
+
+@pytest.mark.parametrize(
+    ("head", "pattern", "words"),
+    [
+        ("path,label", "{path},{label},more", "row 2 with 3 cells for 2 columns. Put a path or"),
+        ("path,label,label", "{path},{label},x", "one column of each name. Received: 'label' 2"),
+        (
+            "path,label",
+            "C:\\pictures\\{path},{label}",
+            r"can be read as one; the first: .*does not",
+        ),
+        ("label,split", "{label},train", "must name a path column"),
+    ],
+)
+def test_tables_that_cannot_be_right_are_refused(tmp_path, head, pattern, words):
+    root = make_folder(tmp_path / "all", 4)
+    with pytest.raises(InputError, match=words):
+        prepared(table(tmp_path / "set.csv", head, *rows_of(root, pattern)))
+
+
+# Damaged afterwards
+
+
+@pytest.mark.parametrize("name", ["x_train.npy", "y_test.npy", "meta.json", "x_validation.npy"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "empty", "another"])
+def test_damaged_prepared_data_are_prepared_again(tmp_path, name, damage):
+    root = make_folder(tmp_path / "p", 6)
+    first = prepared(root)
+    file = Path(first.folder) / name
+    whole = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "another" and name != "meta.json":
+        np.save(file, np.zeros((2, 12, 12, 3), np.uint8))
+    else:
+        file.write_bytes(whole[:-20] if damage == "cut" else b"")
+    assert open_prepared(Path("data"), "p", first.fingerprint) is None
+    assert prepared(root) == first
+    assert file.read_bytes() == whole and len(list(Path("data").iterdir())) == 1
