@@ -269,7 +269,9 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
         if file is None:
             file = 0 if label is None else 1 - label
         label = 1 - file
-        if any(Path(name).suffix in SUFFIXES for name in names):
+        if any(Path(name).suffix in SUFFIXES for name in names) or any(
+            (path.parent / name.strip()).is_file() for name in head
+        ):
             file = None  # The first line is data, not names.
     if file is None or label is None:
         raise InputError(

@@ -275,6 +275,14 @@ def test_tables_that_cannot_be_right_are_refused(tmp_path, head, pattern, words)
         prepared(table(tmp_path / "set.csv", head, *rows_of(root, pattern)))
 
 
+def test_a_first_line_that_names_a_picture_is_no_head(tmp_path):
+    for name in ("one", "two", "three"):
+        make_folder(tmp_path / "made", 1, names=("red",))
+        (tmp_path / "made" / "red" / "0.png").rename(tmp_path / name)
+    with pytest.raises(InputError, match="must name a path column"):
+        prepared(table(tmp_path / "set.csv", "one,a", "two,b", "three,a"))
+
+
 # Damaged afterwards
 
 
