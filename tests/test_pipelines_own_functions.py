@@ -136,6 +136,23 @@ def test_a_dataset_whose_end_nobody_knows_leaves_room_on_the_disk(tmp_path, monk
         write_arrays(Endless(), tmp_path)
 
 
+@pytest.mark.slow
+def test_a_repeated_tensorflow_dataset_is_refused_and_two_are_parts(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        f"{SOURCE}\n"
+        "def repeated():\n"
+        "    import tensorflow as tf\n"
+        "    return tf.data.Dataset.from_tensor_slices(arrays()).shuffle(9).repeat().batch(7)\n"
+        "def both():\n"
+        "    import tensorflow as tf\n"
+        "    whole = tf.data.Dataset.from_tensor_slices(arrays())\n"
+        "    return whole.skip(15).batch(4), whole.take(15)\n"
+    )
+    with pytest.raises(InputError, match="a Dataset without an end"):
+        prepared("mine.py:repeated")
+    assert prepared("mine.py:both").num_images == {"train": 36, "validation": 9, "test": 15}
+
+
 def test_a_function_file_in_a_package_imports_its_neighbours(tmp_path):
     package = tmp_path / "project" / "inner"
     package.mkdir(parents=True)
