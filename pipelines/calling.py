@@ -9,17 +9,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import subprocess
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from pipelines.array_files import ArrayFile, npy_arrays
+from pipelines.bound_process import end_with_starter, run_bound
 from pipelines.npy_writer import NpyWriter
 from pipelines.own_sources import OwnSource
 from search_spaces.errors import InputError
@@ -27,13 +29,29 @@ from search_spaces.errors import InputError
 OUTCOME = "outcome.json"
 FORMS = (
     "(x, y), ((x_train, y_train), (x_test, y_test)), a dict with x_train, y_train ... or x, y, "
-    "or a tf.data.Dataset of pairs"
+    "or a tf.data.Dataset of pairs, or several: (train, test)"
 )
+NAMES = frozenset({"class_names"}) | {
+    f"{letter}{part}"
+    for letter in "xy"
+    for part in ("", "_train", "_val", "_validation", "_valid", "_test")
+}
+INFINITE = -1
+"""What `cardinality()` of a Dataset says where it has no end (`tf.data.INFINITE_CARDINALITY`)."""
+RESERVED_BYTES = 256 * 2**20
+"""Left free on the disk: of many a Dataset nothing tells whether it ends."""
+BETWEEN_LOOKS = 64
+"""Batches from one look at the disk to the next."""
 PARTS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
-def call_function(source: OwnSource, folder: Path) -> dict[str, ArrayFile]:
+def call_function(
+    source: OwnSource, folder: Path, say: Callable[[int, None], None] = lambda *_: None
+) -> dict[str, ArrayFile]:
     """Calls the function; its arrays as files in `folder`, which must be there.
+
+    Args:
+        say: called now and then with the bytes that it has given so far.
 
     Raises:
         InputError: It cannot be imported, raised, or returned something else.
@@ -41,12 +59,13 @@ def call_function(source: OwnSource, folder: Path) -> dict[str, ArrayFile]:
     target = source.text.rpartition(":")[0]
     code = "import sys; from pipelines.calling import main; main(*sys.argv[1:])"
     log = folder / "output.log"
-    with log.open("wb") as out:
-        # -P: a file of the user's own must not shadow the modules that this process needs.
-        status = subprocess.run(
-            [sys.executable, "-P", "-c", code, target, source.function, str(folder)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False,
-        ).returncode  # fmt: skip
+
+    def tick() -> None:
+        say(sum(path.stat().st_size for path in folder.glob("*.npy")), None)
+
+    # -P: a file of the user's own must not shadow the modules that this process needs.
+    command = [sys.executable, "-P", "-c", code, target, source.function, str(folder)]
+    status = run_bound(command, log, tick)
     try:
         outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -62,11 +81,12 @@ def call_function(source: OwnSource, folder: Path) -> dict[str, ArrayFile]:
 
 def main(target: str, function: str, folder: str) -> None:
     """The process: imports, calls, writes the arrays and what came of it."""
+    end_with_starter()
     place = Path(folder)
     try:
         names = write_arrays(_function(target, function)(), place)
         outcome: dict[str, Any] = {"arrays": names}
-    except Exception as error:  # The user's code raises whatever it likes.
+    except (Exception, SystemExit) as error:  # The user's code raises whatever it likes.
         outcome = {"error": _told(error)}
     (place / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
 
@@ -78,51 +98,84 @@ def write_arrays(result: object, folder: Path) -> list[str]:
         TypeError: It is none of the forms.
     """
     written: list[str] = []
-    for name, value in _named(result).items():
+    for name, value in _named(result):
+        names = [name]
         if hasattr(value, "as_numpy_iterator"):
-            x, y = (f"{letter}_{name}" if name else letter for letter in "xy")
+            names = [f"{letter}_{name}" if name else letter for letter in "xy"]
+        for one in names:
+            if one in written or one not in NAMES:
+                why = "twice" if one in written else "which is none of the names that count"
+                raise TypeError(f"returned '{one}', {why}; these do: {', '.join(sorted(NAMES))}")
+        written += names
+        if hasattr(value, "as_numpy_iterator"):
+            x, y = names
             _stream(value, folder / f"{x}.npy", folder / f"{y}.npy")
-            written += [x, y]
         else:
             array = np.asarray(value)
             if array.dtype.hasobject:
                 array = _plain(array, name)
             np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-            written.append(name)
     return written
 
 
-def _named(result: object) -> dict[str, Any]:
-    """Arrays by name; of a Dataset the name of its part, empty for one to be split."""
+def _named(result: object) -> Iterator[tuple[str, Any]]:
+    """Arrays with their names; with a Dataset the name of its part, empty for one to be split."""
     if hasattr(result, "as_numpy_iterator"):
-        return {"": result}
-    if isinstance(result, Mapping):
-        found: dict[str, Any] = {}
+        yield "", result
+    elif isinstance(result, Mapping):
         for key, value in result.items():
-            if key in PARTS and hasattr(value, "as_numpy_iterator"):
-                found[PARTS[key]] = value
-            elif key in PARTS and isinstance(value, (tuple, list)) and len(value) == 2:
-                found |= {f"x_{PARTS[key]}": value[0], f"y_{PARTS[key]}": value[1]}
+            if key in PARTS:
+                yield from _part(PARTS[key], value)
+            elif hasattr(value, "as_numpy_iterator"):
+                raise TypeError(f"returned a Dataset as '{key}'; call it {', '.join(PARTS)}")
             else:
-                found[str(key)] = value
-        return found
-    if isinstance(result, (tuple, list)) and len(result) in (2, 3):
-        if all(isinstance(part, (tuple, list)) and len(part) == 2 for part in result):
+                yield str(key), value
+    elif isinstance(result, (tuple, list)) and len(result) in (2, 3):
+        if all(_is_part(part) for part in result):
             parts = ("train", "test") if len(result) == 2 else ("train", "val", "test")
-            return {
-                f"{letter}_{part}": value
-                for part, pair in zip(parts, result, strict=True)
-                for letter, value in zip("xy", pair, strict=True)
-            }
-        if len(result) == 2:
-            return {"x": result[0], "y": result[1]}
-    raise TypeError(f"returned {type(result).__name__}, which is none of these")
+            for part, value in zip(parts, result, strict=True):
+                yield from _part(part, value)
+        elif len(result) == 2 and not any(hasattr(part, "as_numpy_iterator") for part in result):
+            yield from zip("xy", result, strict=True)
+        else:
+            kinds = ", ".join(type(part).__name__ for part in result)
+            raise TypeError(f"returned ({kinds}), which is none of these")
+    else:
+        raise TypeError(f"returned {type(result).__name__}, which is none of these")
+
+
+def _is_part(value: object) -> bool:
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair or hasattr(value, "as_numpy_iterator")
+
+
+def _part(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What one part holds: a Dataset, or pictures and labels."""
+    if hasattr(value, "as_numpy_iterator"):
+        yield name, value
+    elif _is_part(value):
+        yield f"x_{name}", value[0]
+        yield f"y_{name}", value[1]
+    else:
+        raise TypeError(
+            f"returned {type(value).__name__} as '{name}', which must be a Dataset or a pair (x, y)"
+        )
 
 
 def _stream(dataset: Any, x_path: Path, y_path: Path) -> None:
+    if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == INFINITE:
+        raise TypeError("returned a Dataset without an end; leave its .repeat() out")
     with ExitStack() as stack:
         writers: list[NpyWriter] = []
-        for pixels, labels in _batches(dataset):
+        for number, (pixels, labels) in enumerate(_batches(dataset)):
+            if (
+                number % BETWEEN_LOOKS == 0
+                and shutil.disk_usage(x_path.parent).free < RESERVED_BYTES
+            ):
+                raise OSError(
+                    f"less than {RESERVED_BYTES >> 20} MiB would be left on the disk after "
+                    f"{writers[0].num_rows if writers else 0:,} pictures; does it ever end?"
+                )
             if not writers:
                 for path, rows in ((x_path, pixels), (y_path, labels)):
                     writers.append(stack.enter_context(NpyWriter(path, rows.shape[1:], rows.dtype)))
@@ -155,13 +208,7 @@ def _plain(array: np.ndarray, name: str) -> np.ndarray:
 
 def _function(target: str, name: str) -> Callable[[], object]:
     if target.endswith(".py"):
-        path = Path(target)
-        sys.path.insert(0, str(path.parent))
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
+        module = _file_module(Path(target))
     else:
         sys.path.insert(0, str(Path.cwd()))
         module = importlib.import_module(target)
@@ -172,7 +219,27 @@ def _function(target: str, name: str) -> Callable[[], object]:
     return found  # type: ignore[no-any-return]
 
 
-def _told(error: Exception) -> str:
+def _file_module(path: Path) -> ModuleType:
+    """A file as a module; one that lies in a package as a part of it, for its relative imports."""
+    sys.path.insert(0, str(path.parent))
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        parts.insert(0, root.name)
+        root = root.parent
+    if len(parts) > 1:
+        sys.path.insert(0, str(root))
+        return importlib.import_module(".".join(parts))
+    # A file may have the name of a module that this process has imported.
+    name = path.stem if path.stem not in sys.modules else f"own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _told(error: BaseException) -> str:
     """The error in one phrase, with the line of the user's code that it came from."""
     text = " ".join(str(error).split())[:300]
     if isinstance(error, TypeError) and text.startswith(("returned", "has no")):

@@ -9,10 +9,11 @@ import numpy as np
 
 from pipelines.arrays import row_pieces
 from pipelines.download import print_progress
+from pipelines.earlier_data import megabytes, remove_unused, superseded
 from pipelines.folders import check_writable
 from pipelines.image_options import add_image_options, image_options
 from pipelines.own_data import prepare_own, print_prepared
-from pipelines.own_sources import check_dataset, is_own, own_source
+from pipelines.own_sources import OwnSource, check_dataset, is_own, own_source
 from pipelines.prediction_figures import new_picture
 from pipelines.prepared import PARTS, PreparedData, prepare
 from search_spaces.errors import InputError
@@ -53,7 +54,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work-dir", default=".sweeps", metavar="DIR",
                         help="prepared data (default: %(default)s)")  # fmt: skip
-    add_image_options(parser.add_argument_group("your own data"))
+    own = parser.add_argument_group("your own data")
+    own.add_argument(
+        "--clean",
+        action="store_true",
+        help="remove what was prepared from this source before, of other content or with other "
+        "options, and no sweep in the work folder refers to",
+    )
+    add_image_options(own)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,25 +70,42 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
     dataset, options = arguments.dataset, image_options(arguments)
     check_dataset(dataset, options)
-    name = own_source(dataset).name if is_own(dataset) else dataset
+    if arguments.clean and not is_own(dataset):
+        raise InputError(f"--clean is for your own data. Received: it and {dataset}. Leave it out.")
     root = Path(arguments.work_dir)
     for folder in (root / "data", root / "pictures"):
         check_writable(folder, "--work-dir")
-    picture = _picture_path(arguments.picture, root, name)
+    picture = None if arguments.picture is None else new_picture(arguments.picture)
     if is_own(dataset):
         data = prepare_own(own_source(dataset), root / "data", options, print_prepared)
     else:
         data = prepare(dataset, root / "data", print_progress)
     _print_tables(data)
+    if is_own(dataset):
+        _print_earlier(own_source(dataset), data, root, clean=arguments.clean)
+    picture = picture or root / "pictures" / f"{data.name}-samples.png"
     count = _draw(data, picture, arguments.seed)
     print(f"picture of {count} training samples: {picture}")
     return 0
 
 
-def _picture_path(given: str | None, root: Path, name: str) -> Path:
-    if given is None:
-        return root / "pictures" / f"{name}-samples.png"
-    return new_picture(given)
+def _print_earlier(source: OwnSource, data: PreparedData, root: Path, *, clean: bool) -> None:
+    """Says what else was prepared from the source, or removes what of it nobody needs."""
+    found = superseded(root / "data", source, data)
+    if not found:
+        return
+    if not clean:
+        print(
+            f"prepared before, of other content or with other options: {len(found)}, "
+            f"{megabytes(found)}; --clean removes what no sweep in {root} refers to"
+        )
+        return
+    total = megabytes(found)
+    removed, kept = remove_unused(found, root)
+    print(
+        f"of {len(found)} prepared before ({total}) removed: {len(removed)}; kept for sweeps in "
+        f"{root}: {len(kept)}"
+    )
 
 
 def _print_tables(data: PreparedData) -> None:

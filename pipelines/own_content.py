@@ -17,7 +17,16 @@ from pipelines.array_files import ArrayFile
 from pipelines.image_files import FORMATS, framed_pixels, in_channels, read_pixels
 from pipelines.image_options import MIN_SIDE, ImageOptions, Resize
 from pipelines.picture_lists import PictureList
-from pipelines.splits import TEST, TRAIN, VALIDATION, check_names, classes_of, some
+from pipelines.pixel_scales import as_bytes, scale_factors
+from pipelines.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    alike_numbers,
+    check_names,
+    classes_of,
+    some,
+)
 from search_spaces.errors import InputError
 from search_spaces.space import Shape
 
@@ -60,8 +69,16 @@ class _Head:
     grey: bool
 
 
-def picture_content(listed: PictureList, options: ImageOptions, origin: str) -> Content:
+def picture_content(
+    listed: PictureList,
+    options: ImageOptions,
+    origin: str,
+    say: Callable[[int, int], None] = lambda *_: None,
+) -> Content:
     """The pictures of a list; their sizes are read at once, their pixels when they are asked for.
+
+    Args:
+        say: called with the number of files that were looked at, and how many there are.
 
     Raises:
         InputError: No classes, or nothing that is a picture.
@@ -71,12 +88,17 @@ def picture_content(listed: PictureList, options: ImageOptions, origin: str) -> 
     Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        heads = [_head(path) for path in listed.paths]
+        for done, path in enumerate(listed.paths, start=1):
+            heads.append(_head(path))
+            if done % PICTURES_AT_ONCE == 0 or done == len(listed.paths):
+                say(done, len(listed.paths))
     known = [head for head in heads if head is not None]
     if not known:
+        first = _unreadable(listed.paths[0])
         raise InputError(
             f"A data set must hold pictures. Received: {origin}, in which none of "
-            f"{len(heads):,} files can be read as one. Check the files."
+            f"{len(heads):,} files can be read as one{f'; the first: {first}' if first else ''}. "
+            "Check the files."
         )
     size, note = _frame([head.size for head in known], options)
     grey = options.color == "grey" or (options.color == "auto" and all(h.grey for h in known))
@@ -92,7 +114,7 @@ def picture_content(listed: PictureList, options: ImageOptions, origin: str) -> 
             raise RuntimeError("a picture without a head was decoded")  # It changed meanwhile.
         yield from _decoded(paths, shape, cast(Resize, options.resize), broken)
 
-    notes = (*listed.notes, note) if note else listed.notes
+    notes = (*listed.notes, *([note] if note else []), *alike_numbers(names))
     given = listed.given[readable]
     return Content(labels[readable], names, given, shape, pieces, broken, notes)
 
@@ -121,23 +143,24 @@ def array_content(arrays: dict[str, ArrayFile], options: ImageOptions, origin: s
     ])  # fmt: skip
     pixels = [pair[0] for pair in pairs.values()]
     own_shape = _pixel_shape(pixels, origin)
-    scale = _scale(pixels, origin)
+    factors, scale_notes = scale_factors(pixels, origin)
     size = options.size or own_shape[:2]
     grey = options.color == "grey" or (options.color == "auto" and own_shape[2] == 1)
     shape = (*size, 1 if grey else 3)
 
     def pieces() -> Pieces:
         first = 0
-        for file in pixels:
+        for file, factor in zip(pixels, factors, strict=True):
             for rows in file.rows():
-                plain = _bytes(rows.reshape(len(rows), *own_shape), scale)
+                plain = as_bytes(rows.reshape(len(rows), *own_shape), factor)
                 yield (
                     np.arange(first, first + len(rows)),
                     _framed(plain, shape, cast(Resize, options.resize)),
                 )
                 first += len(rows)
 
-    return Content(labels, names, given, shape, pieces)
+    notes = (*alike_numbers(names), *scale_notes)
+    return Content(labels, names, given, shape, pieces, notes=notes)
 
 
 # Pictures
@@ -146,6 +169,8 @@ def array_content(arrays: dict[str, ArrayFile], options: ImageOptions, origin: s
 def _head(path: Path) -> _Head | None:
     """What a picture says of itself; None where it does not, which decoding will explain."""
     try:
+        if not path.is_file():
+            return None  # Opening a pipe would wait for its other end.
         with Image.open(path, formats=[n for n in FORMATS if n in Image.OPEN]) as file:
             width, height = file.size
             if file.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9):
@@ -202,6 +227,15 @@ def _decoded(paths: Sequence[Path], shape: Shape, resize: Resize, broken: list[s
                     pixels.append(found)
             if rows:
                 yield np.array(rows), np.stack(pixels)
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file is no picture."""
+    try:
+        read_pixels(path, 1)
+    except InputError as error:
+        return _reason(path, error)
+    return ""
 
 
 def _reason(path: Path, error: InputError) -> str:
@@ -296,34 +330,6 @@ def _pixel_shape(pixels: Sequence[ArrayFile], origin: str) -> Shape:
             f"Pictures must be at least 2x2 pixels. Received: {plain[0]}x{plain[1]} in {origin}."
         )
     return plain[0], plain[1], plain[2]
-
-
-def _scale(pixels: Sequence[ArrayFile], origin: str) -> float:
-    """What pixels are multiplied with to be 0 to 255; looks at every value that is not a byte."""
-    if all(file.dtype == np.uint8 for file in pixels):
-        return 1.0
-    low, high = np.inf, -np.inf
-    for file in pixels:
-        for rows in file.rows():
-            if file.dtype.kind == "f" and not np.isfinite(rows).all():
-                raise InputError(
-                    f"Pixels must be finite. Received: NaN or infinity in {file.name}. Remove or "
-                    "repair those pictures."
-                )
-            low, high = min(low, float(rows.min())), max(high, float(rows.max()))
-    if low < 0 or high > 255:
-        raise InputError(
-            "Pixels must be from 0 to 255, or from 0 to 1 as fractions. Received: "
-            f"{low:g} to {high:g} in {origin}. Rescale them."
-        )
-    fractions = any(file.dtype.kind in "fb" for file in pixels) and high <= 1
-    return 255.0 if fractions else 1.0
-
-
-def _bytes(rows: np.ndarray, scale: float) -> np.ndarray:
-    if rows.dtype == np.uint8 and scale == 1:
-        return rows
-    return np.round(rows.astype(np.float32) * scale).astype(np.uint8)
 
 
 def _framed(pixels: np.ndarray, shape: Shape, resize: Resize) -> np.ndarray:

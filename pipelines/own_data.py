@@ -10,10 +10,10 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,29 @@ import numpy as np
 from pipelines.array_files import npz_arrays
 from pipelines.arrays import fingerprint
 from pipelines.calling import call_function
+from pipelines.earlier_data import data_name, earlier_data, owner_of
 from pipelines.image_options import ImageOptions
 from pipelines.npy_writer import NpyWriter
 from pipelines.own_content import Content, array_content, picture_content
 from pipelines.own_sources import OwnSource
 from pipelines.picture_lists import PictureList, list_folder, list_table
-from pipelines.prepared import PARTS, PreparedData, open_prepared, place, prepared_folder
+from pipelines.prepared import (
+    PARTS,
+    SOURCE_FILE,
+    PreparedData,
+    open_prepared,
+    place,
+    prepared_folder,
+)
 from pipelines.splits import Division, divide, some
+from pipelines.unfinished import unfinished_folder
 from search_spaces.errors import InputError
 
-SOURCE_FILE = "source.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the same source would be prepared to other arrays."""
 
-Say = Callable[[str, int, int], None]
-"""Called with the data set's name, pictures so far and pictures in all."""
+Say = Callable[[str, int, int | None], None]
+"""Called with what is done, pictures so far and pictures in all; or bytes so far and None."""
 
 
 def prepare_own(
@@ -43,8 +51,13 @@ def prepare_own(
     root: Path,
     options: ImageOptions | None = None,
     say: Say = lambda *_: None,
+    name: str | None = None,
 ) -> PreparedData:
     """The prepared data set of a source under `root`, made when it is new or has changed.
+
+    Args:
+        name: what it is called; None for the name of the source, or another one where a different
+            source has that already.
 
     Raises:
         InputError: The source is not what it should be; the message says in what.
@@ -54,35 +67,61 @@ def prepare_own(
     source.check()
     listed = _listed(source)
     signature = _signature(source, options, listed)
-    found = _unchanged(source, root, signature) if signature else None
-    if found is not None:
-        return found
-    root.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
-    try:
-        scratch = partial / "called"
+    earlier = earlier_data(root, source)
+    for known in earlier:
+        if signature and (known.source, known.signature) == (source.text, signature):
+            found = open_prepared(root, known.name, known.fingerprint)
+            if found is not None and name in (None, found.name):
+                return found
+    with unfinished_folder(root) as folder:
+        scratch = folder / "called"
         if listed is not None:
-            content = picture_content(listed, options, source.text)
+            look = partial(say, f"looking at {source.name}")
+            content = picture_content(listed, options, source.text, look)
         elif source.kind == "npz":
             assert source.path is not None
             content = array_content(npz_arrays(source.path), options, source.text)
         else:
             scratch.mkdir()
-            content = array_content(call_function(source, scratch), options, source.text)
-        data = _write(source, content, options, root, partial, say)
+            read = partial(say, f"calling {source.name}")
+            content = array_content(call_function(source, scratch, read), options, source.text)
+        data = _write(source, content, options, folder, say)
+        data = _named(data, name or data_name(source, data.fingerprint, earlier), root)
         shutil.rmtree(scratch, ignore_errors=True)
-        known = {"source": source.text, "options": asdict(options), "signature": signature}
-        (partial / SOURCE_FILE).write_text(json.dumps(known, indent=1), encoding="utf-8")
-        return place(partial, root, data, (SOURCE_FILE,))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        body = {
+            "source": source.text,
+            "owner": owner_of(data, source, earlier),
+            "options": asdict(options),
+            "signature": signature,
+            "format": FORMAT,
+        }
+        (folder / SOURCE_FILE).write_text(json.dumps(body, indent=1), encoding="utf-8")
+        return place(folder, root, data, (SOURCE_FILE,))
 
 
-def print_prepared(name: str, done: int, total: int) -> None:
-    """Prints how preparing stands: in place on a terminal, else a line when it is complete."""
-    text = f"preparing {name}: {done:,} of {total:,} pictures"
-    if sys.stderr.isatty():
-        print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+def is_unchanged(data: PreparedData, source: OwnSource, options: ImageOptions, root: Path) -> bool:
+    """Whether a source is, by paths, sizes and times, what data were prepared from.
+
+    Also where an earlier version of this program prepared them, by other rules: a sweep goes on
+    with what it began with.
+    """
+    listed = _listed(source)
+    return any(
+        known.signature == _signature(source, options, listed, known.version) != ""
+        for known in earlier_data(root, source)
+        if (known.source, known.fingerprint) == (source.text, data.fingerprint)
+    )
+
+
+def print_prepared(what: str, done: int, total: int | None) -> None:
+    """Shows on a terminal, in place, how preparing stands."""
+    if not sys.stderr.isatty():
+        return
+    if total is None:
+        text = f"{what}: {done / 1e6:,.0f} MB so far"
+    else:
+        text = f"{what}: {done:,} of {total:,} pictures"
+    print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -91,6 +130,7 @@ class _Parts:
 
     pixels: list[NpyWriter]
     labels: list[list[int]]
+    digests: list[list[bytes]]
 
 
 def _listed(source: OwnSource) -> PictureList | None:
@@ -99,11 +139,13 @@ def _listed(source: OwnSource) -> PictureList | None:
     return list_folder(source.path) if source.kind == "folder" else list_table(source.path)
 
 
-def _signature(source: OwnSource, options: ImageOptions, listed: PictureList | None) -> str:
+def _signature(
+    source: OwnSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
+) -> str:
     """Changes when source or options do; empty for a function, which may return anything."""
     if source.kind == "function" or source.path is None:
         return ""
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(options)]).encode())
+    digest = hashlib.sha256(json.dumps([version, asdict(options)]).encode())
     if listed is None:
         facts = source.path.stat()
         digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
@@ -114,57 +156,43 @@ def _signature(source: OwnSource, options: ImageOptions, listed: PictureList | N
     return digest.hexdigest()
 
 
-def _unchanged(source: OwnSource, root: Path, signature: str) -> PreparedData | None:
-    """The data set that was prepared from this very source, if it is there."""
-    for path in root.glob(f"{source.name}-*/{SOURCE_FILE}"):
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if (known.get("source"), known.get("signature")) == (source.text, signature):
-            content = json.loads((path.parent / "meta.json").read_text())["fingerprint"]
-            return open_prepared(root, source.name, content)
-    return None
-
-
 def _write(
     source: OwnSource,
     content: Content,
     options: ImageOptions,
-    root: Path,
-    partial: Path,
+    folder: Path,
     say: Say,
 ) -> PreparedData:
-    """Streams every part into its files; the data set as it will be in its own folder."""
+    """Streams every part into its files; the data set, for whose folder there is no name yet."""
     division = divide(content.labels, content.given, content.class_names, source.text)
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                NpyWriter(partial / f"x_{part}.npy", content.input_shape, np.dtype(np.uint8))
+                NpyWriter(folder / f"x_{part}.npy", content.input_shape, np.dtype(np.uint8))
             )
             for part in PARTS
         ]
-        parts = _Parts(writers, [[] for _ in PARTS])
+        parts = _Parts(writers, [[] for _ in PARTS], [[] for _ in PARTS])
         _stream(source, content, division, parts, say)
     labels = [np.array(found, np.int64) for found in parts.labels]
     if content.broken:
         _refuse_broken(source, content, options, labels)
     for part, found in zip(PARTS, labels, strict=True):
-        np.save(partial / f"y_{part}.npy", found)
+        np.save(folder / f"y_{part}.npy", found)
     arrays = []
     for part, found in zip(PARTS, labels, strict=True):
-        arrays += [np.load(partial / f"x_{part}.npy", mmap_mode="r"), found]
+        arrays += [np.load(folder / f"x_{part}.npy", mmap_mode="r"), found]
     # These count, too: the same pictures with swapped names are another data set, and `predict`
     # frames pictures as the data's were.
     beside = json.dumps([content.class_names, options.resize])
     identity = fingerprint(arrays, beside.encode())
-    notes = list(content.notes)
+    notes = [*content.notes, *_leaks(parts.digests)]
     if content.broken:
         count = len(content.broken)
         notes.append(f"{count:,} broken picture{'s' * (count > 1)} skipped: {some(content.broken)}")
     return PreparedData(
         name=source.name,
-        folder=str(prepared_folder(root, source.name, identity)),
+        folder=str(folder),
         fingerprint=identity,
         origin=source.text,
         split=division.phrase,
@@ -174,7 +202,17 @@ def _write(
         num_images={part: len(found) for part, found in zip(PARTS, labels, strict=True)},
         notes=tuple(notes),
         resize=options.resize,
+        is_own=True,
     )
+
+
+def _named(data: PreparedData, name: str, root: Path) -> PreparedData:
+    """The data set in the folder of its name; says so where that is not the source's own."""
+    notes = data.notes
+    if name != data.name:
+        notes = (*notes, f"called {name}, because {data.name} is the name of other data here")
+    folder = str(prepared_folder(root, name, data.fingerprint))
+    return replace(data, name=name, folder=folder, notes=notes)
 
 
 def _stream(
@@ -187,7 +225,25 @@ def _stream(
             if chosen.any():
                 writer.append(pixels[chosen])
                 parts.labels[part] += content.labels[rows[chosen]].tolist()
-        say(source.name, int(rows[-1]) + 1, len(division.parts))
+                parts.digests[part] += [
+                    hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+                    for image in pixels[chosen]
+                ]
+        say(f"preparing {source.name}", int(rows[-1]) + 1, len(division.parts))
+
+
+def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
+    """A phrase per part whose pictures an earlier part has, too: its scores would flatter."""
+    earlier: set[bytes] = set()
+    for part, found in zip(PARTS, digests, strict=True):
+        count = sum(digest in earlier for digest in found)
+        if count:
+            others = " or ".join(PARTS[: PARTS.index(part)])
+            yield (
+                f"{count:,} of {len(found):,} pictures of the {part} part are in {others}, too "
+                "(identical pixels): scores on them flatter"
+            )
+        earlier.update(found)
 
 
 def _refuse_broken(

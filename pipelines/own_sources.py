@@ -73,7 +73,8 @@ def own_source(dataset: str) -> OwnSource:
         InputError: Nothing: its kind cannot be told.
     """
     left, colon, function = dataset.rpartition(":")
-    if colon and function.isidentifier():
+    # A folder may be called photos:v2.
+    if colon and function.isidentifier() and not Path(dataset).expanduser().exists():
         if left.endswith(".py"):
             path = Path(left).expanduser().absolute()
             return OwnSource(f"{path}:{function}", "function", path, function)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,11 @@ PART_NAMES = {
     "train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION,
     "validation": VALIDATION, "test": TEST, "testing": TEST,
 }  # fmt: skip
-PATH_COLUMNS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path")
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "y")
+PATH_COLUMNS = (
+    "path", "file", "filename", "filepath", "file_name", "image", "image_path", "image_name",
+    "picture", "photo", "img",
+)  # fmt: skip
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
 SPLIT_COLUMNS = ("split", "part", "subset", "set")
 
 
@@ -98,23 +102,14 @@ def list_table(path: Path) -> PictureList:
     """The pictures that a CSV file names, by paths relative to its own folder.
 
     Its first line names the columns: one of `PATH_COLUMNS`, one of `LABEL_COLUMNS`, and perhaps
-    one of `SPLIT_COLUMNS`; of two columns with other names the first is the path.
+    one of `SPLIT_COLUMNS`; of two columns where one has another name it is the other one, and of
+    two with other names the first is the path.
 
     Raises:
         InputError: Columns, a label or a path are missing, or a picture is named twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            sample = file.read(4096)
-            file.seek(0)
-            rows = list(csv.reader(file, delimiter=_delimiter(sample)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"A CSV file must be text in UTF-8 that can be read. Received: {path} ({error}). "
-            "Save it again."
-        ) from error
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
-    head, *body = rows or [[]]
+    rows = _rows(path)
+    (_, head), *body = rows or [(1, [])]
     path_column, label_column, split_column = _columns(path, head)
     if not body:
         raise InputError(
@@ -122,8 +117,15 @@ def list_table(path: Path) -> PictureList:
             "has none."
         )
     paths, labels, given = [], [], []
-    lines: dict[Path, int] = {}
-    for line, row in enumerate(body, start=2):
+    lines: dict[str, int] = {}
+    turned = 0
+    for line, row in body:
+        if any(cell.strip() for cell in row[len(head) :]):
+            raise InputError(
+                f"A row must have no more cells than the first line has columns. Received: {path}, "
+                f"row {line} with {len(row)} cells for {len(head)} columns. Put a path or label "
+                "with a comma in it between quotes."
+            )
         cells = [*row, *[""] * (len(head) - len(row))]
         name, label = cells[path_column].strip(), cells[label_column].strip()
         if not name or not label:
@@ -132,17 +134,51 @@ def list_table(path: Path) -> PictureList:
                 f"Every line must have a path and a label. Received: {path}, row {line} without a "
                 f"{what}. Fill it in, or remove the row."
             )
-        picture = path.parent / name
-        if picture in lines:
+        picture, is_turned = _picture_at(path.parent, name)
+        turned += is_turned
+        place = str(Path(_resolved(picture.parent), picture.name))
+        if place in lines:
             raise InputError(
                 f"A picture must be named once, or it would be in two parts. Received: {name} in "
-                f"rows {lines[picture]} and {line} of {path}. Remove one."
+                f"rows {lines[place]} and {line} of {path}. Remove one."
             )
-        lines[picture] = line
+        lines[place] = line
         paths.append(picture)
         labels.append(label)
         given.append(_part_of(cells[split_column], path, line) if split_column is not None else 0)
-    return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8))
+    notes = (f"backslashes in {turned:,} paths of the CSV file are read as slashes",)
+    return PictureList(
+        tuple(paths), tuple(labels), np.array(given, np.int8), notes if turned else ()
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not empty, each with its number in the file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            sample = file.read(4096)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=_delimiter(sample))
+            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"A CSV file must be text in UTF-8 that can be read. Received: {path} ({error}). "
+            "Save it again."
+        ) from error
+
+
+def _picture_at(folder: Path, name: str) -> tuple[Path, bool]:
+    """The picture of that name, and whether the backslashes of Windows were read as slashes."""
+    picture = folder / name
+    if "\\" not in name or picture.exists():
+        return picture, False
+    return folder / name.replace("\\", "/"), True
+
+
+@lru_cache(maxsize=1024)
+def _resolved(folder: Path) -> str:
+    """Without links and `..`: one picture may be named in many ways."""
+    return os.path.realpath(folder)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -186,7 +222,15 @@ def _part_folders(root: Path, folders: list[Path]) -> dict[int, Path]:
 def _pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Pictures below a class folder in a fixed order, and the suffixes of what else is there."""
     found, others = [], Counter[str]()
-    for place, folders, files in os.walk(folder):
+    seen: set[str] = set()
+    # Links to folders count as those of classes do, but a link to a folder above has no end.
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            others["a linked folder that was seen before"] += 1
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
@@ -221,15 +265,25 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
         return next((names.index(name) for name in known if name in names), None)
 
     file, label, split = (place(k) for k in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS))
-    if len(names) == 2 and (file is None or label is None):
-        file, label, split = 0, 1, None
-        if Path(names[0]).suffix in SUFFIXES:
+    if len(names) == 2 and split is None and (file is None or label is None):
+        if file is None:
+            file = 0 if label is None else 1 - label
+        label = 1 - file
+        if any(Path(name).suffix in SUFFIXES for name in names) or any(
+            (path.parent / name.strip()).is_file() for name in head
+        ):
             file = None  # The first line is data, not names.
     if file is None or label is None:
         raise InputError(
             "A CSV file's first line must name a path column and a label column (path,label). "
             f"Received: {', '.join(head) or 'nothing'} in {path}. Add that line, or rename the "
             f"columns: {', '.join(PATH_COLUMNS[:3])} ... and {', '.join(LABEL_COLUMNS[:3])} ..."
+        )
+    twice = [names[k] for k in (file, label, split) if k is not None and names.count(names[k]) > 1]
+    if twice:
+        raise InputError(
+            f"A CSV file must have one column of each name. Received: '{twice[0]}' "
+            f"{names.count(twice[0])} times in {path}. Rename the others."
         )
     return file, label, split
 

@@ -8,8 +8,6 @@ it is not there. A sweep opens train and validation only.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +17,7 @@ import numpy as np
 from pipelines.arrays import ImageArrays, fingerprint
 from pipelines.download import Progress
 from pipelines.image_sets import MNIST_CONTENT, Dataset, get_dataset, load
+from pipelines.unfinished import unfinished_folder
 from search_spaces.space import Shape
 
 Part = Literal["train", "validation", "test"]
@@ -28,6 +27,8 @@ Background = Literal["dark", "light", "mixed"]
 BACKGROUND_IMAGES, BACKGROUND_SHARE, DARK = 1_000, 0.9, 64
 """Of so many images this share must have a border whose median pixel is so dark, or so light."""
 SPLIT_SEED = 0
+SOURCE_FILE = "source.json"
+"""Where the data came from; only a user's own have it (`pipelines.own_data`)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class PreparedData:
         num_images: images per part.
         notes: what else people should know of a data set of their own, a phrase each.
         resize: how pictures came into their frame (`pipelines.image_options.Resize`).
+        is_own: whether they are a user's own, prepared as they are, so that whoever predicts must
+            take new pictures as they are, too.
     """
 
     name: str
@@ -54,6 +57,7 @@ class PreparedData:
     num_images: dict[str, int]
     notes: tuple[str, ...] = ()
     resize: str = "fit"
+    is_own: bool = False
 
     def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
@@ -62,7 +66,13 @@ class PreparedData:
         return x, y
 
     def background(self) -> Background:
-        """What surrounds the objects of the training images, judged by their borders."""
+        """What surrounds the objects of the training images, judged by their borders.
+
+        `mixed` where a picture is to be taken as it is: backgrounds differ, or the data are a
+        user's own.
+        """
+        if self.is_own:
+            return "mixed"
         x, _ = self.arrays("train")
         # From all over: the images of a folder come class by class.
         some = x[:: max(1, len(x) // BACKGROUND_IMAGES)][:BACKGROUND_IMAGES]
@@ -116,16 +126,34 @@ def prepared_folder(root: Path, name: str, content: str) -> Path:
 
 
 def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
-    """The prepared data set of that content under `root`, or None."""
+    """The prepared data set of that content under `root`; None where it is not there or damaged."""
     folder = prepared_folder(root, name, content)
     try:
         meta = json.loads((folder / "meta.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     meta["input_shape"] = tuple(meta["input_shape"])
     meta["class_names"] = tuple(meta["class_names"])
     meta["notes"] = tuple(meta.get("notes", ()))
-    return PreparedData(**{**meta, "folder": str(folder)})
+    meta.setdefault("is_own", (folder / SOURCE_FILE).exists())  # Of an earlier version.
+    data = PreparedData(**{**meta, "folder": str(folder)})
+    return data if _is_whole(data) else None
+
+
+def _is_whole(data: PreparedData) -> bool:
+    """Whether the arrays have the shapes that the description names, and files as long as that.
+
+    A full disk, or a copy that broke off, leaves others; a trial would end in a bus error.
+    """
+    for part in PARTS:
+        try:
+            x, y = data.arrays(part)
+        except (OSError, ValueError, EOFError):
+            return False
+        count = data.num_images[part]
+        if x.shape != (count, *data.input_shape) or y.shape != (count,):
+            return False
+    return True
 
 
 def store(
@@ -142,7 +170,6 @@ def store(
         "validation": (arrays.x_train[validation], arrays.y_train[validation]),
         "test": (arrays.x_test, arrays.y_test),
     }
-    root.mkdir(parents=True, exist_ok=True)
     folder = prepared_folder(root, dataset.name, content)
     data = PreparedData(
         name=dataset.name,
@@ -155,14 +182,11 @@ def store(
         class_names=dataset.class_names,
         num_images={part: len(y) for part, (_, y) in parts.items()},
     )
-    partial = Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
-    try:
+    with unfinished_folder(root) as partial:
         for part, (x, y) in parts.items():
             np.save(partial / f"x_{part}.npy", np.ascontiguousarray(x))
             np.save(partial / f"y_{part}.npy", y)
         return place(partial, root, data)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def place(
@@ -179,11 +203,20 @@ def place(
     try:
         partial.rename(folder)
     except OSError:
-        # The same content was prepared before, or by another process meanwhile: it is complete.
+        # The same content was prepared before, or by another process meanwhile.
         found = open_prepared(root, data.name, data.fingerprint)
         if found is None:
-            raise
+            if not folder.is_dir():
+                raise
+            _replace_damaged(partial, folder)
+            return data
         for name in refreshed:
             (partial / name).replace(folder / name)
         return found
     return data
+
+
+def _replace_damaged(partial: Path, folder: Path) -> None:
+    """Puts whole arrays where damaged ones are; a process that has mapped those keeps them."""
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == "meta.json"):
+        path.replace(folder / path.name)

@@ -28,7 +28,8 @@ class Division:
 def classes_of(values: np.ndarray, origin: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels (n,) int64 from 0 and the class names, from numbers or text of any kind.
 
-    Numbers keep their order, text is sorted; text that is all whole numbers counts as numbers.
+    Numbers keep their order and text is sorted; text that is all whole numbers is in their order,
+    and stays what it is: `01` and `1` are two classes.
 
     Raises:
         InputError: The labels are no classes, or not 2 to 1,000 of them.
@@ -36,7 +37,20 @@ def classes_of(values: np.ndarray, origin: str) -> tuple[np.ndarray, tuple[str, 
     kinds, labels = np.unique(_comparable(values, origin), return_inverse=True)
     names = tuple(str(kind) for kind in kinds)
     check_names(names, origin)
-    return labels.reshape(-1).astype(np.int64), names
+    labels = labels.reshape(-1).astype(np.int64)
+    if kinds.dtype.kind == "U" and all(map(_is_number, names)):
+        order = sorted(range(len(names)), key=lambda k: (int(names[k]), names[k]))
+        return np.argsort(order)[labels], tuple(names[k] for k in order)
+    return labels, names
+
+
+def alike_numbers(names: Sequence[str]) -> tuple[str, ...]:
+    """A phrase where classes are written differently and mean one number; often that is a slip."""
+    written: dict[int, list[str]] = {}
+    for name in filter(_is_number, names):
+        written.setdefault(int(name), []).append(name)
+    alike = [" and ".join(texts) for texts in written.values() if len(texts) > 1]
+    return (f"classes that mean one number are different ones: {some(alike)}",) if alike else ()
 
 
 def check_names(names: Sequence[str], origin: str) -> None:
@@ -142,6 +156,10 @@ def _phrase(has: dict[int, bool]) -> str:
     return f"a stratified {test} tests and {validation} of the rest validates (seed {SEED})"
 
 
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
 def _comparable(values: np.ndarray, origin: str) -> np.ndarray:
     rule = "Labels must be whole numbers or names, one per image."
     if values.ndim == 2 and values.shape[1] > 1:
@@ -152,10 +170,7 @@ def _comparable(values: np.ndarray, origin: str) -> np.ndarray:
             value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
             for value in values.tolist()
         ]
-        plain = [value.strip() for value in text]
-        if plain and all(value.isascii() and value.isdigit() for value in plain):
-            return np.array([int(value) for value in plain])
-        return np.array(plain)
+        return np.array([value.strip() for value in text])
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             raise InputError(f"{rule} Received: NaN or infinity in {origin}. Label those images.")
@@ -174,6 +189,13 @@ def _from_one_hot(values: np.ndarray, rule: str, origin: str) -> np.ndarray:
     if values.dtype.kind in "iubf" and values.ndim == 2:
         ones = (values == 1).sum(axis=1)
         if (ones == 1).all() and ((values == 0).sum(axis=1) == values.shape[1] - 1).all():
+            empty = [str(k) for k in np.flatnonzero(~(values == 1).any(axis=0))]
+            if empty:
+                raise InputError(
+                    "Every column of one-hot labels must be the class of a picture. Received: "
+                    f"{values.shape[1]} columns in {origin}, of which no picture has "
+                    f"{some(empty)}. Leave such columns out."
+                )
             return np.asarray(values.argmax(axis=1))
     raise InputError(
         f"{rule} Received: an array of shape {values.shape} in {origin} that is not one-hot."

@@ -17,6 +17,8 @@ from sweeps.sweep_file import SweepFile
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
     from sweeps.engines.base import Engine
     from tracking.mlflow_tracker import MlflowTracker
     from tracking.spool import Spool

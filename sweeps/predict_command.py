@@ -49,7 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="HOW",
         help="auto inverts a picture whose border is light where the model's data have a dark "
-        "background, or the other way round; as-is; invert (default: %(default)s)",
+        "background, or the other way round, and never for models of your own data, which were "
+        "trained on pictures as they are; as-is; invert (default: %(default)s)",
     )
     parser.add_argument(
         "--picture",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.compute import AUTO
 from search_spaces.errors import InputError
+from sweeps.data_opening import is_repointed
 from sweeps.settings import SweepPaths, SweepSettings
 from sweeps.sweep_file import (
     SweepFile,
@@ -97,16 +98,23 @@ def merged(
         rule = "Leave it out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
+    if "dataset" in changed and is_repointed(stored, settings):
+        taken["dataset"] = settings.dataset
     new = with_passwords(replace(old, **taken, work_dir=settings.work_dir))
     check_addresses(new, ("tracking_uri", "storage"))
     return new
 
 
 def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a name that differs means the same: what was chosen when the sweep began."""
+    """Whether a name that differs means the same: what was chosen when the sweep began.
+
+    Or it may: the user's own data in another place. Whoever opens them looks at their content.
+    """
     if name in ("precision", "jit"):
         return bool(getattr(settings, name) == AUTO)
-    return name == "dataset" and settings.dataset == stored.data_name
+    if name != "dataset":
+        return False
+    return settings.dataset == stored.data_name or is_repointed(stored, settings)
 
 
 def _shown(name: str, settings: SweepSettings) -> object:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import chaos
 import pytest
+from mlflow import MlflowClient
 from pictures import make_folder, picture
 
+from pipelines.calling import RESERVED_BYTES
 from pipelines.feeding import STREAM_ABOVE_BYTES
 from pipelines.image_options import ImageOptions
 from pipelines.objectives import OBJECTIVES
@@ -16,9 +21,11 @@ from pipelines.own_content import DEFAULT_SIDE, MAX_COMMON_SIDE
 from pipelines.own_sources import own_source
 from pipelines.splits import MAX_CLASSES
 from sweeps.cli import main, make_parser
+from sweeps.data_opening import MUCH_BYTES
 from sweeps.run_options import settings_from
 
-PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "data.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -49,7 +56,7 @@ def sources(tmp_path):
 
 def test_the_data_sets_of_the_page_can_be_explored(sources, capsys):
     found = commands("explore.py")
-    assert len(found) == 3
+    assert len(found) == 4
     for options in found:
         assert main(["explore", *options]) == 0
     out = capsys.readouterr().out
@@ -70,6 +77,24 @@ def test_the_sweeps_of_the_page_resolve(sources, capsys):
         assert Path(settings.dataset).exists() and own_source(settings.dataset).name
 
 
+def test_the_sweep_over_colour_pictures_trains(sources, tmp_path):
+    """The page's first sweep, with fewer and shorter trials: real processes, TensorFlow and all."""
+    options = commands("sweeps/run.py")[0]
+    assert options[options.index("--trials") + 1] == "20"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "sweeps" / "run.py"), *options, "--trials", "2", "--epochs", "2",
+         "--no-baselines", "--name", "colours"],
+        env=chaos.environment(), capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "9 train, 3 validation, 3 test" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cnn-photos")
+    runs = client.search_runs([experiment.experiment_id], "tags.`sweeps.kind` = 'trial'")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    assert all(run.data.metrics["val_loss"] > 0 for run in runs)
+
+
 def test_the_page_names_every_metric_and_the_limits():
     for name in OBJECTIVES:
         assert f"`{name}`" in PAGE
@@ -77,5 +102,7 @@ def test_the_page_names_every_metric_and_the_limits():
     assert f"2 to {MAX_CLASSES:,} classes" in PAGE
     assert f"{DEFAULT_SIDE} at most" in PAGE
     assert f"up to {MAX_COMMON_SIDE}x{MAX_COMMON_SIDE}" in PAGE
+    assert f"{RESERVED_BYTES >> 20} MiB stay free" in PAGE
+    assert MUCH_BYTES == 10**9 and "from 1 GB on" in PAGE
     default = ImageOptions()
     assert f"(default: `{default.resize}`)" in PAGE and f"(default: `{default.broken}`)" in PAGE

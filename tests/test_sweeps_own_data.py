@@ -91,6 +91,44 @@ def test_a_source_that_changed_is_refused_and_one_that_was_touched_is_not(begun,
     assert found.fingerprint == file.data_fingerprint
 
 
+def test_a_sweep_goes_on_over_data_in_another_place_when_they_are_the_same(tmp_path):
+    make_folder(tmp_path / "photos", 5)
+    options = ("--space", "mlp", "--epochs", "1", "--name", "s")
+    done = quick("run", *options, "--dataset", "photos", "--trials", "1")
+    assert done.returncode == 0, done.stderr
+    again = ("run", "--resume", "--name", "s", "--trials", "2", "--dataset")
+    gone = quick(*again, "nowhere/photos")
+    assert gone.returncode == 2 and "which does not exist" in gone.stderr
+    other = make_folder(tmp_path / "other", 6)
+    refused = quick(*again, str(other))
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert f"Received: {other}, whose content was" in refused.stderr
+    known = quick(*again, "digits")
+    assert known.returncode == 2 and "--dataset was" in known.stderr
+    (tmp_path / "photos").rename(tmp_path / "holiday")
+    shutil.rmtree(".sweeps/data")
+    done = quick(*again, "holiday")
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / ".sweeps" / "sweeps" / "s" / "sweep.json").read_text())
+    assert stored["settings"]["dataset"] == str(tmp_path / "holiday")
+    assert stored["data_name"] == "photos", "experiment and model keep their name"
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name.startswith("mlp-")]
+    assert len(client.search_runs([experiment.experiment_id], "tags.`sweeps.kind` = 'trial'")) == 2
+
+
+def test_damaged_prepared_data_are_made_again_or_told(begun, tmp_path):
+    settings, file = begun
+    data = sweep_data(settings, file)
+    pixels = Path(data.folder) / "x_train.npy"
+    pixels.write_bytes(pixels.read_bytes()[:-9])
+    assert sweep_data(settings, file) == data
+    pixels.write_bytes(pixels.read_bytes()[:-9])
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="not whole in .*photos is gone, too"):
+        sweep_data(settings, file)
+
+
 def test_prepared_data_that_are_gone_are_made_again_or_asked_for(begun, tmp_path):
     settings, file = begun
     shutil.rmtree(".sweeps/data")
