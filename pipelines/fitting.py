@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, epoch_input
+from pipelines.watching import check_one_epoch, standing
+from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
-from search_spaces.tuner_source import labels_for
 
 Arrays = tuple[np.ndarray, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
@@ -50,6 +51,7 @@ def train_epoch(assembled: Assembled, training: Training, epoch: int) -> dict[st
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
+        EpochError: A HyperModel's own `fit` did not train one epoch.
     """
     import keras
 
@@ -66,12 +68,17 @@ def train_epoch(assembled: Assembled, training: Training, epoch: int) -> dict[st
         given = epoch_input(training.x, labels, order, assembled.batch_size, training.stream_above)
         history: Any = model.fit(**given, shuffle=False, **common)
     else:
+        before = standing(model)
         history = _own_fit(assembled, training, order, labels[order], common, epoch)
     seconds = time.perf_counter() - started
     metrics = _last_values(history)
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
-    metrics["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    if assembled.own_fit is not None:
+        check_one_epoch(before, standing(model), history, epoch)
+    optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
+    if optimizer is not None:
+        metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     metrics["epoch_seconds"] = seconds
     metrics["images_per_second"] = len(training.x) / seconds
     return metrics

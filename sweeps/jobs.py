@@ -98,7 +98,7 @@ class Sampled:
     """One point has been asked for in full, or until the space raised.
 
     Attributes:
-        notes: what people should know of the space, once.
+        notes: what people should know of the space, as far as it has been asked.
     """
 
     notes: tuple[str, ...] = ()
@@ -114,31 +114,20 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
         InputError: The space cannot be used.
     """
     from pipelines.runtime import configure
-    from pipelines.space_check import check_model
-    from search_spaces.errors import InputError
-    from search_spaces.tuner_loading import failure_text
+    from pipelines.space_check import look_at_space
     from search_spaces.tuner_source import TunerSource
 
     configure(slot.num_threads, slot.gpu, 0)
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
-    notes: tuple[str, ...] = ()
-    if task.check:
-        try:
-            model = source.ask(lambda parameter: parameter.default)
-        except Exception as error:
-            raise InputError(
-                "A space must build a model from its defaults. Received: "
-                f"'{task.reference}', which fails: {failure_text(error, reference.file)}."
-            ) from error
-        notes = check_model(model, task.input_shape, task.num_classes, task.reference)
-    report(Sampled(notes=notes))
+    notes = look_at_space(source) if task.check else ()
+    report(Sampled(notes=(*notes, *source.notes)))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.
         with contextlib.suppress(Exception):
             source.ask(report)
-        report(Sampled())
+        report(Sampled(notes=tuple(source.notes)))
 
 
 def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:

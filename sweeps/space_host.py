@@ -67,6 +67,7 @@ class SpaceHost:
                 return active_values(hp)
             assert isinstance(event, Reported)
             if isinstance(event.message, Sampled):
+                self.note(*event.message.notes)
                 return active_values(hp)
             assert isinstance(event.message, Parameter)
             try:
@@ -75,6 +76,10 @@ class SpaceHost:
                 self._stop()  # It waits for an answer that does not come.
                 raise
             executor.answer(JOB_ID, value)
+
+    def note(self, *notes: str) -> None:
+        """Adds what people should know of the space, once."""
+        self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
 
     def close(self) -> None:
         """Ends the process."""
@@ -108,8 +113,8 @@ class SpaceHost:
             self._is_running = False
             raise _unusable(self._reference, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
-        if not self._is_checked:
-            self.notes, self._is_checked = event.message.notes, True
+        self._is_checked = True
+        self.note(*event.message.notes)
 
     def _stop(self) -> None:
         if self._executor is not None and self._is_running:

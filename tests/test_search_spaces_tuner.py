@@ -438,7 +438,8 @@ def test_a_source_that_changed_under_the_sweep_fails_the_trial(tiny_data, tmp_pa
 
 def test_keras_tuners_own_hypermodels_are_built(tiny_data):
     ready = find_reference("keras_tuner.applications:HyperXception")
-    params = {"num_residual_blocks": 2, "sep_num_filters": 128, "conv2d_num_filters": 32}
+    few = GivenHyperParameters({"num_residual_blocks": 2, "sep_num_filters": 128})
+    params = TunerSource(ready, (32, 32, 1), 3).sample(few)
     built = assemble(ready, params, (32, 32, 1), 3)
     assert built.one_hot and built.batch_size == 32 and built.own_fit is None
     assert check_model(built.model, (32, 32, 1), 3, "HyperXception") == ()
