@@ -30,6 +30,7 @@ class TunerSource:
 
     Attributes:
         notes: what people should know of it, as far as it has been asked.
+        drops_class_weights: whether its own `fit` was seen to leave weights of classes out.
 
     Raises:
         InputError: As `load_hypermodel`.
@@ -40,6 +41,7 @@ class TunerSource:
         self.hypermodel = load_hypermodel(reference, input_shape, num_classes)
         self.has_own_fit = has_own_fit(self.hypermodel)
         self.notes: list[str] = []
+        self.drops_class_weights = False
         self._noted: set[object] = set()
 
     def build(self, answer: Answer) -> tuple[Any, keras.Model]:
@@ -59,6 +61,9 @@ class TunerSource:
             self.hypermodel, hp, model, self.shape, self.num_classes,
             one_hot=wants_one_hot(self.hypermodel, model, self.num_classes), look=look,
         )  # fmt: skip
+        if look:
+            # One that broke off was not seen to its end.
+            self.drops_class_weights = not done.weighs and done.error is None
         if done.error is not None:
             self._note_failure(done.error)
         return done

@@ -33,7 +33,14 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     Raises:
         InputError: It cannot be used, does not fit the data, or cannot be narrowed so.
     """
-    return open_space(settings.space, settings.narrowing, data.input_shape, data.num_classes)
+    space = open_space(settings.space, settings.narrowing, data.input_shape, data.num_classes)
+    if settings.class_weights != "none" and space.drops_class_weights:
+        raise InputError(
+            "--class-weights reaches a HyperModel's own fit as `class_weight`. Received: "
+            f"'{settings.space}', whose fit does not pass it on to model.fit. Pass it on, or name "
+            "`class_weight` among the arguments of a loop that uses it."
+        )
+    return space
 
 
 @lru_cache
@@ -48,12 +55,17 @@ def open_space(
     reference = find_reference(name)
     host = SpaceHost(reference.text, input_shape, num_classes, make_executor)
     atexit.register(host.close)
-    space = user_space(reference, host.sample)
+    space = user_space(reference, host.sample, host.note_limit)
     if not space.parameters:
         raise InputError(
             f"A space must have hyperparameters. Received: '{name}', which asks `hp` for nothing."
         )
-    return narrowed(replace(space, notes=host.notes), narrowing)
+    parameters = space.parameters
+    seen = replace(
+        space, see_all=lambda _: parameters, notes=host.notes,
+        drops_class_weights=host.drops_class_weights,
+    )  # fmt: skip
+    return narrowed(seen, narrowing)
 
 
 def source_tags(space: Space, data: PreparedData) -> dict[str, str]:

@@ -99,9 +99,11 @@ class Sampled:
 
     Attributes:
         notes: what people should know of the space, as far as it has been asked.
+        drops_class_weights: whether a `fit` of its own leaves weights of classes out.
     """
 
     notes: tuple[str, ...] = ()
+    drops_class_weights: bool = False
 
 
 def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
@@ -121,7 +123,7 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
     notes = look_at_space(source) if task.check else ()
-    report(Sampled(notes=(*notes, *source.notes)))
+    report(Sampled((*notes, *source.notes), source.drops_class_weights))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.

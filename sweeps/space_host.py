@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.exploring import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters import active_values, declare
 from search_spaces.parameters import Parameter, Params
 from search_spaces.space import Shape
@@ -48,6 +49,7 @@ class SpaceHost:
         self._is_checked = self._is_running = False
         self._num_samples = 0
         self.notes: tuple[str, ...] = ()
+        self.drops_class_weights = False
 
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
@@ -80,6 +82,14 @@ class SpaceHost:
     def note(self, *notes: str) -> None:
         """Adds what people should know of the space, once."""
         self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
+
+    def note_limit(self) -> None:
+        """Says that the space has more to it than was looked at."""
+        self.note(
+            f"'{self._reference}' was looked at with {MAX_LOOKS} models, and there is more to it: "
+            "parameters that only appear at points not seen are searched and recorded where they "
+            "appear, but are not listed and cannot be narrowed"
+        )
 
     def close(self) -> None:
         """Ends the process."""
@@ -115,6 +125,7 @@ class SpaceHost:
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         self._is_checked = True
         self.note(*event.message.notes)
+        self.drops_class_weights |= event.message.drops_class_weights
 
     def _stop(self) -> None:
         if self._executor is not None and self._is_running:

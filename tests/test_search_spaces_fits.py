@@ -123,6 +123,17 @@ def test_callbacks_that_count_epochs_are_noted():
     assert "(ReduceLROnPlateau and EarlyStopping)" in note and "--patience" in note
 
 
+@pytest.mark.parametrize(
+    ("name", "drops"),
+    [("HoldsOut", False), ("Streams", False), ("CustomLoop", True), ("WeighingLoop", False),
+     ("Forgets", True), ("WantsMore", False)],
+)  # fmt: skip
+def test_weights_of_classes_that_do_not_arrive_are_seen(name, drops):
+    asked = source(name)
+    look_at_space(asked)
+    assert asked.drops_class_weights == drops, "one that broke off is not judged"
+
+
 # Loops and models without `compile`
 
 

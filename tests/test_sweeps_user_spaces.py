@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ import pytest
 import user_models
 from mlflow import MlflowClient
 
+from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, declare
+from search_spaces.narrowing import narrowed
 from search_spaces.parameters import int_parameter
-from sweeps import space_host
+from search_spaces.references import find_reference
+from search_spaces.registry import SPACES
+from search_spaces.user_spaces import user_space
+from sweeps import chosen_space, space_host
 from sweeps.cli import main
 from sweeps.executors.base import Slot
 from sweeps.jobs import Sampled
+from sweeps.settings import SweepSettings
 from sweeps.space_host import JOB_ID, SpaceHost
 
 ROOT = Path(__file__).parents[1]
@@ -224,6 +231,34 @@ def test_the_process_is_made_anew_after_many_samples(monkeypatch):
         assert host.sample(HyperParameters()) == {"a": 4, "b": 4}
     assert executor.stopped == [JOB_ID] * 2
     host.close()
+
+
+def test_a_look_that_ends_at_its_limit_says_so():
+    def growing(argument: Any, report: Any, slot: Slot) -> None:
+        report(Sampled())
+        while True:
+            depth = 0
+            while report(int_parameter(f"depth_{depth}", 1, 3)) == 3:
+                depth += 1
+            report(Sampled())
+
+    host, _ = fake_host(growing)
+    space = user_space(find_reference(f"{FILE}:raw"), host.sample, host.note_limit)
+    assert space.parameters[0].name == "depth_0"
+    (note,) = host.notes
+    assert "looked at with 64 models" in note and "cannot be narrowed" in note
+    with pytest.raises(InputError, match="only shows at other points .* cannot be narrowed"):
+        narrowed(space, ("hidden=1",))
+    host.close()
+
+
+def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
+    space = replace(SPACES["mlp"], drops_class_weights=True)
+    monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
+    data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
+    assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
+    with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
+        chosen_space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
 
 
 def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():

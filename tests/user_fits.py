@@ -159,6 +159,20 @@ class LoopThatTells(CustomLoop):
                                     (x[:8], y[:8].argmax(axis=1)), kwargs["callbacks"])}  # fmt: skip
 
 
+class WeighingLoop(CustomLoop):
+    def fit(self, hp, model, *args, class_weight=None, **kwargs):
+        return super().fit(hp, model, *args, **kwargs)
+
+
+class Forgets(Base):
+    """Drops what it does not know."""
+
+    def fit(self, hp, model, x, y, epochs=1, initial_epoch=0, callbacks=(), **kwargs):
+        return model.fit(
+            x, y, epochs=epochs, initial_epoch=initial_epoch, callbacks=[*callbacks], verbose=0
+        )
+
+
 class IdleLoop(CustomLoop):
     num_passes = 0
 
