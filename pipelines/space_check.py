@@ -127,7 +127,7 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
     names = " and ".join(dict.fromkeys(type(callback).__name__ for callback in remembering))
     return [
         f"the fit of '{label}' makes callbacks that count epochs ({names}); it is called once per "
-        "epoch, so they never see a second one: --patience stops a trial early"
+        "epoch, so they never see a second one: --early-stopping stops a trial early"
     ]
 
 

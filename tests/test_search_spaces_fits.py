@@ -120,7 +120,7 @@ def test_an_epoch_that_was_not_trained_once_fails(tiny_data, name, params, epoch
 
 def test_callbacks_that_count_epochs_are_noted():
     (note,) = look_at_space(source("Waits"))
-    assert "(ReduceLROnPlateau and EarlyStopping)" in note and "--patience" in note
+    assert "(ReduceLROnPlateau and EarlyStopping)" in note and "--early-stopping" in note
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,17 @@ import numpy as np
 import optuna
 import pytest
 import user_models
+from conftest import make_arrays
 from keras_tuner.src.engine.hyperparameters import hp_types
 
 import search_spaces
+from pipelines.image_sets import Dataset
 from pipelines.objectives import OBJECTIVES
-from pipelines.space_check import check_model
+from pipelines.prepared import store
+from pipelines.saved_models import load_saved_model
+from pipelines.space_check import check_model, look_at_space
 from pipelines.trial import Decision, TrialTask, run_trial
+from pipelines.trial_files import MODEL_FILE
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
@@ -496,6 +501,27 @@ def test_keras_tuners_own_hypermodels_are_built(tiny_data):
     built = assemble(ready, params, (32, 32, 1), 3)
     assert built.one_hot and built.batch_size == 32 and built.own_fit is None
     assert check_model(built.model, (32, 32, 1), 3, "HyperXception") == ()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["HyperResNet", "HyperXception"])
+def test_keras_tuners_own_hypermodels_train_and_are_kept(name, tmp_path):
+    data = store(
+        tmp_path / "data", Dataset("thirds", ("left", "middle", "right"), None),
+        make_arrays(num_train=80, side=32), "2" * 64, "made",
+    )  # fmt: skip
+    ready = find_reference(f"keras_tuner.applications:{name}")
+    source = TunerSource(ready, data.input_shape, 3)
+    assert look_at_space(source) == () and not source.notes
+    params = source.sample(HyperParameters())
+    result = run_trial(
+        TrialTask(0, ready.text, params, data, 1, 5, OBJECTIVES["val_loss"], str(tmp_path)),
+        lambda _: Decision.GO_ON,
+    )
+    print(name, result)
+    assert result.num_epochs == 1 and math.isfinite(result.value) and result.model_bytes
+    assert load_saved_model(tmp_path / MODEL_FILE).count_params() == result.num_parameters
 
 
 # Ours in Keras Tuner

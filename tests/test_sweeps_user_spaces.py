@@ -13,6 +13,7 @@ from typing import Any
 
 import fakes
 import pytest
+import user_fits
 import user_models
 from mlflow import MlflowClient
 
@@ -76,6 +77,8 @@ def life(tmp_path_factory):
         "promote": ["promote", "s"],
         "doctor": ["doctor", "s"],
         "code": [*run, f"{FILE}:with_code", "--name", "c"],
+        "ignores": [*run, f"{user_fits.__file__}:FixedEpochs"],
+        "loop": [*run, f"{user_fits.__file__}:CustomLoop", "--name", "l"],
         "wrong": [*run, f"{FILE}:sometimes_raising", "--name", "w", "--fix", "wrong=true"],
     })  # fmt: skip
     found["client"] = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -97,6 +100,7 @@ def test_the_driver_never_imports_keras(life):
     ("what", "words"),
     [
         ("raises", "ArithmeticError: no such model (user_models.py, line "),
+        ("ignores", "asks model.fit for -5 when it is given epochs=8 and initial_epoch=7"),
         ("cannot be narrowed", "8 to 32 by 8. Received: '10,12'"),
     ],
 )
@@ -166,6 +170,14 @@ def test_a_model_that_needs_code_is_said_trained_and_not_kept(life):
     assert run.data.metrics["best_val_accuracy"] > 0 and "model_bytes" not in run.data.metrics
     experiment = run.info.experiment_id
     assert not life["client"].search_logged_models([experiment])
+
+
+def test_a_loop_without_compile_is_recorded_and_its_model_kept(life):
+    assert life["loop"]["status"] == 0, life["loop"]["err"]
+    (run,) = runs_of(life, "l")
+    assert run.data.params.keys() >= {"units", "batch_size", "learning_rate"}
+    assert run.data.metrics["val_loss"] > 0 and run.data.metrics["model_bytes"] > 0
+    assert "loss" not in run.data.metrics and "learning_rate" not in run.data.metrics
 
 
 def test_a_point_that_cannot_be_built_fails_in_its_own_trial(life):

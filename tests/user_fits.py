@@ -272,3 +272,35 @@ def two_outputs(hp, num_classes):
     model = keras.Model(inputs, outputs)
     model.compile("adam", ["sparse_categorical_crossentropy", "mse"])
     return model
+
+
+class Guide(Base):
+    """As Keras Tuner's guide teaches it: layers, augmentation, callbacks and batch size to tune."""
+
+    def build(self, hp):
+        model = keras.Sequential([keras.Input(self.input_shape), keras.layers.Rescaling(1 / 255)])
+        if hp.Boolean("augment"):
+            shift = hp.Float("shift", 0.05, 0.15, step=0.05)
+            model.add(keras.layers.RandomTranslation(shift, shift))
+        for i in range(hp.Int("num_blocks", 1, 2)):
+            filters = hp.Int(f"filters_{i}", 8, 32, step=8)
+            model.add(keras.layers.Conv2D(filters, 3, padding="same", activation="relu"))
+            model.add(keras.layers.MaxPooling2D())
+        model.add(keras.layers.Flatten())
+        if hp.Boolean("dropout"):
+            model.add(keras.layers.Dropout(0.25))
+        model.add(keras.layers.Dense(self.num_classes, activation="softmax"))
+        rate = hp.Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3)
+        model.compile(keras.optimizers.Adam(rate), self.loss, metrics=["accuracy"])
+        return model
+
+    def fit(self, hp, model, *args, callbacks=None, **kwargs):
+        decay = hp.Float("decay", 0.7, 1.0, step=0.1, default=1.0)
+        rate = hp.get("learning_rate")
+        schedule = keras.callbacks.LearningRateScheduler(lambda epoch: rate * decay**epoch)
+        return model.fit(
+            *args,
+            batch_size=hp.Choice("batch_size", [16, 32, 64]),
+            callbacks=[*(callbacks or []), schedule],
+            **kwargs,
+        )
