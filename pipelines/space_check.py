@@ -114,21 +114,28 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
         one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
         raise _untrainable(label, done.step_error, file, one_hot=one_hot)
     wrong = [num for num in done.num_epochs if num != 1]
+    wrong += [num for num in [done.num_passes] if num == LOOK_EPOCHS]
     if wrong:
         raise InputError(
             "A HyperModel's own fit is called once per epoch and must train just that one. "
-            f"Received: '{label}', which asks model.fit for {wrong[0]} when it is given epochs="
+            f"Received: '{label}', whose fit trains {wrong[0]} when it is given epochs="
             f"{LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}. Pass both on to model.fit, or "
-            "neither; --epochs says how many there are."
+            "neither, or begin your own loop at initial_epoch; --epochs says how many there are."
         )
-    remembering = [c for c in done.callbacks if _remembers(c)]
-    if not remembering:
-        return []
-    names = " and ".join(dict.fromkeys(type(callback).__name__ for callback in remembering))
-    return [
-        f"the fit of '{label}' makes callbacks that count epochs ({names}); it is called once per "
-        "epoch, so they never see a second one: --early-stopping stops a trial early"
-    ]
+    notes = []
+    if done.num_passes > 1:
+        notes.append(
+            f"the fit of '{label}' trains {done.num_passes} epochs of its own whenever it is "
+            "called, and it is called once per epoch: an epoch of the sweep is that many of them"
+        )
+    remembering = [callback for callback in done.callbacks if _remembers(callback)]
+    if remembering:
+        names = " and ".join(dict.fromkeys(type(callback).__name__ for callback in remembering))
+        notes.append(
+            f"the fit of '{label}' makes callbacks that count epochs ({names}); it is called once "
+            "per epoch, so they never see a second one: --early-stopping ends a trial early"
+        )
+    return notes
 
 
 def _remembers(callback: Any) -> bool:

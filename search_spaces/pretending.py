@@ -36,6 +36,7 @@ class Pretended:
         error: what it raised outside of `model.fit`; None where it came to its end.
         step_error: what `model.fit` raised in its one real step.
         num_epochs: how many epochs each of its calls of `model.fit` asked for.
+        num_passes: how many epochs a loop of its own told its callbacks of.
         callbacks: what it gave them.
         weighs: whether class or sample weights that it was given reached one.
     """
@@ -43,6 +44,7 @@ class Pretended:
     error: Exception | None = None
     step_error: Exception | None = None
     num_epochs: list[int] = field(default_factory=list)
+    num_passes: int = 0
     callbacks: list[Any] = field(default_factory=list)
     weighs: bool = False
 
@@ -67,12 +69,19 @@ def pretend_to_fit(
         look: whether `model.fit` really makes a step of a few pictures, once, and `fit` is given
             weights of classes and a late epoch. It is the dearer way, for once.
     """
+    import keras
+
     done = Pretended()
+
+    class Counter(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            done.num_passes += 1
+
     x, labels = _noise(shape, num_classes)
     y = labels_for(labels, num_classes, one_hot=one_hot)
     epoch = LOOK_EPOCHS if look else 1
     given: dict[str, Any] = {
-        "epochs": epoch, "initial_epoch": epoch - 1, "verbose": 0, "callbacks": [],
+        "epochs": epoch, "initial_epoch": epoch - 1, "verbose": 0, "callbacks": [Counter()],
         "validation_data": (x, y),
     }  # fmt: skip
     if look and _takes(hypermodel.fit, "class_weight"):

@@ -96,9 +96,11 @@ def test_a_trial_never_takes_a_value_that_nothing_records(tiny_data, tmp_path):
 # One epoch at a time
 
 
-@pytest.mark.parametrize(("name", "asked"), [("FixedEpochs", "-5"), ("Restarts", "8")])
+@pytest.mark.parametrize(
+    ("name", "asked"), [("FixedEpochs", "-5"), ("Restarts", "8"), ("FromTheFirst", "8")]
+)
 def test_a_fit_that_ignores_the_epoch_is_refused_at_the_look(name, asked):
-    with pytest.raises(InputError, match=rf"asks model.fit for {asked} when .*Pass both on"):
+    with pytest.raises(InputError, match=rf"fit trains {asked} when .*Pass both on"):
         look_at_space(source(name))
 
 
@@ -116,6 +118,11 @@ def test_an_epoch_that_was_not_trained_once_fails(tiny_data, name, params, epoch
     training = Training(*tiny_data.arrays("train"), 3, 5, tiny_data.arrays("validation"))
     with pytest.raises(EpochError, match=words):
         train_epoch(built, training, epoch)
+
+
+def test_a_loop_of_several_epochs_is_noted():
+    (note,) = look_at_space(source("TwoPasses"))
+    assert "trains 2 epochs of its own" in note
 
 
 def test_callbacks_that_count_epochs_are_noted():

@@ -173,6 +173,18 @@ class Forgets(Base):
         )
 
 
+class TwoPasses(CustomLoop):
+    num_passes = 2
+
+
+class FromTheFirst(CustomLoop):
+    """Begins at the first epoch in every call."""
+
+    def fit(self, hp, model, *args, epochs=1, **kwargs):
+        self.num_passes = epochs
+        return super().fit(hp, model, *args, **kwargs)
+
+
 class IdleLoop(CustomLoop):
     num_passes = 0
 
