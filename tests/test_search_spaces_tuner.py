@@ -513,7 +513,9 @@ def test_keras_tuners_own_hypermodels_train_and_are_kept(name, tmp_path):
     )  # fmt: skip
     ready = find_reference(f"keras_tuner.applications:{name}")
     source = TunerSource(ready, data.input_shape, 3)
-    assert look_at_space(source) == () and not source.notes
+    notes = [*look_at_space(source), *source.notes]
+    # ResNet's own models leave that to whoever feeds them.
+    assert all("does not seem to rescale" in note for note in notes), notes
     params = source.sample(HyperParameters())
     result = run_trial(
         TrialTask(0, ready.text, params, data, 1, 5, OBJECTIVES["val_loss"], str(tmp_path)),

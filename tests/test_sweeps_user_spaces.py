@@ -34,6 +34,7 @@ from sweeps.space_host import JOB_ID, SpaceHost
 
 ROOT = Path(__file__).parents[1]
 FILE = user_models.__file__
+pytestmark = pytest.mark.timeout(600)  # A whole life in one fixture, on a machine that may be busy.
 COMMON = ["--dataset", "digits", "--timeout", "none"]
 
 
@@ -42,7 +43,7 @@ def drive(folder: Path, commands: dict[str, list[str]]) -> dict[str, Any]:
     hidden = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "replay_driver.py"), "commands.json"],
-        cwd=folder, capture_output=True, text=True, timeout=250,
+        cwd=folder, capture_output=True, text=True, timeout=550,
         env={name: value for name, value in os.environ.items() if name not in hidden},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
