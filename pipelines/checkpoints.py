@@ -113,12 +113,16 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
         return None
 
 
-def model_arrays(model: keras.Model) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Copies of every variable of a compiled model, and of its optimizer.
+def model_arrays(model: keras.Model, optimizer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Copies of every variable of a model, and of the optimizer that it was compiled with.
 
     Those of the model include the states of batch normalisation and of the seed generators.
+
+    Args:
+        optimizer: the one to copy; None for none: what a HyperModel's own `fit` makes in every
+            epoch is nothing that goes on.
     """
-    return _copies(model.variables), _copies(model.optimizer.variables)
+    return _copies(model.variables), [] if optimizer is None else _copies(optimizer.variables)
 
 
 def assign_arrays(
@@ -129,8 +133,11 @@ def assign_arrays(
     Raises:
         ValueError: They do not fit.
     """
-    model.optimizer.build(model.trainable_variables)
-    for variables, values in ((model.variables, arrays), (model.optimizer.variables, optimizer)):
+    pairs = [(model.variables, arrays)]
+    if optimizer:
+        model.optimizer.build(model.trainable_variables)
+        pairs.append((model.optimizer.variables, optimizer))
+    for variables, values in pairs:
         if len(variables) != len(values):
             raise ValueError(f"{len(values)} arrays do not fit {len(variables)} variables.")
         for variable, value in zip(variables, values, strict=True):

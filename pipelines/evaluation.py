@@ -26,6 +26,7 @@ TOP = 5
 def predict(model: keras.Model, pixels: np.ndarray, batch_size: int = PREDICT_BATCH) -> np.ndarray:
     """Class probabilities (n, classes) float32 of raw pixels (n, height, width, channels).
 
+    A model with a single output gives the probability of the second of two classes.
     Pixels that are mapped from disk are never read all at once.
     """
     step = batch_size * max(1, PREDICT_BYTES // max(1, batch_size * pixels[0].nbytes))
@@ -36,7 +37,13 @@ def predict(model: keras.Model, pixels: np.ndarray, batch_size: int = PREDICT_BA
         )
         for first in range(0, len(pixels), step)
     ]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    both = [both_classes(part) if part.shape[1:] == (1,) else part for part in found]
+    return both[0] if len(both) == 1 else np.concatenate(both)
+
+
+def both_classes(second: np.ndarray) -> np.ndarray:
+    """The probabilities (n, 2) of a model that gives that of its second class alone, (n, 1)."""
+    return np.concatenate([1 - second, second], axis=1)
 
 
 def validation_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -72,7 +72,8 @@ def _draw_curves(history: Path, path: Path) -> None:
         for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
             if name not in rows[0]:
                 continue  # A HyperModel's own loop need not tell its loss.
-            axes.plot(epochs, [float(row[name]) for row in rows], marker="o", label=label)
+            told = [(e, float(row[name])) for e, row in zip(epochs, rows, strict=True) if row[name]]
+            axes.plot(*zip(*told, strict=True), marker="o", label=label)
         axes.set_xlabel("epoch")
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

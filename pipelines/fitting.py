@@ -15,8 +15,9 @@ from pipelines.compute import AUTO
 from pipelines.epoch_loops import EpochLoop
 from pipelines.feeding import STREAM_ABOVE_BYTES, JoinedRows, epoch_input
 from pipelines.runtime import seed_everything
+from pipelines.watching import check_one_epoch, standing
+from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
-from search_spaces.tuner_source import labels_for
 
 Arrays = tuple[np.ndarray, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
@@ -58,6 +59,7 @@ def train_epoch(
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
+        EpochError: A HyperModel's own `fit` did not train one epoch.
     """
     import keras
 
@@ -65,14 +67,21 @@ def train_epoch(
     order = np.random.default_rng([training.seed, epoch]).permutation(len(training.x))
     if keras.config.backend() == "torch":
         _seed_torch(training.seed, epoch)
+    before = standing(model) if assembled.own_fit is not None else None
+    history: Any = None
     if loop is not None:
         metrics = loop(order)
     else:
-        metrics = _last_values(_fitted(assembled, training, order, epoch))
+        history = _fitted(assembled, training, order, epoch)
+        metrics = _last_values(history)
     seconds = time.perf_counter() - started
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
-    metrics["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    if before is not None:
+        check_one_epoch(before, standing(model), history, epoch)
+    optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
+    if optimizer is not None:
+        metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     metrics["epoch_seconds"] = seconds
     metrics["images_per_second"] = len(training.x) / seconds
     return metrics

@@ -19,9 +19,9 @@ from pipelines.fitting import set_jit
 from pipelines.prepared import PreparedData
 from pipelines.runtime import seed_everything
 from search_spaces.hyperparameters import Params
+from search_spaces.labels import labels_for
 from search_spaces.registry import get_space
 from search_spaces.space import Assembled
-from search_spaces.tuner_source import labels_for
 
 if TYPE_CHECKING:
     import keras
@@ -133,7 +133,8 @@ def _fit(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> None:
 
 def _memory_bytes(model: keras.Model, batch_size: int) -> int:
     weights = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    state = sum(math.prod(variable.shape) for variable in model.optimizer.variables)
+    optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
+    state = sum(math.prod(v.shape) for v in optimizer.variables) if optimizer is not None else 0
     activations = 0
     for layer in model.layers:
         try:

@@ -206,6 +206,7 @@ class _Training:
             len(self._train[0]), task.num_epochs,
         )  # fmt: skip
         self._model = self._assembled.model
+        self._optimizer = getattr(self._model, "optimizer", None)
         set_jit(self._model, task.compute.jit)
         self._training = Training(
             self._train[0],
@@ -247,7 +248,7 @@ class _Training:
             self.best_epoch = epoch
             self._best_weights = [np.array(weight) for weight in self._model.get_weights()]
             self._best_probabilities = probabilities
-        model, optimizer = model_arrays(self._model)
+        model, optimizer = model_arrays(self._model, self._optimizer)
         save_checkpoint(
             self._path,
             Checkpoint(

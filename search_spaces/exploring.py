@@ -18,13 +18,18 @@ MAX_CHOICES, MAX_NUMBERS = 16, 4
 
 
 def explore(
-    sample: Callable[[Any], Params], max_samples: int = MAX_SAMPLES
+    sample: Callable[[Any], Params],
+    max_samples: int = MAX_SAMPLES,
+    at_limit: Callable[[], None] = lambda: None,
 ) -> tuple[Parameter, ...]:
     """Every parameter that appears while each takes its choices, or the ends of its range.
 
     Each sample lets every parameter take a value that it has not had yet, as long as there is
     one. A value that only appears deeper is reached by going back to a point that has its
     parameter. The same space always gives the same answer.
+
+    Args:
+        at_limit: called where the samples ended before the values did.
     """
     tried = _Tried()
     point: dict[str, Value] = {}
@@ -37,6 +42,8 @@ def explore(
         if start is None:
             break
         point = start
+    else:
+        at_limit()
     return tuple(found)
 
 

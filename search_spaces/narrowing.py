@@ -160,7 +160,13 @@ def _check(rule: Rule, space: Space) -> None:
     parameters = [parameter for parameter in space.parameters if parameter.name == rule.name]
     if not parameters:
         names = list(dict.fromkeys(parameter.name for parameter in space.parameters))
-        raise unknown_name(f"parameter of space '{space.name}'", rule.name, names)
+        error = unknown_name(f"parameter of space '{space.name}'", rule.name, names)
+        if not space.reference:
+            raise error
+        raise InputError(
+            f"{error} These were seen when the space was looked at; one that only shows at other "
+            "points is searched there, but cannot be narrowed."
+        )
     if all(rule.applied(parameter) for parameter in parameters):
         return
     ranges = list(dict.fromkeys(parameter.range_text() for parameter in parameters))

@@ -105,6 +105,7 @@ class Space:
         see_all: finds every parameter by sampling; None where one pass shows all.
         narrowing: what was narrowed, as `NAME=VALUES`, so that it can be done again.
         notes: what people should know before they search it, a sentence each.
+        drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Space:
     see_all: Callable[[Callable[[Any], Params]], tuple[Parameter, ...]] | None = None
     narrowing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    drops_class_weights: bool = False
 
     @property
     def key(self) -> str:

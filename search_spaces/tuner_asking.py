@@ -14,6 +14,7 @@ from keras_tuner.src.engine.hyperparameters import hp_types
 from search_spaces.parameters import (
     Condition,
     Parameter,
+    Params,
     Value,
     boolean_parameter,
     choice_parameter,
@@ -39,6 +40,31 @@ class AskingHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
         value = self._answer(described(hyperparameter))
         if self.is_active(hyperparameter) and hyperparameter.name not in self.values:
             self.values[hyperparameter.name] = value
+        return super()._register(hyperparameter, overwrite)
+
+
+class MissingParameterError(LookupError):
+    """A space asks for a parameter that a point does not hold."""
+
+
+class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
+    """Answers from a point; Keras Tuner's own takes the default of what a point lacks.
+
+    A trial that did so would train with values that nothing records.
+    """
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        self.values = dict(params)
+
+    def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
+        name = hyperparameter.name
+        if self.is_active(hyperparameter) and name not in self.values:
+            raise MissingParameterError(
+                f"The space asked for '{name}', which its point does not hold: it was not asked "
+                "for when the point was sampled. Declare it in build, or in fit before anything "
+                "that depends on the data."
+            )
         return super()._register(hyperparameter, overwrite)
 
 

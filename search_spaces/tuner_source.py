@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search_spaces.hyperparameters import active_values, declare
+from search_spaces.labels import takes_one_hot
 from search_spaces.parameters import Params
+from search_spaces.pretending import Pretended, pretend_to_fit
 from search_spaces.references import Reference
 from search_spaces.space import Assembled, Shape
-from search_spaces.tuner_loading import load_hypermodel
+from search_spaces.tuner_loading import failure_text, load_hypermodel
 
 if TYPE_CHECKING:
     import keras
@@ -20,19 +23,50 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH_SIZE = 32
 """Keras' own."""
-NUM_PRETENDED = 8
 
 
 class TunerSource:
     """One HyperModel, loaded once and asked as often as needed.
+
+    Attributes:
+        notes: what people should know of it, as far as it has been asked.
+        drops_class_weights: whether its own `fit` was seen to leave weights of classes out.
 
     Raises:
         InputError: As `load_hypermodel`.
     """
 
     def __init__(self, reference: Reference, input_shape: Shape, num_classes: int) -> None:
-        self._shape, self._num_classes = input_shape, num_classes
+        self.reference, self.shape, self.num_classes = reference, input_shape, num_classes
         self.hypermodel = load_hypermodel(reference, input_shape, num_classes)
+        self.has_own_fit = has_own_fit(self.hypermodel)
+        self.notes: list[str] = []
+        self.drops_class_weights = False
+        self._noted: set[object] = set()
+
+    def build(self, answer: Answer) -> tuple[Any, keras.Model]:
+        """Builds a model with values that `answer` gives; returns the `hp` that asked, too."""
+        import keras
+
+        from search_spaces.tuner_asking import AskingHyperParameters
+
+        keras.utils.set_random_seed(0)  # A space that draws lots draws the same ones.
+        hp = AskingHyperParameters(answer)
+        self.hypermodel.declare_hyperparameters(hp)
+        return hp, self.hypermodel.build(hp)
+
+    def pretend(self, hp: Any, model: keras.Model, *, look: bool = False) -> Pretended:
+        """Lets the HyperModel's `fit` name its parameters; what it raises becomes a note."""
+        done = pretend_to_fit(
+            self.hypermodel, hp, model, self.shape, self.num_classes,
+            one_hot=wants_one_hot(self.hypermodel, model, self.num_classes), look=look,
+        )  # fmt: skip
+        if look:
+            # One that broke off was not seen to its end.
+            self.drops_class_weights = not done.weighs and done.error is None
+        if done.error is not None:
+            self._note_failure(done.error)
+        return done
 
     def ask(self, answer: Answer) -> keras.Model:
         """Builds a model with values that `answer` gives, and lets `fit` name its own.
@@ -41,14 +75,9 @@ class TunerSource:
         """
         import keras
 
-        from search_spaces.tuner_asking import AskingHyperParameters
-
-        keras.utils.set_random_seed(0)  # A space that draws lots draws the same ones.
-        hp = AskingHyperParameters(answer)
-        self.hypermodel.declare_hyperparameters(hp)
-        model = self.hypermodel.build(hp)
-        if has_own_fit(self.hypermodel) and isinstance(model, keras.Model):
-            self._pretend_to_fit(hp, model)
+        hp, model = self.build(answer)
+        if self.has_own_fit and isinstance(model, keras.Model):
+            self.pretend(hp, model)
         return model
 
     def sample(self, hp: Any) -> Params:
@@ -56,39 +85,32 @@ class TunerSource:
         self.ask(lambda parameter: declare(hp, parameter))
         return active_values(hp)
 
-    def _pretend_to_fit(self, hp: Any, model: keras.Model) -> None:
-        """Calls the HyperModel's `fit` with a few black pictures and a model that trains nothing.
-
-        `fit` declares parameters as `build` does, the batch size above all.
-        """
-        import keras
-
-        def pretended(*args: Any, **kwargs: Any) -> Any:
-            history = keras.callbacks.History()
-            names = ("loss", "accuracy", "val_loss", "val_accuracy")
-            history.history, history.epoch = {name: [0.0] for name in names}, [0]
-            return history
-
-        object.__setattr__(model, "fit", pretended)
-        x = np.zeros((NUM_PRETENDED, *self._shape), np.uint8)
-        y = labels_for(np.arange(NUM_PRETENDED) % self._num_classes, self._num_classes,
-                       one_hot=takes_one_hot(model))  # fmt: skip
-        try:
-            self.hypermodel.fit(hp, model, x, y, epochs=1, initial_epoch=0, verbose=0,
-                                callbacks=[], validation_data=(x, y))  # fmt: skip
-        except Exception:  # A loop of its own may need what is not there; a trial will tell.
-            return
+    def _note_failure(self, error: Exception) -> None:
+        """Says once where `fit` breaks off: what it would have declared later stays unknown."""
+        file = self.reference.file
+        places = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        key = (type(error), *places[-1:])
+        if key not in self._noted:
+            self._noted.add(key)
+            self.notes.append(
+                f"the fit of '{self.reference.text}' fails where it only pretends to train, on "
+                f"noise: {failure_text(error, file)}. Parameters that it declares after that are "
+                "not searched, and a trial that asks for one fails: declare them first, or in build"
+            )
 
 
 def assemble(
     reference: Reference, params: Params, input_shape: Shape, num_classes: int
 ) -> Assembled:
-    """The model of a point, with the HyperModel's own `fit` where it has one."""
-    import keras_tuner
+    """The model of a point, with the HyperModel's own `fit` where it has one.
+
+    Raises:
+        MissingParameterError: It asks for a parameter that the point does not hold.
+    """
+    from search_spaces.tuner_asking import HeldHyperParameters
 
     hypermodel = load_hypermodel(reference, input_shape, num_classes)
-    hp = keras_tuner.HyperParameters()
-    hp.values = dict(params)
+    hp = HeldHyperParameters(params)
     hypermodel.declare_hyperparameters(hp)
     model = hypermodel.build(hp)
     if not model.built:
@@ -97,7 +119,7 @@ def assemble(
         model=model,
         batch_size=_batch_size(params),
         own_fit=partial(hypermodel.fit, hp, model) if has_own_fit(hypermodel) else None,
-        one_hot=takes_one_hot(model),
+        one_hot=wants_one_hot(hypermodel, model, num_classes),
         is_ours=False,
     )
 
@@ -109,19 +131,10 @@ def has_own_fit(hypermodel: Any) -> bool:
     return type(hypermodel).fit is not keras_tuner.HyperModel.fit
 
 
-def takes_one_hot(model: keras.Model) -> bool:
-    """Whether a compiled model's loss compares with one-hot labels: all but `sparse` ones do."""
-    loss = getattr(model, "loss", None)
-    if loss is None:
-        return False
-    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
-    name = name or getattr(loss, "__name__", type(loss).__name__)
-    return "sparse" not in str(name).lower()
-
-
-def labels_for(labels: np.ndarray, num_classes: int, *, one_hot: bool) -> np.ndarray:
-    """Class numbers (n,) as they are, or one-hot (n, classes) float32."""
-    return np.eye(num_classes, dtype=np.float32)[labels] if one_hot else labels
+def wants_one_hot(hypermodel: Any, model: keras.Model, num_classes: int) -> bool:
+    """What the HyperModel's attribute `one_hot` says; without one, what the model's loss takes."""
+    told = getattr(hypermodel, "one_hot", None)
+    return told if isinstance(told, bool) else takes_one_hot(model, num_classes)
 
 
 def _batch_size(params: Params) -> int:

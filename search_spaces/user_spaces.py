@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 Sample = Callable[[Any], Params]
 
 
-def user_space(reference: Reference, sample: Sample | None = None) -> Space:
+def user_space(
+    reference: Reference, sample: Sample | None = None, at_limit: Callable[[], None] = lambda: None
+) -> Space:
     """The space that a reference names; nothing is imported before a model is built.
 
     Args:
         sample: answers `Space.sample`, which takes Keras; None where only models are built.
+        at_limit: called where not all of the space could be looked at.
     """
     return Space(
         name=reference.name,
@@ -33,7 +36,7 @@ def user_space(reference: Reference, sample: Sample | None = None) -> Space:
         sources=reference.sources,
         assemble=partial(_assemble, reference),
         starts_with_default=True,
-        see_all=explore,
+        see_all=partial(explore, at_limit=at_limit),
     )
 
 

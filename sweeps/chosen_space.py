@@ -35,9 +35,16 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     Raises:
         InputError: It cannot be used, does not fit the data, or cannot be narrowed so.
     """
-    return open_space(
+    space = open_space(
         settings.space, settings.narrowing, data.input_shape, data.num_classes, settings.backend
     )
+    if settings.class_weights != "none" and space.drops_class_weights:
+        raise InputError(
+            "--class-weights reaches a HyperModel's own fit as `class_weight`. Received: "
+            f"'{settings.space}', whose fit does not pass it on to model.fit. Pass it on, or name "
+            "`class_weight` among the arguments of a loop that uses it."
+        )
+    return space
 
 
 @lru_cache
@@ -56,7 +63,7 @@ def open_space(
     reference = find_reference(name)
     host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
     atexit.register(host.close)
-    space = user_space(reference, host.sample)
+    space = user_space(reference, host.sample, host.note_limit)
     parameters = space.parameters
     if not parameters:
         raise InputError(
@@ -64,7 +71,7 @@ def open_space(
         )
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
-        see_all=lambda sample: parameters,
+        see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
     )  # fmt: skip
     return narrowed(known, narrowing)
 

@@ -135,11 +135,13 @@ class Sampled:
     """One point has been asked for in full, or until the space raised.
 
     Attributes:
-        notes, sources: what people should know of the space, and the files that it is written in;
-            both once.
+        notes: what people should know of the space, as far as it has been asked.
+        drops_class_weights: whether a `fit` of its own leaves weights of classes out.
+        sources: the files that it is written in, where it was checked.
     """
 
     notes: tuple[str, ...] = ()
+    drops_class_weights: bool = False
     sources: Sources = ()
 
 
@@ -152,33 +154,22 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     Raises:
         InputError: The space cannot be used.
     """
-    from pipelines.space_check import check_model
-    from search_spaces.errors import InputError
-    from search_spaces.tuner_loading import failure_text, loaded_sources
+    from pipelines.space_check import look_at_space
+    from search_spaces.tuner_loading import loaded_sources
     from search_spaces.tuner_source import TunerSource
 
     configured(slot, 0)
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
-    notes: tuple[str, ...] = ()
-    sources: Sources = ()
-    if task.check:
-        try:
-            model = source.ask(lambda parameter: parameter.default)
-        except Exception as error:
-            raise InputError(
-                "A space must build a model from its defaults. Received: "
-                f"'{task.reference}', which fails: {failure_text(error, reference.file)}."
-            ) from error
-        notes = check_model(model, task.input_shape, task.num_classes, task.reference)
-        sources = loaded_sources(reference)
-    report(Sampled(notes=notes, sources=sources))
+    notes = look_at_space(source) if task.check else ()
+    sources = loaded_sources(reference) if task.check else ()
+    report(Sampled((*notes, *source.notes), source.drops_class_weights, sources))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.
         with contextlib.suppress(Exception):
             source.ask(report)
-        report(Sampled())
+        report(Sampled(notes=tuple(source.notes)))
 
 
 def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.exploring import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters import active_values, declare
 from search_spaces.parameters import Parameter, Params
 from search_spaces.references import Sources, check_sources
@@ -50,6 +51,7 @@ class SpaceHost:
         self._num_samples = 0
         self.notes: tuple[str, ...] = ()
         self.sources: Sources = ()
+        self.drops_class_weights = False
 
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
@@ -70,6 +72,7 @@ class SpaceHost:
                 return active_values(hp)
             assert isinstance(event, Reported)
             if isinstance(event.message, Sampled):
+                self.note(*event.message.notes)
                 return active_values(hp)
             assert isinstance(event.message, Parameter)
             try:
@@ -78,6 +81,18 @@ class SpaceHost:
                 self._stop()  # It waits for an answer that does not come.
                 raise
             executor.answer(JOB_ID, value)
+
+    def note(self, *notes: str) -> None:
+        """Adds what people should know of the space, once."""
+        self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
+
+    def note_limit(self) -> None:
+        """Says that the space has more to it than was looked at."""
+        self.note(
+            f"'{self._reference}' was looked at with {MAX_LOOKS} models, and there is more to it: "
+            "parameters that only appear at points not seen are searched and recorded where they "
+            "appear, but are not listed and cannot be narrowed"
+        )
 
     def close(self) -> None:
         """Ends the process."""
@@ -113,8 +128,10 @@ class SpaceHost:
             raise _unusable(self._reference, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
-            self.notes, self._is_checked = event.message.notes, True
             self.sources = event.message.sources
+        self._is_checked = True
+        self.note(*event.message.notes)
+        self.drops_class_weights |= event.message.drops_class_weights
 
     def _stop(self) -> None:
         if self._executor is not None and self._is_running:

@@ -7,25 +7,34 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
+import user_fits
 import user_models
 from mlflow import MlflowClient
 
+from pipelines.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, declare
+from search_spaces.narrowing import narrowed
 from search_spaces.parameters import int_parameter
-from sweeps import space_host
+from search_spaces.references import find_reference
+from search_spaces.registry import SPACES
+from search_spaces.user_spaces import user_space
+from sweeps import chosen_space, space_host
 from sweeps.cli import main
 from sweeps.executors.base import Slot
 from sweeps.jobs import Sampled
+from sweeps.settings import SweepSettings
 from sweeps.space_host import JOB_ID, SpaceHost
 
 ROOT = Path(__file__).parents[1]
 FILE = user_models.__file__
+pytestmark = pytest.mark.timeout(600)  # A whole life in one fixture, on a machine that may be busy.
 COMMON = ["--dataset", "digits", "--timeout", "none"]
 
 
@@ -34,7 +43,7 @@ def drive(folder: Path, commands: dict[str, list[str]]) -> dict[str, Any]:
     hidden = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "replay_driver.py"), "commands.json"],
-        cwd=folder, capture_output=True, text=True, timeout=250,
+        cwd=folder, capture_output=True, text=True, timeout=550,
         env={name: value for name, value in os.environ.items() if name not in hidden},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -70,6 +79,8 @@ def life(tmp_path_factory):
         "doctor": ["doctor", "s"],
         "code": [*run, f"{FILE}:with_code", "--name", "c"],
         "lost sweep": ["replay", "run:trial 1", "--work-dir", "elsewhere"],
+        "ignores": [*run, f"{user_fits.__file__}:FixedEpochs"],
+        "loop": [*run, f"{user_fits.__file__}:CustomLoop", "--name", "l"],
         "wrong": [*run, f"{FILE}:sometimes_raising", "--name", "w", "--fix", "wrong=true"],
     })  # fmt: skip
     found["client"] = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -91,6 +102,7 @@ def test_the_driver_never_imports_keras(life):
     ("what", "words"),
     [
         ("raises", "ArithmeticError: no such model (user_models.py, line "),
+        ("ignores", "fit trains -5 when it is given epochs=8 and initial_epoch=7"),
         ("cannot be narrowed", "8 to 32 by 8. Received: '10,12'"),
     ],
 )
@@ -199,6 +211,14 @@ def test_a_model_that_needs_code_is_said_trained_and_not_kept(life):
     assert not life["client"].search_logged_models([experiment])
 
 
+def test_a_loop_without_compile_is_recorded_and_its_model_kept(life):
+    assert life["loop"]["status"] == 0, life["loop"]["err"]
+    (run,) = runs_of(life, "l")
+    assert run.data.params.keys() >= {"units", "batch_size", "learning_rate"}
+    assert run.data.metrics["val_loss"] > 0 and run.data.metrics["model_bytes"] > 0
+    assert "loss" not in run.data.metrics and "learning_rate" not in run.data.metrics
+
+
 def test_a_point_that_cannot_be_built_fails_in_its_own_trial(life):
     (run,) = runs_of(life, "w")
     assert life["wrong"]["status"] == 1
@@ -262,6 +282,34 @@ def test_the_process_is_made_anew_after_many_samples(monkeypatch):
         assert host.sample(HyperParameters()) == {"a": 4, "b": 4}
     assert executor.stopped == [JOB_ID] * 2
     host.close()
+
+
+def test_a_look_that_ends_at_its_limit_says_so():
+    def growing(argument: Any, report: Any, slot: Slot) -> None:
+        report(Sampled())
+        while True:
+            depth = 0
+            while report(int_parameter(f"depth_{depth}", 1, 3)) == 3:
+                depth += 1
+            report(Sampled())
+
+    host, _ = fake_host(growing)
+    space = user_space(find_reference(f"{FILE}:raw"), host.sample, host.note_limit)
+    assert space.parameters[0].name == "depth_0"
+    (note,) = host.notes
+    assert "looked at with 64 models" in note and "cannot be narrowed" in note
+    with pytest.raises(InputError, match="only shows at other points .* cannot be narrowed"):
+        narrowed(space, ("hidden=1",))
+    host.close()
+
+
+def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
+    space = replace(SPACES["mlp"], drops_class_weights=True)
+    monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
+    data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
+    assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
+    with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
+        chosen_space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
 
 
 def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():
