@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
-from search_spaces.tuner_source import labels_for
 
 if TYPE_CHECKING:
     import keras
