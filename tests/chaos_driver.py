@@ -14,7 +14,7 @@ from sweeps.cli import main
 if __name__ == "__main__":
     original = processes.ProcessExecutor
     # Without TensorFlow a driver is up in seconds, so that many can be killed.
-    processes.ProcessExecutor = lambda preload, log, **options: original("fakes", log)  # type: ignore[assignment,misc]
+    processes.ProcessExecutor = lambda preload, log, *args, **options: original("fakes", log)  # type: ignore[assignment,misc]
     plan = session.Plan
     session.Plan = lambda **options: plan(**options, job=fakes.chaos_job)  # type: ignore[assignment,misc]
     loop.figures_job = fakes.chaos_figures_job

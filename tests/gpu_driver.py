@@ -36,7 +36,7 @@ class WorkersMeter(fakes.FakeMeter):
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor
-    processes.ProcessExecutor = lambda preload, log, **options: original(  # type: ignore[assignment,misc]
+    processes.ProcessExecutor = lambda preload, log, *args, **options: original(  # type: ignore[assignment,misc]
         "fakes", log, warm_up=fakes.warm_up if options else None
     )
     plan = session.Plan

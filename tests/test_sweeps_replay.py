@@ -188,7 +188,7 @@ def test_ctrl_c_ends_the_replay(story, monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
 
     executor = Interrupted()
-    monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_: executor)
+    monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_, **__: executor)
     monkeypatch.setattr(replay_command, "train_job", fakes.recorded_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 130
     assert "interrupted after 1 of 3 epochs; first difference: epoch 1" in capsys.readouterr().out
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_the_replay(story, monkeypatch, capsys):
 
 def test_a_training_that_fails_is_not_identical(story, monkeypatch, capsys):
     monkeypatch.setattr(
-        "sweeps.executors.processes.ProcessExecutor", lambda *_: fakes.InlineExecutor()
+        "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
     monkeypatch.setattr(replay_command, "train_job", fakes.always_raising_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 1
@@ -478,7 +478,7 @@ def test_a_report_is_answered_until_the_last_epoch(story, monkeypatch):
         raise RuntimeError("enough")
 
     monkeypatch.setattr(
-        "sweeps.executors.processes.ProcessExecutor", lambda *_: fakes.InlineExecutor()
+        "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
     monkeypatch.setattr(replay_command, "train_job", job)
     options = ["--epochs", "2", "--tracking-uri", story.uri]
