@@ -118,9 +118,9 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
     if wrong:
         raise InputError(
             "A HyperModel's own fit is called once per epoch and must train just that one. "
-            f"Received: '{label}', whose fit trains {wrong[0]} when it is given epochs="
-            f"{LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}. Pass both on to model.fit, or "
-            "neither, or begin your own loop at initial_epoch; --epochs says how many there are."
+            f"Received: '{label}', whose fit trains {max(0, wrong[0])} epochs when it is given "
+            f"epochs={LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}. Pass both on to model.fit, "
+            "or neither, or begin your own loop at initial_epoch; --epochs says how many there are."
         )
     notes = []
     if done.num_passes > 1:

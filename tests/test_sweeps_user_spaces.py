@@ -102,7 +102,7 @@ def test_the_driver_never_imports_keras(life):
     ("what", "words"),
     [
         ("raises", "ArithmeticError: no such model (user_models.py, line "),
-        ("ignores", "fit trains -5 when it is given epochs=8 and initial_epoch=7"),
+        ("ignores", "fit trains 0 epochs when it is given epochs=8 and initial_epoch=7"),
         ("cannot be narrowed", "8 to 32 by 8. Received: '10,12'"),
     ],
 )
