@@ -29,7 +29,7 @@ from stack import (
     wait_until,
 )
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.stack]
 NAME, MODEL = "stack", "mlp-digits"
 
 
