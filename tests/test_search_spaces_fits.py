@@ -117,7 +117,7 @@ def test_an_epoch_that_was_not_trained_once_fails(tiny_data, name, params, epoch
     built = assemble(reference(name), {"units": 8, **params}, SHAPE, 3)
     training = Training(*tiny_data.arrays("train"), 3, 5, tiny_data.arrays("validation"))
     with pytest.raises(EpochError, match=words):
-        train_epoch(built, training, epoch)
+        train_epoch(built, None, training, epoch)
 
 
 def test_a_loop_of_several_epochs_is_noted():
@@ -180,7 +180,7 @@ def test_the_labels_are_those_that_the_loss_takes(name, tiny_data):
     assert look_at_space(asked) == ()
     built = assemble(reference(name), {}, SHAPE, 3)
     assert built.one_hot == (name == "own_one_hot_loss")
-    metrics = train_epoch(built, Training(*tiny_data.arrays("train"), 3, 5), 1)
+    metrics = train_epoch(built, None, Training(*tiny_data.arrays("train"), 3, 5), 1)
     assert np.isfinite(metrics["loss"])
 
 
