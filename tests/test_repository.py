@@ -50,7 +50,7 @@ def test_the_readme_commands_have_options_that_exist(capsys):
             main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     text = (ROOT / "README.md").read_text()
-    pages = ["data", "spaces", "reliability", "replay", "serving", "walkthrough"]
+    pages = ["data", "spaces", "reliability", "replay", "serving", "walkthrough", "backends"]
     for page in (f"{name}.md" for name in pages):
         path = ROOT / "docs" / page
         text += path.read_text() if path.exists() else ""
