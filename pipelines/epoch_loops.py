@@ -86,7 +86,15 @@ def _on_device(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     import keras
 
     whole = _rows(arrays, np.arange(len(arrays[0])))
-    return tuple(keras.ops.convert_to_tensor(array, dtype=str(array.dtype)) for array in whole)
+    return tuple(keras.ops.convert_to_tensor(array, dtype=_type_of(array)) for array in whole)
+
+
+def _type_of(array: np.ndarray) -> str:
+    """The type that an array has on the device; JAX has whole numbers of 32 bits."""
+    import keras
+
+    is_long = array.dtype == np.int64 and keras.config.backend() == "jax"
+    return "int32" if is_long else str(array.dtype)
 
 
 def _run(model: keras.Model, steps: Callable[[], Any]) -> dict[str, float]:
@@ -171,19 +179,25 @@ def _jax_loop(
         model.metrics_variables,
     )
 
-    def advance(rows: Any) -> None:
-        state = tuple([variable.value for variable in group] for group in groups)
-        state = scan(state, rows, data) if rows.ndim > 1 else step(state, rows, data)
+    def taken() -> Any:
+        return tuple([variable.value for variable in group] for group in groups)
+
+    def put_back(state: Any) -> None:
         for group, values in zip(groups, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
 
     def loop(order: np.ndarray) -> dict[str, float]:
+        batches = _batches(order, size, scanned_steps if compiled else 1)
+
         def steps() -> Any:
-            for count, rows in enumerate(_batches(order, size, scanned_steps if compiled else 1)):
-                advance(jax.numpy.asarray(rows))
-                if count % STEPS_PER_CALL == 0 or rows.ndim > 1:
-                    yield  # To look at the loss waits for the device.
+            # The variables are filled when somebody looks at them, not after every step.
+            for first in range(0, len(batches), STEPS_PER_CALL):
+                state = taken()
+                for rows in batches[first : first + STEPS_PER_CALL]:
+                    state = scan(state, rows, data) if rows.ndim > 1 else step(state, rows, data)
+                put_back(state)
+                yield
 
         return _run(model, steps)
 

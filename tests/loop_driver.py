@@ -1,6 +1,6 @@
 """Trains the same points by `fit` and by the loop on the device; prints how far apart they end.
 
-Run with `KERAS_BACKEND` set, and with the seconds of nothing: one JSON object, point -> largest
+Run with `KERAS_BACKEND` set; prints one JSON object, whose `differences` are point -> largest
 difference of any weight, optimizer state or metric after two epochs.
 """
 
@@ -64,17 +64,19 @@ def main() -> None:
 
     configure(1, None, 0)
     differences = {}
-    for point in POINTS:
-        for num_images in (96, 75):
+    backend = keras.config.backend()
+    # JAX compiles each shape for seconds; its `fit` and its loop differ the least.
+    for point in POINTS if backend != "jax" else ("batch_norm", "weighted"):
+        for num_images in (96, 75) if backend != "jax" else (75,):
             one = trained(point, num_images, by_loop=True)
             other = trained(point, num_images, by_loop=False)
             differences[f"{point} {num_images}"] = float(np.abs(one - other).max())
     found: dict[str, Any] = {"differences": differences}
     plain = trained("plain", 75, by_loop=True)
-    if keras.config.backend() == "jax":
+    if backend == "jax":
         scanned = trained("plain", 75, by_loop=True, scanned_steps=2)
         found["scanned"] = float(np.abs(plain - scanned).max())
-    if keras.config.backend() == "torch":
+    if backend == "torch":
         streamed = trained("dropout", 75, by_loop=True, stream_above=0)
         resident = trained("dropout", 75, by_loop=True)
         found["streamed"] = float(np.abs(streamed - resident).max())

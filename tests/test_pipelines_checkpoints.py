@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from pipelines.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
+from pipelines.compute import Compute
 from pipelines.objectives import OBJECTIVES
+from pipelines.runtime import set_precision
 from pipelines.trial import Decision, TrialResult, TrialTask, run_trial
 from pipelines.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from search_spaces.registry import get_space
@@ -79,6 +81,26 @@ def test_a_continued_trial_equals_an_uninterrupted_one(tiny_data, tmp_path, name
     )
     for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_trial_of_mixed_precision_continues_as_well(tiny_data, tmp_path, precision):
+    """With float16 the optimizer holds the scale of the loss, too."""
+    compute = Compute("tensorflow", precision, "off")
+    whole, parts, rest = Driver(), Driver(2), Driver()
+    try:
+        set_precision(precision)
+        task = replace(make_task(tiny_data, tmp_path / "whole", POINTS["adam"]), compute=compute)
+        run(task, whole)
+        task = replace(make_task(tiny_data, tmp_path / "parts", POINTS["adam"]), compute=compute)
+        run(task, parts)
+        run_trial(replace(task, num_reported=2), rest)
+    finally:
+        set_precision("float32")
+    assert parts.numbers() + rest.numbers()[1:] == whole.numbers()
+    model = keras.models.load_model(tmp_path / "whole" / MODEL_FILE)
+    policies = {layer.dtype_policy.name for layer in model.layers}
+    assert policies == {precision, "float32"} and model.layers[-1].compute_dtype == "float32"
 
 
 def test_an_epoch_that_was_trained_but_not_heard_is_reported_and_not_trained_again(
