@@ -11,6 +11,7 @@ from conftest import make_arrays
 from keras import layers as kl
 from mlflow import MlflowClient
 
+from pipelines.compute import DEFAULT_COMPUTE
 from pipelines.image_sets import Dataset
 from pipelines.prepared import PreparedData, store
 from sweeps.recorder import data_record, model_tags
@@ -87,6 +88,6 @@ def log_model(folder: Path, number: int, data: PreparedData, model: keras.Model)
     path = folder / f"trial-{number}_model" / "model.keras"
     path.parent.mkdir()
     model.save(path)
-    tags = {"sweeps.sweep": name, **model_tags(data, path)}
+    tags = {"sweeps.sweep": name, **model_tags(data, path, DEFAULT_COMPUTE)}
     tracker.apply(ModelRecord(number, path.name, data.input_shape, data.num_classes, {}, 1, tags))
     return Logged(model, uri, str(tracker.run_id(number)), str(tracker.model_id(number)))
