@@ -131,7 +131,7 @@ def drive() -> None:
     from sweeps.executors import processes
 
     original, plan = processes.ProcessExecutor, session.Plan
-    processes.ProcessExecutor = lambda preload, log: original("fakes", log)  # type: ignore
+    processes.ProcessExecutor = lambda preload, log, *args, **options: original("fakes", log)  # type: ignore
     session.Plan = lambda **options: plan(**options, job=paced_job)  # type: ignore
     loop.figures_job = chaos_figures_job
     sys.exit(command())

@@ -142,7 +142,9 @@ def _share_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> str
         return None
     try:
         return str(jax.devices()[0].device_kind)
-    except RuntimeError:  # JAX without CUDA, or without a device for it.
+    except RuntimeError as error:  # JAX without CUDA, or without a device for it.
+        if "memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
+            raise  # It has one, and no room there: that is another cause, and has another cure.
         return None
 
 
@@ -152,7 +154,8 @@ def _share_torch(num_threads: int, gpu: str | None, *, deterministic: bool) -> s
     from keras.src.backend.torch import core
 
     torch.set_num_threads(num_threads)
-    torch.set_num_interop_threads(num_threads)
+    if torch.get_num_interop_threads() != num_threads:  # Once at most; a spare process has done it.
+        torch.set_num_interop_threads(num_threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -130,7 +130,8 @@ class Finalization:
 
     def run(self, interrupts: Interrupts, *, quiet: bool) -> int:
         """Trains what is missing, chooses, records; prints the table and returns the status."""
-        executor = start_workers(self._paths.server_log, self._settings.backend, warm_up=warm_up)
+        spare = None if self._settings.deterministic else warm_up
+        executor = start_workers(self._paths.server_log, self._settings.backend, warm_up=spare)
         status, report, error = FAILED, "", ""
         try:
             self._start_sending()

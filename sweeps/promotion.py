@@ -98,7 +98,8 @@ class Promotion:
             )
         self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{tags['sweeps.data']}"
         check_model_name(self._name)
-        self._slot = allot(detect_machine(), 1, None).slots[0]
+        # On the cores: two processes there predict the same bits, whoever uses the GPUs meanwhile.
+        self._slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
         self._champions: dict[str, Scored] = {}
         self._executors: dict[str, Executor] = {}
         check_backend(tagged_compute(tags).backend)

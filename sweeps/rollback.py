@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupt
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-rollback-") as scratch:
         path = fetch(model, Path(scratch))
         executor = start_workers(Path(scratch) / "server.log", tagged_compute(model.tags).backend)
-        slot = allot(detect_machine(), 1, None).slots[0]
+        slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
         try:
             log_path = str(Path(scratch) / "output.log")
             done = run_job(

@@ -214,7 +214,9 @@ def open_session(
     """
     paths = _paths(settings)
     # First, because the server's import takes longest: everything else happens meanwhile.
-    executor = start_workers(paths.server_log, settings.backend, warm_up=warm_up)
+    # What repeats bit for bit is decided before a device starts: no process is warm by then.
+    spare = None if settings.deterministic else warm_up
+    executor = start_workers(paths.server_log, settings.backend, warm_up=spare)
     try:
         from tracking.spool import Spool
 

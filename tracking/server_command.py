@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from search_spaces.errors import redacted
 from tracking.server_options import ServerPlan, port_number, server_plan
@@ -59,6 +60,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is stopped; returns the exit status."""
     plan = server_plan(arguments)
+    if plan.auth:
+        os.umask(0o077)  # Who may sign in is decided by the server, not by who has an account here.
     from tracking.server_process import MlflowServer
     from tracking.server_users import ensure_users
 

@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 import requests
 
 from tracking.server_options import ServerPlan, password_in
+from tracking.server_users import direct_session
 
 START_SECONDS = 180.0
 """MLflow imports for ten seconds on an idle machine, and its first tables take two more."""
@@ -34,8 +35,8 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 grant_default_workspace_access = false
 auth_cache_ttl_seconds = {cache_seconds}
 """
-_NOT_OURS = ("MLFLOW_TRACKING_", "MLFLOW_SERVER_", "_MLFLOW_", "MLFLOW_AUTH_")
-"""A client's settings, and a server's that would undo ours."""
+_OURS = ("MLFLOW_HTTP_", "MLFLOW_S3_", "MLFLOW_SQLALCHEMYSTORE_", "MLFLOW_LOGGING_LEVEL")
+"""What of MLflow's own variables reaches the server; the others are a client's, or undo ours."""
 
 
 class MlflowServer:
@@ -105,7 +106,8 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self._plan.address}/health", timeout=2).ok
+            with direct_session() as session:
+                return session.get(f"{self._plan.address}/health", timeout=2).ok
         except requests.RequestException:
             return False
 
@@ -151,7 +153,7 @@ def server_environment(
     kept = {
         name: value
         for name, value in environment.items()
-        if not name.startswith(_NOT_OURS) and name != "MLFLOW_FLASK_SERVER_SECRET_KEY"
+        if "MLFLOW" not in name or name.startswith(_OURS)
     }
     told = {
         "MLFLOW_BACKEND_STORE_URI": plan.store_uri,
