@@ -102,6 +102,8 @@ def choose_backend(name: str, environment: MutableMapping[str, str] | None = Non
     variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # PyTorch asks NVML for GPUs instead of CUDA, which no fork survives once it was asked.
     variables.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    # `torch.compile` starts a pool of processes otherwise, and a forked worker waited for it.
+    variables.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 BACKEND_TAG = "sweeps.backend"
