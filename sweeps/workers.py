@@ -28,5 +28,6 @@ def start_workers(server_log: Path, backend: str = "tensorflow") -> ProcessExecu
     choose_backend(backend)  # What is started from now on inherits it.
     if not _served:
         _served.append(backend)
-    method = None if _served[0] == backend else "spawn"
-    return ProcessExecutor("sweeps.preload", server_log, method)
+    if _served[0] == backend:
+        return ProcessExecutor("sweeps.preload", server_log)
+    return ProcessExecutor("sweeps.preload", server_log, "spawn")

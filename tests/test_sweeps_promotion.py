@@ -202,8 +202,8 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     crown = partial(registry.crown, NAME, kind="forced", by="a test", why="a test")
     assert crown(1, registry.reign(NAME))
 
-    def meanwhile(promotion, executor, candidate, number):
-        back = original(promotion, executor, candidate, number)
+    def meanwhile(promotion, candidate, number):
+        back = original(promotion, candidate, number)
         for other in others:
             assert crown(other, registry.reign(NAME))
         return back
@@ -229,8 +229,8 @@ def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkey
 
     original = Promotion._scored
 
-    def garbled(promotion, executor, model, folder):
-        found = original(promotion, executor, model, folder)
+    def garbled(promotion, model, folder):
+        found = original(promotion, model, folder)
         if folder.startswith("registered"):
             found.probabilities[7, 3] += 1e-6
         return found
