@@ -278,7 +278,9 @@ class Recorder:
             self._spool.put(record)
 
 
-def model_tags(data: PreparedData, path: Path, compute: Compute) -> dict[str, str]:
+def model_tags(
+    data: PreparedData, path: Path, compute: Compute = DEFAULT_COMPUTE
+) -> dict[str, str]:
     """What whoever uses a model must know of it: its data, its classes, its file's checksum."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -175,6 +175,8 @@ def test_a_function_file_with_the_name_of_a_module_in_use(tmp_path):
 # Nothing outlives its driver, nothing is left behind
 
 DRIVER = (
+    # What starts the tests in the background may have them ignore Ctrl-C, and this process, too.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "import sys; from pathlib import Path; from pipelines.own_data import prepare_own; "
     "from pipelines.own_sources import own_source; "
     "prepare_own(own_source('slow.py:load'), Path('data'))"
