@@ -77,6 +77,7 @@ def test_the_sweeps_of_the_page_resolve(sources, capsys):
         assert Path(settings.dataset).exists() and own_source(settings.dataset).name
 
 
+@pytest.mark.slow
 def test_the_sweep_over_colour_pictures_trains(sources, tmp_path):
     """The page's first sweep, with fewer and shorter trials: real processes, TensorFlow and all."""
     options = commands("sweeps/run.py")[0]

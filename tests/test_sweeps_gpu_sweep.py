@@ -122,6 +122,7 @@ def test_a_packed_sweep_is_measured_halved_and_accounted_for(command):
         assert sorted(m.step for m in history) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_proposals_do_not_follow_from_the_packing_and_a_killed_sweep_remembers_it(command):
     driver = command("run", *OPTIONS)
     wait_until(lambda: "2 from now on" in output() and SWEEP.joinpath("packing.json").exists())

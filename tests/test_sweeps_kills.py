@@ -216,7 +216,7 @@ def test_keras_tuners_hyperband_prunes_and_promotes(oracle_reference):
 def test_a_kill_at_some_writes_changes_nothing_with_an_oracle(
     oracle_reference, tiny_data, tmp_path, monkeypatch
 ):
-    points = range(2, oracle_reference[0], 29)
+    points = range(2, oracle_reference[0], 61)
     check_kills(points, oracle_reference, tiny_data, tmp_path, monkeypatch, "hyperband")
 
 

@@ -22,6 +22,8 @@ from stack import mlflow_server
 from sweeps.cli import main
 from tracking.migration_content import ORIGIN_TAG
 
+pytestmark = pytest.mark.stack
+
 
 def fill(uri: str, folder: Path) -> dict[str, str]:
     """A store with one of everything that sweeps make, and what is awkward; ids by name."""

@@ -18,6 +18,8 @@ from stack import ROOT, answers, clean_environment, free_port, mlflow_server, wa
 from sweeps.cli import main
 from tracking.server_options import password_in
 
+pytestmark = pytest.mark.stack
+
 SERVER = str(ROOT / "tracking" / "server.py")
 
 
