@@ -26,6 +26,15 @@ def get_space(name: str) -> Space:
     return SPACES[name]
 
 
+def is_space(name: str) -> bool:
+    """Whether there is a space of that name."""
+    try:
+        get_space(name)
+    except InputError:
+        return False
+    return True
+
+
 def stored_name(name: str) -> str:
     """What finds the space again from any folder; the name itself where it is one of ours.
 

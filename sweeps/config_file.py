@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.registry import is_space
 from sweeps.arguments import schema_of
 
 NOT_SETTINGS = {
@@ -80,9 +81,11 @@ def located(
         problem: what is wrong without one of the lines; None for nothing.
     """
     for token, where in lines:
-        if token.startswith("--space="):
-            continue  # Without a space there is nothing that could be wrong.
-        if problem([other for other, _ in lines if other != token]) is None:
+        name, _, value = token.partition("=")
+        if name == "--space":  # Without a space nothing else could be wrong either.
+            if not is_space(value):
+                return InputError(f"{where}: {error}")
+        elif problem([other for other, _ in lines if other != token]) is None:
             return InputError(f"{where}: {error}")
     return error
 

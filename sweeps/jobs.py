@@ -173,11 +173,7 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
 
 
 def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:
-    """Answers `OracleQuestion`s with `OracleAnswer`s for as long as the driver has some.
-
-    Raises:
-        InputError: The oracle cannot search the space.
-    """
+    """Answers `OracleQuestion`s with `OracleAnswer`s for as long as the driver has some."""
     del argument
     configured(slot, 0)
     from sweeps.engines.oracle_proposals import propose

@@ -5,25 +5,21 @@ The driver imports neither: it relays each question to whoever samples (Optuna, 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from search_spaces.errors import InputError
 from search_spaces.exploring import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters import active_values, declare
-from search_spaces.parameters import Parameter, Params
+from search_spaces.parameters import Parameter, Params, Value
 from search_spaces.references import Sources, check_sources
 from search_spaces.space import Shape
-from sweeps.executors.base import Event, Executor, Raised, Reported, Slot
+from sweeps.asked_process import AskedProcess
+from sweeps.executors.base import Event, Executor, Raised, Reported
 from sweeps.jobs import HostTask, Sampled, host_job
 
 JOB_ID = "space"
-WAIT_SECONDS = 0.5
 BUILD_SECONDS = 600.0
 """How long a space may build one model before it counts as stuck."""
 MAX_SAMPLES = 200
@@ -45,9 +41,8 @@ class SpaceHost:
         make_executor: Callable[[], Executor],
     ) -> None:
         self._reference, self._shape, self._num_classes = reference, input_shape, num_classes
-        self._make_executor = make_executor
-        self._executor: Executor | None = None
-        self._is_checked = self._is_running = False
+        self._process = AskedProcess(JOB_ID, make_executor, BUILD_SECONDS)
+        self._is_checked = False
         self._num_samples = 0
         self.notes: tuple[str, ...] = ()
         self.sources: Sources = ()
@@ -63,12 +58,11 @@ class SpaceHost:
             InputError: The space cannot be used at all.
             SourceChangedError: Its files are not what they were.
         """
-        executor = self._running()
-        executor.answer(JOB_ID, None)
+        self._make_ready()
+        answer: Value | None = None
         while True:
-            event = self._event(executor)
-            if isinstance(event, Raised):
-                self._is_running = False  # It died: in the trial's own process it will, too.
+            event = self._heard(partial(self._process.ask, answer))
+            if isinstance(event, Raised):  # It died: in the trial's own process it will, too.
                 return active_values(hp)
             assert isinstance(event, Reported)
             if isinstance(event.message, Sampled):
@@ -76,11 +70,10 @@ class SpaceHost:
                 return active_values(hp)
             assert isinstance(event.message, Parameter)
             try:
-                value = declare(hp, event.message)
+                answer = declare(hp, event.message)
             except BaseException:
-                self._stop()  # It waits for an answer that does not come.
+                self._process.stop()  # It waits for an answer that does not come.
                 raise
-            executor.answer(JOB_ID, value)
 
     def note(self, *notes: str) -> None:
         """Adds what people should know of the space, once."""
@@ -96,35 +89,21 @@ class SpaceHost:
 
     def close(self) -> None:
         """Ends the process."""
-        if self._executor is not None:
-            self._executor.close()
-        self._is_running = False
+        self._process.close()
 
-    def _running(self) -> Executor:
-        """The executor, with the process waiting for work."""
-        if self._executor is None:
-            self._executor = self._make_executor()
+    def _make_ready(self) -> None:
+        """Has the process wait for work."""
         self._num_samples += 1
-        if self._is_running and self._num_samples % MAX_SAMPLES == 0:
-            self._stop()
-        if not self._is_running:
-            self._start(self._executor)
-        return self._executor
+        if self._num_samples % MAX_SAMPLES == 0:
+            self._process.stop()
+        if not self._process.is_running:
+            self._start()
 
-    def _start(self, executor: Executor) -> None:
+    def _start(self) -> None:
         check_sources(self.sources)
         task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
-        handle, log = tempfile.mkstemp(prefix="keras-sweeps-space-")
-        os.close(handle)
-        try:
-            executor.start(JOB_ID, host_job, task, Slot(0, 1), log)
-            self._is_running = True
-            event = self._event(executor)
-        finally:
-            with contextlib.suppress(OSError):
-                Path(log).unlink()  # The process has it open.
+        event = self._heard(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
-            self._is_running = False
             raise _unusable(self._reference, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
@@ -133,21 +112,14 @@ class SpaceHost:
         self.note(*event.message.notes)
         self.drops_class_weights |= event.message.drops_class_weights
 
-    def _stop(self) -> None:
-        if self._executor is not None and self._is_running:
-            self._executor.stop(JOB_ID)
-        self._is_running = False
-
-    def _event(self, executor: Executor) -> Event:
-        deadline = time.monotonic() + BUILD_SECONDS
-        while time.monotonic() < deadline:
-            for event in executor.events(WAIT_SECONDS):
-                return event
-        self._stop()
-        raise InputError(
-            f"A space must build a model within {BUILD_SECONDS:g} seconds. Received: "
-            f"'{self._reference}', which did not."
-        )
+    def _heard(self, listen: Callable[[], Event]) -> Event:
+        try:
+            return listen()
+        except TimeoutError as error:
+            raise InputError(
+                f"A space must build a model within {BUILD_SECONDS:g} seconds. Received: "
+                f"'{self._reference}', which did not."
+            ) from error
 
 
 def _unusable(reference: str, event: Raised) -> InputError:

@@ -112,7 +112,14 @@ def test_what_only_the_settings_know_is_checked_as_well(tmp_path, capsys):
         assert f"{path}, line 3: " in error and words in error and error.count("\n") == 1
     path.write_text("trials: 3\nspace: cnm\n")
     assert main(["run", "--config", str(path)]) == 2
-    assert "Did you mean 'cnn'?" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{path}, line 2: " in error and "Did you mean 'cnn'?" in error
+    path.write_text("trials: 3\nspace: nowhere.py:build\n")
+    assert main(["run", "--config", str(path)]) == 2
+    assert f"{path}, line 2: " in capsys.readouterr().err
+    path.write_text("space: cnn\n")
+    assert main(["run", "--config", str(path), "--sampler", "tbe"]) == 2
+    assert str(path) not in capsys.readouterr().err, "the command line's own mistake"
 
 
 def test_the_command_line_undoes_a_switch_and_a_rule(tmp_path):

@@ -18,7 +18,8 @@ from sweeps.executors.base import Slot
 WarmUp = Callable[[Slot], None]
 """Prepares a process for jobs on such a slot; must be importable by name."""
 MOST_DEATHS = 2
-"""So many spares that died mean that the next would, too; jobs start cold then, and say why."""
+"""So many spares that died mean that the next would, too: jobs start cold then, and the server's
+log has the cause."""
 STOP_SECONDS = 3.0
 
 
