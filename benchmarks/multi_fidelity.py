@@ -37,10 +37,11 @@ from sweeps.engines.optuna_engine import OptunaEngine
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
+from sweeps.places import SweepPaths
+from sweeps.plan import Plan
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 from sweeps.stop_rules import StopReason, StopRules
-from sweeps.sweep import Plan, Sweep
+from sweeps.sweep import Sweep
 from sweeps.views import QuietView
 from tracking.spool import Spool
 

@@ -96,7 +96,7 @@ def make_plan(arguments: argparse.Namespace) -> dict[str, object]:
     from pipelines.prepared import prepare
     from search_spaces.registry import get_space
     from sweeps.engines.optuna_engine import OptunaEngine
-    from sweeps.sweep import trial_seed
+    from sweeps.plan import trial_seed
 
     space = get_space(arguments.space)
     engine = OptunaEngine(

@@ -17,8 +17,8 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.failures import hang
 from sweeps.packing import Slots
+from sweeps.places import SweepPaths
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 
 PREFIX = "audit-"
 

@@ -23,11 +23,13 @@ from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.formatting import count, duration
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import reproduce_job
+from sweeps.places import SweepPaths, claim_name
+from sweeps.plan import trial_seed
 from sweeps.preflight import check_places
 from sweeps.recorder import data_record
 from sweeps.sending import DRAIN_SECONDS
-from sweeps.settings import SweepPaths, SweepSettings, claim_name
-from sweeps.sweep import WAIT_SECONDS, trial_seed
+from sweeps.settings import SweepSettings
+from sweeps.sweep import WAIT_SECONDS
 from sweeps.views import speaker
 from sweeps.workers import start_workers
 from tracking.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord

@@ -15,8 +15,8 @@ from sweeps.board import Board, TrialRow
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import FinalistsFile
 from sweeps.keeping import BestModels
+from sweeps.places import SweepPaths
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 from tracking.records import EpochRecord, TrialEnd
 from tracking.trial_lives import TrialLives
 

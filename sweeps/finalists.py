@@ -15,7 +15,7 @@ from pipelines.objectives import Objective
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from sweeps.engines.base import PastTrial, Proposal, TrialState
-from sweeps.settings import SweepPaths
+from sweeps.places import SweepPaths
 from tracking.spool import Spool
 
 FORMAT = 1

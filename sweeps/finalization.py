@@ -37,6 +37,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.jobs import train_job, warm_up
 from sweeps.opening import connect_tracker
 from sweeps.packer import read_packing
+from sweeps.plan import Plan, trial_seed
 from sweeps.retraining import RetrainJob, retrain
 from sweeps.sending import send_rest
 from sweeps.settings import (
@@ -44,7 +45,7 @@ from sweeps.settings import (
 )
 from sweeps.stop_rules import StopReason
 from sweeps.stored_sweep import StoredSweep
-from sweeps.sweep import Plan, Sweep, trial_seed
+from sweeps.sweep import Sweep
 from sweeps.sweep_file import check_same_data
 from sweeps.views import make_view, speaker
 from sweeps.winner import WinnerRecorder, remove_leftovers

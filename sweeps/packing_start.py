@@ -11,8 +11,8 @@ from sweeps.executors.base import Executor
 from sweeps.gpu_watch import GpuWatch
 from sweeps.interrupts import Interrupts
 from sweeps.packer import Packing, gpu_names, read_packing, write_packing
+from sweeps.places import SweepPaths
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 
 
 def packed(

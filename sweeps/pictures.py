@@ -7,8 +7,8 @@ from pipelines.trial_files import PREDICTIONS_FILE
 from sweeps.board import TrialRow
 from sweeps.executors.base import Event, Executor, Raised, Slot
 from sweeps.jobs import figures_job
+from sweeps.places import SweepPaths
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 
 PREFIX = "figures-"
 

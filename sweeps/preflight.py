@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from pipelines.folders import check_writable
 from search_spaces.errors import InputError, redacted
-from sweeps.settings import SweepPaths, SweepSettings, used_name
+from sweeps.places import SweepPaths, used_name
+from sweeps.settings import SweepSettings
 from tracking.stores import check_database, check_store, resolve_uri, sqlite_path
 
 STORE_SECONDS = 10.0

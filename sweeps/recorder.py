@@ -21,7 +21,7 @@ from sweeps.board import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.keeping import BestModels
-from sweeps.settings import SweepPaths
+from sweeps.places import SweepPaths
 from tracking.class_names import class_name_tags
 from tracking.records import (
     DataRecord,

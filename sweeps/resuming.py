@@ -9,7 +9,8 @@ from pathlib import Path
 from pipelines.compute import AUTO
 from search_spaces.errors import InputError
 from sweeps.data_opening import is_repointed
-from sweeps.settings import SweepPaths, SweepSettings
+from sweeps.places import SweepPaths
+from sweeps.settings import SweepSettings
 from sweeps.sweep_file import (
     SweepFile,
     check_addresses,

@@ -15,7 +15,7 @@ from sweeps.executors.base import Job, Raised, Slot
 from sweeps.failures import classify, kernel_memory_kills
 from sweeps.finalists import Finalist
 from sweeps.interrupts import Interrupts
-from sweeps.settings import SweepPaths
+from sweeps.places import SweepPaths
 from sweeps.single_job import JobFailedError, run_job
 from sweeps.workers import start_workers
 from tracking.records import EpochRecord, TrialEnd, TrialRecord, TrialStateRecord

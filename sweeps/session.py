@@ -37,16 +37,18 @@ from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
 from sweeps.opening import open_engine, open_tracker
 from sweeps.packing_start import packed
+from sweeps.places import SweepPaths, claim_name
+from sweeps.plan import Plan
 from sweeps.plan_texts import left_out_text, pruner_text, trials_text
 from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resolved import CONFIG_FILE, resolved_config
 from sweeps.resuming import merged, sweep_to_resume
 from sweeps.sending import send_rest
-from sweeps.settings import FinalOptions, SweepPaths, SweepSettings, budget_for, claim_name
+from sweeps.settings import FinalOptions, SweepSettings, budget_for
 from sweeps.stop_rules import StopReason, StopRules, parse_target
 from sweeps.stored_sweep import StoredSweep
-from sweeps.sweep import Plan, Sweep
+from sweeps.sweep import Sweep
 from sweeps.sweep_file import (
     FINISHED,
     RUNNING,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeps.settings import SweepPaths
+from sweeps.places import SweepPaths
 from sweeps.sweep_file import (
     SweepFile,
     check_addresses,

@@ -12,34 +12,26 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from pipelines.checkpoints import EpochReport
-from pipelines.compute import DEFAULT_COMPUTE, Compute
 from pipelines.evaluation import PREDICT_BATCH
-from pipelines.prepared import PreparedData
 from pipelines.trial import Decision, TrialResult, TrialTask
 from search_spaces.errors import SourceChangedError
-from search_spaces.space import Space
 from sweeps import audit, pictures
 from sweeps.audit import Audit
 from sweeps.board import Board, TrialRow
 from sweeps.engines.base import Engine, Later, PastTrial, Proposal, TrialState
-from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
 from sweeps.gpu_usage import GpuUsage
 from sweeps.gpu_watch import GpuWatch
 from sweeps.interrupts import Interrupts
-from sweeps.jobs import train_job
 from sweeps.packer import Packer
-from sweeps.packing import GpuLayout
 from sweeps.pictures import Pictures
+from sweeps.plan import Plan, trial_seed
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
-from sweeps.stop_rules import StopReason, StopRules
+from sweeps.stop_rules import StopReason
 from sweeps.views import View
 
 WAIT_SECONDS = 0.5
@@ -57,50 +49,6 @@ FIRST_EPOCH_SECONDS = 6 * 3600.0
 SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
 _STOPPED = "the sweep was stopped"
 _WAITED = "waited at epoch {} for a promotion that did not come"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the loop needs to know about its trials; `job` is what trains one.
-
-    Attributes:
-        slots: where trials run on cores; on GPUs `layout` cuts them as they are needed.
-        layout, level: the GPUs and how many trials share one; None on cores.
-        trials_per_gpu: what was asked for; None for auto.
-        num_retries: further tries of a trial that another try can help.
-        stall_seconds: how long a trial may report nothing; None for the default rule.
-        num_audited: pruned trials to train to the end afterwards.
-        deterministic: whether trials use only operations that repeat bit for bit.
-        measure_test: whether complete trials are measured on the test split (finalists only).
-        class_weights: `balanced` weighs the loss of rare classes up.
-        compute: backend, precision and compilation of every trial.
-    """
-
-    space: Space
-    data: PreparedData
-    num_trials: int
-    num_epochs: int
-    patience: int | None
-    seed: int
-    slots: tuple[Slot, ...]
-    paths: SweepPaths
-    rules: StopRules = field(default_factory=StopRules)
-    num_retries: int = 0
-    stall_seconds: float | None = None
-    num_audited: int = 0
-    deterministic: bool = False
-    measure_test: bool = False
-    class_weights: str = "none"
-    compute: Compute = DEFAULT_COMPUTE
-    job: Job = train_job
-    layout: GpuLayout | None = None
-    level: int = 1
-    trials_per_gpu: int | None = None
-
-
-def trial_seed(sweep_seed: int, number: int) -> int:
-    """The seed of a trial: it follows from the sweep's seed and the trial's number."""
-    return int(np.random.SeedSequence([sweep_seed, number]).generate_state(1)[0])
 
 
 class Sweep:

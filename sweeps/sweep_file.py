@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError, place_of, redacted
-from sweeps.settings import STORAGE_VARIABLE, SweepPaths, SweepSettings, check_name
+from sweeps.places import SweepPaths
+from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from tracking.stores import resolve_uri
 
 FORMAT = 1

@@ -22,8 +22,8 @@ from sweeps.finalists import (
 )
 from sweeps.finalists_report import Compared, finalists_columns, render_report
 from sweeps.formatting import params_text
+from sweeps.places import SweepPaths
 from sweeps.recorder import Recorder, model_tags
-from sweeps.settings import SweepPaths
 from tracking.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from sweeps.board import Board
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
+from sweeps.places import SweepPaths
+from sweeps.plan import Plan
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
 from sweeps.stop_rules import StopReason, StopRules
-from sweeps.sweep import Plan, Sweep
+from sweeps.sweep import Sweep
 from tracking.sender import Sender
 from tracking.spool import Spool
 

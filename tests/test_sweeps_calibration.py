@@ -21,7 +21,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.packer import read_packing
 from sweeps.packing import LevelMeasure
 from sweeps.packing_start import packed
-from sweeps.settings import SweepPaths
+from sweeps.places import SweepPaths
 
 GIB = 2**30
 SPACE = get_space("mlp")

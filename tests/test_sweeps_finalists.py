@@ -22,9 +22,10 @@ from sweeps.finalists import (
     read_finalists,
 )
 from sweeps.interrupts import Interrupts
-from sweeps.settings import FinalOptions, SweepPaths, SweepSettings
+from sweeps.places import SweepPaths
+from sweeps.plan import trial_seed
+from sweeps.settings import FinalOptions, SweepSettings
 from sweeps.stored_sweep import StoredSweep
-from sweeps.sweep import trial_seed
 from sweeps.sweep_file import FINISHED, SweepFile
 from tracking.records import (
     EpochRecord,

@@ -26,9 +26,10 @@ from sweeps.executors.base import Slot
 from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
 from sweeps.keeping import BestModels
+from sweeps.places import SweepPaths
+from sweeps.plan import Plan
 from sweeps.recorder import Recorder
-from sweeps.settings import SweepPaths
-from sweeps.sweep import Plan, Sweep
+from sweeps.sweep import Sweep
 from tracking.records import (
     EpochRecord,
     ModelDropRecord,

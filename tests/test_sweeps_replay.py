@@ -32,9 +32,10 @@ from sweeps.devices import Machine
 from sweeps.executors.base import Slot
 from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
+from sweeps.places import SweepPaths
 from sweeps.rebuilding import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.replaying import CauseKind, Circumstances, Comparison, causes
-from sweeps.settings import SweepPaths, SweepSettings
+from sweeps.settings import SweepSettings
 from sweeps.single_job import JobFailedError, run_job
 from sweeps.sweep_file import SweepFile, swept_spaces, write_sweep_file
 from tracking.replay_reader import RecordedRun, read_run

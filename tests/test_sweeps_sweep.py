@@ -15,8 +15,8 @@ from sweeps.board import TrialRow
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.executors.base import Raised, Slot
 from sweeps.keeping import BestModels
+from sweeps.plan import trial_seed
 from sweeps.stop_rules import StopReason
-from sweeps.sweep import trial_seed
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from sweeps.engines.suggestions import (
     StoredNames,
     storage_values,
 )
-from sweeps.settings import used_name
+from sweeps.places import used_name
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,

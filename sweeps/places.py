@@ -1,0 +1,95 @@
+"""Where a sweep's files are, and how its name becomes its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from search_spaces.errors import InputError
+from sweeps.settings import SweepSettings
+
+
+def used_name(name: str) -> InputError:
+    """The error for a sweep's name that is taken."""
+    return InputError(
+        f"A sweep's name must be new. Received: '{name}', which is already used here. Choose "
+        "another with --name, leave --name out and a new one is made, or go on with that sweep: "
+        f"--resume --name {name} and more --trials."
+    )
+
+
+def claim_name(settings: SweepSettings, prefix: str) -> str:
+    """The sweep's name, its folder made: as given, else `<prefix>-20261121-143005`.
+
+    Making the folder is what claims the name, so of two sweeps in one second one gets a `-2`. A
+    folder in which nothing began is free.
+
+    Raises:
+        InputError: The given name is taken.
+    """
+    base = settings.name or f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}"
+    for attempt in range(1, 100):
+        name = base if attempt == 1 else f"{base}-{attempt}"
+        paths = SweepPaths(Path(settings.work_dir), name)
+        try:
+            paths.sweep.mkdir(parents=True)
+        except FileExistsError:
+            if settings.name is not None:
+                if not paths.state.exists():
+                    return name
+                break
+        else:
+            return name
+    raise used_name(base)
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Every file and folder of a sweep under the work folder."""
+
+    work_dir: Path
+    name: str
+
+    @property
+    def data(self) -> Path:
+        """Prepared data sets, shared by all sweeps."""
+        return self.work_dir / "data"
+
+    @property
+    def sweep(self) -> Path:
+        """This sweep's own folder."""
+        return self.work_dir / "sweeps" / self.name
+
+    @property
+    def server_log(self) -> Path:
+        """What the server of workers prints."""
+        return self.sweep / "server.log"
+
+    @property
+    def state(self) -> Path:
+        """Settings and standing of the sweep; what a resumed sweep begins with."""
+        return self.sweep / "sweep.json"
+
+    @property
+    def packing(self) -> Path:
+        """How many trials shared a GPU when the sweep was last driven."""
+        return self.sweep / "packing.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that drives the sweep or sends its records."""
+        return self.sweep / "lock"
+
+    @property
+    def spool(self) -> Path:
+        """Everything that MLflow is to be told."""
+        return self.sweep / "spool"
+
+    def trial(self, number: int) -> Path:
+        """A trial's files, until they are in MLflow."""
+        return self.sweep / f"trial-{number:04d}"
+
+    def trial_log(self, number: int) -> Path:
+        """What a trial's process prints."""
+        return self.trial(number) / "output.log"
