@@ -30,6 +30,23 @@ class MemoryShare:
     num_bytes: int | None = None
 
 
+RESIDENT_BYTES = 2**30
+"""Training pixels up to this size stay on the device."""
+RESIDENT_PART = 4
+"""Pixels take at most one part of so many of a share: the model and its steps need the rest."""
+
+
+def resident_limit(memory: MemoryShare | None) -> int:
+    """Bytes of training pixels that may stay on the device. Pure.
+
+    Args:
+        memory: the share of a GPU's memory; None for a GPU, or cores, without a limit.
+    """
+    if memory is None or memory.num_bytes is None:
+        return RESIDENT_BYTES
+    return min(RESIDENT_BYTES, memory.num_bytes // RESIDENT_PART)
+
+
 def device_environment(
     backend: str, gpu: str | None, memory: MemoryShare | None = None
 ) -> dict[str, str]:

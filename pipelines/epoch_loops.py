@@ -11,11 +11,14 @@ and was several times slower there, so it runs step by step and only on a GPU in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.device import RESIDENT_BYTES
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
 
@@ -29,31 +32,51 @@ STEPS_PER_CALL = 200
 SCANNED_STEPS = 50
 """Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
 
+Train = Callable[[np.ndarray], dict[str, float]]
 
-class EpochLoop(Protocol):
-    """Trains a model for an epoch."""
+
+@dataclass(frozen=True)
+class EpochLoop:
+    """Trains a model for an epoch.
+
+    Attributes:
+        together: steps that are compiled as one, besides single ones.
+        resident_bytes: training pixels that it keeps on the device.
+    """
+
+    train: Train
+    together: int
+    resident_bytes: int
 
     def __call__(self, order: np.ndarray) -> dict[str, float]:
         """Trains on the images of these numbers, in this order; answers the mean metrics."""
+        return self.train(order)
 
 
 def epoch_loop(
-    assembled: Assembled, training: Training, *, scanned_steps: int | None = None
+    assembled: Assembled,
+    training: Training,
+    *,
+    resident_bytes: int = RESIDENT_BYTES,
+    scanned_steps: int | None = None,
 ) -> EpochLoop | None:
     """The loop for a model of ours; None where `fit` trains it.
 
     That is where a HyperModel brings a `fit` or a model of its own, and where the pixels are more
-    than `training.stream_above` bytes: PyTorch takes those batch by batch from the disk, because
-    its `fit` would draw from the very generator that dropout draws from.
+    than the device has room for, or than `training.stream_above` bytes: PyTorch takes those batch
+    by batch from the disk, because its `fit` would draw from the very generator that dropout draws
+    from.
 
     Args:
+        resident_bytes: room for pixels on the device.
         scanned_steps: steps of one scan of JAX; None for what fits the device.
     """
     import keras
 
     if assembled.own_fit is not None or not assembled.is_ours:
         return None
-    backend, fits = keras.config.backend(), training.x.nbytes <= training.stream_above
+    backend, num_bytes = keras.config.backend(), training.x.nbytes
+    fits = num_bytes <= min(training.stream_above, resident_bytes)
     if not fits and backend != "torch":
         return None
     arrays = _arrays(training, one_hot=assembled.one_hot)
@@ -61,10 +84,12 @@ def epoch_loop(
     # What `fit` does first: losses and metrics make their variables.
     model._symbolic_build(data_batch=_rows(arrays, np.arange(min(size, len(training.x)))))
     if backend == "tensorflow":
-        return _tensorflow_loop(model, arrays, size)
-    if backend == "jax":
-        return _jax_loop(model, arrays, size, scanned_steps)
-    return _torch_loop(model, arrays, size, resident=fits)
+        return EpochLoop(_tensorflow_loop(model, arrays, size), 1, num_bytes)
+    if backend == "torch":
+        loop = _torch_loop(model, arrays, size, resident=fits)
+        return EpochLoop(loop, 1, num_bytes if fits else 0)
+    together = _scanned_steps() if scanned_steps is None else scanned_steps
+    return EpochLoop(_jax_loop(model, arrays, size, together), together, num_bytes)
 
 
 def _arrays(training: Training, *, one_hot: bool) -> tuple[Any, ...]:
@@ -113,15 +138,13 @@ def _measured(model: keras.Model) -> dict[str, float]:
     return {name: float(keras.ops.convert_to_numpy(value)) for name, value in found.items()}
 
 
-def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> EpochLoop:
+def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> Train:
     import tensorflow as tf
 
-    data = _on_device(arrays)
-    num_images = len(arrays[0])
-    num_steps = -(-num_images // size)
+    takes = [_taker(array) for array in arrays]
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
     # mean of batch normalisation is computed by another operation, and rounds otherwise.
-    known = size if num_images % size == 0 else None
+    known = size if len(arrays[0]) % size == 0 else None
     results = model.get_metrics_result()
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -129,7 +152,9 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
         return model.train_step(batch)
 
     step = tf.function(one, jit_compile=model.jit_compile, reduce_retracing=True)
-    number = tf.TensorSpec([], tf.int64)
+    # Numbers of 32 bits stay with the host, which the loop is steered by; of 64 bits they would be
+    # on a GPU, and every step would wait for them.
+    number = tf.TensorSpec([], tf.int32)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number])  # type: ignore[untyped-decorator]
     def many(order: Any, first: Any, end: Any) -> Any:
@@ -138,11 +163,12 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
         for index in tf.range(first, end):
             rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
-            logs = step(tuple(tf.gather(array, rows) for array in data))
+            logs = step(tuple(take(rows) for take in takes))
         return logs
 
     def loop(order: np.ndarray) -> dict[str, float]:
         numbers = tf.constant(order, tf.int64)
+        num_steps = math.ceil(len(order) / size)
 
         def steps() -> Any:
             for first in range(0, num_steps, STEPS_PER_CALL):
@@ -153,14 +179,45 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
     return loop
 
 
-def _jax_loop(
-    model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int | None
-) -> EpochLoop:
+def _taker(array: np.ndarray) -> Callable[[Any], Any]:
+    """Puts an array onto the device; what it answers takes rows of it there, in a graph.
+
+    TensorFlow's `gather` has kernels for GPUs, but not for whole numbers of 8 or 16 bits: such
+    pixels would be gathered on the cores and carried over in every step. So they are kept as words
+    of 64 bits, and the rows that were taken are looked at as what they are, which copies nothing.
+    """
+    import tensorflow as tf
+
+    whole = _rows((array,), np.arange(len(array)))[0]
+    if whole.dtype.kind not in "iu" or whole.dtype.itemsize >= 4:
+        data = tf.constant(whole)
+        return lambda rows: tf.gather(data, rows)
+    shape, dtype = whole.shape[1:], whole.dtype
+    values = whole.reshape(len(whole), -1)
+    missing = -values.shape[1] % (8 // dtype.itemsize)
+    if missing:
+        values = np.pad(values, ((0, 0), (0, missing)))
+    words = tf.constant(values.view(np.int64))
+
+    def take(rows: Any) -> Any:
+        found = tf.bitcast(tf.gather(words, rows), dtype)
+        found = tf.reshape(found, (-1, values.shape[1]))
+        return tf.reshape(found[:, : math.prod(shape)] if missing else found, (-1, *shape))
+
+    return take
+
+
+def _scanned_steps() -> int:
+    """Steps of a scan of JAX on this device."""
+    import jax
+
+    return 1 if jax.default_backend() == "cpu" else SCANNED_STEPS
+
+
+def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int) -> Train:
     import jax
 
     data = _on_device(arrays)
-    if scanned_steps is None:
-        scanned_steps = 1 if jax.default_backend() == "cpu" else SCANNED_STEPS
 
     def one(state: Any, rows: Any, data: Any) -> Any:
         return model.train_step(state, tuple(array[rows] for array in data))[1]
@@ -212,9 +269,7 @@ def _batches(order: np.ndarray, size: int, together: int) -> list[np.ndarray]:
     return groups + [order[first : first + size] for first in range(end, len(order), size)]
 
 
-def _torch_loop(
-    model: keras.Model, arrays: tuple[Any, ...], size: int, *, resident: bool
-) -> EpochLoop:
+def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resident: bool) -> Train:
     import keras
     import torch
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.compute import DEFAULT_COMPUTE, Compute
+from pipelines.device import RESIDENT_BYTES
+from pipelines.epoch_loops import epoch_loop
 from pipelines.evaluation import PREDICT_BATCH, predict
-from pipelines.fitting import set_jit
+from pipelines.fitting import Training, set_jit
 from pipelines.prepared import PreparedData
 from pipelines.runtime import seed_everything
 from search_spaces.hyperparameters import Params
@@ -30,7 +33,7 @@ MEASURED_SECONDS = 3.0
 MIN_STEPS, MAX_STEPS = 5, 400
 PREDICTED_IMAGES = 4 * PREDICT_BATCH
 MAX_BYTES = 2**28
-"""Pixels of one stretch of steps: it is read into memory."""
+"""Pixels of one stretch of steps by `fit`: it is read into memory."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Measurement:
         start_seconds: building the model, and tracing its first training and prediction step.
         epoch_seconds: one epoch with its validation.
         memory_bytes: weights, their gradients, the optimizer's state, and the activations of a
-            batch, forwards and backwards, as float32: a lower bound of what a trial needs beyond
-            the libraries.
+            batch, forwards and backwards, as float32, and the pixels that stay on the device: a
+            lower bound of what a trial needs beyond the libraries.
     """
 
     params: Params
@@ -64,12 +67,18 @@ class Measurement:
     epoch_seconds: float
 
 
-def measure_points(task: MeasureTask) -> list[Measurement]:
-    """Measures the points, one after the other."""
-    return [measure_point(task, params) for params in task.points]
+def measure_points(task: MeasureTask, *, resident_bytes: int = RESIDENT_BYTES) -> list[Measurement]:
+    """Measures the points, one after the other.
+
+    Args:
+        resident_bytes: room for pixels on the device.
+    """
+    return [measure_point(task, params, resident_bytes=resident_bytes) for params in task.points]
 
 
-def measure_point(task: MeasureTask, params: Params) -> Measurement:
+def measure_point(
+    task: MeasureTask, params: Params, *, resident_bytes: int = RESIDENT_BYTES
+) -> Measurement:
     """Builds one point's model and times a few of its steps."""
     started = time.perf_counter()
     seed_everything(task.seed)
@@ -80,13 +89,18 @@ def measure_point(task: MeasureTask, params: Params) -> Measurement:
     )
     model, batch_size = assembled.model, assembled.batch_size
     set_jit(model, task.compute.jit)
-    y = labels_for(y, task.data.num_classes, one_hot=assembled.one_hot)
-    steps = math.ceil(len(x) / batch_size)
-    warm = min(len(x), 2 * batch_size)
-    _fit(assembled, x[:warm], y[:warm])
+    training = Training(x, y, task.data.num_classes, task.seed)
+    loop = epoch_loop(assembled, training, resident_bytes=resident_bytes)
+    if loop is None:
+        train, num_pixel_bytes, most = _fit(assembled, training), 0, MAX_BYTES // x[0].nbytes
+        warm = 2 * batch_size
+    else:
+        train, num_pixel_bytes, most = loop, loop.resident_bytes, len(x)
+        warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
+    train(np.arange(min(len(x), warm)))
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
     start_seconds = time.perf_counter() - started
-    step_seconds = _step_seconds(assembled, x, y)
+    step_seconds = _step_seconds(train, batch_size, min(len(x), most))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
     predict(model, x_validation[:num_predicted])
@@ -94,25 +108,28 @@ def measure_point(task: MeasureTask, params: Params) -> Measurement:
     return Measurement(
         params=params,
         num_parameters=model.count_params(),
-        memory_bytes=_memory_bytes(model, batch_size),
+        memory_bytes=_memory_bytes(model, batch_size) + num_pixel_bytes,
         start_seconds=start_seconds,
-        epoch_seconds=steps * step_seconds + len(x_validation) * image_seconds,
+        epoch_seconds=math.ceil(len(x) / batch_size) * step_seconds
+        + len(x_validation) * image_seconds,
     )
 
 
-def _step_seconds(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> float:
+def _step_seconds(train: Callable[[np.ndarray], object], batch_size: int, num_images: int) -> float:
     """Seconds per training step, from the longest of some stretches of steps.
 
-    They grow until `MEASURED_SECONDS` are spent: what a call of `fit` itself costs is spread over
-    the steps of a whole epoch, so the short ones would make every step look too dear.
+    They grow until `MEASURED_SECONDS` are spent: what a call itself costs is spread over the steps
+    of a whole epoch, so the short ones would make every step look too dear.
+
+    Args:
+        train: trains on the images of these numbers.
+        num_images: how many there are to train on.
     """
-    batch_size = assembled.batch_size
-    available = max(1, min(len(x), MAX_BYTES // int(x[0].nbytes)) // batch_size)
+    available = max(1, num_images // batch_size)
     steps, total_seconds = min(MIN_STEPS, available), 0.0
     while True:
         before = time.perf_counter()
-        count = steps * batch_size
-        _fit(assembled, x[:count], y[:count])
+        train(np.arange(min(num_images, steps * batch_size)))
         seconds = time.perf_counter() - before
         total_seconds += seconds
         if total_seconds >= MEASURED_SECONDS or steps == min(available, MAX_STEPS):
@@ -120,15 +137,23 @@ def _step_seconds(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> float:
         steps = min(available, MAX_STEPS, 4 * steps)
 
 
-def _fit(assembled: Assembled, x: np.ndarray, y: np.ndarray) -> None:
-    x = np.asarray(x)
-    if assembled.own_fit is None:
-        assembled.model.fit(
-            x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
+def _fit(assembled: Assembled, training: Training) -> Callable[[np.ndarray], object]:
+    """Trains by `fit`, as a trial does where there is no loop for its model."""
+    labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
+
+    def train(rows: np.ndarray) -> None:
+        x, y = np.asarray(training.x[rows]), labels[rows]
+        if assembled.own_fit is None:
+            assembled.model.fit(
+                x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
+            )
+            return
+        few = (x[:1], y[:1])
+        assembled.own_fit(
+            x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few
         )
-        return
-    few = (x[:1], y[:1])
-    assembled.own_fit(x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few)
+
+    return train
 
 
 def _memory_bytes(model: keras.Model, batch_size: int) -> int:

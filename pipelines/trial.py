@@ -28,6 +28,7 @@ from pipelines.checkpoints import (
     save_checkpoint,
 )
 from pipelines.compute import DEFAULT_COMPUTE, Compute
+from pipelines.device import RESIDENT_BYTES
 from pipelines.epoch_loops import EpochLoop, epoch_loop
 from pipelines.evaluation import (
     PREDICT_BATCH,
@@ -155,7 +156,11 @@ class TrialResult:
 
 
 def run_trial(
-    task: TrialTask, report: Callable[[EpochReport], Decision], device: str = "cpu"
+    task: TrialTask,
+    report: Callable[[EpochReport], Decision],
+    device: str = "cpu",
+    *,
+    resident_bytes: int = RESIDENT_BYTES,
 ) -> TrialResult:
     """Trains one trial, from its checkpoint where there is one, and leaves its files.
 
@@ -164,12 +169,14 @@ def run_trial(
 
     Args:
         report: called after every epoch; answers how to go on.
+        device: what it is called.
+        resident_bytes: room for pixels on it.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
         SourceChangedError: The space's files are not what they were.
     """
-    training = _Training(task)
+    training = _Training(task, resident_bytes)
     stopped_by = "epochs"
     while True:
         epoch = len(training.history)
@@ -190,9 +197,9 @@ def run_trial(
 class _Training:
     """A model in training with all that a checkpoint holds; starts where the last one ended."""
 
-    def __init__(self, task: TrialTask) -> None:
+    def __init__(self, task: TrialTask, resident_bytes: int) -> None:
         self._started = time.perf_counter()
-        self._task = task
+        self._task, self._resident_bytes = task, resident_bytes
         self._space = get_space(task.space)
         check_sources(task.sources)
         self._validates = task.train_on == "train"
@@ -235,7 +242,7 @@ class _Training:
     @cached_property
     def _loop(self) -> EpochLoop | None:
         # Made when an epoch is to be trained: a trial may have had its last one.
-        return epoch_loop(self._assembled, self._training)
+        return epoch_loop(self._assembled, self._training, resident_bytes=self._resident_bytes)
 
     def train_one_epoch(self) -> None:
         """Trains and measures the next epoch and writes the checkpoint."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.checkpoints import EpochReport
 from pipelines.compute import Compute
+from pipelines.device import resident_limit
 from pipelines.measuring import Measurement, MeasureTask
 from pipelines.prepared import PreparedData
 from pipelines.reproduction import ReproductionResult, ReproductionTask
@@ -48,7 +49,7 @@ def train_job(
     from pipelines.trial import run_trial
 
     device = configured(slot, task.seed, deterministic=task.deterministic, compute=task.compute)
-    return run_trial(task, report, device)
+    return run_trial(task, report, device, resident_bytes=resident_limit(slot.memory))
 
 
 def reproduce_job(
@@ -86,7 +87,7 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
 
     configured(slot, task.seed, compute=task.compute)
     report("ready")
-    return measure_points(task)
+    return measure_points(task, resident_bytes=resident_limit(slot.memory))
 
 
 def calibrate_job(
@@ -103,7 +104,7 @@ def calibrate_job(
     for number, task in enumerate(tasks):
         set_precision(task.compute.precision)
         try:
-            (found,) = measure_points(task)
+            (found,) = measure_points(task, resident_bytes=resident_limit(slot.memory))
         except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.
             report((number, None))
         else:

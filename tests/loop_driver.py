@@ -31,16 +31,18 @@ POINTS: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(point: str, num_images: int, *, by_loop: bool, **options: Any) -> np.ndarray:
+def trained(
+    point: str, num_images: int, *, by_loop: bool, side: int = SIDE, **options: Any
+) -> np.ndarray:
     """Everything that two epochs leave behind."""
     generator = np.random.default_rng(3)
     y = np.minimum(generator.integers(0, CLASSES + 2, num_images), CLASSES - 1)
-    x = generator.integers(0, 256, (num_images, SIDE, SIDE, 1), np.uint8)
+    x = generator.integers(0, 256, (num_images, side, side, 1), np.uint8)
     x[..., 0] //= (1 + y)[:, None, None].astype(np.uint8)
     seed_everything(5)
     space = get_space("cnn")
     params = space.complete({**SMALL, **POINTS[point]})
-    assembled = space.assembled(params, (SIDE, SIDE, 1), CLASSES, num_images, 2)
+    assembled = space.assembled(params, (side, side, 1), CLASSES, num_images, 2)
     how = "balanced" if point == "weighted" else "none"
     stream = options.pop("stream_above", 2**30)
     training = Training(x, y, CLASSES, 5, None, class_weight(y, how), stream)
@@ -71,6 +73,9 @@ def main() -> None:
             one = trained(point, num_images, by_loop=True)
             other = trained(point, num_images, by_loop=False)
             differences[f"{point} {num_images}"] = float(np.abs(one - other).max())
+    # An image that is no whole number of words.
+    both = [trained("plain", 75, by_loop=by_loop, side=SIDE - 1) for by_loop in (True, False)]
+    differences["odd 75"] = float(np.abs(both[0] - both[1]).max())
     found: dict[str, Any] = {"differences": differences}
     plain = trained("plain", 75, by_loop=True)
     if backend == "jax":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -170,6 +171,52 @@ def test_a_models_name_that_means_another_there_is_refused(moved, capsys):
     client.create_model_version("taken", "s3://bucket/model")
     status, _, err = migrate(moved, capsys)
     assert status == 2 and "Received: 'taken'" in err and err.count("\n") == 1
+    client.delete_registered_model("taken")
+    MlflowClient(uri).delete_registered_model("taken")
+
+
+def test_what_was_decided_on_the_server_stays(moved, capsys, monkeypatch):
+    """A rollback, a new version, a name, a remark, a deleted run; and a copy made twice."""
+    uri, ids, address = moved
+    client, name = MlflowClient(address), "it's mine"
+    trial, parent = copy_of(client, ids["trial"]), copy_of(client, ids["parent"])
+    client.set_registered_model_alias(name, "champion", "1")
+    client.set_model_version_tag(name, "1", "sweeps.standing", "champion again")
+    (output,) = trial.outputs.model_outputs
+    own = client.create_model_version(
+        name, f"models:/{output.model_id}", trial.info.run_id, model_id=output.model_id
+    )
+    listed = client.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+    client.update_run(parent.info.run_id, name="the best night")
+    client.set_tag(trial.info.run_id, "mlflow.note.content", "look here")
+    MlflowClient(uri).set_tag(ids["trial"], "mlflow.note.content", "older")
+    twin = client.create_run(trial.info.experiment_id, tags={ORIGIN_TAG: ids["parent"]}).info.run_id
+    status, _, err = migrate(moved, capsys)
+    assert status != 0 and "copies of one; delete one of them" in err
+    client.delete_run(twin)
+    status, out, err = migrate(moved, capsys)
+    assert "copies of one" not in err and "kept      as it is on the server" in out
+    assert client.get_model_version_by_alias(name, "champion").version in (1, "1")
+    assert client.get_model_version(name, "1").tags["sweeps.standing"] == "champion again"
+    assert str(own.version) in {str(one.version) for one in client.search_model_versions()}
+    after = client.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+    assert sorted(map(str, json.loads(after))) == sorted(map(str, json.loads(listed)))
+    assert client.get_run(parent.info.run_id).info.run_name == "the best night"
+    tags = client.get_run(trial.info.run_id).data.tags
+    assert tags["mlflow.note.content"] == "look here"
+    for line in (f"registered model '{name}': aliases", f"run {ids['parent']}: name"):
+        assert f"kept      as it is on the server: {line}" in out
+        assert f"DIFFERS   {line}" not in out
+    client.delete_run(parent.info.run_id)
+    status, out, _ = migrate(moved, capsys)
+    assert f"server: run {ids['parent']}: stage" in out
+    assert client.get_run(parent.info.run_id).info.lifecycle_stage == "deleted"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # A version's model is looked up there.
+    MlflowClient(uri).create_model_version(
+        name, f"models:/{ids['model']}", ids["trial"], model_id=ids["model"]
+    )
+    status, _, err = migrate(moved, capsys)
+    assert status == 2 and "must keep its number" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from search_spaces.errors import InputError, redacted
 from tracking.stores import DEFAULT_URI, check_existing_store, check_store, sqlite_path
 
 if TYPE_CHECKING:
-    from tracking.migration import Counts
+    from tracking.migration_counts import Counts
 
 DESCRIPTION = "Copy every run, artifact, logged model and registered version into a server."
 EXAMPLES = """
@@ -20,7 +20,7 @@ examples:
 
 The server must run (`keras-sweeps server`). A user and password are read from
 MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The old store is only read. Again adds
-nothing but what is new since.
+nothing but what is new since, and leaves what was decided on the server: aliases, remarks, names.
 """
 MOST_SHOWN = 20
 
@@ -67,14 +67,19 @@ def _migrate(source: str, target: str) -> int:
     migration.run()
     print(f"added     {migration.added.text()}")
     print("comparing every run, point, file, model, version and alias", flush=True)
-    here, there, differences = proof(migration)
-    _print_counts(here, there)
-    for line in differences[:MOST_SHOWN]:
+    found = proof(migration)
+    _print_counts(found.here, found.there)
+    for line in found.differences[:MOST_SHOWN]:
         print(f"DIFFERS   {line}")
-    if differences:
-        print(f"{len(differences)} differences; run it again, or see what writes to the stores")
+    for line in found.kept[:MOST_SHOWN]:
+        print(f"kept      as it is on the server: {line}")
+    if len(found.kept) > MOST_SHOWN:
+        print(f"kept      {len(found.kept) - MOST_SHOWN} more")
+    if found.differences:
+        num = len(found.differences)
+        print(f"{num} differences; run it again, or see what writes to the stores")
         return 1
-    print("the same  by count and content")
+    print("the same  by count and content" + (", but for what was kept" if found.kept else ""))
     return 0
 
 

@@ -1,13 +1,15 @@
 """Copies one MLflow store into another through MLflow's own API: what is missing, and only that.
 
 Every step looks first whether it was done, so a copy that was interrupted is simply begun again.
+What people decided on the server since (an alias, a remark, a run that was deleted) stays.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,43 +25,18 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from search_spaces.errors import InputError
-from tracking.errors import MISSING, unless
-from tracking.migration_content import (
-    ORIGIN_TAG,
-    RegisteredContent,
-    StoreReader,
-    dataset_key,
-    model_of,
-    point,
-)
+from tracking.migration_content import ORIGIN_TAG, StoreReader, dataset_key, is_remark, point
+from tracking.migration_counts import Counts
+from tracking.migration_registry import RegistryMigration
 
 Say = Callable[[str], None]
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """MLflow's limits per request are 1,000 and 100."""
+VERSIONS_TAG = "mlflow.modelVersions"
+"""On a logged model: JSON, a list of the names and numbers of its registered versions."""
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
-
-
-@dataclass
-class Counts:
-    """What a store holds, or what was added to one."""
-
-    experiments: int = 0
-    runs: int = 0
-    metric_points: int = 0
-    artifacts: int = 0
-    logged_models: int = 0
-    registered_models: int = 0
-    versions: int = 0
-    aliases: int = 0
-
-    def text(self) -> str:
-        """All of them in one line."""
-        parts = [f"{getattr(self, one.name):,} {one.name}" for one in fields(self)]
-        return ", ".join(parts).replace("_", " ")
 
 
 @dataclass
@@ -86,22 +63,12 @@ class Migration:
         self.pairs = Pairs()
         self.added = Counts()
         self._say = say
+        self._registry = RegistryMigration(self.source, self.target, self.ids, self.added)
         self._to: MlflowClient = self.target.client
 
     def check(self) -> None:
-        """Raises InputError where a model's name means something else on the server."""
-        for model in self.source.registered():
-            with unless(MISSING):
-                self._to.get_registered_model(model.name)
-                foreign = [
-                    one.version for one in self.target.versions(model.name)
-                    if not one.tags.get(ORIGIN_TAG, "").startswith(_made(model))
-                ]  # fmt: skip
-                if foreign:
-                    raise InputError(
-                        f"A registered model must be new on the server. Received: '{model.name}', "
-                        f"which has a version {foreign[0]} of its own there. Rename one of them."
-                    )
+        """Raises InputError where a model's name, or a version's, means another on the server."""
+        self._registry.check()
 
     def run(self) -> None:
         """Copies everything that is missing."""
@@ -119,7 +86,7 @@ class Migration:
         for _, model, copy in self.pairs.models:
             self._fill_model(model, copy)
         for registered in self.source.registered():
-            self._registered(registered)
+            self._registry.copy(registered)
         for _, model, copy in self.pairs.models:  # A model's tags name its versions.
             self._fill_model_tags(model, self._to.get_logged_model(copy))
         for target_id in deleted:
@@ -177,23 +144,27 @@ class Migration:
             self.pairs.models.append((name, model, copy))
 
     def _copies(self, found: Iterator[Any]) -> dict[str, str]:
-        """Origin -> id of its copy."""
+        """Origin -> id of its copy; of two, the one that was not deleted, or has been filled."""
         copies: dict[str, str] = {}
+        ranks: dict[str, tuple[bool, int]] = {}
         for one in found:
-            tags = one.data.tags if isinstance(one, Run) else one.tags
-            own = one.info.run_id if isinstance(one, Run) else one.model_id
-            origin = tags[ORIGIN_TAG]
-            if origin in copies:  # A request that timed out was carried out after all.
-                raise OSError(f"{own} and {copies[origin]} are copies of one; delete one of them")
-            copies[origin] = own
+            is_run = isinstance(one, Run)
+            tags, own = (one.data.tags, one.info.run_id) if is_run else (one.tags, one.model_id)
+            is_active = not is_run or one.info.lifecycle_stage == "active"
+            origin, rank = tags[ORIGIN_TAG], (is_active, len(tags))
+            if origin in copies:
+                if is_active and ranks[origin][0]:  # A request that timed out was carried out.
+                    pair = f"{own} and {copies[origin]}"
+                    raise OSError(f"{pair} are copies of one; delete one of them")
+                if rank <= ranks[origin]:
+                    continue
+            copies[origin], ranks[origin] = own, rank
         return copies
 
     def _fill_run(self, run: Run, copy: str) -> None:
         there = self._to.get_run(copy)
         if there.info.lifecycle_stage == "deleted":
-            if run.info.lifecycle_stage == "deleted":
-                return  # It was complete when it was deleted.
-            self._to.restore_run(copy)
+            return  # As its original is, and complete; or somebody deleted it on the server.
         self._fill_texts(run, there)
         self._fill_metrics(run, there)
         self._fill_links(run, there)
@@ -214,7 +185,11 @@ class Migration:
             self._to.log_batch(copy, params=params[start : start + _MOST_PARAMS])
         wanted = {key: self.source.mapped(text) for key, text in run.data.tags.items()}
         wanted.pop(ORIGIN_TAG, None)  # A copy of a copy is known by the one it was made of.
-        tags = [RunTag(*one) for one in wanted.items() if there.data.tags.get(one[0]) != one[1]]
+        known = there.data.tags
+        tags = [
+            RunTag(key, text) for key, text in wanted.items()
+            if known.get(key) != text and not (key in known and is_remark(key))
+        ]  # fmt: skip
         for start in range(0, len(tags), _MOST_PARAMS):
             self._to.log_batch(copy, tags=tags[start : start + _MOST_PARAMS])
 
@@ -261,11 +236,19 @@ class Migration:
     def _fill_model_tags(self, model: LoggedModel, there: LoggedModel) -> None:
         tags = {key: self.source.mapped(text) for key, text in model.tags.items()}
         tags.pop(ORIGIN_TAG, None)
-        new = {key: text for key, text in tags.items() if there.tags.get(key) != text}
+        new = {
+            key: text for key, text in tags.items()
+            if key != VERSIONS_TAG
+            and there.tags.get(key) != text
+            and not (key in there.tags and is_remark(key))
+        }  # fmt: skip
+        listed = _versions_listed(
+            tags.get(VERSIONS_TAG), there.tags.get(VERSIONS_TAG), self._registry.own
+        )
+        if listed != there.tags.get(VERSIONS_TAG):
+            new[VERSIONS_TAG] = listed or "[]"
         if new:
             self._to.set_logged_model_tags(there.model_id, new)
-        for key in there.tags.keys() - tags.keys() - {ORIGIN_TAG}:
-            self._to.delete_logged_model_tag(there.model_id, key)  # The server's own remarks.
 
     def _files(self, here: str, there: str) -> None:
         """Copies the artifacts that are missing or differ, one at a time."""
@@ -281,63 +264,22 @@ class Migration:
                 target.log_artifact(str(file), None if parent == "." else parent)
                 file.unlink()
 
-    def _registered(self, model: RegisteredModel) -> None:
-        name, content = model.name, self.source.registered_content(model)
-        there = None
-        with unless(MISSING):
-            there = self._to.get_registered_model(name)
-        if there is None:
-            self.added.registered_models += 1
-            there = self._to.create_registered_model(name, {}, content.description)
-        for key, text in content.tags.items():
-            if there.tags.get(key) != text:
-                self._to.set_registered_model_tag(name, key, text)
-        self._versions(model, content)
-        for alias, number in content.aliases.items():
-            if str(there.aliases.get(alias)) != number:
-                self.added.aliases += 1
-                self._to.set_registered_model_alias(name, alias, number)
-
-    def _versions(self, model: RegisteredModel, content: RegisteredContent) -> None:
-        """Versions under their own numbers: the server counts, so gaps are made and removed."""
-        name = model.name
-        known = {str(one.version): one for one in self.target.versions(name)}
-        for original in self.source.versions(name):
-            number = str(original.version)
-            there = known.get(number)
-            while there is None:
-                made = self._create_version(model, original)
-                if str(made.version) == number:
-                    self.added.versions += 1
-                    there = made
-                    break
-                self._to.delete_model_version(name, str(made.version))
-                if int(made.version) > int(number):
-                    raise OSError(
-                        f"version {number} of '{name}' was deleted on the server, which does not "
-                        "give its number again; delete the model there, and begin again"
-                    )
-            tags = content.versions[number].tags
-            for key, text in tags.items():
-                if there.tags.get(key) != text:
-                    self._to.set_model_version_tag(name, number, key, text)
-
-    def _create_version(self, model: RegisteredModel, original: ModelVersion) -> ModelVersion:
-        model_id = self.ids.get(model_of(original))
-        run_id = self.ids.get(original.run_id or "")
-        source = f"models:/{model_id}" if model_id else self.source.mapped(original.source)
-        return self._to.create_model_version(
-            model.name, source, run_id, description=original.description, model_id=model_id,
-            tags={ORIGIN_TAG: f"{_made(model)}{original.version}"},
-        )  # fmt: skip
-
 
 _COPIED = f"tags.`{ORIGIN_TAG}` != ''"
 
 
-def _made(model: RegisteredModel) -> str:
-    """What tells a registered model from another one of its name."""
-    return f"{model.name}/{model.creation_timestamp}/"
+def _versions_listed(
+    here: str | None, there: str | None, own: Collection[tuple[str, int]]
+) -> str | None:
+    """A logged model's list of its versions: as it is here, with those of the server's own.
+
+    None where neither has one; the server lists versions, too, that were made to fill a gap.
+    """
+    found = json.loads(here or "[]")
+    more = [one for one in json.loads(there or "[]") if (one["name"], int(one["version"])) in own]
+    if not more:
+        return here if here is not None or there is None else "[]"
+    return json.dumps(found + [one for one in more if one not in found])
 
 
 def _user(run: Run) -> Mapping[str, str]:

@@ -255,6 +255,12 @@ def model_of(version: ModelVersion) -> str:
     return found[0] if found else str(version.source)
 
 
+def is_remark(key: str) -> bool:
+    """Whether a tag is somebody's own, which the server's people may have changed."""
+    own = ("mlflow.note.content", "mlflow.runName")
+    return not key.startswith(("sweeps.", "mlflow.")) or key in own
+
+
 def _pages(page: Callable[[str | None], Any]) -> Iterator[Any]:
     token = None
     while True:
