@@ -66,7 +66,8 @@ def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) ->
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
     data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
-    allotment = allot(with_gpus(detect_machine(), settings.gpus), 1, settings.num_threads)
+    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
+    allotment = allot(machine, 1, settings.num_threads)
     space_like = get_space(chosen[0].space)
     decided = decide_compute(settings, space_like, data, allotment.slots[0], say)
     settings = decided.settings

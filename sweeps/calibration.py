@@ -60,7 +60,7 @@ def _memory(measure: LevelMeasure) -> str:
 
 
 def seconds_for(timeout_seconds: float | None) -> float:
-    """How long the measurement may take in a sweep with this time limit."""
+    """How long a measurement may take in a sweep with this time limit."""
     if timeout_seconds is None:
         return MOST_SECONDS
     return min(MOST_SECONDS, MOST_OF_TIMEOUT * timeout_seconds)

@@ -13,6 +13,7 @@ from pipelines.measuring import MeasureTask
 from pipelines.prepared import PreparedData
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
+from sweeps.calibration import seconds_for
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.jobs import calibrate_job
@@ -42,7 +43,8 @@ def decide_compute(
     """What `auto` means for a new sweep here; a sweep that has begun keeps what it has.
 
     One possibility needs no measurement. Several are measured in a process of their own, by some
-    steps of the space's first point; the first of them stands unless another one is clearly faster.
+    steps of the space's first point, while there is time; the first of them stands unless another
+    one is clearly faster.
 
     Raises:
         KeyboardInterrupt: An interrupt came first.
@@ -57,7 +59,7 @@ def decide_compute(
     seconds = _measured(settings, params, data, slot, ways)
     chosen = fastest(ways, seconds)
     told = [
-        f"{_short(way)} {'failed' if found is None else f'{found:.3g} s an epoch'}"
+        f"{_short(way)} {'not measured' if found is None else f'{found:.3g} s an epoch'}"
         for way, found in zip(ways, seconds, strict=True)
     ]
     return Decided(_with(settings, chosen), f"measured: {', '.join(told)}")
@@ -97,10 +99,11 @@ def _measured(
     slot: Slot,
     ways: Sequence[Compute],
 ) -> list[float | None]:
-    """Seconds of an epoch in each way; None where it cannot be trained so."""
-    epochs = budget_for(settings, data.num_images["train"]).num_epochs
+    """Seconds of an epoch in each way; None where it cannot be trained so, or not in time."""
+    budget = budget_for(settings, data.num_images["train"])
     tasks = tuple(
-        MeasureTask(settings.space, (params,), data, epochs, settings.seed, way) for way in ways
+        MeasureTask(settings.space, (params,), data, budget.num_epochs, settings.seed, way)
+        for way in ways
     )
     # The server that is started here forks the trials later.
     executor = start_workers(Path(os.devnull), settings.backend)
@@ -112,7 +115,10 @@ def _measured(
 
     try:
         with Interrupts() as interrupts:
-            run_job(executor, calibrate_job, tasks, slot, os.devnull, hear, interrupts)
+            limit_seconds = seconds_for(budget.timeout_seconds)
+            run_job(
+                executor, calibrate_job, tasks, slot, os.devnull, hear, interrupts, limit_seconds
+            )
             if interrupts.received:
                 raise KeyboardInterrupt
     except JobFailedError:

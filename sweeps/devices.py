@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search_spaces.errors import InputError
+from sweeps.cuda_builds import missing_cuda
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
-from sweeps.gpus import NONE, Gpu, GpuInventory, NvidiaSmi, chosen_gpus
+from sweeps.gpus import NONE, Gpu, GpuInventory, GpuQueryError, NvidiaSmi, chosen_gpus
 from sweeps.packing import LEVELS, GpuLayout
 
 MAX_AUTO_THREADS = 4
@@ -21,7 +21,7 @@ TRIAL_GIGABYTES = 1.5
 
 @dataclass(frozen=True)
 class Machine:
-    """The cores this process may use, memory in bytes, GPUs, and what people should know."""
+    """The cores this process may use, memory in bytes, GPUs, and why some cannot be used."""
 
     num_cores: int
     memory_bytes: int
@@ -71,18 +71,23 @@ class Allotment:
         return Allotment(slots, reason, self.layout, level)
 
 
-def detect_machine(inventory: GpuInventory | None = None) -> Machine:
-    """Looks at affinity, the control group's limits, memory and GPUs (by `nvidia-smi`)."""
+def detect_machine(backend: str = "tensorflow", inventory: GpuInventory | None = None) -> Machine:
+    """Looks at affinity, the control group's limits, memory and GPUs (by `nvidia-smi`).
+
+    Args:
+        backend: what is to run on the GPUs.
+    """
     import joblib  # Its count minds affinity and control groups, on every platform.
 
-    gpus = (inventory or NvidiaSmi()).gpus()
+    gpus: tuple[Gpu, ...] = ()
     note = ""
-    if gpus and not _has_cuda_libraries():
-        note = (
-            f"{len(gpus)} GPU found, but TensorFlow's CUDA libraries are not installed: "
-            "pip install -c constraints.txt -e '.[gpu]'"
-        )
-        gpus = ()
+    try:
+        gpus = (inventory or NvidiaSmi()).gpus()
+    except GpuQueryError as error:
+        note = f"{error}, so no GPU is used"
+    missing = missing_cuda(backend) if gpus else ""
+    if missing:
+        note, gpus = f"{count(len(gpus), 'GPU')} found, but {missing}", ()
     return Machine(max(1, joblib.cpu_count()), _memory_bytes(), gpus, note)
 
 
@@ -119,7 +124,8 @@ def allot(
         slots,
         f"{count(num, 'trial')} at once x {count(threads, 'thread')} "
         f"on {count(machine.num_cores, 'core')}, no GPU"
-        + (", so --trials-per-gpu means nothing" if (trials_per_gpu or 1) > 1 else ""),
+        + (", so --trials-per-gpu means nothing" if (trials_per_gpu or 1) > 1 else "")
+        + (f". {machine.note}" if machine.note else ""),
     )
 
 
@@ -162,12 +168,3 @@ def _memory_bytes() -> int:
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical
-
-
-def _has_cuda_libraries() -> bool:
-    import ctypes.util
-
-    packages = {d.name.lower() for d in importlib.metadata.distributions() if d.name}
-    return any(p.startswith("nvidia-cudnn") for p in packages) or bool(
-        ctypes.util.find_library("cudnn")
-    )

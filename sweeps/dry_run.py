@@ -49,7 +49,7 @@ def dry_run(settings: SweepSettings) -> int:
         InputError: The settings or the data cannot be used.
     """
     allotment = allot(
-        with_gpus(detect_machine(), settings.gpus),
+        with_gpus(detect_machine(settings.backend), settings.gpus),
         settings.num_workers, settings.num_threads, settings.trials_per_gpu,
     )  # fmt: skip
     data = sweep_data(settings)

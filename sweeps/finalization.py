@@ -85,7 +85,7 @@ def finalize(
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
         print(file.report)
         return DONE
-    machine = with_gpus(detect_machine(), settings.gpus)
+    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
     asked = settings.trials_per_gpu
     allotment = allot(machine, settings.num_workers, settings.num_threads, asked)
     places = (finalists_paths(sweep.paths).packing, sweep.paths.packing)

@@ -17,6 +17,8 @@ from search_spaces.errors import InputError
 
 ALL, NONE = "all", "none"
 QUERY_SECONDS = 10.0
+NO_DEVICES = "no devices were found"
+"""What `nvidia-smi` says where there is a driver and no GPU."""
 _ERROR_VALUE = re.compile(r"\[.*\]")  # `[N/A]`, `[Not Supported]`.
 
 
@@ -33,18 +35,30 @@ class Gpu:
     uuid: str = ""
 
 
+class GpuQueryError(RuntimeError):
+    """There may be GPUs, but what lists them fails; one line that says how."""
+
+
 class GpuInventory(Protocol):
     """Lists GPUs, in the order of their indices, without touching one; none is no error."""
 
     def gpus(self) -> tuple[Gpu, ...]:
-        """All GPUs of this machine that its environment leaves visible."""
+        """All GPUs of this machine that its environment leaves visible.
+
+        Raises:
+            GpuQueryError: They could not be listed.
+        """
 
 
 class NvidiaSmi:
     """What `nvidia-smi` lists, as far as CUDA_VISIBLE_DEVICES allows it."""
 
     def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs; none where the program is missing or fails."""
+        """The GPUs; none where the program is missing, or knows of none.
+
+        Raises:
+            GpuQueryError: It fails, says something else, or takes too long.
+        """
         program = shutil.which("nvidia-smi")
         if program is None:
             return ()
@@ -52,11 +66,22 @@ class NvidiaSmi:
         query = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
         try:
             done = subprocess.run(
-                query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True
+                query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False
             )
-        except (OSError, subprocess.SubprocessError):
+        except subprocess.TimeoutExpired:
+            raise GpuQueryError(f"nvidia-smi did not answer in {QUERY_SECONDS:.0f} s") from None
+        except OSError as error:
+            raise GpuQueryError(f"nvidia-smi cannot be run ({error.strerror})") from None
+        said = f"{done.stdout}\n{done.stderr}".strip()
+        if NO_DEVICES in said.lower():
             return ()
+        if done.returncode:
+            first = (said.splitlines() or [f"exit status {done.returncode}"])[0]
+            raise GpuQueryError(f"nvidia-smi fails ({first[:200].strip().rstrip('.')})")
         found = tuple(gpu for line in done.stdout.splitlines() if (gpu := _parsed(line)))
+        if said and not found:
+            first = said.splitlines()[0]
+            raise GpuQueryError(f"nvidia-smi lists no GPU ({first[:200].strip().rstrip('.')})")
         return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 

@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--epochs must reach an epoch that was recorded. Received: "
             f"{arguments.epochs}, and the first one is {first}."
         )
-    slot, device = slot_like(recipe, detect_machine())
+    slot, device = slot_like(recipe, detect_machine(recipe.compute.backend))
     replay = Replay(
         run=found,
         recipe=recipe,

@@ -104,7 +104,7 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
-    machine = with_gpus(detect_machine(), settings.gpus)
+    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier)
     space = _open_space(settings, data, say)
@@ -119,7 +119,7 @@ def run_sweep(settings: SweepSettings, start: Start) -> int:
         if "trials_per_gpu" in start.given:
             paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
-        _say_plan(say, settings, data, allotment, machine.note, how, resumed=earlier is not None)
+        _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
         interrupts = stack.enter_context(Interrupts())
         settings = file.settings
         try:
@@ -177,7 +177,6 @@ def _say_plan(
     settings: SweepSettings,
     data: PreparedData,
     allotment: Allotment,
-    note: str,
     how: str,
     *,
     resumed: bool,
@@ -186,7 +185,7 @@ def _say_plan(
     say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
     for line in data.notes:
         say(f"          {line}")
-    say(f"machine   {allotment.reason}" + (f". {note}" if note else ""))
+    say(f"machine   {allotment.reason}")
     say(f"compute   {settings.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")

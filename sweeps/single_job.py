@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,20 +36,24 @@ def run_job(
     log_path: str,
     on_report: Callable[[Any], Any],
     interrupts: Interrupts,
+    limit_seconds: float | None = None,
 ) -> Any:
     """Runs a job on an executor that has nothing else to do.
 
     Args:
         on_report: takes each of the job's messages and returns the answer.
+        limit_seconds: how long it may take; None for as long as it does.
 
     Returns:
-        The job's value; None where an interrupt came first, after which nothing runs any more.
+        The job's value; None where an interrupt or the limit came first, after which nothing runs
+        any more.
 
     Raises:
         JobFailedError: The job did not return.
     """
     executor.start(JOB_ID, job, task, slot, log_path)
-    while not interrupts.received:
+    deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
+    while not interrupts.received and (deadline is None or time.monotonic() < deadline):
         for event in executor.events(WAIT_SECONDS):
             match event:
                 case Reported(message=message):

@@ -633,3 +633,10 @@ def random_points(space: Any, count: int, seed: int = 0) -> list[dict[str, Any]]
 
     generator = np.random.default_rng(seed)
     return [space.sample(RandomHyperParameters(generator)) for _ in range(count)]
+
+
+def environment_job(argument: object, report: object, slot: Slot) -> str:
+    """Which of some variables a worker has."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD",
+             "MLFLOW_TRACKING_URI", "SWEEPS_STORAGE")  # fmt: skip
+    return " ".join(name for name in names if name in os.environ)

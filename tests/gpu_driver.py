@@ -43,7 +43,7 @@ if __name__ == "__main__":
     session.Plan = lambda **options: plan(**options, job=fakes.crowded_chaos_job)  # type: ignore[assignment,misc]
     loop.figures_job = fakes.chaos_figures_job
     calibration.measure_job = fakes.measuring_job
-    devices._has_cuda_libraries = lambda: True
+    devices.missing_cuda = lambda backend: ""
     gpu_watch.NvmlMeter = WorkersMeter  # type: ignore[assignment,misc]
     gpu_watch.INTERVAL_SECONDS = 0.05
     gpu_usage.MACHINE_SECONDS = 1.0

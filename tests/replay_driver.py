@@ -35,7 +35,7 @@ def deterministic_job(task: TrialTask, report: Any, slot: Slot) -> bool:
     import pipelines.trial
     from sweeps.jobs import train_job
 
-    pipelines.trial.run_trial = lambda *_: config.is_op_determinism_enabled()
+    pipelines.trial.run_trial = lambda *_, **__: config.is_op_determinism_enabled()
     return bool(train_job(task, report, slot))
 
 

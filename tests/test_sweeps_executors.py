@@ -235,3 +235,41 @@ def test_no_job_and_no_spare_outlives_its_driver(tmp_path):
     driver.kill()
     driver.wait()
     wait_until(lambda: all(map(is_gone, pids)))
+
+
+CREDENTIALS = {
+    "MLFLOW_TRACKING_USERNAME": "sweeper",
+    "MLFLOW_TRACKING_PASSWORD": "only-the-driver",
+    "PGPASSWORD": "only-the-driver",
+    "MLFLOW_TRACKING_URI": "http://me:only-the-driver@127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
+    """In a process of its own: a server of workers that runs already has its environment."""
+    code = (
+        "import fakes, os, sys\n"
+        "from pathlib import Path\n"
+        "from sweeps.executors.base import Slot\n"
+        "from sweeps.executors.processes import ProcessExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    executor = ProcessExecutor('fakes', Path('server.log'), sys.argv[1])\n"
+        "    executor.start('job', fakes.environment_job, None, Slot(0, 1), 'job.log')\n"
+        "    (event,) = executor.events(60)\n"
+        "    executor.close()\n"
+        "    print(event.value, os.environ['PGPASSWORD'])\n"
+    )
+    (tmp_path / "driver.py").write_text(code)
+    paths = f"{Path(__file__).parent}:{Path(__file__).parents[1]}"
+    environment = {
+        **os.environ,
+        **CREDENTIALS,
+        "PYTHONPATH": paths,
+        "SWEEPS_STORAGE": "sqlite:///o.db",
+    }
+    done = subprocess.run(
+        [sys.executable, "driver.py", method],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["SWEEPS_STORAGE", "only-the-driver"], done.stderr

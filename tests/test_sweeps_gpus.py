@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import contracts
 import fakes
 import pytest
 
+from pipelines.compute import BACKENDS, TITLES
 from search_spaces.errors import InputError
-from sweeps import devices
+from sweeps import cuda_builds, devices, gpus
 from sweeps.cli import main
-from sweeps.devices import Machine, detect_machine, with_gpus
-from sweeps.gpus import Gpu, NvidiaSmi, check_gpus, chosen_gpus
+from sweeps.cuda_builds import missing_cuda
+from sweeps.devices import Machine, allot, detect_machine, with_gpus
+from sweeps.gpus import Gpu, GpuQueryError, NvidiaSmi, check_gpus, chosen_gpus
 
 TWO = fakes.FakeInventory().gpus()
 
@@ -46,7 +49,11 @@ class TestNvidiaSmiWithAStandIn(contracts.GpuInventoryContract):
 class TestNvidiaSmi(contracts.GpuInventoryContract):
     @pytest.fixture
     def inventory(self):
-        if not NvidiaSmi().gpus():
+        try:
+            found = NvidiaSmi().gpus()
+        except GpuQueryError as error:
+            pytest.skip(str(error))
+        if not found:
             pytest.skip("this machine has no GPU that nvidia-smi lists")
         return NvidiaSmi()
 
@@ -59,21 +66,62 @@ def test_memory_that_is_not_told_is_unknown_and_names_may_hold_commas(tmp_path, 
     )
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo NVIDIA-SMI has failed", "kill $$", ""])
-def test_a_program_that_fails_or_says_something_else_means_no_gpu(tmp_path, monkeypatch, script):
+@pytest.mark.parametrize("script", ["", "echo No devices were found; exit 6"])
+def test_no_gpu_is_no_error(tmp_path, monkeypatch, script):
     nvidia_smi(tmp_path, monkeypatch, script)
     assert NvidiaSmi().gpus() == ()
 
 
-def test_gpus_without_cuda_libraries_are_a_note(monkeypatch):
-    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: False)
-    found = detect_machine(fakes.FakeInventory())
-    assert found.gpus == () and "2 GPU found" in found.note and "not installed" in found.note
-    with pytest.raises(InputError, match="Received: 0. 2 GPU found, but .* not installed"):
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 9", r"nvidia-smi fails \(exit status 9\)"),
+        ("echo NVIDIA-SMI has failed. >&2; exit 9", r"nvidia-smi fails \(NVIDIA-SMI has failed\)"),
+        ("echo Something else", r"nvidia-smi lists no GPU \(Something else\)"),
+        ("kill $$", "nvidia-smi fails"),
+        ("exec sleep 20", "nvidia-smi did not answer in 0 s"),
+    ],
+)
+def test_gpus_that_cannot_be_listed_are_told_of(tmp_path, monkeypatch, script, words):
+    nvidia_smi(tmp_path, monkeypatch, script)
+    monkeypatch.setattr(gpus, "QUERY_SECONDS", 0.3 if "sleep" in script else 10.0)
+    with pytest.raises(GpuQueryError, match=words):
+        NvidiaSmi().gpus()
+    found = detect_machine()
+    assert found.gpus == () and found.note.endswith(", so no GPU is used")
+    assert found.note in allot(found, None, None).reason
+    with pytest.raises(InputError, match=f"Received: 0. {words}"):
         with_gpus(found, "0")
     assert with_gpus(found, "none").note == ""
-    monkeypatch.setattr(devices, "_has_cuda_libraries", lambda: True)
-    assert detect_machine(fakes.FakeInventory()).gpus == TWO
+
+
+def test_gpus_without_cuda_libraries_are_a_note(monkeypatch):
+    monkeypatch.setitem(cuda_builds._HAS_CUDA, "jax", lambda: False)
+    found = detect_machine("jax", fakes.FakeInventory())
+    assert found.gpus == () and "2 GPUs found, but JAX's CUDA build is not" in found.note
+    with pytest.raises(InputError, match=r"Received: 0. 2 GPUs found, but .*\[jax-gpu\]"):
+        with_gpus(found, "0")
+    assert with_gpus(found, "none").note == ""
+    monkeypatch.setitem(cuda_builds._HAS_CUDA, "jax", lambda: True)
+    assert detect_machine("jax", fakes.FakeInventory()).gpus == TWO
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_backend_has_its_own_cuda_build(backend, tmp_path, monkeypatch):
+    """The builds are made up: what their wheels are called, and what lies in them."""
+    (tmp_path / "torch" / "lib").mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").touch()
+    spec = importlib.util.spec_from_file_location("torch", tmp_path / "torch" / "__init__.py")
+    names: list[str] = ["numpy", "jax", "torch", "nvidia-ml-py"]
+    monkeypatch.setattr(cuda_builds, "_distributions", lambda: set(names))
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert TITLES[backend] in missing_cuda(backend) and "install" in missing_cuda(backend)
+    if backend == "torch":
+        (tmp_path / "torch" / "lib" / "libtorch_cuda.so").touch()
+    else:
+        names.append({"tensorflow": "nvidia-cudnn-cu12", "jax": "jax-cuda12-plugin"}[backend])
+    assert missing_cuda(backend) == ""
 
 
 def test_gpus_are_chosen_by_number_in_the_order_given():
@@ -106,7 +154,7 @@ def test_anything_else_is_refused(text):
 def test_a_wrong_option_is_one_line_before_anything_is_started(
     tmp_path, monkeypatch, capsys, options, words
 ):
-    monkeypatch.setattr(devices, "detect_machine", lambda: Machine(2, 2**34))
+    monkeypatch.setattr(devices, "detect_machine", lambda backend: Machine(2, 2**34))
     monkeypatch.setenv("PATH", str(tmp_path))  # No nvidia-smi, whatever this machine has.
     assert main(["run", "--space", "mlp", "--dataset", "digits", *options]) == 2
     error = capsys.readouterr().err

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.credentials import drop_credentials, without_credentials
 from sweeps.executors.spares import Spares, WarmUp
 
 STOP_SECONDS = 3.0
@@ -57,7 +58,7 @@ class ProcessExecutor:
             with _output_to(server_log):
                 # Starting the tracker unblocks signals, so it must run before they are blocked.
                 resource_tracker.ensure_running()
-                with _signals_blocked():
+                with _signals_blocked(), without_credentials():
                     forkserver.ensure_running()
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
@@ -242,6 +243,7 @@ def _spare_main(
 
 
 def _begin(log_path: str) -> None:
+    drop_credentials()  # Where there is no server that was started without them.
     for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)
     _print_to(log_path)
