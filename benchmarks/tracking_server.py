@@ -5,12 +5,14 @@ the sending of the last record included. Only the training is made up: a worker 
 and reports, so that the trials take the same time on both sides and what differs is the tracking.
 
     python benchmarks/tracking_server.py --repeats 5
+    python benchmarks/tracking_server.py --repeats 5 --sequential --postgresql
     python benchmarks/tracking_server.py --tracking-uri http://127.0.0.1:5000
 
 By default the two sides run at the same time, so that a noisy machine is as noisy for the one as
 for the other; with --sequential one after the other, in alternating order. Without --tracking-uri
-it starts `python tracking/server.py` with a store of its own; the start of the server is not
-counted. It prints the seconds of every pair, the ratio server / embedded of each, their median,
+it starts `python tracking/server.py` with a store of its own, or, with --postgresql, with a
+PostgreSQL of its own behind it and with authentication; the start of the server is not counted. It
+prints the seconds of every pair, the ratio server / embedded of each, their median,
 that of all seconds, and n.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
+import secrets
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +46,12 @@ def main() -> None:
     parser.add_argument("--epoch-seconds", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sequential", action="store_true")
+    parser.add_argument("--postgresql", action="store_true")
     parser.add_argument("--tracking-uri", help="measure this server (default: one is started)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-benchmark-") as name:
         folder = Path(name)
-        with server(folder, arguments.tracking_uri) as uri:
+        with server(folder, arguments) as uri:
             seconds: dict[str, list[float]] = {"embedded": [], "server": []}
             for number in range(arguments.repeats):
                 sides = ["embedded", "server"] if number % 2 == 0 else ["server", "embedded"]
@@ -99,26 +102,34 @@ def sweep(arguments: argparse.Namespace, folder: Path, uri: str | None) -> float
 
 
 @contextmanager
-def server(folder: Path, uri: str | None) -> Iterator[str]:
-    """The address of a server that answers."""
-    if uri is not None:
-        yield uri
+def server(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
+    """The address of a server that answers; what it takes to sign in is in the environment."""
+    if arguments.tracking_uri is not None:
+        yield arguments.tracking_uri
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+    import stack
+
     place = folder / "server"
     place.mkdir()
-    command = [sys.executable, str(ROOT / "tracking" / "server.py"), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        if not any(line.startswith("stop ") for line in process.stdout):
-            sys.exit("the server did not start")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
+    with ExitStack() as opened:
+        options: list[str] = []
+        if arguments.postgresql:
+            for name in ("postgres", "admin", "sweeper"):
+                (place / f"{name}.password").write_text(secrets.token_urlsafe(16))
+            port, _ = opened.enter_context(
+                stack.postgresql(place / "postgres.password", settings=())
+            )
+            (place / "pgpass").write_text(f"*:*:*:*:{(place / 'postgres.password').read_text()}\n")
+            (place / "pgpass").chmod(0o600)
+            address = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+            options += ["--backend-store-uri", f"{address}?passfile={place / 'pgpass'}"]
+            options += ["--auth", "--admin-password-file", str(place / "admin.password")]
+            options += ["--user", f"sweeper={place / 'sweeper.password'}"]
+            os.environ["MLFLOW_TRACKING_USERNAME"] = "sweeper"
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = (place / "sweeper.password").read_text()
+        _, uri = opened.enter_context(stack.mlflow_server(place, *options))
+        yield uri
 
 
 def drive() -> None:

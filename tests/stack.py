@@ -62,7 +62,9 @@ def postgresql_folder() -> Path:
 
 @contextmanager
 def postgresql(
-    password_file: Path, arguments: list[str] | None = None
+    password_file: Path,
+    arguments: list[str] | None = None,
+    settings: tuple[str, ...] = ("fsync=off", "log_statement=all"),
 ) -> Iterator[tuple[int, Path]]:
     """A PostgreSQL of one's own, as a user that is not root; its port and its log."""
     programs = postgresql_folder()
@@ -84,8 +86,9 @@ def postgresql(
         password.unlink()
         with log.open("wb") as out:
             server = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off",
-                 "-c", "listen_addresses=127.0.0.1", "-c", "log_statement=all"],
+                [programs / "postgres", "-D", data, "-p", str(port), "-k", folder,
+                 "-c", "listen_addresses=127.0.0.1",
+                 *(part for setting in settings for part in ("-c", setting))],
                 stdout=out, stderr=out, cwd=folder, extra_groups=[] if who else None, **who,
             )  # fmt: skip
         try:
