@@ -55,6 +55,7 @@ from search_spaces.references import Sources, check_sources
 from search_spaces.registry import get_space
 
 TrainOn = Literal["train", "train+validation"]
+NOT_COMPILED = "not compiled: a layer of it does not support that"
 
 
 class Decision(StrEnum):
@@ -307,7 +308,10 @@ class _Training:
             training_seconds=seconds,
             device=device,
             stopped_by=stopped_by,
-            adaptations=self._space.adaptations(task.params, task.data.input_shape),
+            adaptations=(
+                *self._space.adaptations(task.params, task.data.input_shape),
+                *([NOT_COMPILED] if task.compute.jit == "on" and not self._is_compiled() else []),
+            ),
             test_metrics=self._test_metrics() if task.measure_test and is_complete else {},
             not_stored=not_stored,
         )
@@ -328,6 +332,10 @@ class _Training:
         body = json.dumps({"identity": self._task.identity, **metrics})
         path.write_text(body, encoding="utf-8")
         return metrics
+
+    def _is_compiled(self) -> bool:
+        """Keras trains without compilation, and warns, where a layer does not support it."""
+        return bool(getattr(self._model, "jit_compile", True))
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._started

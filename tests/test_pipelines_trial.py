@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipelines.compute import Compute
 from pipelines.evaluation import (
     accuracy,
     confident_mistakes,
@@ -22,7 +23,13 @@ from pipelines.evaluation import (
 )
 from pipelines.figures import render_trial
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
-from pipelines.trial import Decision, NonFiniteLossError, TrialTask, run_trial
+from pipelines.trial import (
+    NOT_COMPILED,
+    Decision,
+    NonFiniteLossError,
+    TrialTask,
+    run_trial,
+)
 from pipelines.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
@@ -219,3 +226,17 @@ def test_the_objectives_are_what_an_epoch_reports():
     check_objective("val_top5_accuracy", 6, "x")
     with pytest.raises(InputError, match="at least 6 classes. Received: x with 5"):
         check_objective("val_top5_accuracy", 5, "x")
+
+
+@pytest.mark.parametrize("zoom", [0.0, 0.1])
+def test_a_model_that_cannot_be_compiled_says_so(task, zoom):
+    """Keras trains it without, and warns; a record of `jit on` alone would not be true."""
+    params = cnn.SPACE.complete(
+        {"num_blocks": 1, "filters_0": 8, "augmentation": zoom > 0,
+         **({"augmentation_zoom": zoom} if zoom else {})}
+    )  # fmt: skip
+    asked = replace(task, space="cnn", params=params, num_epochs=1, compute=Compute(jit="on"))
+    result, _ = run(asked)
+    assert (NOT_COMPILED in result.adaptations) == (zoom > 0)
+    without, _ = run(replace(asked, compute=Compute(jit="off")))
+    assert NOT_COMPILED not in without.adaptations

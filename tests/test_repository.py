@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 DOCKER_OPTIONS = {"--build", "--detach", "--file", "--rm"}
@@ -113,6 +114,24 @@ def test_every_dependency_is_bounded_and_pinned_and_explained():
         assert ("<" in requirement and ">=" in requirement) or name.startswith("types-")
         assert name in pinned, name
         assert name in explained or name.startswith("types-"), name
+
+
+def test_what_gpus_need_is_pinned_too():
+    """An image for GPUs built tomorrow has the CUDA packages that are resolved today."""
+    pins = (ROOT / "constraints.txt").read_text()
+    for name in (
+        "nvidia-cudnn-cu12",
+        "nvidia-cublas-cu12",
+        "nvidia-nccl-cu12",
+        "jax-cuda12-plugin",
+    ):
+        assert re.search(rf"^{name}==[\d.]+$", pins, re.MULTILINE), name
+    wanted = [line for line in importlib.metadata.requires("tensorflow") if "and-cuda" in line]
+    assert len(wanted) > 5
+    for requirement in wanted:
+        name, limits = re.match(r"([\w.-]+)(\S*?);", requirement).groups()
+        (pin,) = re.findall(rf"^{name}==(.*)$", pins, re.MULTILINE)
+        assert SpecifierSet(limits).contains(pin), (requirement, pin)
 
 
 def test_constraints_name_no_index():

@@ -113,7 +113,7 @@ def is_gone(pid: int) -> bool:
 def test_it_serves_says_how_to_use_it_and_ends_cleanly(tmp_path):
     with mlflow_server(tmp_path) as (process, address):
         text = (tmp_path / "server.log").read_text()
-        assert f"serving   {address}\n" in text
+        assert f"serving   {address}\n" in text and "WARNING" not in text
         assert f"python sweeps/run.py --space cnn --tracking-uri {address}\n" in text
         client = MlflowClient(address)
         run = client.create_run(client.create_experiment("one"))
@@ -136,6 +136,17 @@ def test_it_serves_says_how_to_use_it_and_ends_cleanly(tmp_path):
         assert (tmp_path / "server.log").read_text().endswith("stopped\n")
         assert not answers(f"{address}/health") and all(is_gone(pid) for pid in below)
     assert not (tmp_path / "mlflow-admin.password").exists()
+
+
+def test_experiments_of_before_there_was_a_server_are_named(tmp_path):
+    """Their files do not go through it: MLflow wrote down once where they are."""
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_experiment("of before", (tmp_path / "mlruns").as_uri())
+    client.delete_experiment(client.create_experiment("gone", (tmp_path / "mlruns").as_uri()))
+    with mlflow_server(tmp_path):
+        text = (tmp_path / "server.log").read_text()
+        (line,) = [line for line in text.splitlines() if line.startswith("WARNING: ")]
+        assert "of before" in line and "gone" not in line and "keras-sweeps migrate" in line
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")

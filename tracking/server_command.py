@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from search_spaces.errors import redacted
 from tracking.server_options import ServerPlan, port_number, server_plan
-from tracking.server_store import first_alone, only_server
+from tracking.server_store import first_alone, only_server, unserved_experiments
 from tracking.stores import DEFAULT_URI
 
 DESCRIPTION = "Start an MLflow server for one machine: fast, quiet, on loopback."
@@ -79,6 +80,12 @@ def _announce(plan: ServerPlan) -> None:
     """Prints where the server is and how a sweep is pointed at it."""
     print(f"serving   {plan.address}")
     print(f"runs      {redacted(plan.store_uri)}, files in {redacted(plan.artifacts)}")
+    before = unserved_experiments(plan.store_uri)
+    if before:
+        print(f"WARNING: files of {', '.join(sorted(before)[:3])}{' ...' * (len(before) > 3)} stay "
+              "in a local folder and do not go through the server: what signs in elsewhere cannot "
+              "read them. `keras-sweeps migrate` copies such a store into a server with a new one.",
+              file=sys.stderr, flush=True)  # fmt: skip
     if plan.auth:
         name, file = plan.users[0] if plan.users else ("admin", plan.admin_password_file)
         print(f"sign in   as admin, with the password in {plan.admin_password_file}")

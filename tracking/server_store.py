@@ -63,3 +63,21 @@ def first_alone(uri: str) -> Iterator[None]:
             yield
     finally:
         engine.dispose()
+
+
+def unserved_experiments(uri: str) -> list[str]:
+    """Names of experiments whose files are in a folder that clients must see themselves.
+
+    So it is where a store was used without a server before: MLflow writes an experiment's place
+    down once, for good.
+    """
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    text = "SELECT name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text(text)).all()
+    finally:
+        engine.dispose()
+    return [str(name) for name, place in found if str(place).startswith(("/", ".", "file:"))]
