@@ -93,3 +93,9 @@ class SweepPaths:
     def trial_log(self, number: int) -> Path:
         """What a trial's process prints."""
         return self.trial(number) / "output.log"
+
+
+def paths_of(settings: SweepSettings) -> SweepPaths:
+    """The places of a sweep that has its name."""
+    assert settings.name is not None
+    return SweepPaths(Path(settings.work_dir).absolute(), settings.name)

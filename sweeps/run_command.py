@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sweeps.dry_run import dry_run
 
         return dry_run(settings)
-    from sweeps.session import Start, run_sweep
+    from sweeps.starting import Start, run_sweep
 
     start = Start(given, arguments.resume, arguments.accept_changes, arguments.quiet)
     return run_sweep(settings, start)

@@ -1,68 +1,50 @@
-"""One sweep from settings to summary: opens everything, runs the loop, closes everything."""
+"""An opened sweep: runs the loop with all that it needs, and closes everything."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import traceback
-import uuid
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.compute import compute_tags
 from pipelines.measuring import MeasureTask
 from pipelines.objectives import get_objective
 from pipelines.prepared import PreparedData
-from search_spaces.errors import InputError, redacted, scrubbed
-from search_spaces.references import is_reference
-from search_spaces.registry import get_space, short_name
+from search_spaces.errors import scrubbed
 from search_spaces.space import Space
 from sweeps.board import Board
 from sweeps.calibration import measured_point
-from sweeps.chosen_space import source_tags, space_of
+from sweeps.chosen_space import source_tags
 from sweeps.cli import DONE, FAILED, INTERRUPTED
-from sweeps.compute_choice import decide_compute
-from sweeps.data_opening import sweep_data
-from sweeps.devices import Allotment, allot, detect_machine, with_gpus
+from sweeps.devices import Allotment
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, params_text
+from sweeps.formatting import params_text
 from sweeps.gpu_watch import GpuWatch, closed, watch_over
 from sweeps.interrupts import Interrupts
-from sweeps.jobs import warm_up
 from sweeps.keeping import BestModels
 from sweeps.leaderboard import leaderboard_columns, print_summary, top_of
 from sweeps.next_steps import print_next_steps
-from sweeps.opening import open_engine, open_tracker
+from sweeps.opening import open_tracker
 from sweeps.packing_start import packed
-from sweeps.places import SweepPaths, claim_name
+from sweeps.places import paths_of
 from sweeps.plan import Plan
-from sweeps.plan_texts import left_out_text, pruner_text, trials_text
-from sweeps.preflight import check_places
 from sweeps.recorder import Recorder
 from sweeps.resolved import CONFIG_FILE, resolved_config
-from sweeps.resuming import merged, sweep_to_resume
 from sweeps.sending import send_rest
-from sweeps.settings import FinalOptions, SweepSettings, budget_for
+from sweeps.settings import SweepSettings, budget_for
 from sweeps.stop_rules import StopReason, StopRules, parse_target
-from sweeps.stored_sweep import StoredSweep
 from sweeps.sweep import Sweep
 from sweeps.sweep_file import (
     FINISHED,
-    RUNNING,
     SweepFile,
-    check_same_data,
-    check_same_store,
-    driving,
     write_sweep_file,
 )
 from sweeps.sweep_file import (
     INTERRUPTED as WAITS,
 )
 from sweeps.views import make_view, speaker
-from sweeps.workers import start_workers
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
@@ -72,176 +54,6 @@ if TYPE_CHECKING:
     from tracking.records import SweepEnd
     from tracking.sender import Sender
     from tracking.spool import Spool
-
-
-@dataclass(frozen=True)
-class Start:
-    """What was asked for on the command line, beside the settings themselves.
-
-    Attributes:
-        given: names of the settings that were given; the others are defaults.
-        resume: whether a sweep is to be resumed.
-        accept_changes: whether settings that matter may change then.
-    """
-
-    given: Collection[str] = ()
-    resume: bool = False
-    accept_changes: bool = False
-    quiet: bool = False
-
-
-def run_sweep(settings: SweepSettings, start: Start) -> int:
-    """Runs a sweep, or goes on with one, and prints its result; returns the exit status.
-
-    Raises:
-        InputError: The settings or the places they name cannot be used; nothing was started.
-    """
-    say = speaker(start.quiet)
-    earlier = sweep_to_resume(settings, start.given, resume=start.resume)
-    if earlier is not None:
-        settings = merged(earlier, settings, start.given, accept=start.accept_changes)
-        settings.validate(resumed=True)
-    name = short_name(settings.space)
-    say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
-    check_places(settings, resume=earlier is not None)
-    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
-    allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
-    data = sweep_data(settings, earlier)
-    space = _open_space(settings, data, say)
-    how = ""
-    if earlier is None:
-        decided = decide_compute(settings, space, data, allotment.slots[0], say)
-        settings, how = decided.settings, decided.reason
-        settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
-    paths = _paths(settings)
-    with ExitStack() as stack:
-        stack.enter_context(driving(paths))
-        if "trials_per_gpu" in start.given:
-            paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
-        file = _sweep_file(settings, data, space, earlier)
-        _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
-        interrupts = stack.enter_context(Interrupts())
-        settings = file.settings
-        try:
-            session = open_session(settings, space, data, allotment, interrupts, file, earlier)
-        except InputError:
-            if earlier is None:
-                # There is no study, so the name is free again. After an interrupt there may be
-                # one: then the sweep has begun, and can be resumed.
-                shutil.rmtree(paths.sweep, ignore_errors=True)
-            raise
-        status = session.run(interrupts, quiet=start.quiet)
-        if status != DONE or not settings.num_finalists:
-            return status
-        from sweeps.finalization import finalize
-
-        options = FinalOptions(
-            settings.num_finalists, settings.num_finalist_seeds, settings.retrain
-        )
-        return finalize(StoredSweep(paths, file), options, interrupts, quiet=start.quiet)
-
-
-def _open_space(settings: SweepSettings, data: PreparedData, say: Callable[[str], None]) -> Space:
-    """The sweep's space; says what people should know of it."""
-    if is_reference(settings.space):
-        title = settings.compute.title
-        say(f"looking at the space: importing {title} and building models takes some seconds")
-    space = space_of(settings, data)
-    for note in space.notes:
-        print(f"WARNING: {note}", file=sys.stderr, flush=True)
-    if space.narrowing:
-        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
-        say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
-    return space
-
-
-def _sweep_file(
-    settings: SweepSettings, data: PreparedData, space: Space, earlier: SweepFile | None
-) -> SweepFile:
-    """The description to store; raises InputError where data or space are not what they were."""
-    if earlier is not None:
-        check_same_data(earlier, data.fingerprint, space.fingerprint)
-    uid = earlier.uid if earlier is not None else uuid.uuid4().hex
-    # As resolved now: another environment must not send the rest of the sweep somewhere else.
-    settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))
-    return SweepFile(uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint)
-
-
-def _paths(settings: SweepSettings) -> SweepPaths:
-    assert settings.name is not None
-    return SweepPaths(Path(settings.work_dir).absolute(), settings.name)
-
-
-def _say_plan(
-    say: Callable[[str], None],
-    settings: SweepSettings,
-    data: PreparedData,
-    allotment: Allotment,
-    how: str,
-    *,
-    resumed: bool,
-) -> None:
-    budget = budget_for(settings, data.num_images["train"])
-    say(f"data      {data.name} ({data.origin}): {data.sizes()}; {data.split}")
-    for line in data.notes:
-        say(f"          {line}")
-    say(f"machine   {allotment.reason}")
-    say(f"compute   {settings.compute.text}{f' ({how})' if how else ''}")
-    say(f"trials    {trials_text(settings, budget)}")
-    say(f"pruner    {pruner_text(settings, budget)}")
-    where = redacted(resolve_uri(settings.tracking_uri))
-    if settings.offline:
-        where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
-    say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
-    say(f"starting the workers: importing {settings.compute.title} takes some seconds, once")
-
-
-def open_session(
-    settings: SweepSettings,
-    space: Space,
-    data: PreparedData,
-    allotment: Allotment,
-    interrupts: Interrupts,
-    file: SweepFile,
-    earlier: SweepFile | None,
-) -> Session:
-    """Opens storage, study, workers, spool and tracker.
-
-    The server of workers imports TensorFlow while MLflow is imported here: each takes seconds.
-
-    Raises:
-        InputError: A store cannot be used, or the name is taken.
-        KeyboardInterrupt: An interrupt came before the first trial.
-    """
-    paths = _paths(settings)
-    # First, because the server's import takes longest: everything else happens meanwhile.
-    # What repeats bit for bit is decided before a device starts: no process is warm by then.
-    spare = None if settings.deterministic else warm_up
-    executor = start_workers(paths.server_log, settings.backend, warm_up=spare)
-    try:
-        from tracking.spool import Spool
-
-        spool = Spool(paths.spool)
-        if earlier is not None:
-            uri = resolve_uri(settings.tracking_uri)
-            check_same_store(earlier, uri, sent=bool(spool.answers()))
-        else:
-            # Before the study: a study that no sweep on disk knows would block the name.
-            write_sweep_file(paths.state, file)
-        tracker = None
-        if not settings.offline:
-            tracker = open_tracker(settings, data.name, spool)
-        # The study last: what can be refused is refused before it exists.
-        num = allotment.num_parallel
-        engine = open_engine(settings, space, data, file, num, begun=spool.has("trial-0"))
-        if earlier is not None:
-            write_sweep_file(paths.state, file)  # Only now: the addresses are good.
-        if interrupts.received:
-            raise KeyboardInterrupt
-    except BaseException:
-        executor.close()
-        raise
-    return Session(settings, space, data, allotment, file, engine, executor, spool, tracker)
 
 
 def _import_for_the_end() -> None:
@@ -270,7 +82,7 @@ class Session:
         self._space, self._allotment = space, allotment
         self._engine, self._executor = engine, executor
         self._spool, self._tracker = spool, tracker
-        self._paths = _paths(settings)
+        self._paths = paths_of(settings)
         self._budget = budget = budget_for(settings, data.num_images["train"])
         self._board = Board(
             title=f"{settings.name}: {self._space.name} on {data.name}",

@@ -18,7 +18,7 @@ from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 from search_spaces.registry import SPACES, all_baselines, get_space
 
-NUM_BUILDS = 1_000
+NUM_BUILDS = 700
 """Models built per space; with 'slow' ten times as many."""
 NUM_PLANS = 20_000
 
@@ -57,17 +57,17 @@ def build_many(name: str, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_thousands_of_sampled_points_build_for_any_image(name, shapes_only):
+def test_hundreds_of_sampled_points_build_for_any_image(name, shapes_only):
     build_many(name, NUM_BUILDS, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_tens_of_thousands_of_sampled_points_build(name, shapes_only):
+def test_thousands_of_sampled_points_build(name, shapes_only):
     build_many(name, 10 * NUM_BUILDS, seed=2)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(SPACES)),
     seed=st.integers(0, 2**31),
