@@ -30,21 +30,19 @@ class MemoryShare:
     num_bytes: int | None = None
 
 
-RESIDENT_BYTES = 2**30
-"""Training pixels up to this size stay on the device."""
 RESIDENT_PART = 4
-"""Pixels take at most one part of so many of a share: the model and its steps need the rest."""
+"""Pixels take at most one part of so many of a GPU: the model and its steps need the rest."""
 
 
-def resident_limit(memory: MemoryShare | None) -> int:
-    """Bytes of training pixels that may stay on the device. Pure.
+def resident_limit(memory: MemoryShare | None, gpu_bytes: int | None) -> int | None:
+    """Bytes of training pixels that may stay on a GPU; None on cores, or where nobody knows. Pure.
 
     Args:
-        memory: the share of a GPU's memory; None for a GPU, or cores, without a limit.
+        memory: the share of its memory; None for all of it.
+        gpu_bytes: all its memory; None for cores, or where it does not tell.
     """
-    if memory is None or memory.num_bytes is None:
-        return RESIDENT_BYTES
-    return min(RESIDENT_BYTES, memory.num_bytes // RESIDENT_PART)
+    room = gpu_bytes if memory is None else memory.num_bytes
+    return None if room is None else room // RESIDENT_PART
 
 
 def device_environment(

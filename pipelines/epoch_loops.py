@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.device import RESIDENT_BYTES
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
 
@@ -57,18 +56,17 @@ def epoch_loop(
     assembled: Assembled,
     training: Training,
     *,
-    resident_bytes: int = RESIDENT_BYTES,
+    resident_bytes: int | None = None,
     scanned_steps: int | None = None,
 ) -> EpochLoop | None:
     """The loop for a model of ours; None where `fit` trains it.
 
     That is where a HyperModel brings a `fit` or a model of its own, and where the pixels are more
-    than the device has room for, or than `training.stream_above` bytes: PyTorch takes those batch
-    by batch from the disk, because its `fit` would draw from the very generator that dropout draws
-    from.
+    than there is room for: PyTorch takes those batch by batch from the disk, because its `fit`
+    would draw from the very generator that dropout draws from.
 
     Args:
-        resident_bytes: room for pixels on the device.
+        resident_bytes: room for pixels on the device; None for `training.stream_above`.
         scanned_steps: steps of one scan of JAX; None for what fits the device.
     """
     import keras
@@ -76,7 +74,8 @@ def epoch_loop(
     if assembled.own_fit is not None or not assembled.is_ours:
         return None
     backend, num_bytes = keras.config.backend(), training.x.nbytes
-    fits = num_bytes <= min(training.stream_above, resident_bytes)
+    room = training.stream_above if resident_bytes is None else resident_bytes
+    fits = num_bytes <= room
     if not fits and backend != "torch":
         return None
     arrays = _arrays(training, one_hot=assembled.one_hot)
@@ -110,8 +109,15 @@ def _rows(arrays: tuple[Any, ...], rows: np.ndarray) -> tuple[np.ndarray, ...]:
 def _on_device(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     import keras
 
-    whole = _rows(arrays, np.arange(len(arrays[0])))
+    whole = map(_whole, arrays)
     return tuple(keras.ops.convert_to_tensor(array, dtype=_type_of(array)) for array in whole)
+
+
+def _whole(array: Any) -> np.ndarray:
+    """All rows; a mapped file is not copied for that."""
+    if isinstance(array, np.ndarray):
+        return np.asarray(array)
+    return np.asarray(array[np.arange(len(array))])
 
 
 def _type_of(array: np.ndarray) -> str:
@@ -188,7 +194,7 @@ def _taker(array: np.ndarray) -> Callable[[Any], Any]:
     """
     import tensorflow as tf
 
-    whole = _rows((array,), np.arange(len(array)))[0]
+    whole = _whole(array)
     if whole.dtype.kind not in "iu" or whole.dtype.itemsize >= 4:
         data = tf.constant(whole)
         return lambda rows: tf.gather(data, rows)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.compute import DEFAULT_COMPUTE, Compute
-from pipelines.device import RESIDENT_BYTES
 from pipelines.epoch_loops import epoch_loop
 from pipelines.evaluation import PREDICT_BATCH, predict
 from pipelines.fitting import Training, set_jit
@@ -67,17 +66,17 @@ class Measurement:
     epoch_seconds: float
 
 
-def measure_points(task: MeasureTask, *, resident_bytes: int = RESIDENT_BYTES) -> list[Measurement]:
+def measure_points(task: MeasureTask, *, resident_bytes: int | None = None) -> list[Measurement]:
     """Measures the points, one after the other.
 
     Args:
-        resident_bytes: room for pixels on the device.
+        resident_bytes: room for pixels on a GPU; None for what streams on cores.
     """
     return [measure_point(task, params, resident_bytes=resident_bytes) for params in task.points]
 
 
 def measure_point(
-    task: MeasureTask, params: Params, *, resident_bytes: int = RESIDENT_BYTES
+    task: MeasureTask, params: Params, *, resident_bytes: int | None = None
 ) -> Measurement:
     """Builds one point's model and times a few of its steps."""
     started = time.perf_counter()

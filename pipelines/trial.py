@@ -28,7 +28,6 @@ from pipelines.checkpoints import (
     save_checkpoint,
 )
 from pipelines.compute import DEFAULT_COMPUTE, Compute
-from pipelines.device import RESIDENT_BYTES
 from pipelines.epoch_loops import EpochLoop, epoch_loop
 from pipelines.evaluation import (
     PREDICT_BATCH,
@@ -161,7 +160,7 @@ def run_trial(
     report: Callable[[EpochReport], Decision],
     device: str = "cpu",
     *,
-    resident_bytes: int = RESIDENT_BYTES,
+    resident_bytes: int | None = None,
 ) -> TrialResult:
     """Trains one trial, from its checkpoint where there is one, and leaves its files.
 
@@ -171,7 +170,7 @@ def run_trial(
     Args:
         report: called after every epoch; answers how to go on.
         device: what it is called.
-        resident_bytes: room for pixels on it.
+        resident_bytes: room for pixels on it; None for `task.stream_above`.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
@@ -198,7 +197,7 @@ def run_trial(
 class _Training:
     """A model in training with all that a checkpoint holds; starts where the last one ended."""
 
-    def __init__(self, task: TrialTask, resident_bytes: int) -> None:
+    def __init__(self, task: TrialTask, resident_bytes: int | None) -> None:
         self._started = time.perf_counter()
         self._task, self._resident_bytes = task, resident_bytes
         self._space = get_space(task.space)

@@ -59,7 +59,7 @@ def decide_compute(
     seconds = _measured(settings, params, data, slot, ways)
     chosen = fastest(ways, seconds)
     told = [
-        f"{_short(way)} {'not measured' if found is None else f'{found:.3g} s an epoch'}"
+        f"{_short(way)} {'not measured' if found is None else f'{found:.3g} s a trial'}"
         for way, found in zip(ways, seconds, strict=True)
     ]
     return Decided(_with(settings, chosen), f"measured: {', '.join(told)}")
@@ -99,7 +99,7 @@ def _measured(
     slot: Slot,
     ways: Sequence[Compute],
 ) -> list[float | None]:
-    """Seconds of an epoch in each way; None where it cannot be trained so, or not in time."""
+    """Seconds of a trial in each way; None where it cannot be trained so, or not in time."""
     budget = budget_for(settings, data.num_images["train"])
     tasks = tuple(
         MeasureTask(settings.space, (params,), data, budget.num_epochs, settings.seed, way)

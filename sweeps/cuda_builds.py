@@ -23,9 +23,12 @@ def _distributions() -> set[str]:
 
 
 def _tensorflow() -> bool:
-    """One wheel for both: it loads CUDA's libraries, from their wheels or from the system."""
-    has_wheels = any(name.startswith("nvidia-cudnn") for name in _distributions())
-    return has_wheels or ctypes.util.find_library("cudnn") is not None
+    """One wheel for both: it loads the libraries of CUDA 12, from their wheels or the system.
+
+    PyTorch may bring those of another CUDA.
+    """
+    wheels = {"nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12"}
+    return wheels <= _distributions() or ctypes.util.find_library("cudnn") is not None
 
 
 def _jax() -> bool:

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+SAMPLE_MICROSECONDS = 1_500_000
+"""NVML samples "between 1 second and 1/6 second, depending on the product" (its API reference,
+nvmlDeviceGetUtilizationRates); without one for longer, a process was idle."""
+
 
 class MeterError(RuntimeError):
     """The figures cannot be had: no driver, no permission, or a GPU that is gone."""
@@ -64,6 +68,7 @@ class NvmlMeter:
                 raise MeterError("nvidia-ml-py is not installed") from error
         self._nvml: Any = nvml or pynvml
         self._seen: dict[str, int] = {}
+        self._latest: dict[tuple[str, int], int] = {}
         try:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError as error:
@@ -93,7 +98,7 @@ class NvmlMeter:
             processes={
                 int(process.pid): ProcessFigures(
                     None if process.usedGpuMemory is None else int(process.usedGpuMemory),
-                    None if busy is None else busy.get(int(process.pid), 0.0),
+                    None if busy is None else busy.get(int(process.pid), self._idle(gpu, process)),
                 )
                 for process in processes
             },
@@ -105,6 +110,16 @@ class NvmlMeter:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError:
             return  # Nothing is left to give up.
+
+    def _idle(self, gpu: str, process: Any) -> float | None:
+        """0 for a process without samples for longer than NVML takes between two; else unknown.
+
+        A reading that comes before the next sample says nothing: as an idle one it would halve
+        the mean of a process that is always busy.
+        """
+        now = time.time_ns() // 1000
+        latest = self._latest.setdefault((gpu, int(process.pid)), now)
+        return 0.0 if now - latest > SAMPLE_MICROSECONDS else None
 
     def _if_told(self, ask: Any, handle: Any) -> Any:
         try:
@@ -127,4 +142,5 @@ class NvmlMeter:
             if sample.timeStamp > since and sample.smUtil <= 100:
                 found.setdefault(int(sample.pid), []).append(float(sample.smUtil))
                 self._seen[gpu] = max(self._seen[gpu], int(sample.timeStamp))
+                self._latest[gpu, int(sample.pid)] = int(sample.timeStamp)
         return {pid: sum(values) / len(values) for pid, values in found.items()}

@@ -34,6 +34,11 @@ def configured(
     )  # fmt: skip
 
 
+def _room(slot: Slot) -> int | None:
+    """For training pixels, on the slot's GPU."""
+    return resident_limit(slot.memory, slot.gpu_bytes)
+
+
 def warm_up(slot: Slot) -> None:
     """Starts the device of a slot before a job comes; the job configures it again, and seeds it."""
     from pipelines.device import touch
@@ -49,7 +54,7 @@ def train_job(
     from pipelines.trial import run_trial
 
     device = configured(slot, task.seed, deterministic=task.deterministic, compute=task.compute)
-    return run_trial(task, report, device, resident_bytes=resident_limit(slot.memory))
+    return run_trial(task, report, device, resident_bytes=_room(slot))
 
 
 def reproduce_job(
@@ -87,28 +92,32 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
 
     configured(slot, task.seed, compute=task.compute)
     report("ready")
-    return measure_points(task, resident_bytes=resident_limit(slot.memory))
+    return measure_points(task, resident_bytes=_room(slot))
 
 
 def calibrate_job(
     tasks: tuple[MeasureTask, ...], report: Callable[[tuple[int, float | None]], bool], slot: Slot
 ) -> None:
-    """Measures ways to compute, one after the other; reports each one's seconds of an epoch.
+    """Measures ways to compute, one after the other; reports each one's seconds of a trial.
+
+    Compilation belongs to them: every trial is a process of its own, and compiles for itself.
 
     A way in which the model cannot be trained here has None.
     """
+    from pipelines.device import touch
     from pipelines.measuring import measure_points
     from pipelines.runtime import set_precision
 
     configured(slot, tasks[0].seed, compute=tasks[0].compute)
+    touch()  # The first way would pay for the start of the device otherwise.
     for number, task in enumerate(tasks):
         set_precision(task.compute.precision)
         try:
-            (found,) = measure_points(task, resident_bytes=resident_limit(slot.memory))
+            (found,) = measure_points(task, resident_bytes=_room(slot))
         except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.
             report((number, None))
         else:
-            report((number, found.epoch_seconds))
+            report((number, found.start_seconds + task.num_epochs * found.epoch_seconds))
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:

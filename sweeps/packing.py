@@ -57,7 +57,7 @@ class GpuLayout:
     def slot(self, gpu: Gpu, level: int, index: int) -> Slot:
         """One of so many equal shares of a GPU."""
         threads = self.num_threads or max(1, self.num_cores // self.num_slots(level))
-        return Slot(index, threads, gpu.index, level, _memory_share(gpu, level))
+        return Slot(index, threads, gpu.index, level, _memory_share(gpu, level), gpu.memory_bytes)
 
     def first_slots(self, level: int) -> tuple[Slot, ...]:
         """The slots of empty GPUs, one on each GPU before any has two."""

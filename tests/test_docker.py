@@ -91,6 +91,18 @@ def test_the_server_asks_who_it_is_and_the_sweep_has_gpus():
     assert "deploy" not in COMPOSE["services"]["sweep-cpu"]
 
 
+def test_the_server_may_be_asked_by_the_name_that_the_others_ask_it_by():
+    services = COMPOSE["services"]
+    options = [o for o in services["mlflow"]["command"] if o.startswith("--allowed-hosts=")]
+    allowed = options[0].partition("=")[2].partition("$")[0].split(",")
+    asked = {
+        re.match(r"http://([^:/]+)", service["environment"]["MLFLOW_TRACKING_URI"])[1]
+        for service in services.values()
+        if "MLFLOW_TRACKING_URI" in service.get("environment", {})
+    }
+    assert asked == {"mlflow"} <= set(services) and asked <= set(allowed)
+
+
 def test_the_images_are_not_roots_and_are_pinned():
     text = (DOCKER / "Dockerfile").read_text()
     for target in ("server", "cpu", "gpu"):

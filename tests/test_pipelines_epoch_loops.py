@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.device import RESIDENT_BYTES, MemoryShare, resident_limit
+from pipelines.device import MemoryShare, resident_limit
 from pipelines.epoch_loops import _batches, _taker
 
 DRIVER = Path(__file__).with_name("loop_driver.py")
@@ -120,6 +120,7 @@ def test_tensorflow_has_kernels_for_gpus_to_take_rows_with(array):
 
 
 def test_pixels_leave_room_on_a_shared_gpu():
-    assert resident_limit(None) == resident_limit(MemoryShare(0.5)) == RESIDENT_BYTES
-    assert resident_limit(MemoryShare(0.4, 60 * 2**30)) == RESIDENT_BYTES
-    assert resident_limit(MemoryShare(0.1, 2**29)) == 2**27
+    assert resident_limit(None, None) is None, "on cores what streams is told by its size"
+    assert resident_limit(None, 2**37) == 2**35
+    assert resident_limit(MemoryShare(0.1, 2**29), 2**37) == 2**27
+    assert resident_limit(MemoryShare(0.5), 2**37) is None

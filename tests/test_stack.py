@@ -101,8 +101,9 @@ def stack(tmp_path_factory):
             "postgres:5432": f"127.0.0.1:{port}", "mlflow:5000": f"127.0.0.1:{mlflow_port}",
             "--port=5000": f"--port={mlflow_port}", "127.0.0.1:5000": f"127.0.0.1:{mlflow_port}",
             "--port=8080": f"--port={dashboard_port}", "127.0.0.1:8080": f"127.0.0.1:{dashboard_port}",
-            "0.0.0.0": "127.0.0.1",
         }  # fmt: skip
+        # As in the container, where other machines could reach it; the dashboard has no users.
+        loopback = {**here, "0.0.0.0": "127.0.0.1"}
         databases = {
             **Service("postgres", here).environment,
             "PGHOST": str(log.parent),
@@ -110,7 +111,7 @@ def stack(tmp_path_factory):
         }
         for _ in range(2):  # Again is harmless.
             subprocess.run([DOCKER / "create-databases.sh"], env=databases, check=True)
-        server, dashboard = Service("mlflow", here), Service("optuna-dashboard", here)
+        server, dashboard = Service("mlflow", here), Service("optuna-dashboard", loopback)
         entry = dockerfile_entrypoint("server")
         tables = Service("study-tables", here)
         subprocess.run([*entry, *tables.command], env=tables.environment, cwd=ROOT, check=True)
@@ -230,6 +231,18 @@ def test_a_database_role_reaches_its_own_database_only(stack):
         env={**os.environ, "PGPASSWORD": "wrong"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "password authentication failed" in wrong.stderr
+
+
+def test_the_server_is_asked_by_the_name_that_it_has_for_the_others(stack):
+    port = stack.address.rpartition(":")[2]
+    page = f"{stack.address}/api/2.0/mlflow/experiments/search?max_results=1"
+    auth = ("sweeper", stack.password("mlflow_sweeper_password"))
+
+    def status(host: str) -> int:
+        return requests.get(page, headers={"Host": host}, auth=auth, timeout=30).status_code
+
+    assert status(f"mlflow:{port}") == status(f"127.0.0.1:{port}") == 200
+    assert status(f"database:{port}") == status(f"mlflow.evil.example:{port}") == 403
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def decided(tiny_data):
 def test_each_way_is_measured_and_a_way_without_auto_is_taken(tiny_data):
     found = decided(tiny_data)
     assert found.reason.startswith("measured: float32 jit off ")
-    assert found.reason.count(" s an epoch") == 2 and "not measured" not in found.reason
+    assert found.reason.count(" s a trial") == 2 and "not measured" not in found.reason
     assert found.settings.precision in ("float32", "mixed_bfloat16")
     assert found.settings.jit == "off"
 

@@ -11,11 +11,12 @@ import fakes
 import pytest
 from scenes import Scene
 
+import sweeps.gpu_meter as gpu_meter
 import sweeps.gpu_usage as gpu_usage
 from sweeps.devices import Machine, allot
 from sweeps.gpu_meter import GpuFigures, MeterError, NvmlMeter, ProcessFigures
 from sweeps.gpu_usage import GpuUsage
-from sweeps.gpu_watch import GpuWatch, Tally, closed, watch_over
+from sweeps.gpu_watch import GpuWatch, Mean, Tally, closed, watch_over
 from sweeps.gpus import Gpu
 
 GIB = 2**30
@@ -63,17 +64,39 @@ def test_a_gpu_that_fell_off_the_bus_is_an_error_of_the_meter():
         meter.read("0")
 
 
-def test_each_process_has_its_own_share_of_the_time_since_the_last_reading():
+def shares(meter: NvmlMeter) -> dict[int, float | None]:
+    return {pid: p.utilization_percent for pid, p in meter.read("0").processes.items()}
+
+
+def test_each_process_has_its_own_share_of_the_time_since_the_last_reading(monkeypatch):
+    clock = [10**9]
+    monkeypatch.setattr(gpu_meter.time, "time_ns", lambda: clock[0] * 1000)
     nvml = fakes.FakeNvml({7: GIB, 8: GIB, 9: GIB})
     meter = NvmlMeter(nvml)
-    assert {p.utilization_percent for p in meter.read("0").processes.values()} == {0.0}
-    now = time.time_ns() // 1000 + 10**6
-    absurd = 4_294_967_295
+    assert shares(meter) == {7: None, 8: None, 9: None}, "no sample yet"
+    now, absurd = clock[0] + 10**6, 4_294_967_295
     nvml.samples = ((7, now, 20), (7, now + 1, 40), (8, now, 100), (9, now, absurd), (8, 5, 1))
-    found = {pid: p.utilization_percent for pid, p in meter.read("0").processes.items()}
-    assert found == {7: 30.0, 8: 100.0, 9: 0.0}
-    # The same samples are not counted again.
-    assert {p.utilization_percent for p in meter.read("0").processes.values()} == {0.0}
+    clock[0] = now + 1
+    assert shares(meter) == {7: 30.0, 8: 100.0, 9: None}
+    # The same samples are not counted again; until the next one may come, nothing is known.
+    clock[0] += 10**6
+    assert shares(meter) == {7: None, 8: None, 9: 0.0}
+    clock[0] += 10**6
+    assert shares(meter) == {7: 0.0, 8: 0.0, 9: 0.0}
+
+
+def test_a_process_that_is_always_busy_has_its_mean_however_rarely_nvml_samples(monkeypatch):
+    """Two readings a second, a sample a second: every other reading has none."""
+    clock = [10**9]
+    monkeypatch.setattr(gpu_meter.time, "time_ns", lambda: clock[0] * 1000)
+    nvml = fakes.FakeNvml({7: GIB})
+    meter, mean = NvmlMeter(nvml), Mean()
+    for reading in range(20):
+        clock[0] += 500_000
+        if reading % 2:
+            nvml.samples = (*nvml.samples, (7, clock[0], 80))
+        mean.add(shares(meter)[7])
+    assert mean.value == 80.0
 
 
 def test_a_tally_has_the_most_memory_and_the_mean_of_the_rest():

@@ -120,7 +120,10 @@ def test_each_backend_has_its_own_cuda_build(backend, tmp_path, monkeypatch):
     if backend == "torch":
         (tmp_path / "torch" / "lib" / "libtorch_cuda.so").touch()
     else:
-        names.append({"tensorflow": "nvidia-cudnn-cu12", "jax": "jax-cuda12-plugin"}[backend])
+        names.append("nvidia-cudnn-cu13")  # PyTorch's, of another CUDA.
+        assert missing_cuda(backend) != ""
+        tensorflow = ["nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12"]
+        names += {"tensorflow": tensorflow, "jax": ["jax-cuda12-plugin"]}[backend]
     assert missing_cuda(backend) == ""
 
 

@@ -49,7 +49,7 @@ def test_all_shares_and_contexts_fit_into_the_gpu(level, gibibytes):
 
 def test_a_trial_alone_on_its_gpu_takes_what_it_finds():
     slot = layout().slot(H200, 1, 0)
-    assert slot == Slot(0, 16, "0", 1, None)
+    assert slot == Slot(0, 16, "0", 1, None, H200.memory_bytes)
 
 
 def test_unknown_memory_is_shared_by_fractions():
@@ -117,7 +117,7 @@ def test_workers_limit_packed_trials_and_must_find_room():
     machine = Machine(16, 64 * GIB, (H200, SMALL))
     assert len(allot(machine, 3, None, 2).slots) == 3
     # Nobody shares: neither is the memory divided.
-    assert allot(machine, 1, None, 2).slots == (Slot(0, 16, "0"),)
+    assert allot(machine, 1, None, 2).slots == (Slot(0, 16, "0", gpu_bytes=H200.memory_bytes),)
     assert {slot.num_sharing for slot in allot(machine, 2, None, 4).slots} == {1}
     with pytest.raises(InputError, match="at most the number of GPUs times .* Received: 5, with 2"):
         allot(machine, 5, None, 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,8 +83,18 @@ def fill(uri: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory, request):
-    """A store, its ids, and a server that it was copied into by the command; and what it printed."""
+def moved(tmp_path_factory):
+    """A store, its ids, and a server that it is copied into."""
+    yield from store_and_server(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory):
+    """The same, for what is deleted there."""
+    yield from store_and_server(tmp_path_factory)
+
+
+def store_and_server(tmp_path_factory):
     folder, served = tmp_path_factory.mktemp("old"), tmp_path_factory.mktemp("served")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     with pytest.MonkeyPatch.context() as patch:
@@ -219,11 +231,75 @@ def test_what_was_decided_on_the_server_stays(moved, capsys, monkeypatch):
     assert status == 2 and "must keep its number" in err and err.count("\n") == 1
 
 
+def test_what_was_deleted_on_the_server_stays_deleted(decided, capsys):
+    """An alias, a version, a logged model, an experiment, a whole registered model."""
+    _, ids, address = decided
+    client, name = MlflowClient(address), "it's mine"
+    assert migrate(decided, capsys)[0] == 0
+    trial = copy_of(client, ids["trial"])
+    client.delete_registered_model_alias(name, "first")
+    client.delete_model_version(name, "3")
+    client.set_experiment_tag(trial.info.experiment_id, "team", "sound")
+    status, out, err = migrate(decided, capsys)
+    assert status == 0, out + err
+    assert (
+        f"kept      as it is on the server: registered model '{name}': deleted: 3, champion, first"
+        in out
+    )
+    assert "server: experiment 'cnn-mnist': tags" in out
+    assert [str(one.version) for one in client.search_model_versions(f'name="{name}"')] == ["1"]
+    assert client.get_registered_model(name).aliases == {}
+    assert client.get_experiment(trial.info.experiment_id).tags["team"] == "sound"
+    # The number of the next version of its own is the one that nobody has used up meanwhile.
+    (output,) = trial.outputs.model_outputs
+    own = client.create_model_version(
+        name, f"models:/{output.model_id}", trial.info.run_id, model_id=output.model_id
+    )
+    assert str(own.version) == "4"
+    assert migrate(decided, capsys)[0] == 0
+    client.delete_registered_model(name)
+    client.delete_logged_model(output.model_id)
+    status, out, err = migrate(decided, capsys)
+    assert status == 0, out + err
+    assert f"server: logged model {ids['model']}: deleted" in out
+    assert client.search_registered_models() == []
+    assert client.search_logged_models([trial.info.experiment_id]) == []
+    client.delete_experiment(trial.info.experiment_id)
+    status, out, err = migrate(decided, capsys)
+    assert status == 0, out + err
+    assert "server: experiment 'cnn-mnist': deleted" in out
+    assert client.get_experiment(trial.info.experiment_id).lifecycle_stage == "deleted"
+
+
+def test_files_that_are_not_where_the_store_says_are_refused(decided, capsys):
+    """They read like a folder without files: the copy would lose them, and be the same."""
+    folder = Path(decided[0].removeprefix("sqlite:///")).parent
+    (folder / "mlruns").rename(folder / "elsewhere")
+    status, out, err = migrate(decided, capsys)
+    assert status == 2 and "added" not in out
+    assert "must be where it says" in err and str(folder / "mlruns") in err
+    assert err.count("\n") == 1
+    (folder / "elsewhere").rename(folder / "mlruns")
+
+
+def test_a_store_of_another_mlflow_is_not_changed(decided, tmp_path, capsys):
+    path = tmp_path / "older.db"
+    path.write_bytes(Path(decided[0].removeprefix("sqlite:///")).read_bytes())
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'older'")
+        database.commit()
+    before = path.read_bytes()
+    assert main(["migrate", "--from", f"sqlite:///{path}", "--to", decided[2]]) == 2
+    error = capsys.readouterr().err
+    assert "mlflow db upgrade" in error and error.count("\n") == 1
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ([], "--to"),
-        (["--to", "http://127.0.0.1:9"], "store that holds runs"),
+        (["--to", "http://127.0.0.1:9"], "--from must be a store that holds runs"),
         (["--to", "sqlite:///other.db"], "--to must be a running MLflow server"),
         (["--from", "http://h", "--to", "http://h"], "--from must be an embedded store"),
         (["--from", "postgresql://u@h/d", "--to", "http://h"], "pg_dump"),

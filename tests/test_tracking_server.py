@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,11 @@ import requests
 from mlflow import MlflowClient
 from stack import ROOT, answers, clean_environment, free_port, mlflow_server, wait_until
 
+from search_spaces.errors import InputError
 from sweeps.cli import main
-from tracking.server_options import password_in
+from tracking.mlflow_tracker import MlflowTracker
+from tracking.server_options import ServerPlan, password_in
+from tracking.server_process import server_environment
 
 pytestmark = pytest.mark.stack
 
@@ -47,6 +53,16 @@ SERVER = str(ROOT / "tracking" / "server.py")
         (["--allowed-hosts", "*"], "without wildcards"),
         (["--cors-allowed-origins", "*"], "without wildcards"),
         (["--artifacts-destination", "/proc/none"], "must be a folder that can be written"),
+        (["--artifacts-destination", ""], "must be a folder, or a bucket"),
+        (["--artifacts-destination", "foo://bar"], "Choose among: s3://"),
+        (["--artifacts-destination", "s3://bucket/runs"], "pip install boto3"),
+        (["--host", "0.0.0.0", "--auth", "--allowed-hosts", ","], "needs --allowed-hosts"),
+        (["--auth", "--user", "a=f.password", "--user", "a=g.password"], "a name of their own"),
+        (
+            ["--auth", "--user", "a=f.password", "--user", "b=f.password"],
+            "a password file of their own",
+        ),
+        (["--auth", "--user", "a=mlflow-admin.password"], "a password file of their own"),
         (["--prot", "5000"], "Did you mean '--port'?"),
     ],
 )
@@ -136,6 +152,85 @@ def test_it_serves_says_how_to_use_it_and_ends_cleanly(tmp_path):
         assert (tmp_path / "server.log").read_text().endswith("stopped\n")
         assert not answers(f"{address}/health") and all(is_gone(pid) for pid in below)
     assert not (tmp_path / "mlflow-admin.password").exists()
+
+
+def test_the_server_is_told_to_be_quiet_alone_and_fast(tmp_path, monkeypatch):
+    """Also where the environment of who starts it says otherwise."""
+    plan = ServerPlan(
+        store_uri="sqlite:///m.db", artifacts="/a", host="127.0.0.1", port=5000, num_workers=1,
+        auth=True, admin_password_file=tmp_path / "admin", users=(), auth_database_uri="sqlite:///%",
+        allowed_hosts=("localhost",), allowed_origins=(),
+    )  # fmt: skip
+    others = {
+        "MLFLOW_DISABLE_TELEMETRY": "false", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true",
+        "MLFLOW_TRACKING_URI": "http://elsewhere", "_MLFLOW_SERVER_FILE_STORE": "elsewhere",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "7", "PATH": "/bin",
+    }  # fmt: skip
+    found = server_environment(plan, others, tmp_path)
+    assert found["MLFLOW_DISABLE_TELEMETRY"] == "true" and found["DO_NOT_TRACK"] == "true"
+    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert found["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7" and found["PATH"] == "/bin"
+    assert not {"MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_FILE_STORE"} & set(found)
+    config = configparser.ConfigParser()
+    config.read(found["MLFLOW_AUTH_CONFIG_PATH"])
+    assert config["mlflow"]["auth_cache_ttl_seconds"] == "60", "else 200 ms for each request"
+    assert config["mlflow"]["default_permission"] == "READ"
+    assert config["mlflow"]["database_uri"] == "sqlite:///%"
+    assert not {"admin_password"} & set(config["mlflow"])
+    assert found["MLFLOW_AUTH_ADMIN_PASSWORD"] == (tmp_path / "admin").read_text().strip()
+
+
+def test_a_store_that_something_else_has_open_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("CREATE TABLE some (one)")
+        database.execute("INSERT INTO some VALUES (1)")
+        database.commit()
+        database.execute("BEGIN")
+        database.execute("SELECT * FROM some").fetchone()
+        assert main(["server", "--port", str(free_port())]) == 2
+    error = capsys.readouterr().err
+    assert "nothing else has open" in error and error.count("\n") == 1
+
+
+def test_a_lost_password_of_admin_is_told_and_none_is_made_up_for_it(tmp_path):
+    with mlflow_server(tmp_path, "--auth"):
+        pass
+    (tmp_path / "mlflow-admin.password").rename(tmp_path / "kept")
+    command = [sys.executable, SERVER, "--port", str(free_port()), "--auth"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "admin cannot sign in" in done.stderr.splitlines()[-1]
+    assert "sign in" not in done.stdout
+    assert not (tmp_path / "mlflow-admin.password").exists()
+    (tmp_path / "kept").rename(tmp_path / "mlflow-admin.password")
+    with mlflow_server(tmp_path, "--auth"):
+        assert "sign in   as admin" in (tmp_path / "server.log").read_text()
+
+
+def test_a_sweep_into_an_experiment_of_somebody_else_is_refused_before_it_trains(
+    tmp_path, monkeypatch
+):
+    """Its records would be refused one by one, and the training be for nothing."""
+    options = ("--auth", "--user", "anna=anna.password", "--user", "ben=ben.password")
+    with mlflow_server(tmp_path, *options) as (_, address):
+
+        def as_user(name: str) -> None:
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+            password = (tmp_path / f"{name}.password").read_text().strip()
+            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+
+        def tracker(experiment: str) -> MlflowTracker:
+            return MlflowTracker(address, experiment, lambda key: tmp_path, [])
+
+        as_user("anna")
+        first = tracker("mlp-digits").experiment_id
+        assert tracker("mlp-digits").experiment_id == first, "her own, again"
+        as_user("ben")
+        with pytest.raises(InputError, match="belongs to another user .* --experiment NAME"):
+            tracker("mlp-digits")
+        assert tracker("bens").experiment_id != first
 
 
 def test_experiments_of_before_there_was_a_server_are_named(tmp_path):

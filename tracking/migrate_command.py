@@ -83,6 +83,30 @@ def _migrate(source: str, target: str) -> int:
     return 0
 
 
+def _check_schema(source: str) -> None:
+    """MLflow changes the tables of a store that it opens: what is only read must have them."""
+    import sqlite3
+    from contextlib import closing
+
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    path = sqlite_path(source)
+    assert path is not None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (found,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        raise InputError(
+            f"--from must be a store of MLflow. Received: {path} ({error}). Name mlflow.db."
+        ) from error
+    if found != _get_latest_schema_revision():  # type: ignore[no-untyped-call]
+        raise InputError(
+            f"--from must have the tables of this MLflow, because it is only read. Received: "
+            f"{path}, of another version of MLflow. Copy the file, run `mlflow db upgrade "
+            "sqlite:///COPY.db`, and name that copy."
+        )
+
+
 def _print_counts(here: Counts, there: Counts) -> None:
     for one in fields(here):
         label = one.name.replace("_", " ")
@@ -101,5 +125,6 @@ def _check(source: str, target: str) -> None:
             f"--to must be a running MLflow server. Received: {redacted(target)}. Start one with "
             "`keras-sweeps server`, and give its address: http://127.0.0.1:5000."
         )
-    check_existing_store(source)
-    check_store(target)
+    check_existing_store(source, "--from")
+    check_store(target, "--to")
+    _check_schema(source)

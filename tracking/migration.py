@@ -27,15 +27,24 @@ from mlflow.entities import (
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from tracking.migration_content import ORIGIN_TAG, StoreReader, dataset_key, is_remark, point
+from tracking.migration_content import (
+    COPIED,
+    ORIGIN_TAG,
+    VERSIONS_TAG,
+    StoreReader,
+    dataset_key,
+    is_remark,
+    point,
+)
 from tracking.migration_counts import Counts
+from tracking.migration_places import check_places
 from tracking.migration_registry import RegistryMigration
 
 Say = Callable[[str], None]
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """MLflow's limits per request are 1,000 and 100."""
-VERSIONS_TAG = "mlflow.modelVersions"
-"""On a logged model: JSON, a list of the names and numbers of its registered versions."""
+WHOLE = f"{COPIED}whole"
+STAYS, DELETED, ENDED, GONE = "stays", "deleted", "ended", "gone"
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -62,22 +71,42 @@ class Migration:
         self.target = StoreReader(target, {})
         self.pairs = Pairs()
         self.added = Counts()
+        self.kept: list[str] = []
+        """What was copied before and deleted there since, in words."""
+        self.gone_experiments: set[str] = set()
         self._say = say
         self._registry = RegistryMigration(self.source, self.target, self.ids, self.added)
         self._to: MlflowClient = self.target.client
 
     def check(self) -> None:
-        """Raises InputError where a model's name, or a version's, means another on the server."""
+        """What can be known before anything is copied.
+
+        Raises:
+            InputError: Files are not where the store says, or a model's name, or a version's,
+                means another one on the server.
+        """
+        check_places(self.source)
         self._registry.check()
 
+    @property
+    def gone(self) -> Mapping[str, Collection[str]]:
+        """Registered models -> versions and aliases that were copied and deleted there since."""
+        return self._registry.gone
+
     def run(self) -> None:
-        """Copies everything that is missing."""
-        experiments = self.source.experiments()
-        deleted = []
-        for experiment in experiments:
-            target_id, was_deleted = self._experiment(experiment)
-            if was_deleted:
+        """Copies everything that is missing, but for what was there and was deleted."""
+        deleted, copied = [], []
+        for experiment in self.source.experiments():
+            target_id, stage = self._experiment(experiment)
+            if stage == GONE:
+                self.gone_experiments.add(experiment.name)
+                self.kept.append(f"experiment '{experiment.name}': deleted")
+                self._look_up(experiment, target_id)
+                continue
+            if stage == DELETED:
                 deleted.append(target_id)
+            if stage == STAYS:
+                copied.append(target_id)
             self._objects(experiment, target_id)
         for number, (_, run, copy) in enumerate(self.pairs.runs, 1):
             self._fill_run(run, copy)
@@ -89,11 +118,20 @@ class Migration:
             self._registry.copy(registered)
         for _, model, copy in self.pairs.models:  # A model's tags name its versions.
             self._fill_model_tags(model, self._to.get_logged_model(copy))
+        for name, parts in self.gone.items():
+            what = ", ".join(sorted(parts)) or "all of it"
+            self.kept.append(f"registered model '{name}': deleted: {what}")
+        for target_id in copied:
+            self._to.set_experiment_tag(target_id, WHOLE, "true")
         for target_id in deleted:
             self._to.delete_experiment(target_id)
 
-    def _experiment(self, experiment: Experiment) -> tuple[str, bool]:
-        """The copy's id, and whether it is to be deleted, as its original is, when it is filled."""
+    def _experiment(self, experiment: Experiment) -> tuple[str, str]:
+        """The copy's id, and how it stands.
+
+        It stays; or is to be deleted, as its original is, once it is filled; or has been filled
+        and deleted so (`ENDED`); or somebody deleted it there.
+        """
         found = self._to.get_experiment_by_name(experiment.name)
         if found is None:
             self.added.experiments += 1
@@ -103,12 +141,25 @@ class Migration:
         deleted = experiment.lifecycle_stage == "deleted"
         if found.lifecycle_stage == "deleted":
             if deleted and not self._lacks(experiment, target_id):
-                return target_id, False
+                return target_id, ENDED
+            if WHOLE in found.tags:
+                return target_id, GONE
             self._to.restore_experiment(target_id)
         for key, value in experiment.tags.items():
-            if found.tags.get(key) != value:
+            if found.tags.get(key) != value and not (key in found.tags and is_remark(key)):
                 self._to.set_experiment_tag(target_id, key, value)
-        return target_id, deleted
+        return target_id, DELETED if deleted else STAYS
+
+    def _look_up(self, experiment: Experiment, target_id: str) -> None:
+        """Ids of what was copied into an experiment that is deleted there: versions may need it."""
+        self.ids |= self._copies(self.target.runs(target_id, _COPIED))
+        for model in self.source.models(experiment.experiment_id):
+            owner = self.ids.get(model.source_run_id or "")
+            if owner is not None:
+                copy = self._to.get_run(owner).data.tags.get(f"{COPIED}{model.model_id}")
+                if copy is not None:
+                    self.ids[model.model_id] = copy
+                    self._registry.lost.add(copy)
 
     def _lacks(self, experiment: Experiment, target_id: str) -> bool:
         here = {run.info.run_id for run in self.source.runs(experiment.experiment_id)}
@@ -134,12 +185,22 @@ class Migration:
         known = self._copies(self.target.models(target_id, _COPIED)) if models else {}
         for model in models:
             copy = known.get(model.model_id)
+            owner = self.ids.get(model.source_run_id or "")
+            if copy is None and owner is not None:
+                copy = self._to.get_run(owner).data.tags.get(f"{COPIED}{model.model_id}")
+                if copy is not None:
+                    self.ids[model.model_id] = copy
+                    self._registry.lost.add(copy)
+                    self.kept.append(f"logged model {model.model_id}: deleted")
+                    continue
             if copy is None:
                 self.added.logged_models += 1
                 copy = self._to.create_logged_model(
-                    target_id, model.name, self.ids.get(model.source_run_id or ""),
-                    {ORIGIN_TAG: model.model_id}, dict(model.params), model.model_type,
+                    target_id, model.name, owner, {ORIGIN_TAG: model.model_id},
+                    dict(model.params), model.model_type,
                 ).model_id  # fmt: skip
+                if owner is not None:
+                    self._to.set_tag(owner, f"{COPIED}{model.model_id}", copy)
             self.ids[model.model_id] = copy
             self.pairs.models.append((name, model, copy))
 

@@ -25,6 +25,10 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every vers
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 ORIGIN_TAG = "sweeps.origin"
+COPIED = "sweeps.copied."
+"""What tags on the server begin with that say what was copied: what is gone since was deleted."""
+VERSIONS_TAG = "mlflow.modelVersions"
+"""On a logged model: JSON, a list of the names and numbers of its registered versions."""
 MODEL_FILE = "MLmodel"
 """The one file that holds ids."""
 _ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])")
@@ -192,7 +196,10 @@ class StoreReader:
         return RegisteredContent(model.description or "", self._tags(model.tags), aliases, versions)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        return {key: self.mapped(text) for key, text in tags.items() if key != ORIGIN_TAG}
+        return {
+            key: self.mapped(text) for key, text in tags.items()
+            if key != ORIGIN_TAG and not key.startswith(COPIED)
+        }  # fmt: skip
 
     def files(self, location: str) -> dict[str, str]:
         """Path -> SHA-256 of every file below an artifact location."""

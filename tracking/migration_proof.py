@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from tracking.migration import VERSIONS_TAG, Migration
+from tracking.migration import Migration
 from tracking.migration_content import (
+    VERSIONS_TAG,
     ModelContent,
     RegisteredContent,
     RunContent,
@@ -91,14 +92,22 @@ _OF_REGISTERED: Mapping[str, Allowed] = {
 
 def proof(migration: Migration) -> Proof:
     """Reads both stores once more, and compares everything."""
-    found = Proof()
+    found = Proof(kept=list(migration.kept))
     source, target = migration.source, migration.target
     for experiment in source.experiments():
         found.here.experiments += 1
         copy = target.client.get_experiment_by_name(experiment.name)
         found.there.experiments += copy is not None
+        if experiment.name in migration.gone_experiments:
+            continue
         if copy is None or copy.lifecycle_stage != experiment.lifecycle_stage:
             found.differences.append(f"experiment '{experiment.name}'")
+        else:
+            what, tags = f"experiment '{experiment.name}': tags", dict(copy.tags)
+            if not _remarks(experiment.tags, tags):
+                found.differences.append(what)
+            elif any(tags[key] != text for key, text in experiment.tags.items()):
+                found.kept.append(what)
     for experiment_name, run, copy_id in migration.pairs.runs:
         one = source.run_content(source.client.get_run(run.info.run_id), experiment_name)
         other = target.run_content(target.client.get_run(copy_id), experiment_name)
@@ -113,6 +122,15 @@ def proof(migration: Migration) -> Proof:
         found.compare(f"logged model {model.model_id}", first, second, _OF_MODELS)
     for registered in source.registered():
         original = source.registered_content(registered)
+        deleted = migration.gone.get(registered.name)
+        if deleted is not None and not deleted:
+            continue  # All of it.
+        if deleted:
+            original = replace(
+                original,
+                aliases={k: v for k, v in original.aliases.items() if not {k, v} & {*deleted}},
+                versions={k: v for k, v in original.versions.items() if k not in deleted},
+            )
         theirs = target.registered_content(target.client.get_registered_model(registered.name))
         _count_registered(found.here, original)
         _count_registered(found.there, theirs)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from search_spaces.errors import InputError
 from tracking.errors import MISSING, unless
-from tracking.migration_content import ORIGIN_TAG, RegisteredContent, StoreReader, model_of
+from tracking.migration_content import (
+    COPIED,
+    ORIGIN_TAG,
+    VERSIONS_TAG,
+    RegisteredContent,
+    StoreReader,
+    model_of,
+)
 from tracking.migration_counts import Counts
+
+LAST_COPIED = f"{COPIED}version"
 
 
 class RegistryMigration:
@@ -20,6 +32,9 @@ class RegistryMigration:
 
     Attributes:
         own: names and numbers of versions that the server has got since it was copied to.
+        gone: what was copied and somebody deleted there since: names of models with the numbers
+            of versions and the aliases.
+        lost: copies of logged models that were deleted there: nothing can be registered of them.
     """
 
     def __init__(
@@ -27,77 +42,114 @@ class RegistryMigration:
     ) -> None:
         self.source, self.target, self.ids, self.added = source, target, ids, added
         self.own: set[tuple[str, int]] = set()
+        self.gone: dict[str, set[str]] = {}
+        self.lost: set[str | None] = set()
         self._to: MlflowClient = target.client
 
     def check(self) -> None:
         """Raises InputError where a model's name, or a version's, means another on the server."""
         for model in self.source.registered():
             with unless(MISSING):
-                self._to.get_registered_model(model.name)
-                self._check_versions(model, self.target.versions(model.name))
+                there = self._to.get_registered_model(model.name)
+                self._check_versions(model, there, self.target.versions(model.name))
 
-    def _check_versions(self, model: RegisteredModel, there: list[ModelVersion]) -> None:
+    def _check_versions(
+        self, model: RegisteredModel, there: RegisteredModel, versions: list[ModelVersion]
+    ) -> None:
         """A model that was copied before may have got versions of its own there since."""
-        ours = {str(one.version) for one in there if _is_copy(model, one)}
-        others = {str(one.version) for one in there} - ours
-        self.own |= {(model.name, int(number)) for number in others}
-        if others and not ours:
+        ours = {int(one.version) for one in versions if _is_copy(model, one)}
+        others = {int(one.version) for one in versions} - ours
+        copied = _last_copied(there, ours)
+        self.own |= {(model.name, number) for number in others}
+        if others and not copied:
             raise InputError(
                 f"A registered model must be new on the server. Received: '{model.name}', "
-                f"which has a version {min(others, key=int)} of its own there. Rename one of them."
+                f"which has a version {min(others)} of its own there. Rename one of them."
             )
-        newest = max((int(one.version) for one in there), default=0)
+        newest = max(others, default=0)
         for one in self.source.versions(model.name):
-            number = str(one.version)
-            if others and number not in ours and int(number) <= newest:
+            if copied < int(one.version) <= newest:
                 raise InputError(
                     "A version must keep its number on the server, which has gone on by itself. "
-                    f"Received: version {number} of '{model.name}', new here, where the server is "
-                    f"at version {newest} of its own. Delete it here, or promote its run again "
-                    "there."
+                    f"Received: version {one.version} of '{model.name}', new here, where the "
+                    f"server is at version {newest} of its own. Delete it here, or promote its "
+                    "run again there."
                 )
 
     def copy(self, model: RegisteredModel) -> None:
-        """Copies what is missing of a registered model."""
+        """Copies what is missing of a registered model, and leaves what was decided there."""
         name, content = model.name, self.source.registered_content(model)
         there = None
         with unless(MISSING):
             there = self._to.get_registered_model(name)
+        if there is None and self._was_copied(model):
+            self.gone[name] = set()
+            return
         if there is None:
             self.added.registered_models += 1
             there = self._to.create_registered_model(name, {}, content.description)
         for key, text in content.tags.items():
             if key not in there.tags:
                 self._to.set_registered_model_tag(name, key, text)
-        self._versions(model, content)
+        self._versions(model, there, content)
         for alias, number in content.aliases.items():
-            if alias not in there.aliases:  # Else a rollback on the server would be undone.
+            if f"{COPIED}alias.{alias}" in there.tags:
+                if alias not in there.aliases:
+                    self.gone.setdefault(name, set()).add(alias)
+                continue  # Else a rollback on the server would be undone.
+            if number in self.gone.get(name, ()):
+                continue
+            if alias not in there.aliases:
                 self.added.aliases += 1
                 self._to.set_registered_model_alias(name, alias, number)
+            self._to.set_registered_model_tag(name, f"{COPIED}alias.{alias}", number)
 
-    def _versions(self, model: RegisteredModel, content: RegisteredContent) -> None:
+    def _was_copied(self, model: RegisteredModel) -> bool:
+        """Whether a model was there: copies of logged models list the versions that they had."""
+        copies = [self.ids.get(model_of(one)) for one in self.source.versions(model.name)]
+        if copies and self.lost >= {*copies}:
+            return True
+        for copy in copies:
+            if copy is None or copy in self.lost:
+                continue
+            with unless(MISSING):
+                text = self._to.get_logged_model(copy).tags.get(VERSIONS_TAG, "[]")
+                if any(one["name"] == model.name for one in json.loads(text)):
+                    return True
+        return False
+
+    def _versions(
+        self, model: RegisteredModel, there: RegisteredModel, content: RegisteredContent
+    ) -> None:
         """Versions under their own numbers: the server counts, so gaps are made and removed."""
         name = model.name
-        known = {str(one.version): one for one in self.target.versions(name)}
+        known = {int(one.version): one for one in self.target.versions(name)}
+        copied = _last_copied(there, {n for n, one in known.items() if _is_copy(model, one)})
         for original in self.source.versions(name):
-            number = str(original.version)
-            there = known.get(number)
-            while there is None:
+            number = int(original.version)
+            version = known.get(number)
+            is_lost = self.ids.get(model_of(original)) in self.lost
+            if version is None and (number <= copied or is_lost):
+                self.gone.setdefault(name, set()).add(str(number))
+                continue
+            while version is None:
                 made = self._create_version(model, original)
-                if str(made.version) == number:
+                if int(made.version) == number:
                     self.added.versions += 1
-                    there = made
+                    version = made
                     break
                 self._to.delete_model_version(name, str(made.version))
-                if int(made.version) > int(number):
+                if int(made.version) > number:
                     raise OSError(
-                        f"version {number} of '{name}' was deleted on the server, which does not "
-                        "give its number again; delete the model there, and begin again"
+                        f"the server has given number {number} of '{name}' to a version that was "
+                        "deleted there since, and does not give it again"
                     )
-            tags = content.versions[number].tags
+            tags = content.versions[str(number)].tags
             for key, text in tags.items():
-                if key not in there.tags:
-                    self._to.set_model_version_tag(name, number, key, text)
+                if key not in version.tags:
+                    self._to.set_model_version_tag(name, str(number), key, text)
+            if number > copied:
+                self._to.set_registered_model_tag(name, LAST_COPIED, str(number))
 
     def _create_version(self, model: RegisteredModel, original: ModelVersion) -> ModelVersion:
         model_id = self.ids.get(model_of(original))
@@ -107,6 +159,11 @@ class RegistryMigration:
             model.name, source, run_id, description=original.description, model_id=model_id,
             tags={ORIGIN_TAG: f"{_made(model)}{original.version}"},
         )  # fmt: skip
+
+
+def _last_copied(there: RegisteredModel, ours: Collection[int]) -> int:
+    """The number of the newest version that was copied; 0 for none."""
+    return max([int(there.tags.get(LAST_COPIED, 0)), *ours])
 
 
 def _made(model: RegisteredModel) -> str:

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
+    Experiment,
     InputTag,
     LoggedModelOutput,
     Metric,
@@ -332,6 +333,7 @@ class MlflowTracker:
         if found is not None:
             if found.lifecycle_stage != "active":
                 raise InputError(f"Experiment '{name}' is deleted; restore it or name another.")
+            self._check_writable(found)
             return str(found.experiment_id)
         try:
             # The UI opens such an experiment as model training, not as a chat application's.
@@ -343,6 +345,23 @@ class MlflowTracker:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+    def _check_writable(self, experiment: Experiment) -> None:
+        """On a server with users one may read an experiment of somebody else's, and not write."""
+        if not self._client.tracking_uri.startswith(("http://", "https://")):
+            return
+        tag = "mlflow.experimentKind"  # Written as it is, or as `_experiment` makes it.
+        text = experiment.tags.get(tag, "custom_model_development")
+        try:
+            self._client.set_experiment_tag(experiment.experiment_id, tag, text)
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+            raise InputError(
+                "The experiment must be one that you may write into. Received: "
+                f"'{experiment.name}', which belongs to another user of this server. Name one of "
+                "your own: --experiment NAME, or ask its owner for the right to edit it."
+            ) from error
 
     def _create(
         self,

@@ -66,12 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
     from tracking.server_process import MlflowServer
     from tracking.server_users import ensure_users
 
+    made_up = not plan.admin_password_file.exists()
     with only_server(plan.store_uri), MlflowServer(plan) as server:
         print(f"starting  MLflow at {plan.address}, which takes some seconds", flush=True)
         with first_alone(plan.store_uri):
             server.start()
         if not server.stopping:
-            ensure_users(plan)
+            try:
+                if plan.auth:
+                    ensure_users(plan)
+            except OSError:
+                if made_up:  # It is nobody's password.
+                    plan.admin_password_file.unlink(missing_ok=True)
+                raise
             _announce(plan)
         return server.wait()
 

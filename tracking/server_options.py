@@ -20,6 +20,14 @@ from tracking.stores import DATABASES, check_database
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
 AUTH_DATABASE_URI = "sqlite:///mlflow-auth.db"
+_BUCKETS = {
+    "s3": ("boto3", "boto3"),
+    "r2": ("boto3", "boto3"),
+    "gs": ("google.cloud.storage", "google-cloud-storage"),
+    "wasbs": ("azure.storage.blob", "azure-storage-blob"),
+    "abfss": ("azure.storage.filedatalake", "azure-storage-file-datalake"),
+}
+"""Scheme -> the module that MLflow needs for it, and what installs that."""
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BUCKET = re.compile(r"[a-z][a-z0-9+.-]+://.+")
 
@@ -85,10 +93,21 @@ def server_plan(arguments: argparse.Namespace) -> ServerPlan:
     _check_port(plan.host, plan.port)
     if plan.auth:
         files = [plan.admin_password_file, *(file for _, file in plan.users)]
+        _check_distinct("a name", [name for name, _ in plan.users])
+        _check_distinct("a password file", [str(file.absolute()) for file in files])
         for file in files:
             _check_password_file(file)
     _make_folder(plan.artifacts)
     return plan
+
+
+def _check_distinct(what: str, values: list[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise InputError(
+            f"Every user must have {what} of their own. Received: {twice[0]} more than once. "
+            "Give each --user another one."
+        )
 
 
 def port_number(text: str) -> int:
@@ -148,12 +167,20 @@ def _check_together(arguments: argparse.Namespace) -> None:
         )
     if _is_loopback(arguments.host):
         return
-    for option, given in (("--auth", arguments.auth), ("--allowed-hosts", arguments.allowed_hosts)):
+    names = _listed(arguments.allowed_hosts)
+    for option, given in (("--auth", arguments.auth), ("--allowed-hosts", names)):
         if not given:
             raise InputError(
                 f"A server that other machines can reach needs {option}. Received: --host "
                 f"{arguments.host} without it. Add {option}, or leave --host out."
             )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # Of a package that it would be in.
+        return False
 
 
 def _is_loopback(host: str) -> bool:
@@ -214,7 +241,22 @@ def _user(text: str) -> tuple[str, Path]:
 
 
 def _artifacts(destination: str) -> str:
+    rule = "--artifacts-destination must be a folder, or a bucket that MLflow knows."
+    if not destination.strip():
+        raise InputError(f"{rule} Received: '{destination}'. Leave it out for mlartifacts here.")
     if _BUCKET.fullmatch(destination) and not destination.startswith("file:"):
+        scheme = destination.partition(":")[0]
+        if scheme not in _BUCKETS:
+            raise InputError(
+                f"{rule} Received: {redacted(destination)}. Choose among: "
+                f"{', '.join(f'{name}://' for name in _BUCKETS)}."
+            )
+        module, package = _BUCKETS[scheme]
+        if not _is_installed(module):
+            raise InputError(
+                f"{rule} Received: {redacted(destination)}, for which '{package}' is not "
+                f"installed: pip install {package}"
+            )
         return destination
     return str(Path(destination.removeprefix("file://")).absolute())
 

@@ -41,8 +41,15 @@ def only_server(uri: str) -> Iterator[None]:
             "Use that one, name another --backend-store-uri, or take PostgreSQL."
         ) from None
     try:
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.Error as error:
+            raise InputError(
+                "--backend-store-uri must be a SQLite database that nothing else has open, so that "
+                f"it can be switched to write-ahead logging. Received: {path} ({error}). End what "
+                "has it open, such as `mlflow ui` or a notebook, and start again."
+            ) from error
         yield
     finally:
         lock.release()

@@ -14,8 +14,14 @@ def ensure_users(plan: ServerPlan) -> None:
     """Makes the users that are missing, and gives those who cannot sign in their file's password.
 
     Raises:
-        OSError: The server refused.
+        OSError: The server refused, or the file of admin's password does not hold it.
     """
+    if not _signs_in(plan.address, "admin", password_in(plan.admin_password_file)):
+        raise OSError(
+            f"admin cannot sign in with the password in {plan.admin_password_file}: the database "
+            "of users was made with another one. Put that back, or, if it is lost, name a new "
+            "--auth-database-uri and make the users again"
+        )
     for name, file in plan.users:
         password = password_in(file)
         if _signs_in(plan.address, name, password):
@@ -32,11 +38,7 @@ def ensure_users(plan: ServerPlan) -> None:
                     timeout=ANSWER_SECONDS,
                 )  # fmt: skip
         if not answer.ok:
-            why = "is admin's password still the one in that file?"
-            raise OSError(
-                f"user '{name}' could not be made: status {answer.status_code} with the password "
-                f"in {plan.admin_password_file}; {why}"
-            )
+            raise OSError(f"user '{name}' could not be made: status {answer.status_code}")
 
 
 def _signs_in(address: str, name: str, password: str) -> bool:

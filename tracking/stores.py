@@ -27,7 +27,7 @@ def resolve_uri(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
-def check_store(uri: str) -> None:
+def check_store(uri: str, option: str = "--tracking-uri") -> None:
     """Fails within ten seconds where a tracking store cannot be used; writes nothing.
 
     Raises:
@@ -35,17 +35,17 @@ def check_store(uri: str) -> None:
     """
     scheme = uri.partition(":")[0]
     if scheme in ("http", "https"):
-        _check_server(uri)
+        _check_server(uri, option)
     elif scheme.partition("+")[0] in DATABASES:
-        check_database(uri, "--tracking-uri")
+        check_database(uri, option)
     else:
         raise InputError(
-            "--tracking-uri must be a database or a server; MLflow no longer writes plain "
+            f"{option} must be a database or a server; MLflow no longer writes plain "
             f"folders. Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
         )
 
 
-def check_existing_store(uri: str) -> None:
+def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
     """As `check_store`, for a command that only reads: MLflow would make what is not there.
 
     Raises:
@@ -54,10 +54,10 @@ def check_existing_store(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise InputError(
-            f"--tracking-uri must be a store that holds runs. Received: {path}, which is not "
+            f"{option} must be a store that holds runs. Received: {path}, which is not "
             "there. Change into the folder of the sweep, or name its store."
         )
-    check_store(uri)
+    check_store(uri, option)
     if uri.startswith(("http://", "https://")):
         return
     import sqlalchemy
@@ -69,7 +69,7 @@ def check_existing_store(uri: str) -> None:
     finally:
         engine.dispose()
     raise InputError(
-        f"--tracking-uri must be a store that holds runs. Received: {redacted(uri)}, a database "
+        f"{option} must be a store that holds runs. Received: {redacted(uri)}, a database "
         "without MLflow's tables. Name the one that the sweep was tracked in."
     )
 
@@ -163,10 +163,10 @@ def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
     return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
-def _check_server(uri: str) -> None:
+def _check_server(uri: str, option: str) -> None:
     import requests
 
-    base = uri.rstrip("/")
+    base, is_ours = uri.rstrip("/"), option == "--tracking-uri"
     try:
         answer = requests.get(f"{base}/health", timeout=CHECK_SECONDS)
         reason = "" if answer.ok else f"status {answer.status_code}"
@@ -174,9 +174,9 @@ def _check_server(uri: str) -> None:
         reason = type(error).__name__
     if reason:
         raise InputError(
-            f"--tracking-uri must be a running MLflow server. Received: {redacted(uri)}, which "
-            f"does not answer at /health ({reason}). Start it (`keras-sweeps server`), or leave "
-            "the option out to track in mlflow.db here."
+            f"{option} must be a running MLflow server. Received: {redacted(uri)}, which "
+            f"does not answer at /health ({reason}). Start it: `keras-sweeps server`"
+            f"{', or leave the option out to track in mlflow.db here' if is_ours else ''}."
         )
     # What /health tells everybody says nothing of whether this client may do anything.
     page = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -186,13 +186,13 @@ def _check_server(uri: str) -> None:
         return
     if status == UNAUTHORIZED:
         raise InputError(
-            f"--tracking-uri must be a server that lets you in. Received: {redacted(uri)}, which "
+            f"{option} must be a server that lets you in. Received: {redacted(uri)}, which "
             "asks for a user and password and was given none, or wrong ones. Set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         )
     if status == FORBIDDEN:
         raise InputError(
-            f"--tracking-uri must be a server that takes requests under this name. Received: "
+            f"{option} must be a server that takes requests under this name. Received: "
             f"{redacted(uri)}, which refuses. Start it with that name in --allowed-hosts, or ask "
             "its administrator for permission."
         )

@@ -19,6 +19,7 @@ class Slot:
     Attributes:
         num_sharing: so many equal shares its GPU is cut into.
         memory: what it may allocate there; None for what it finds.
+        gpu_bytes: all memory of its GPU; None without one, or where that does not tell.
     """
 
     index: int
@@ -26,6 +27,7 @@ class Slot:
     gpu: str | None = None
     num_sharing: int = 1
     memory: MemoryShare | None = None
+    gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
