@@ -222,6 +222,7 @@ def test_a_kill_at_some_writes_changes_nothing_with_an_oracle(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(8))
 def test_a_kill_at_any_write_changes_nothing_with_an_oracle(
     oracle_reference, tiny_data, tmp_path, monkeypatch, part
@@ -257,6 +258,7 @@ def test_a_kill_while_memory_runs_out_on_a_packed_gpu_loses_and_doubles_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(8))
 def test_a_kill_at_any_write_changes_nothing(reference, tiny_data, tmp_path, monkeypatch, part):
     check_kills(range(part, reference[0], 8), reference, tiny_data, tmp_path, monkeypatch)

@@ -20,6 +20,7 @@ from stack import ROOT, answers, clean_environment, free_port, mlflow_server, wa
 
 from search_spaces.errors import InputError
 from sweeps.cli import main
+from tracking.errors import store_errors
 from tracking.mlflow_tracker import MlflowTracker
 from tracking.server_options import ServerPlan, password_in
 from tracking.server_process import server_environment
@@ -231,6 +232,9 @@ def test_a_sweep_into_an_experiment_of_somebody_else_is_refused_before_it_trains
         with pytest.raises(InputError, match="belongs to another user .* --experiment NAME"):
             tracker("mlp-digits")
         assert tracker("bens").experiment_id != first
+        refused = pytest.raises(OSError, match="lets you read, but not change, .* --model")
+        with refused, store_errors(address):
+            MlflowClient(address).create_run(first)
 
 
 def test_experiments_of_before_there_was_a_server_are_named(tmp_path):

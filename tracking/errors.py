@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from search_spaces.errors import redacted, scrubbed
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+DENIED = "PERMISSION_DENIED"
 MISSING_OR_WRONG = (*MISSING, "INVALID_PARAMETER_VALUE")
 """MLflow answers with the latter where an alias is not there, and for an id of the wrong form."""
 
@@ -59,5 +60,11 @@ def store_errors(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         lines = scrubbed(str(error), uri).strip().splitlines() or [""]
+        if error.error_code == DENIED:
+            raise OSError(
+                f"the tracking store {redacted(uri)} lets you read, but not change, what belongs "
+                "to another user: name an experiment (--experiment) or model (--model) of your "
+                "own, or ask its owner for the right to edit it"
+            ) from error
         reason = f"{error.error_code}: {lines[0][:300]}"
         raise OSError(f"the tracking store {redacted(uri)} failed ({reason})") from error

@@ -35,6 +35,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError, redacted, scrubbed
+from tracking.errors import DENIED
 from tracking.model_files import BACKEND_TAG, write_model_folder
 from tracking.records import (
     EpochRecord,
@@ -355,7 +356,7 @@ class MlflowTracker:
         try:
             self._client.set_experiment_tag(experiment.experiment_id, tag, text)
         except MlflowException as error:
-            if error.error_code != "PERMISSION_DENIED":
+            if error.error_code != DENIED:
                 raise
             raise InputError(
                 "The experiment must be one that you may write into. Received: "
