@@ -232,7 +232,7 @@ def test_a_sweep_into_an_experiment_of_somebody_else_is_refused_before_it_trains
         with pytest.raises(InputError, match="belongs to another user .* --experiment NAME"):
             tracker("mlp-digits")
         assert tracker("bens").experiment_id != first
-        refused = pytest.raises(OSError, match="lets you read, but not change, .* --model")
+        refused = pytest.raises(OSError, match="lets you read, but not change, .*--model")
         with refused, store_errors(address):
             MlflowClient(address).create_run(first)
 
