@@ -31,7 +31,8 @@ STEPS_PER_CALL = 200
 SCANNED_STEPS = 50
 """Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
 
-Train = Callable[[np.ndarray], dict[str, float]]
+Train = Callable[[np.ndarray, bool], dict[str, float]]
+"""Of the numbers of images, and whether a loss that is no number ends the epoch early."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,13 @@ class EpochLoop:
     together: int
     resident_bytes: int
 
-    def __call__(self, order: np.ndarray) -> dict[str, float]:
-        """Trains on the images of these numbers, in this order; answers the mean metrics."""
-        return self.train(order)
+    def __call__(self, order: np.ndarray, *, ends_early: bool = True) -> dict[str, float]:
+        """Trains on the images of these numbers, in this order; answers the mean metrics.
+
+        Args:
+            ends_early: whether a loss that is no number ends it before its last step.
+        """
+        return self.train(order, ends_early)
 
 
 def epoch_loop(
@@ -128,11 +133,11 @@ def _type_of(array: np.ndarray) -> str:
     return "int32" if is_long else str(array.dtype)
 
 
-def _run(model: keras.Model, steps: Callable[[], Any]) -> dict[str, float]:
+def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
     """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
     model.reset_metrics()
     for _ in steps():
-        if not np.isfinite(_measured(model)["loss"]):
+        if ends_early and not np.isfinite(_measured(model)["loss"]):
             break
     return _measured(model)
 
@@ -172,7 +177,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
             logs = step(tuple(take(rows) for take in takes))
         return logs
 
-    def loop(order: np.ndarray) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
         numbers = tf.constant(order, tf.int64)
         num_steps = math.ceil(len(order) / size)
 
@@ -180,7 +185,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
             for first in range(0, num_steps, STEPS_PER_CALL):
                 yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL))
 
-        return _run(model, steps)
+        return _run(model, steps, ends_early)
 
     return loop
 
@@ -250,7 +255,7 @@ def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_st
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
 
-    def loop(order: np.ndarray) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
         batches = _batches(order, size, scanned_steps if compiled else 1)
 
         def steps() -> Any:
@@ -262,7 +267,7 @@ def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_st
                 put_back(state)
                 yield
 
-        return _run(model, steps)
+        return _run(model, steps, ends_early)
 
     return loop
 
@@ -291,7 +296,7 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
         read = _rows(data, rows[by_place])
         return tuple(keras.ops.convert_to_tensor(a[back], dtype=str(a.dtype)) for a in read)
 
-    def loop(order: np.ndarray) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
         def steps() -> Any:
             model.train()  # As `fit`: a layer made of PyTorch's own parts may ask for it.
             for count, rows in enumerate(_batches(order, size, 1)):
@@ -301,7 +306,7 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
             model.eval()
 
         try:
-            return _run(model, steps)
+            return _run(model, steps, ends_early)
         finally:
             model.eval()
 

@@ -6,10 +6,12 @@ thrown away.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +30,8 @@ from search_spaces.space import Assembled
 if TYPE_CHECKING:
     import keras
 
+Train = Callable[[np.ndarray], dict[str, float]]
+"""Trains on the images of these numbers; answers metrics, as far as there are any."""
 MEASURED_SECONDS = 3.0
 MIN_STEPS, MAX_STEPS = 5, 400
 PREDICTED_IMAGES = 4 * PREDICT_BATCH
@@ -57,6 +61,7 @@ class Measurement:
         memory_bytes: weights, their gradients, the optimizer's state, and the activations of a
             batch, forwards and backwards, as float32, and the pixels that stay on the device: a
             lower bound of what a trial needs beyond the libraries.
+        is_finite: whether the loss of the steps was a number.
     """
 
     params: Params
@@ -64,6 +69,7 @@ class Measurement:
     memory_bytes: int
     start_seconds: float
     epoch_seconds: float
+    is_finite: bool = True
 
 
 def measure_points(task: MeasureTask, *, resident_bytes: int | None = None) -> list[Measurement]:
@@ -72,7 +78,19 @@ def measure_points(task: MeasureTask, *, resident_bytes: int | None = None) -> l
     Args:
         resident_bytes: room for pixels on a GPU; None for what streams on cores.
     """
-    return [measure_point(task, params, resident_bytes=resident_bytes) for params in task.points]
+    found = []
+    for params in task.points:
+        found.append(measure_point(task, params, resident_bytes=resident_bytes))
+        _forget()
+    return found
+
+
+def _forget() -> None:
+    """Frees a model and its pixels, which refer to each other: the next ones need the room."""
+    import keras
+
+    keras.backend.clear_session()
+    gc.collect()
 
 
 def measure_point(
@@ -94,9 +112,10 @@ def measure_point(
         train, num_pixel_bytes, most = _fit(assembled, training), 0, MAX_BYTES // x[0].nbytes
         warm = 2 * batch_size
     else:
-        train, num_pixel_bytes, most = loop, loop.resident_bytes, len(x)
+        train = partial(loop, ends_early=False)  # A loss that is no number is no shorter epoch.
+        num_pixel_bytes, most = loop.resident_bytes, len(x)
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
-    train(np.arange(min(len(x), warm)))
+    loss = train(np.arange(min(len(x), warm))).get("loss", 0.0)
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
     start_seconds = time.perf_counter() - started
     step_seconds = _step_seconds(train, batch_size, min(len(x), most))
@@ -111,10 +130,11 @@ def measure_point(
         start_seconds=start_seconds,
         epoch_seconds=math.ceil(len(x) / batch_size) * step_seconds
         + len(x_validation) * image_seconds,
+        is_finite=math.isfinite(loss),
     )
 
 
-def _step_seconds(train: Callable[[np.ndarray], object], batch_size: int, num_images: int) -> float:
+def _step_seconds(train: Train, batch_size: int, num_images: int) -> float:
     """Seconds per training step, from the longest of some stretches of steps.
 
     They grow until `MEASURED_SECONDS` are spent: what a call itself costs is spread over the steps
@@ -136,21 +156,22 @@ def _step_seconds(train: Callable[[np.ndarray], object], batch_size: int, num_im
         steps = min(available, MAX_STEPS, 4 * steps)
 
 
-def _fit(assembled: Assembled, training: Training) -> Callable[[np.ndarray], object]:
+def _fit(assembled: Assembled, training: Training) -> Train:
     """Trains by `fit`, as a trial does where there is no loop for its model."""
     labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
 
-    def train(rows: np.ndarray) -> None:
+    def train(rows: np.ndarray) -> dict[str, float]:
         x, y = np.asarray(training.x[rows]), labels[rows]
         if assembled.own_fit is None:
-            assembled.model.fit(
+            history = assembled.model.fit(
                 x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
-            )
-            return
+            ).history
+            return {name: float(values[-1]) for name, values in history.items()}
         few = (x[:1], y[:1])
         assembled.own_fit(
             x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few
         )
+        return {}
 
     return train
 

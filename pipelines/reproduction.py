@@ -47,7 +47,11 @@ class ReproductionResult:
 
 
 def reproduce(
-    task: ReproductionTask, report: Callable[[EpochReport], bool], device: str
+    task: ReproductionTask,
+    report: Callable[[EpochReport], bool],
+    device: str,
+    *,
+    resident_bytes: int | None = None,
 ) -> ReproductionResult:
     """Trains on what the publication trained on, saves and loads again where it did, evaluates."""
     import keras
@@ -64,7 +68,7 @@ def reproduce(
     )
     model, training = assembled.model, Training(x, y, data.num_classes, task.seed)
     set_jit(model, task.compute.jit)
-    loop = epoch_loop(assembled, training)
+    loop = epoch_loop(assembled, training, resident_bytes=resident_bytes)
     for epoch in range(1, task.num_epochs + 1):
         metrics = train_epoch(assembled, loop, training, epoch)
         if baseline.train_on == "train":

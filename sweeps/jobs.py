@@ -64,7 +64,7 @@ def reproduce_job(
     from pipelines.reproduction import reproduce
 
     device = configured(slot, task.seed, compute=task.compute)
-    return reproduce(task, report, device)
+    return reproduce(task, report, device, resident_bytes=_room(slot))
 
 
 def score_job(task: ScoreTask, report: object, slot: Slot) -> Score:
@@ -102,7 +102,7 @@ def calibrate_job(
 
     Compilation belongs to them: every trial is a process of its own, and compiles for itself.
 
-    A way in which the model cannot be trained here has None.
+    A way in which the model cannot be trained here, or has a loss that is no number, has None.
     """
     from pipelines.device import touch
     from pipelines.measuring import measure_points
@@ -117,7 +117,8 @@ def calibrate_job(
         except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.
             report((number, None))
         else:
-            report((number, found.start_seconds + task.num_epochs * found.epoch_seconds))
+            seconds = found.start_seconds + task.num_epochs * found.epoch_seconds
+            report((number, seconds if found.is_finite else None))
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:

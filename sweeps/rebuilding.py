@@ -213,7 +213,7 @@ def slot_like(recipe: Recipe, machine: Machine) -> tuple[Slot, Device]:
     gpu = next((gpu for gpu in machine.gpus if gpu.name == was.gpu), machine.gpus[0])
     workers = min(num_workers, len(machine.gpus)) if num_workers else None
     threads = allot(machine, workers, recipe.num_threads).slots[0].num_threads
-    return Slot(0, threads, gpu.index), Device(gpu.name, None)
+    return Slot(0, threads, gpu.index, gpu_bytes=gpu.memory_bytes), Device(gpu.name, None)
 
 
 def _check_trained(run: RecordedRun) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.registry import get_space
-from sweeps import compute_choice
+from sweeps import compute_choice, jobs
 from sweeps.compute_choice import decide_compute
 from sweeps.executors.base import Slot
 from sweeps.settings import SweepSettings
@@ -35,3 +35,32 @@ def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
     assert found.reason.count("not measured") == 2
     assert found.settings.precision == "float32"
     assert limits == [100.0], "the sweep's own"
+
+
+def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch):
+    """An epoch that ends at the first step would look thousands of times faster."""
+    import numpy as np
+
+    from pipelines import measuring
+    from pipelines.measuring import MeasureTask, measure_points
+
+    params = get_space("mlp").complete({"num_layers": 1, "units_0": 64})
+    task = MeasureTask("mlp", (params,), tiny_data, 1, 0)
+    (sound,) = measure_points(task)
+    original = measuring.epoch_loop
+
+    def spoilt(assembled, *arguments, **options):
+        loop = original(assembled, *arguments, **options)
+        weights = assembled.model.get_weights()
+        assembled.model.set_weights([np.full_like(weight, np.nan) for weight in weights])
+        return loop
+
+    monkeypatch.setattr(measuring, "epoch_loop", spoilt)
+    (broken,) = measure_points(task)
+    assert sound.is_finite and not broken.is_finite
+    assert broken.epoch_seconds > 0.2 * sound.epoch_seconds
+    heard = []
+    slot = Slot(0, 1)
+    monkeypatch.setattr(jobs, "configured", lambda *arguments, **options: "cpu")
+    jobs.calibrate_job((task,), lambda message: heard.append(message) or True, slot)
+    assert heard == [(0, None)]

@@ -23,6 +23,7 @@ from mlflow.entities import (
 from stack import mlflow_server
 
 from sweeps.cli import main
+from tracking.migrate_command import _migrate
 from tracking.migration_content import ORIGIN_TAG
 
 pytestmark = pytest.mark.stack
@@ -242,10 +243,7 @@ def test_what_was_deleted_on_the_server_stays_deleted(decided, capsys):
     client.set_experiment_tag(trial.info.experiment_id, "team", "sound")
     status, out, err = migrate(decided, capsys)
     assert status == 0, out + err
-    assert (
-        f"kept      as it is on the server: registered model '{name}': deleted: 3, champion, first"
-        in out
-    )
+    assert f"kept      as it is on the server: registered model '{name}': deleted: 3, first" in out
     assert "server: experiment 'cnn-mnist': tags" in out
     assert [str(one.version) for one in client.search_model_versions(f'name="{name}"')] == ["1"]
     assert client.get_registered_model(name).aliases == {}
@@ -269,6 +267,140 @@ def test_what_was_deleted_on_the_server_stays_deleted(decided, capsys):
     assert status == 0, out + err
     assert "server: experiment 'cnn-mnist': deleted" in out
     assert client.get_experiment(trial.info.experiment_id).lifecycle_stage == "deleted"
+
+
+def a_store(folder: Path, monkeypatch) -> tuple[str, MlflowClient]:
+    folder.mkdir()
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # A version's model is looked up there.
+    return uri, MlflowClient(uri)
+
+
+def a_model(client: MlflowClient, folder: Path, name: str) -> tuple[str, str]:
+    """A run with a logged model that has a metric; ids of both."""
+    found = client.get_experiment_by_name(name)
+    place = (folder / "mlruns" / name).as_uri()
+    experiment = found.experiment_id if found else client.create_experiment(name, place)
+    run = client.create_run(experiment).info.run_id
+    model = client.create_logged_model(experiment, "model", run).model_id
+    (folder / "file").mkdir(exist_ok=True)
+    (folder / "file" / "MLmodel").write_text(f"model_id: {model}\n")
+    client.log_model_artifacts(model, str(folder / "file"))
+    client.finalize_logged_model(model, "READY")
+    client.log_batch(run, [Metric("accuracy", 0.5, 9, 0, model_id=model, run_id=run)])
+    client.set_terminated(run)
+    return run, model
+
+
+def test_what_is_deleted_in_the_old_store_deletes_nothing_of_the_servers(
+    decided, tmp_path, monkeypatch, capsys
+):
+    address, served = decided[2], MlflowClient(decided[2])
+    uri, old = a_store(tmp_path / "old", monkeypatch)
+    live = served.create_run(served.create_experiment("live")).info.run_id
+    for name in ("live", "later", "with models"):
+        a_model(old, tmp_path / "old", name)
+    # Of a deleted run and a deleted experiment that have models with metrics, all arrives.
+    gone, _ = a_model(old, tmp_path / "old", "later")
+    old.delete_run(gone)
+    old.delete_experiment(old.get_experiment_by_name("live").experiment_id)
+    old.delete_experiment(old.get_experiment_by_name("with models").experiment_id)
+    status, out, err = migrate((uri, {}, address), capsys)
+    assert status == 0, out + err
+    assert served.get_run(live).info.lifecycle_stage == "active"
+    assert served.get_experiment_by_name("live").lifecycle_stage == "active"
+    assert served.get_experiment_by_name("with models").lifecycle_stage == "deleted"
+    later = served.get_experiment_by_name("later").experiment_id
+    stages = {
+        run.data.tags[ORIGIN_TAG]: run.info.lifecycle_stage
+        for run in served.search_runs([later], run_view_type=ViewType.ALL)
+    }
+    assert stages[gone] == "deleted" and len(stages) == 2
+    # The old store is tidied up, and somebody restores a run on the server: both stay.
+    served.restore_run(copy_of(served, gone).info.run_id)
+    old.delete_experiment(old.get_experiment_by_name("later").experiment_id)
+    status, out, err = migrate((uri, {}, address), capsys)
+    assert status == 0, out + err
+    assert "server: experiment 'later': active" in out
+    assert served.get_experiment(later).lifecycle_stage == "active"
+    assert copy_of(served, gone).info.lifecycle_stage == "active"
+    # A deleted experiment of the server's own is nobody's to restore.
+    served.delete_experiment(served.create_experiment("over"))
+    a_model(old, tmp_path / "old", "over")
+    status, _, err = migrate((uri, {}, address), capsys)
+    assert status == 2 and "Received: 'over'" in err and err.count("\n") == 1
+    assert served.get_experiment_by_name("over").lifecycle_stage == "deleted"
+
+
+def test_a_promotion_in_the_old_store_is_followed_and_two_models_are_not_mixed(
+    decided, tmp_path, monkeypatch, capsys
+):
+    address, served = decided[2], MlflowClient(decided[2])
+    for store in ("a", "b"):
+        uri, old = a_store(tmp_path / store, monkeypatch)
+        run, model = a_model(old, tmp_path / store, f"of {store}")
+        old.create_registered_model("shared")
+        old.create_model_version("shared", f"models:/{model}", run, model_id=model)
+        old.set_registered_model_alias("shared", "champion", "1")
+        status, _, err = migrate((uri, {}, address), capsys)
+        assert status == (0 if store == "a" else 2), err
+    assert "Received: 'shared'" in err and err.count("\n") == 1
+    uri = f"sqlite:///{tmp_path / 'a' / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    old = MlflowClient(uri)
+    run, model = a_model(old, tmp_path / "a", "of a")
+    old.create_model_version("shared", f"models:/{model}", run, model_id=model)
+    old.set_registered_model_alias("shared", "champion", "2")
+    assert migrate((uri, {}, address), capsys)[0] == 0
+    assert str(served.get_registered_model("shared").aliases["champion"]) == "2"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "create_model_version", "delete_model_version", "set_registered_model_tag",
+        "create_logged_model", "set_tag", "delete_run", "set_experiment_tag",
+    ],
+)  # fmt: skip
+def test_a_copy_that_broke_off_anywhere_is_completed(decided, tmp_path, monkeypatch, capsys, call):
+    """After the call was carried out, and before anything else was."""
+    address, served = decided[2], MlflowClient(decided[2])
+    name = f"broken {call}"
+    uri, old = a_store(tmp_path / "old", monkeypatch)
+    run, model = a_model(old, tmp_path / "old", name)
+    old.log_outputs(run, [LoggedModelOutput(model, 1)])
+    gone, _ = a_model(old, tmp_path / "old", name)
+    old.delete_run(gone)
+    a_model(old, tmp_path / "old", f"dropped {call}")
+    old.delete_experiment(old.get_experiment_by_name(f"dropped {call}").experiment_id)
+    old.create_registered_model(name)
+    for _ in range(3):
+        old.create_model_version(name, f"models:/{model}", run, model_id=model)
+    old.delete_model_version(name, "2")
+    old.set_registered_model_alias(name, "champion", "3")
+    real, count = getattr(MlflowClient, call), [0]
+
+    def breaking(self, *arguments, **options):
+        found = real(self, *arguments, **options)
+        count[0] += 1
+        raise ConnectionError(f"lost after {call}")
+        return found
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, call, breaking)
+        with pytest.raises(ConnectionError):
+            _migrate(uri, address)
+    assert count == [1]
+    capsys.readouterr()
+    status, out, err = migrate((uri, {}, address), capsys)
+    assert status == 0, out + err
+    assert [str(v.version) for v in served.search_model_versions(f"name='{name}'")] == ["3", "1"]
+    assert str(served.get_registered_model(name).aliases["champion"]) == "3"
+    there = served.get_experiment_by_name(name).experiment_id
+    runs = served.search_runs([there], run_view_type=ViewType.ALL)
+    assert len(runs) == 2 and len(served.search_logged_models([there])) == 2
+    assert served.get_experiment_by_name(f"dropped {call}").lifecycle_stage == "deleted"
+    assert migrate((uri, {}, address), capsys)[0] == 0
 
 
 def test_files_that_are_not_where_the_store_says_are_refused(decided, capsys):

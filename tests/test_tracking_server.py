@@ -235,6 +235,15 @@ def test_a_sweep_into_an_experiment_of_somebody_else_is_refused_before_it_trains
         refused = pytest.raises(OSError, match="lets you read, but not change, .*--model")
         with refused, store_errors(address):
             MlflowClient(address).create_run(first)
+        # A copy needs no more rights than a sweep, though Default is admin's.
+        old = MlflowClient(f"sqlite:///{tmp_path / 'old.db'}")
+        experiment = old.create_experiment("of ben", (tmp_path / "old").as_uri())
+        old.log_metric(old.create_run(experiment).info.run_id, "loss", 1.0)
+        for _ in range(2):
+            arguments = ["migrate", "--from", f"sqlite:///{tmp_path / 'old.db'}", "--to", address]
+            assert main(arguments) == 0
+        found = MlflowClient(address).get_experiment_by_name("of ben")
+        assert len(MlflowClient(address).search_runs([found.experiment_id])) == 1
 
 
 def test_experiments_of_before_there_was_a_server_are_named(tmp_path):

@@ -50,8 +50,13 @@ def repeated(call: Callable[[], T], *, tries: int = 5, pause_seconds: float = 0.
 
 
 @contextmanager
-def store_errors(uri: str) -> Iterator[None]:
+def store_errors(
+    uri: str, way_out: str = "name an experiment (--experiment) or model (--model) of your own"
+) -> Iterator[None]:
     """Turns a failure of the store, in the middle of a command, into an OSError of one line.
+
+    Args:
+        way_out: what to do where a user lacks the right.
 
     Raises:
         OSError: The store failed.
@@ -63,8 +68,7 @@ def store_errors(uri: str) -> Iterator[None]:
         if error.error_code == DENIED:
             raise OSError(
                 f"the tracking store {redacted(uri)} lets you read, but not change, what belongs "
-                "to another user: name an experiment (--experiment) or model (--model) of your "
-                "own, or ask its owner for the right to edit it"
+                f"to another user: {way_out}, or ask its owner for the right to edit it"
             ) from error
         reason = f"{error.error_code}: {lines[0][:300]}"
         raise OSError(f"the tracking store {redacted(uri)} failed ({reason})") from error

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"A store is copied once at a time. Received: {path}, which another process copies."
         ) from None
     try:
-        with store_errors(target):
+        with store_errors(target, "sign in as admin"):
             return _migrate(source, target)
     finally:
         lock.release()

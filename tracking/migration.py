@@ -27,6 +27,7 @@ from mlflow.entities import (
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from search_spaces.errors import InputError
 from tracking.migration_content import (
     COPIED,
     ORIGIN_TAG,
@@ -43,8 +44,10 @@ from tracking.migration_registry import RegistryMigration
 Say = Callable[[str], None]
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """MLflow's limits per request are 1,000 and 100."""
-WHOLE = f"{COPIED}whole"
-STAYS, DELETED, ENDED, GONE = "stays", "deleted", "ended", "gone"
+MARK, BEGUN, WHOLE = f"{COPIED}state", "begun", "whole"
+"""On experiments that were made here, and on runs: whether all of it was copied. What is otherwise
+than its original afterwards, somebody changed on the server."""
+STAYS, DELETED, GONE = "stays", "deleted", "gone"
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -74,6 +77,8 @@ class Migration:
         self.kept: list[str] = []
         """What was copied before and deleted there since, in words."""
         self.gone_experiments: set[str] = set()
+        self._deleted_runs: set[str] = set()
+        self._to_delete: list[str] = []
         self._say = say
         self._registry = RegistryMigration(self.source, self.target, self.ids, self.added)
         self._to: MlflowClient = self.target.client
@@ -82,10 +87,18 @@ class Migration:
         """What can be known before anything is copied.
 
         Raises:
-            InputError: Files are not where the store says, or a model's name, or a version's,
-                means another one on the server.
+            InputError: Files are not where the store says, or a name, or a version's number,
+                means something else on the server.
         """
         check_places(self.source)
+        for experiment in self.source.experiments():
+            found = self._to.get_experiment_by_name(experiment.name)
+            if found and found.lifecycle_stage == "deleted" and MARK not in found.tags:
+                raise InputError(
+                    f"An experiment's name must be free on the server, or in use. Received: "
+                    f"'{experiment.name}', of which the server has a deleted one of its own. "
+                    "Restore that there, or rename one of them."
+                )
         self._registry.check()
 
     @property
@@ -95,19 +108,17 @@ class Migration:
 
     def run(self) -> None:
         """Copies everything that is missing, but for what was there and was deleted."""
-        deleted, copied = [], []
+        filled: list[tuple[Experiment, str]] = []
         for experiment in self.source.experiments():
-            target_id, stage = self._experiment(experiment)
+            found, stage = self._experiment(experiment)
             if stage == GONE:
                 self.gone_experiments.add(experiment.name)
-                self.kept.append(f"experiment '{experiment.name}': deleted")
-                self._look_up(experiment, target_id)
+                if experiment.lifecycle_stage == "active":
+                    self.kept.append(f"experiment '{experiment.name}': deleted")
+                self._look_up(experiment, str(found.experiment_id))
                 continue
-            if stage == DELETED:
-                deleted.append(target_id)
-            if stage == STAYS:
-                copied.append(target_id)
-            self._objects(experiment, target_id)
+            filled.append((found, stage))
+            self._objects(experiment, str(found.experiment_id))
         for number, (_, run, copy) in enumerate(self.pairs.runs, 1):
             self._fill_run(run, copy)
             if number % 10 == 0 or number == len(self.pairs.runs):
@@ -121,49 +132,51 @@ class Migration:
         for name, parts in self.gone.items():
             what = ", ".join(sorted(parts)) or "all of it"
             self.kept.append(f"registered model '{name}': deleted: {what}")
-        for target_id in copied:
-            self._to.set_experiment_tag(target_id, WHOLE, "true")
-        for target_id in deleted:
-            self._to.delete_experiment(target_id)
+        self._end(filled)
 
-    def _experiment(self, experiment: Experiment) -> tuple[str, str]:
-        """The copy's id, and how it stands.
+    def _end(self, filled: list[tuple[Experiment, str]]) -> None:
+        """Deletes what is deleted in the original, the first time that all of it is there."""
+        for copy in self._to_delete:
+            self._to.set_tag(copy, MARK, WHOLE)
+            self._to.delete_run(copy)
+        for found, stage in filled:
+            if found.tags.get(MARK) == BEGUN:
+                self._to.set_experiment_tag(found.experiment_id, MARK, WHOLE)
+            if stage == DELETED:
+                runs = self.target.runs(found.experiment_id)
+                if all(ORIGIN_TAG in run.data.tags for run in runs):
+                    self._to.delete_experiment(found.experiment_id)
 
-        It stays; or is to be deleted, as its original is, once it is filled; or has been filled
-        and deleted so (`ENDED`); or somebody deleted it there.
+    def _experiment(self, experiment: Experiment) -> tuple[Experiment, str]:
+        """The copy, and how it stands.
+
+        It stays; or is to be deleted, as its original is, once it is filled; or is deleted, as its
+        original is or by somebody there.
         """
         found = self._to.get_experiment_by_name(experiment.name)
         if found is None:
             self.added.experiments += 1
-            target_id = str(self._to.create_experiment(experiment.name))
-            found = self._to.get_experiment(target_id)
-        target_id = str(found.experiment_id)
-        deleted = experiment.lifecycle_stage == "deleted"
+            made = self._to.create_experiment(experiment.name, tags={MARK: BEGUN})
+            found = self._to.get_experiment(made)
         if found.lifecycle_stage == "deleted":
-            if deleted and not self._lacks(experiment, target_id):
-                return target_id, ENDED
-            if WHOLE in found.tags:
-                return target_id, GONE
-            self._to.restore_experiment(target_id)
+            return found, GONE
         for key, value in experiment.tags.items():
             if found.tags.get(key) != value and not (key in found.tags and is_remark(key)):
-                self._to.set_experiment_tag(target_id, key, value)
-        return target_id, DELETED if deleted else STAYS
+                self._to.set_experiment_tag(found.experiment_id, key, value)
+        is_new = found.tags.get(MARK) == BEGUN
+        deleted = experiment.lifecycle_stage == "deleted"
+        return found, DELETED if deleted and is_new else STAYS
 
     def _look_up(self, experiment: Experiment, target_id: str) -> None:
         """Ids of what was copied into an experiment that is deleted there: versions may need it."""
-        self.ids |= self._copies(self.target.runs(target_id, _COPIED))
+        runs = {run.info.run_id: run for run in self.target.runs(target_id, _COPIED)}
+        self.ids |= self._copies(iter(runs.values()))
         for model in self.source.models(experiment.experiment_id):
-            owner = self.ids.get(model.source_run_id or "")
-            if owner is not None:
-                copy = self._to.get_run(owner).data.tags.get(f"{COPIED}{model.model_id}")
-                if copy is not None:
-                    self.ids[model.model_id] = copy
-                    self._registry.lost.add(copy)
-
-    def _lacks(self, experiment: Experiment, target_id: str) -> bool:
-        here = {run.info.run_id for run in self.source.runs(experiment.experiment_id)}
-        return bool(here - set(self._copies(self.target.runs(target_id, _COPIED))))
+            owner = runs.get(self.ids.get(model.source_run_id or "", ""))
+            copy = owner and owner.data.tags.get(f"{COPIED}{model.model_id}")
+            if copy:
+                self.ids[model.model_id] = copy
+                self._registry.lost.add(copy)
 
     def _objects(self, experiment: Experiment, target_id: str) -> None:
         """Finds or makes the copies of runs and models, so that every id has its counterpart."""
@@ -184,25 +197,34 @@ class Migration:
         models = list(self.source.models(experiment.experiment_id))
         known = self._copies(self.target.models(target_id, _COPIED)) if models else {}
         for model in models:
-            copy = known.get(model.model_id)
-            owner = self.ids.get(model.source_run_id or "")
-            if copy is None and owner is not None:
-                copy = self._to.get_run(owner).data.tags.get(f"{COPIED}{model.model_id}")
-                if copy is not None:
-                    self.ids[model.model_id] = copy
-                    self._registry.lost.add(copy)
-                    self.kept.append(f"logged model {model.model_id}: deleted")
-                    continue
-            if copy is None:
-                self.added.logged_models += 1
-                copy = self._to.create_logged_model(
-                    target_id, model.name, owner, {ORIGIN_TAG: model.model_id},
-                    dict(model.params), model.model_type,
-                ).model_id  # fmt: skip
-                if owner is not None:
-                    self._to.set_tag(owner, f"{COPIED}{model.model_id}", copy)
-            self.ids[model.model_id] = copy
-            self.pairs.models.append((name, model, copy))
+            copy = self._model_copy(model, known.get(model.model_id), target_id)
+            if copy is not None:
+                self.pairs.models.append((name, model, copy))
+
+    def _model_copy(self, model: LoggedModel, copy: str | None, target_id: str) -> str | None:
+        """The copy of a logged model; None where it was deleted there.
+
+        The copy of its run says that there was one.
+        """
+        owner_id = self.ids.get(model.source_run_id or "")
+        owner = None if owner_id is None else self._to.get_run(owner_id)
+        tag = f"{COPIED}{model.model_id}"
+        before = None if owner is None else owner.data.tags.get(tag)
+        if copy is None and before is not None:
+            self.ids[model.model_id] = before
+            self._registry.lost.add(before)
+            self.kept.append(f"logged model {model.model_id}: deleted")
+            return None
+        if copy is None:
+            self.added.logged_models += 1
+            copy = self._to.create_logged_model(
+                target_id, model.name, owner_id, {ORIGIN_TAG: model.model_id},
+                dict(model.params), model.model_type,
+            ).model_id  # fmt: skip
+        if owner is not None and before is None and owner.info.lifecycle_stage == "active":
+            self._to.set_tag(owner.info.run_id, tag, copy)
+        self.ids[model.model_id] = str(copy)
+        return str(copy)
 
     def _copies(self, found: Iterator[Any]) -> dict[str, str]:
         """Origin -> id of its copy; of two, the one that was not deleted, or has been filled."""
@@ -225,6 +247,7 @@ class Migration:
     def _fill_run(self, run: Run, copy: str) -> None:
         there = self._to.get_run(copy)
         if there.info.lifecycle_stage == "deleted":
+            self._deleted_runs.add(copy)
             return  # As its original is, and complete; or somebody deleted it on the server.
         self._fill_texts(run, there)
         self._fill_metrics(run, there)
@@ -236,8 +259,12 @@ class Migration:
                 self._to.set_terminated(copy, status, ended)
             else:
                 self._to.update_run(copy, status=status)
+        if there.data.tags.get(MARK) == WHOLE:
+            return
         if run.info.lifecycle_stage == "deleted":
-            self._to.delete_run(copy)
+            self._to_delete.append(copy)  # At the end: a model's metrics are written through it.
+        else:
+            self._to.set_tag(copy, MARK, WHOLE)
 
     def _fill_texts(self, run: Run, there: Run) -> None:
         copy = there.info.run_id
@@ -283,8 +310,8 @@ class Migration:
         there = self._to.get_logged_model(copy)
         known = {point(one) for one in there.metrics or []}
         for one in model.metrics or []:
-            if point(one) not in known and one.run_id in self.ids:
-                run_id = self.ids[one.run_id]
+            run_id = self.ids.get(one.run_id or "")
+            if point(one) not in known and run_id and run_id not in self._deleted_runs:
                 entry = Metric(
                     one.key, one.value, one.timestamp, one.step, copy, one.dataset_name,
                     one.dataset_digest, run_id,

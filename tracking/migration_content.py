@@ -178,7 +178,7 @@ class StoreReader:
             for one in model.metrics or []
         )
         return ModelContent(
-            experiment, model.name, str(model.status), str(model.model_type),
+            experiment, model.name, str(model.status), str(model.model_type or ""),
             self.mapped(model.source_run_id), dict(model.params), self._tags(model.tags), points,
             self.files(model.artifact_location),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def _missing(source: StoreReader, experiment: Experiment) -> Iterator[str]:
     if experiment.lifecycle_stage != "active":
         return
     experiment_id = experiment.experiment_id
+    if experiment.artifact_location.startswith("mlflow-artifacts:"):
+        if any(source.runs(experiment_id)):
+            raise InputError(
+                "The files of a store must be within reach. Received: experiment "
+                f"'{experiment.name}', whose files went through the server of that store. Only "
+                "that server has them: use it, or copy what was there before it was started."
+            )
+        return
     place = _local(experiment.artifact_location)
     # Every run of a sweep has files.
     if place is not None and not place.is_dir():
@@ -50,6 +59,6 @@ def _missing(source: StoreReader, experiment: Experiment) -> Iterator[str]:
 
 def _local(location: str) -> Path | None:
     """The folder that an artifact location is; None for one that is elsewhere."""
-    if "://" in location and not location.startswith("file:"):
+    if re.match(r"[a-z][a-z0-9+.-]+:", location) and not location.startswith("file:"):
         return None
     return Path(local_file_uri_to_path(location))  # type: ignore[no-untyped-call]

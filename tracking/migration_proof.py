@@ -78,11 +78,7 @@ def _same_versions(here: Mapping[str, VersionContent], there: Mapping[str, Versi
     )
 
 
-def _deleted(here: str, there: str) -> bool:
-    return (here, there) == ("active", "deleted")
-
-
-_OF_RUNS: Mapping[str, Allowed] = {"name": _any, "tags": _remarks, "stage": _deleted}
+_OF_RUNS: Mapping[str, Allowed] = {"name": _any, "tags": _remarks, "stage": _any}
 _OF_MODELS: Mapping[str, Allowed] = {"tags": _remarks}
 _OF_REGISTERED: Mapping[str, Allowed] = {
     "description": _any, "tags": _none_missing, "aliases": _none_missing,
@@ -100,8 +96,10 @@ def proof(migration: Migration) -> Proof:
         found.there.experiments += copy is not None
         if experiment.name in migration.gone_experiments:
             continue
-        if copy is None or copy.lifecycle_stage != experiment.lifecycle_stage:
+        if copy is None:
             found.differences.append(f"experiment '{experiment.name}'")
+        elif copy.lifecycle_stage != experiment.lifecycle_stage:
+            found.kept.append(f"experiment '{experiment.name}': {copy.lifecycle_stage}")
         else:
             what, tags = f"experiment '{experiment.name}': tags", dict(copy.tags)
             if not _remarks(experiment.tags, tags):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -19,8 +18,6 @@ from tracking.migration_content import (
     model_of,
 )
 from tracking.migration_counts import Counts
-
-LAST_COPIED = f"{COPIED}version"
 
 
 class RegistryMigration:
@@ -59,7 +56,7 @@ class RegistryMigration:
         """A model that was copied before may have got versions of its own there since."""
         ours = {int(one.version) for one in versions if _is_copy(model, one)}
         others = {int(one.version) for one in versions} - ours
-        copied = _last_copied(there, ours)
+        copied = max([_last_copied(model, there), *ours])
         self.own |= {(model.name, number) for number in others}
         if others and not copied:
             raise InputError(
@@ -93,16 +90,21 @@ class RegistryMigration:
                 self._to.set_registered_model_tag(name, key, text)
         self._versions(model, there, content)
         for alias, number in content.aliases.items():
-            if f"{COPIED}alias.{alias}" in there.tags:
-                if alias not in there.aliases:
-                    self.gone.setdefault(name, set()).add(alias)
-                continue  # Else a rollback on the server would be undone.
             if number in self.gone.get(name, ()):
                 continue
-            if alias not in there.aliases:
+            mark = f"{COPIED}alias.{model.creation_timestamp}.{alias}"
+            before, now = there.tags.get(mark), there.aliases.get(alias)
+            if now is None and before is not None:
+                self.gone.setdefault(name, set()).add(alias)
+                continue
+            # Where it stands as it was copied, it follows; else a rollback would be undone.
+            if now is None or (str(now) == before != number):
                 self.added.aliases += 1
                 self._to.set_registered_model_alias(name, alias, number)
-            self._to.set_registered_model_tag(name, f"{COPIED}alias.{alias}", number)
+            elif str(now) != number:
+                continue
+            if before != number:
+                self._to.set_registered_model_tag(name, mark, number)
 
     def _was_copied(self, model: RegisteredModel) -> bool:
         """Whether a model was there: copies of logged models list the versions that they had."""
@@ -124,7 +126,13 @@ class RegistryMigration:
         """Versions under their own numbers: the server counts, so gaps are made and removed."""
         name = model.name
         known = {int(one.version): one for one in self.target.versions(name)}
-        copied = _last_copied(there, {n for n, one in known.items() if _is_copy(model, one)})
+        for number, one in list(known.items()):
+            if _is_copy(model, one) and not one.tags[ORIGIN_TAG].endswith(f"/{number}"):
+                # It filled a gap, and was to be removed when the copy was interrupted.
+                self._to.delete_model_version(name, str(number))
+                del known[number]
+        marked = _last_copied(model, there)
+        copied = max([marked, *(n for n, one in known.items() if _is_copy(model, one))])
         for original in self.source.versions(name):
             number = int(original.version)
             version = known.get(number)
@@ -148,8 +156,8 @@ class RegistryMigration:
             for key, text in tags.items():
                 if key not in version.tags:
                     self._to.set_model_version_tag(name, str(number), key, text)
-            if number > copied:
-                self._to.set_registered_model_tag(name, LAST_COPIED, str(number))
+            if number > marked:
+                self._to.set_registered_model_tag(name, _last_tag(model), str(number))
 
     def _create_version(self, model: RegisteredModel, original: ModelVersion) -> ModelVersion:
         model_id = self.ids.get(model_of(original))
@@ -161,9 +169,13 @@ class RegistryMigration:
         )  # fmt: skip
 
 
-def _last_copied(there: RegisteredModel, ours: Collection[int]) -> int:
-    """The number of the newest version that was copied; 0 for none."""
-    return max([int(there.tags.get(LAST_COPIED, 0)), *ours])
+def _last_tag(model: RegisteredModel) -> str:
+    return f"{COPIED}version.{model.creation_timestamp}"
+
+
+def _last_copied(model: RegisteredModel, there: RegisteredModel) -> int:
+    """The number of the newest version of this very model that was copied; 0 for none."""
+    return int(there.tags.get(_last_tag(model), 0))
 
 
 def _made(model: RegisteredModel) -> str:

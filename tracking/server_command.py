@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if plan.auth:
         os.umask(0o077)  # Who may sign in is decided by the server, not by who has an account here.
     from tracking.server_process import MlflowServer
-    from tracking.server_users import ensure_users
+    from tracking.server_users import WrongPasswordError, ensure_users
 
     made_up = not plan.admin_password_file.exists()
     with only_server(plan.store_uri), MlflowServer(plan) as server:
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 if plan.auth:
                     ensure_users(plan)
-            except OSError:
-                if made_up:  # It is nobody's password.
+            except WrongPasswordError:
+                if made_up:  # It is nobody's password: there was a database of users already.
                     plan.admin_password_file.unlink(missing_ok=True)
                 raise
             _announce(plan)
@@ -91,7 +91,8 @@ def _announce(plan: ServerPlan) -> None:
     if before:
         print(f"WARNING: files of {', '.join(sorted(before)[:3])}{' ...' * (len(before) > 3)} stay "
               "in a local folder and do not go through the server: what signs in elsewhere cannot "
-              "read them. `keras-sweeps migrate` copies such a store into a server with a new one.",
+              "read them. To have them served, end this server before its first sweep, start one "
+              "with a new --backend-store-uri, and copy this store: `keras-sweeps migrate`.",
               file=sys.stderr, flush=True)  # fmt: skip
     if plan.auth:
         name, file = plan.users[0] if plan.users else ("admin", plan.admin_password_file)

@@ -10,14 +10,19 @@ _API = "api/2.0/mlflow/users"
 ANSWER_SECONDS = 30.0
 
 
+class WrongPasswordError(OSError):
+    """The file of admin's password does not hold it."""
+
+
 def ensure_users(plan: ServerPlan) -> None:
     """Makes the users that are missing, and gives those who cannot sign in their file's password.
 
     Raises:
-        OSError: The server refused, or the file of admin's password does not hold it.
+        WrongPasswordError: The file of admin's password does not hold it.
+        OSError: The server refused, or did not answer.
     """
     if not _signs_in(plan.address, "admin", password_in(plan.admin_password_file)):
-        raise OSError(
+        raise WrongPasswordError(
             f"admin cannot sign in with the password in {plan.admin_password_file}: the database "
             "of users was made with another one. Put that back, or, if it is lost, name a new "
             "--auth-database-uri and make the users again"
@@ -47,6 +52,8 @@ def _signs_in(address: str, name: str, password: str) -> bool:
             f"{address}/{_API}/get", params={"username": name}, auth=(name, password),
             timeout=ANSWER_SECONDS,
         )  # fmt: skip
+    if not answer.ok and answer.status_code not in (401, 403):
+        raise OSError(f"the server answered status {answer.status_code} to user '{name}'")
     return answer.ok
 
 
