@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -44,7 +45,9 @@ def uri(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def client(uri) -> MlflowClient:
-    return MlflowClient(uri)
+    # A store keeps its files where it is made: not in the checkout.
+    with contextlib.chdir(Path(uri.removeprefix("sqlite:///")).parent):
+        return MlflowClient(uri)
 
 
 @pytest.fixture
