@@ -150,7 +150,7 @@ class _StandIn:
             # Without a graph, whose making takes longer than a few steps.
             self._model.run_eagerly = True
             self._fit(*bound.args, **bound.kwargs)
-        except Exception as error:
+        except Exception as error:  # Whatever the user's layers raise is told to them.
             self._done.step_error = error
             raise _StepError from error
         finally:

@@ -155,7 +155,7 @@ def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tune
         )
     try:
         return found(**{name: value for name, value in given.items() if name in parameters})
-    except Exception as error:
+    except Exception as error:  # The user's code raises whatever it likes.
         raise InputError(
             f"A HyperModel must be possible to make. Received: '{reference.text}', which fails: "
             f"{failure_text(error, reference.file)}."

@@ -90,6 +90,8 @@ class NvmlMeter:
         rates = self._if_told(nvml.nvmlDeviceGetUtilizationRates, handle)
         milliwatts = self._if_told(nvml.nvmlDeviceGetPowerUsage, handle)
         busy = self._utilizations(gpu, handle)
+        running = {(gpu, int(process.pid)) for process in processes}
+        self._latest = {k: v for k, v in self._latest.items() if k[0] != gpu or k in running}
         return GpuFigures(
             memory_bytes=int(memory.used),
             memory_total_bytes=int(memory.total),

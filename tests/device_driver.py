@@ -6,30 +6,15 @@ on the PATH, and the workers take the cores for their GPU (`device_stand_in.py`)
 
 from __future__ import annotations
 
-import os
 import sys
 
-import chaos
-import fakes
+import made_up_gpu
 
 import sweeps.devices as devices
 import sweeps.executors.processes as processes
 import sweeps.gpu_watch as gpu_watch
 import sweeps.packing as packing
 from sweeps.cli import main
-from sweeps.gpu_meter import GpuFigures, ProcessFigures
-
-
-class WorkersMeter(fakes.FakeMeter):
-    """Every worker of this driver takes a GiB of the GPU."""
-
-    def read(self, gpu: str) -> GpuFigures:
-        workers = chaos.descendants(os.getpid())
-        part = ProcessFigures(2**30, 25.0)
-        return GpuFigures(
-            2**30 * len(workers), 141 * 2**30, 50.0, 200.0, dict.fromkeys(workers, part)
-        )
-
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor
@@ -38,5 +23,5 @@ if __name__ == "__main__":
     )
     devices.missing_cuda = lambda backend: ""
     packing.LEVELS = devices.LEVELS = (1, 2)  # type: ignore[assignment]
-    gpu_watch.NvmlMeter = WorkersMeter  # type: ignore[assignment,misc]
+    gpu_watch.NvmlMeter = made_up_gpu.WorkersMeter  # type: ignore[assignment,misc]
     sys.exit(main())

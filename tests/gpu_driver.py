@@ -6,11 +6,10 @@ is a script on the PATH. Made up are what trains and what NVML would tell of the
 
 from __future__ import annotations
 
-import os
 import sys
 
-import chaos
 import fakes
+import made_up_gpu
 
 import sweeps.calibration as calibration
 import sweeps.devices as devices
@@ -20,19 +19,6 @@ import sweeps.gpu_watch as gpu_watch
 import sweeps.session as session
 import sweeps.sweep as loop
 from sweeps.cli import main
-from sweeps.gpu_meter import GpuFigures, ProcessFigures
-
-
-class WorkersMeter(fakes.FakeMeter):
-    """Every worker of this driver takes a GiB of the GPU."""
-
-    def read(self, gpu: str) -> GpuFigures:
-        workers = chaos.descendants(os.getpid())
-        part = ProcessFigures(2**30, 25.0)
-        return GpuFigures(
-            2**30 * len(workers), 141 * 2**30, 50.0, 200.0, dict.fromkeys(workers, part)
-        )
-
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor
@@ -44,7 +30,7 @@ if __name__ == "__main__":
     loop.figures_job = fakes.chaos_figures_job
     calibration.measure_job = fakes.measuring_job
     devices.missing_cuda = lambda backend: ""
-    gpu_watch.NvmlMeter = WorkersMeter  # type: ignore[assignment,misc]
+    gpu_watch.NvmlMeter = made_up_gpu.WorkersMeter  # type: ignore[assignment,misc]
     gpu_watch.INTERVAL_SECONDS = 0.05
     gpu_usage.MACHINE_SECONDS = 1.0
     sys.exit(main())

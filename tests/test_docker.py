@@ -101,6 +101,10 @@ def test_the_server_may_be_asked_by_the_name_that_the_others_ask_it_by():
         if "MLFLOW_TRACKING_URI" in service.get("environment", {})
     }
     assert asked == {"mlflow"} <= set(services) and asked <= set(allowed)
+    # Pages elsewhere are named by who starts it, none by default.
+    assert (
+        "--cors-allowed-origins=${MLFLOW_CORS_ALLOWED_ORIGINS:-}" in services["mlflow"]["command"]
+    )
 
 
 def test_the_images_are_not_roots_and_are_pinned():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from pipelines import measuring
+from pipelines.measuring import MeasureTask, measure_points
 from search_spaces.registry import get_space
 from sweeps import compute_choice, jobs
 from sweeps.compute_choice import decide_compute
@@ -39,11 +43,6 @@ def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
 
 def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch):
     """An epoch that ends at the first step would look thousands of times faster."""
-    import numpy as np
-
-    from pipelines import measuring
-    from pipelines.measuring import MeasureTask, measure_points
-
     params = get_space("mlp").complete({"num_layers": 1, "units_0": 64})
     task = MeasureTask("mlp", (params,), tiny_data, 1, 0)
     (sound,) = measure_points(task)

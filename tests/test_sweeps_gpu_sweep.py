@@ -12,6 +12,7 @@ from pathlib import Path
 import chaos
 import optuna
 import pytest
+from made_up_gpu import environment_with_a_gpu
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -25,13 +26,7 @@ OPTIONS = [
 @pytest.fixture
 def command(tmp_path):
     """Starts the command in this test's folder, on a machine with one GPU."""
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '0, GPU-aaaa, 144384, NVIDIA H200'\n")
-    program.chmod(0o755)
-    # The driver's threads must not depend on how many cores test it.
-    environment = {**chaos.environment(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{program.parent}:{environment['PATH']}"
+    environment = environment_with_a_gpu(tmp_path)
     running = []
 
     def start(*options: str) -> subprocess.Popen[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import chaos
 import pytest
+from made_up_gpu import environment_with_a_gpu
 from mlflow import MlflowClient
 
 OPTIONS = (
@@ -20,18 +21,12 @@ OPTIONS = (
 
 
 def swept(folder: Path, backend: str) -> str:
-    program = folder / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '0, GPU-aaaa, 144384, NVIDIA H200'\n")
-    program.chmod(0o755)
-    environment = {**chaos.environment(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{program.parent}:{environment['PATH']}"
     options = [*OPTIONS, "--backend", backend]
     if backend == "jax":
         options[options.index("--jit") + 1] = "on"
     done = subprocess.run(
         [sys.executable, str(chaos.HERE / "device_driver.py"), *options],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=400,
+        cwd=folder, env=environment_with_a_gpu(folder), capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -7,7 +7,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError, redacted
-from tracking.stores import DEFAULT_URI, check_existing_store, check_store, sqlite_path
+from tracking.stores import (
+    DEFAULT_URI,
+    check_existing_store,
+    check_store,
+    is_server,
+    sqlite_path,
+)
 
 if TYPE_CHECKING:
     from tracking.migration_counts import Counts
@@ -120,7 +126,7 @@ def _check(source: str, target: str) -> None:
             f"--from must be an embedded store. Received: {redacted(source)}. Try "
             "sqlite:///mlflow.db; a PostgreSQL database moves with pg_dump."
         )
-    if not target.startswith(("http://", "https://")):
+    if not is_server(target):
         raise InputError(
             f"--to must be a running MLflow server. Received: {redacted(target)}. Start one with "
             "`keras-sweeps server`, and give its address: http://127.0.0.1:5000."

@@ -6,49 +6,31 @@ What people decided on the server since (an alias, a remark, a run that was dele
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import (
-    DatasetInput,
     Experiment,
     LoggedModel,
-    LoggedModelOutput,
-    LoggedModelStatus,
-    Metric,
-    Param,
     Run,
-    RunTag,
 )
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from search_spaces.errors import InputError
 from tracking.migration_content import (
     COPIED,
     ORIGIN_TAG,
-    VERSIONS_TAG,
     StoreReader,
-    dataset_key,
     is_remark,
-    point,
 )
 from tracking.migration_counts import Counts
+from tracking.migration_filling import BEGUN, MARK, WHOLE, Filler
 from tracking.migration_places import check_places
 from tracking.migration_registry import RegistryMigration
 
 Say = Callable[[str], None]
-_MOST_METRICS, _MOST_PARAMS = 500, 100
-"""MLflow's limits per request are 1,000 and 100."""
-MARK, BEGUN, WHOLE = f"{COPIED}state", "begun", "whole"
-"""On experiments that were made here, and on runs: whether all of it was copied. What is otherwise
-than its original afterwards, somebody changed on the server."""
 STAYS, DELETED, GONE = "stays", "deleted", "gone"
-_TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
 
 @dataclass
@@ -77,10 +59,9 @@ class Migration:
         self.kept: list[str] = []
         """What was copied before and deleted there since, in words."""
         self.gone_experiments: set[str] = set()
-        self._deleted_runs: set[str] = set()
-        self._to_delete: list[str] = []
         self._say = say
         self._registry = RegistryMigration(self.source, self.target, self.ids, self.added)
+        self._filler = Filler(self.source, self.target, self.ids, self.added, self._registry.own)
         self._to: MlflowClient = self.target.client
 
     def check(self) -> None:
@@ -120,15 +101,15 @@ class Migration:
             filled.append((found, stage))
             self._objects(experiment, str(found.experiment_id))
         for number, (_, run, copy) in enumerate(self.pairs.runs, 1):
-            self._fill_run(run, copy)
+            self._filler.run(run, copy)
             if number % 10 == 0 or number == len(self.pairs.runs):
                 self._say(f"runs      {number} of {len(self.pairs.runs)}")
         for _, model, copy in self.pairs.models:
-            self._fill_model(model, copy)
+            self._filler.model(model, copy)
         for registered in self.source.registered():
             self._registry.copy(registered)
         for _, model, copy in self.pairs.models:  # A model's tags name its versions.
-            self._fill_model_tags(model, self._to.get_logged_model(copy))
+            self._filler.model_tags(model, copy)
         for name, parts in self.gone.items():
             what = ", ".join(sorted(parts)) or "all of it"
             self.kept.append(f"registered model '{name}': deleted: {what}")
@@ -136,7 +117,7 @@ class Migration:
 
     def _end(self, filled: list[tuple[Experiment, str]]) -> None:
         """Deletes what is deleted in the original, the first time that all of it is there."""
-        for copy in self._to_delete:
+        for copy in self._filler.to_delete:
             self._to.set_tag(copy, MARK, WHOLE)
             self._to.delete_run(copy)
         for found, stage in filled:
@@ -244,130 +225,8 @@ class Migration:
             copies[origin], ranks[origin] = own, rank
         return copies
 
-    def _fill_run(self, run: Run, copy: str) -> None:
-        there = self._to.get_run(copy)
-        if there.info.lifecycle_stage == "deleted":
-            self._deleted_runs.add(copy)
-            return  # As its original is, and complete; or somebody deleted it on the server.
-        self._fill_texts(run, there)
-        self._fill_metrics(run, there)
-        self._fill_links(run, there)
-        self._files(str(run.info.artifact_uri), str(there.info.artifact_uri))
-        status, ended = str(run.info.status), run.info.end_time
-        if (str(there.info.status), there.info.end_time) != (status, ended):
-            if status in _TERMINAL and ended is not None:
-                self._to.set_terminated(copy, status, ended)
-            else:
-                self._to.update_run(copy, status=status)
-        if there.data.tags.get(MARK) == WHOLE:
-            return
-        if run.info.lifecycle_stage == "deleted":
-            self._to_delete.append(copy)  # At the end: a model's metrics are written through it.
-        else:
-            self._to.set_tag(copy, MARK, WHOLE)
-
-    def _fill_texts(self, run: Run, there: Run) -> None:
-        copy = there.info.run_id
-        params = [Param(*one) for one in run.data.params.items() if one[0] not in there.data.params]
-        for start in range(0, len(params), _MOST_PARAMS):
-            self._to.log_batch(copy, params=params[start : start + _MOST_PARAMS])
-        wanted = {key: self.source.mapped(text) for key, text in run.data.tags.items()}
-        wanted.pop(ORIGIN_TAG, None)  # A copy of a copy is known by the one it was made of.
-        known = there.data.tags
-        tags = [
-            RunTag(key, text) for key, text in wanted.items()
-            if known.get(key) != text and not (key in known and is_remark(key))
-        ]  # fmt: skip
-        for start in range(0, len(tags), _MOST_PARAMS):
-            self._to.log_batch(copy, tags=tags[start : start + _MOST_PARAMS])
-
-    def _fill_metrics(self, run: Run, there: Run) -> None:
-        known = {point(metric) for metric in self.target.metrics(there)}
-        missing = [one for one in self.source.metrics(run) if point(one) not in known]
-        self.added.metric_points += len(missing)
-        entries = [Metric(one.key, one.value, one.timestamp, one.step) for one in missing]
-        for start in range(0, len(entries), _MOST_METRICS):
-            self._to.log_batch(there.info.run_id, metrics=entries[start : start + _MOST_METRICS])
-
-    def _fill_links(self, run: Run, there: Run) -> None:
-        """Data sets that went in, models that came out."""
-        copy = there.info.run_id
-        known = {dataset_key(one) for one in there.inputs.dataset_inputs} if there.inputs else set()
-        inputs: list[DatasetInput] = run.inputs.dataset_inputs if run.inputs else []
-        missing = [one for one in inputs if dataset_key(one) not in known]
-        if missing:
-            self._to.log_inputs(copy, missing)
-        has = {one.model_id for one in there.outputs.model_outputs} if there.outputs else set()
-        outputs = [
-            LoggedModelOutput(self.ids.get(one.model_id, one.model_id), one.step)
-            for one in (run.outputs.model_outputs if run.outputs else [])
-        ]
-        new = [one for one in outputs if one.model_id not in has]
-        if new:
-            self._to.log_outputs(copy, new)
-
-    def _fill_model(self, model: LoggedModel, copy: str) -> None:
-        there = self._to.get_logged_model(copy)
-        known = {point(one) for one in there.metrics or []}
-        for one in model.metrics or []:
-            run_id = self.ids.get(one.run_id or "")
-            if point(one) not in known and run_id and run_id not in self._deleted_runs:
-                entry = Metric(
-                    one.key, one.value, one.timestamp, one.step, copy, one.dataset_name,
-                    one.dataset_digest, run_id,
-                )  # fmt: skip
-                self._to.log_batch(run_id, metrics=[entry])
-        self._files(model.artifact_location, there.artifact_location)
-        if there.status != model.status and LoggedModelStatus.is_finalized(model.status):
-            self._to.finalize_logged_model(copy, model.status)
-
-    def _fill_model_tags(self, model: LoggedModel, there: LoggedModel) -> None:
-        tags = {key: self.source.mapped(text) for key, text in model.tags.items()}
-        tags.pop(ORIGIN_TAG, None)
-        new = {
-            key: text for key, text in tags.items()
-            if key != VERSIONS_TAG
-            and there.tags.get(key) != text
-            and not (key in there.tags and is_remark(key))
-        }  # fmt: skip
-        listed = _versions_listed(
-            tags.get(VERSIONS_TAG), there.tags.get(VERSIONS_TAG), self._registry.own
-        )
-        if listed != there.tags.get(VERSIONS_TAG):
-            new[VERSIONS_TAG] = listed or "[]"
-        if new:
-            self._to.set_logged_model_tags(there.model_id, new)
-
-    def _files(self, here: str, there: str) -> None:
-        """Copies the artifacts that are missing or differ, one at a time."""
-        known = self.target.files(there)
-        with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
-            for path, checksum in self.source.files(here).items():
-                if known.get(path) == checksum:
-                    continue
-                self.added.artifacts += 1
-                file = self.source.fetch(here, path, Path(folder))
-                parent = str(PurePosixPath(path).parent)
-                target: Any = get_artifact_repository(there, tracking_uri=self.target.uri)
-                target.log_artifact(str(file), None if parent == "." else parent)
-                file.unlink()
-
 
 _COPIED = f"tags.`{ORIGIN_TAG}` != ''"
-
-
-def _versions_listed(
-    here: str | None, there: str | None, own: Collection[tuple[str, int]]
-) -> str | None:
-    """A logged model's list of its versions: as it is here, with those of the server's own.
-
-    None where neither has one; the server lists versions, too, that were made to fill a gap.
-    """
-    found = json.loads(here or "[]")
-    more = [one for one in json.loads(there or "[]") if (one["name"], int(one["version"])) in own]
-    if not more:
-        return here if here is not None or there is None else "[]"
-    return json.dumps(found + [one for one in more if one not in found])
 
 
 def _user(run: Run) -> Mapping[str, str]:

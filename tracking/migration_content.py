@@ -27,8 +27,6 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 ORIGIN_TAG = "sweeps.origin"
 COPIED = "sweeps.copied."
 """What tags on the server begin with that say what was copied: what is gone since was deleted."""
-VERSIONS_TAG = "mlflow.modelVersions"
-"""On a logged model: JSON, a list of the names and numbers of its registered versions."""
 MODEL_FILE = "MLmodel"
 """The one file that holds ids."""
 _ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])")

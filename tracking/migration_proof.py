@@ -8,7 +8,6 @@ from typing import Any
 
 from tracking.migration import Migration
 from tracking.migration_content import (
-    VERSIONS_TAG,
     ModelContent,
     RegisteredContent,
     RunContent,
@@ -16,6 +15,7 @@ from tracking.migration_content import (
     is_remark,
 )
 from tracking.migration_counts import Counts
+from tracking.mlflow_tracker import VERSIONS_TAG
 
 
 @dataclass

@@ -12,12 +12,12 @@ from tracking.errors import MISSING, unless
 from tracking.migration_content import (
     COPIED,
     ORIGIN_TAG,
-    VERSIONS_TAG,
     RegisteredContent,
     StoreReader,
     model_of,
 )
 from tracking.migration_counts import Counts
+from tracking.mlflow_tracker import VERSIONS_TAG
 
 
 class RegistryMigration:

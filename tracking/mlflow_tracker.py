@@ -18,7 +18,6 @@ from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
-    Experiment,
     InputTag,
     LoggedModelOutput,
     Metric,
@@ -29,13 +28,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
     MLFLOW_LOGGED_ARTIFACTS,
+    MLFLOW_MODEL_VERSIONS,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NAME,
     MLFLOW_SOURCE_NAME,
 )
 
 from search_spaces.errors import InputError, redacted, scrubbed
-from tracking.errors import DENIED
+from tracking.experiments import open_experiment
 from tracking.model_files import BACKEND_TAG, write_model_folder
 from tracking.records import (
     EpochRecord,
@@ -61,8 +61,9 @@ MAX_PARAM_CHARACTERS = 6_000
 MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
 RECORD_TAG = "sweeps.record"
-VERSIONS_TAG = "mlflow.modelVersions"
-"""MLflow's own tag of a logged model, by which its page links to the registered versions."""
+VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
+"""MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
+list of their names and numbers."""
 NOT_FOUND = 404
 FINAL_CODES = (
     "INVALID_PARAMETER_VALUE",
@@ -104,7 +105,7 @@ class MlflowTracker:
     ) -> None:
         try:
             self._client = MlflowClient(uri)
-            self.experiment_id = self._experiment(experiment)
+            self.experiment_id = open_experiment(self._client, experiment)
         except InputError:
             raise
         except Exception as error:  # Each kind of store raises its own.
@@ -328,41 +329,6 @@ class MlflowTracker:
         self._client.log_dict(run_id, {"columns": list(columns), "data": rows}, TABLE_FILE)
         kind = json.dumps([{"path": TABLE_FILE, "type": "table"}])
         self._client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, kind)
-
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage != "active":
-                raise InputError(f"Experiment '{name}' is deleted; restore it or name another.")
-            self._check_writable(found)
-            return str(found.experiment_id)
-        try:
-            # The UI opens such an experiment as model training, not as a chat application's.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self._client.create_experiment(name, tags=tags))
-        except MlflowException:
-            # Another sweep may have created it since.
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
-
-    def _check_writable(self, experiment: Experiment) -> None:
-        """On a server with users one may read an experiment of somebody else's, and not write."""
-        if not self._client.tracking_uri.startswith(("http://", "https://")):
-            return
-        tag = "mlflow.experimentKind"  # Written as it is, or as `_experiment` makes it.
-        text = experiment.tags.get(tag, "custom_model_development")
-        try:
-            self._client.set_experiment_tag(experiment.experiment_id, tag, text)
-        except MlflowException as error:
-            if error.error_code != DENIED:
-                raise
-            raise InputError(
-                "The experiment must be one that you may write into. Received: "
-                f"'{experiment.name}', which belongs to another user of this server. Name one of "
-                "your own: --experiment NAME, or ask its owner for the right to edit it."
-            ) from error
 
     def _create(
         self,

@@ -27,6 +27,11 @@ def resolve_uri(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a tracking server, not of a database."""
+    return uri.startswith(("http://", "https://"))
+
+
 def check_store(uri: str, option: str = "--tracking-uri") -> None:
     """Fails within ten seconds where a tracking store cannot be used; writes nothing.
 
@@ -58,7 +63,7 @@ def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
             "there. Change into the folder of the sweep, or name its store."
         )
     check_store(uri, option)
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return
     import sqlalchemy
 
@@ -147,7 +152,7 @@ def sqlite_path(url: str) -> Path | None:
 
 def ui_command(uri: str) -> str | None:
     """The command that shows the store in a browser; None where a server already does."""
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return None
     # A folder of MLflow's old kind makes a plain `mlflow ui` show that instead.
     if uri == DEFAULT_URI and not any(Path("mlruns").glob("*/meta.yaml")):

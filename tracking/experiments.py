@@ -1,0 +1,54 @@
+"""The experiment of a sweep: found or made, and one that may be written into."""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from search_spaces.errors import InputError
+from tracking.errors import DENIED
+from tracking.stores import is_server
+
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+"""With it the UI opens an experiment as model training, not as a chat application's."""
+
+
+def open_experiment(client: MlflowClient, name: str) -> str:
+    """The id of the experiment of that name, which is made where it is new.
+
+    Raises:
+        InputError: It is deleted, or another user's.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage != "active":
+            raise InputError(f"Experiment '{name}' is deleted; restore it or name another.")
+        _check_writable(client, found)
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, tags={KIND_TAG: KIND}))
+    except MlflowException:
+        # Another sweep may have created it since.
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _check_writable(client: MlflowClient, experiment: Experiment) -> None:
+    """On a server with users one may read an experiment of somebody else's, and not write."""
+    if not is_server(client.tracking_uri):
+        return
+    try:
+        # As it is, so that nothing changes.
+        kind = experiment.tags.get(KIND_TAG, KIND)
+        client.set_experiment_tag(experiment.experiment_id, KIND_TAG, kind)
+    except MlflowException as error:
+        if error.error_code != DENIED:
+            raise
+        raise InputError(
+            "The experiment must be one that you may write into. Received: "
+            f"'{experiment.name}', which belongs to another user of this server. Name one of "
+            "your own: --experiment NAME, or ask its owner for the right to edit it."
+        ) from error
