@@ -9,13 +9,14 @@ import threading
 import time
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from search_spaces.errors import InputError
-from tracking.registry import Registry, Reign, check_model_name
+from tracking.registry import Registry, Reign, _as_default_store, check_model_name
 from tracking.stored_models import ModelStore, StoredModel
 
 NAME = "digits"
@@ -383,3 +384,22 @@ def test_a_server_takes_it_all_as_well(tmp_path):
             ModelStore(server.uri).registered("served@nobody")
     finally:
         server.kill()
+
+
+def test_mlflows_default_store_is_afterwards_what_it_was(uri, monkeypatch):
+    """What runs next in this process may mean another one."""
+    for chosen, variable in ((None, None), (None, "sqlite:///env.db"), ("sqlite:///own.db", None)):
+        if variable is not None:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        if chosen is not None:
+            mlflow.set_tracking_uri(chosen)
+            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        before = mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()
+        try:
+            with _as_default_store(uri):
+                assert mlflow.get_tracking_uri() == uri
+            assert (mlflow.is_tracking_uri_set(), mlflow.get_tracking_uri()) == before
+            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            assert mlflow.is_tracking_uri_set() == (chosen is not None)
+        finally:
+            mlflow.set_tracking_uri(None)

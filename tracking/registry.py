@@ -300,11 +300,14 @@ def _as_default_store(uri: str) -> Iterator[None]:
     """A database store looks a model up in MLflow's default store, whichever store it is."""
     variable = "MLFLOW_TRACKING_URI"
     before, environment = mlflow.get_tracking_uri(), os.environ.get(variable)
+    # What only follows from the environment, or is nobody's choice, must not become a choice.
+    is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    chosen = is_set and before != environment
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(before if chosen else None)  # type: ignore[arg-type]
         os.environ.pop(variable, None)
         if environment is not None:
             os.environ[variable] = environment
