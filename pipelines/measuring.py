@@ -61,7 +61,7 @@ class Measurement:
         memory_bytes: weights, their gradients, the optimizer's state, and the activations of a
             batch, forwards and backwards, as float32, and the pixels that stay on the device: a
             lower bound of what a trial needs beyond the libraries.
-        is_finite: whether the loss of the steps was a number.
+        is_finite: whether the loss was a number in every step.
     """
 
     params: Params
@@ -115,10 +115,15 @@ def measure_point(
         train = partial(loop, ends_early=False)  # A loss that is no number is no shorter epoch.
         num_pixel_bytes, most = loop.resident_bytes, len(x)
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
-    loss = train(np.arange(min(len(x), warm))).get("loss", 0.0)
+    losses: list[float] = []
+
+    def heard(rows: np.ndarray) -> None:
+        losses.append(train(rows).get("loss", 0.0))
+
+    heard(np.arange(min(len(x), warm)))
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
     start_seconds = time.perf_counter() - started
-    step_seconds = _step_seconds(train, batch_size, min(len(x), most))
+    step_seconds = _step_seconds(heard, batch_size, min(len(x), most))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
     predict(model, x_validation[:num_predicted])
@@ -130,11 +135,11 @@ def measure_point(
         start_seconds=start_seconds,
         epoch_seconds=math.ceil(len(x) / batch_size) * step_seconds
         + len(x_validation) * image_seconds,
-        is_finite=math.isfinite(loss),
+        is_finite=all(map(math.isfinite, losses)),
     )
 
 
-def _step_seconds(train: Train, batch_size: int, num_images: int) -> float:
+def _step_seconds(train: Callable[[np.ndarray], None], batch_size: int, num_images: int) -> float:
     """Seconds per training step, from the longest of some stretches of steps.
 
     They grow until `MEASURED_SECONDS` are spent: what a call itself costs is spread over the steps
