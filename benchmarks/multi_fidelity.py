@@ -26,24 +26,24 @@ from typing import Any
 
 import optuna
 
-from pipelines.checkpoints import EpochReport
+from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.prepared import PreparedData
-from pipelines.trial import Decision, TrialResult, TrialTask
+from pipelines.training.checkpoints import EpochReport
+from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.hyperparameters import active_values
 from search_spaces.space import Space
-from sweeps.board import Board
-from sweeps.engines.optuna_engine import OptunaEngine
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.loop import Sweep
+from sweeps.driver.plan import Plan
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board
+from sweeps.driver.stop_rules import StopReason, StopRules
+from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
-from sweeps.keeping import BestModels
-from sweeps.places import SweepPaths
-from sweeps.plan import Plan
-from sweeps.recorder import Recorder
-from sweeps.stop_rules import StopReason, StopRules
-from sweeps.sweep import Sweep
-from sweeps.views import QuietView
-from tracking.spool import Spool
+from sweeps.reporting.progress import QuietView
+from sweeps.state.paths import SweepPaths
+from tracking.spool.spool import Spool
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,11 @@ def make_plan(arguments: argparse.Namespace) -> dict[str, object]:
     """The points and seeds that a sweep with seed 0 and random search will train."""
     import optuna
 
+    from pipelines.data.prepared import prepare
     from pipelines.objectives import get_objective
-    from pipelines.prepared import prepare
     from search_spaces.registry import get_space
-    from sweeps.engines.optuna_engine import OptunaEngine
-    from sweeps.plan import trial_seed
+    from sweeps.driver.plan import trial_seed
+    from sweeps.engines.optuna_study.engine import OptunaEngine
 
     space = get_space(arguments.space)
     engine = OptunaEngine(
@@ -181,7 +181,7 @@ def bare_loop(plan: dict[str, object]) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from pipelines.evaluation import PREDICT_BATCH
+    from pipelines.evaluation.metrics import PREDICT_BATCH
     from search_spaces.registry import get_space
 
     threads = int(str(plan["threads"]))

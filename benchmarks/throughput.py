@@ -3,7 +3,7 @@
 Both sides train the same model from the same seed in one process, epoch by epoch in turn, so that a
 noisy machine is as noisy for the one as for the other:
 
-- loop: an epoch as a trial trains it (`pipelines/epoch_loops.py`), its order drawn beforehand;
+- loop: an epoch as a trial trains it (`pipelines/training/loops.py`), its order drawn beforehand;
 - fit: `model.fit(x, y, batch_size=..., shuffle=True)` on the arrays in memory.
 
     python benchmarks/throughput.py --backend jax --model small --images 12800 --repeats 5
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.compute import BACKENDS, Compute, choose_backend, jit_rule
+from pipelines.runtime.compute import BACKENDS, Compute, choose_backend, jit_rule
 
 SMALL = {
     "num_blocks": 1, "filters_0": 8, "num_dense_layers": 1, "dense_units_0": 32,
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--gpu", help="index of a GPU (default: the cores)")
     arguments = parser.parse_args()
     choose_backend(arguments.backend)
-    from pipelines.runtime import configure
+    from pipelines.runtime.process import configure
 
     jit = jit_rule(arguments.backend, on_gpu=arguments.gpu is not None)
     compute = Compute(arguments.backend, arguments.precision, jit)
@@ -78,9 +78,9 @@ def make_side(
     arguments: argparse.Namespace, jit: str, *, by_loop: bool
 ) -> Callable[[int], dict[str, Any]]:
     """A freshly built model, and what trains it for the epoch of a number."""
-    from pipelines.epoch_loops import epoch_loop
-    from pipelines.fitting import Training, set_jit
-    from pipelines.runtime import seed_everything
+    from pipelines.runtime.process import seed_everything
+    from pipelines.training.epoch import Training, set_jit
+    from pipelines.training.loops import epoch_loop
     from search_spaces.registry import get_space
 
     generator = np.random.default_rng(0)

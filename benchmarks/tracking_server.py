@@ -136,9 +136,8 @@ def drive() -> None:
     """The real command with made-up trials; runs in the process of its own that `sweep` starts."""
     from fakes import chaos_figures_job
 
-    import sweeps.sweep as loop
-    from sweeps import session
-    from sweeps.cli import main as command
+    from sweeps.cli.main import main as command
+    from sweeps.driver import loop, session
     from sweeps.executors import processes
 
     original, plan = processes.ProcessExecutor, session.Plan

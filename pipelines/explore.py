@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from sweeps.cli import script
+    from sweeps.cli.main import script
 except ModuleNotFoundError as error:
     print(
         f"error: keras-sweeps must be installed first, '{error.name}' is missing. In the clone: "

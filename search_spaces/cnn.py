@@ -10,17 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.fitting import (
-    augmentation_layers,
-    make_optimizer,
-    sample_augmentation,
-    sample_fitting,
-)
 from search_spaces.hyperparameters import (
     HyperParametersLike,
     Params,
     active_values,
     repeated,
+)
+from search_spaces.optimizers import (
+    augmentation_layers,
+    make_optimizer,
+    sample_augmentation,
+    sample_fitting,
 )
 from search_spaces.space import Baseline, Shape, Space
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.fitting import make_optimizer, sample_fitting
 from search_spaces.hyperparameters import (
     HyperParametersLike,
     Params,
     active_values,
     repeated,
 )
+from search_spaces.optimizers import make_optimizer, sample_fitting
 from search_spaces.space import Baseline, Shape, Space
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.references import find_reference, is_reference, reference_name
 from search_spaces.space import Baseline, Space
-from search_spaces.user_spaces import user_space
+from search_spaces.user_spaces.reference import find_reference, is_reference, reference_name
+from search_spaces.user_spaces.space import user_space
 
 SPACES: dict[str, Space] = {space.name: space for space in (cnn.SPACE, mlp.SPACE)}
 

@@ -18,7 +18,7 @@ from search_spaces.hyperparameters import (
     Value,
     parameters_of,
 )
-from search_spaces.references import Sources, sources_digest
+from search_spaces.user_spaces.reference import Sources, sources_digest
 
 if TYPE_CHECKING:
     import keras

@@ -6,19 +6,19 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipelines.compute import Compute, check_compute
-from pipelines.feeding import CLASS_WEIGHTS
-from pipelines.image_options import ImageOptions
+from pipelines.data.custom.sources import check_dataset
+from pipelines.images.options import ImageOptions
 from pipelines.objectives import get_objective
-from pipelines.own_sources import check_dataset
+from pipelines.runtime.compute import Compute, check_compute
+from pipelines.training.feeding import CLASS_WEIGHTS
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.narrowing import merged_rules, narrowed
+from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
-from sweeps.engines.oracles import DEFAULT_ORACLE, check_oracle
-from sweeps.engines.pruners import check_pruner
-from sweeps.engines.samplers import check_sampler
-from sweeps.gpus import ALL, NONE, check_gpus
-from sweeps.stop_rules import parse_target
+from sweeps.driver.stop_rules import parse_target
+from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
+from sweeps.engines.optuna_study.samplers import check_sampler
+from sweeps.engines.pruners.base import check_pruner
+from sweeps.resources.gpus import ALL, NONE, check_gpus
 
 DEFAULT_NUM_TRIALS = 24
 ENGINES = ("optuna", "keras-tuner")
@@ -61,13 +61,13 @@ class SweepSettings:
         retrain: whether the winner is trained on all training data: `all` or `none`.
         deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
-        image_size, resize, color, broken: as `pipelines.image_options.ImageOptions`, for a source
+        image_size, resize, color, broken: as `pipelines.images.options.ImageOptions`, for a source
             of the user's own.
         class_weights: `balanced` weighs the loss of rare classes up.
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
-        backend, precision, jit: as `pipelines.compute.Compute`; a sweep that has begun has no
-            `auto` of them left, but for one of before there were such settings.
+        backend, precision, jit: as `pipelines.runtime.compute.Compute`; a sweep that has begun has
+            no `auto` of them left, but for one of before there were such settings.
     """
 
     space: str

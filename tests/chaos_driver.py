@@ -6,10 +6,10 @@ import sys
 
 import fakes
 
+import sweeps.driver.loop as loop
+import sweeps.driver.session as session
 import sweeps.executors.processes as processes
-import sweeps.session as session
-import sweeps.sweep as loop
-from sweeps.cli import main
+from sweeps.cli.main import main
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.arrays import ImageArrays
-from pipelines.image_sets import Dataset
-from pipelines.prepared import PreparedData, store
+from pipelines.data.arrays import ImageArrays
+from pipelines.data.builtin import Dataset
+from pipelines.data.prepared import PreparedData, store
 
 DATA_DIR = (
     str(Path(os.environ["SWEEPS_DATA_DIR"]).resolve()) if "SWEEPS_DATA_DIR" in os.environ else ""

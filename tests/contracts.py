@@ -9,12 +9,12 @@ from typing import Any
 import fakes
 import pytest
 
-from pipelines.trial import Decision
+from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from sweeps.engines.base import Engine, Proposal, TrialState
 from sweeps.executors.base import Event, Executor, Raised, Reported, Returned, Slot
-from sweeps.gpu_meter import GpuMeter, MeterError
-from sweeps.gpus import GpuInventory
+from sweeps.resources.gpus import GpuInventory
+from sweeps.resources.nvml import GpuMeter, MeterError
 
 SLOT = Slot(3, 2)
 

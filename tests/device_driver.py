@@ -10,11 +10,11 @@ import sys
 
 import made_up_gpu
 
-import sweeps.devices as devices
 import sweeps.executors.processes as processes
-import sweeps.gpu_watch as gpu_watch
-import sweeps.packing as packing
-from sweeps.cli import main
+import sweeps.resources.gpu_monitor as gpu_watch
+import sweeps.resources.machine as devices
+import sweeps.resources.packing as packing
+from sweeps.cli.main import main
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor

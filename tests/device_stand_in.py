@@ -9,13 +9,13 @@ import json
 import os
 from typing import Any
 
-import sweeps.preload  # noqa: F401
-from pipelines import device, runtime
+import sweeps.workers.preload  # noqa: F401
+from pipelines.runtime import device, process
 
 NAME = "Stand-in"
 TOLD = ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "XLA_CLIENT_MEM_FRACTION")
-_take, _prepare, _shares = device.take_share, runtime._prepare_jax, {
-    name: getattr(runtime, name) for name in ("_share_tensorflow", "_share_jax", "_share_torch")
+_take, _prepare, _shares = device.take_share, process._prepare_jax, {
+    name: getattr(process, name) for name in ("_share_tensorflow", "_share_jax", "_share_torch")
 }  # fmt: skip
 
 
@@ -42,9 +42,9 @@ def _on_cores(name: str) -> Any:
     return share
 
 
-runtime.take_share = take_share
-runtime._prepare_jax = lambda num_threads, gpu, *, deterministic: _prepare(
+process.take_share = take_share
+process._prepare_jax = lambda num_threads, gpu, *, deterministic: _prepare(
     num_threads, None, deterministic=deterministic
 )
 for _name in _shares:
-    setattr(runtime, _name, _on_cores(_name))
+    setattr(process, _name, _on_cores(_name))

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.measuring import Measurement, MeasureTask
-from pipelines.trial import Decision, EpochReport, TrialResult, TrialTask
-from pipelines.trial_files import CHECKPOINT_FILE
+from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.trial import Decision, EpochReport, TrialResult, TrialTask
+from pipelines.training.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import SourceChangedError
-from sweeps.board import Board, TrialRow
+from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
-from sweeps.gpu_meter import GpuFigures, MeterError, ProcessFigures
-from sweeps.gpus import Gpu, visible
-from sweeps.views import QuietView
-from tracking.records import (
+from sweeps.reporting.progress import QuietView
+from sweeps.resources.gpus import Gpu, visible
+from sweeps.resources.nvml import GpuFigures, MeterError, ProcessFigures
+from tracking.spool.records import (
     EpochRecord,
     FilesRecord,
     MachineRecord,
@@ -269,7 +269,7 @@ def always_dying_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 
 def not_finite_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Ends as training ends when the loss is NaN."""
-    from pipelines.trial import NonFiniteLossError
+    from pipelines.training.trial import NonFiniteLossError
 
     raise NonFiniteLossError("The training loss became nan in epoch 1.")
 

@@ -11,14 +11,14 @@ import sys
 import fakes
 import made_up_gpu
 
-import sweeps.calibration as calibration
-import sweeps.devices as devices
+import sweeps.driver.loop as loop
+import sweeps.driver.session as session
 import sweeps.executors.processes as processes
-import sweeps.gpu_usage as gpu_usage
-import sweeps.gpu_watch as gpu_watch
-import sweeps.session as session
-import sweeps.sweep as loop
-from sweeps.cli import main
+import sweeps.resources.calibration as calibration
+import sweeps.resources.gpu_monitor as gpu_watch
+import sweeps.resources.gpu_usage as gpu_usage
+import sweeps.resources.machine as devices
+from sweeps.cli.main import main
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor

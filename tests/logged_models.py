@@ -11,12 +11,12 @@ from conftest import make_arrays
 from keras import layers as kl
 from mlflow import MlflowClient
 
-from pipelines.compute import DEFAULT_COMPUTE
-from pipelines.image_sets import Dataset
-from pipelines.prepared import PreparedData, store
-from sweeps.recorder import data_record, model_tags
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.records import ModelRecord, SweepRecord, TrialRecord
+from pipelines.data.builtin import Dataset
+from pipelines.data.prepared import PreparedData, store
+from pipelines.runtime.compute import DEFAULT_COMPUTE
+from sweeps.driver.recorder import data_record, model_tags
+from tracking.runs.tracker import MlflowTracker
+from tracking.spool.records import ModelRecord, SweepRecord, TrialRecord
 
 DIGITS = tuple("0123456789")
 

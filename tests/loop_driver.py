@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.epoch_loops import epoch_loop
-from pipelines.feeding import class_weight
-from pipelines.fitting import Training, train_epoch
-from pipelines.runtime import configure, seed_everything
+from pipelines.runtime.process import configure, seed_everything
+from pipelines.training.epoch import Training, train_epoch
+from pipelines.training.feeding import class_weight
+from pipelines.training.loops import epoch_loop
 from search_spaces.registry import get_space
 
 SIDE, CLASSES, BATCH = 12, 4, 16

@@ -8,7 +8,7 @@ from pathlib import Path
 import chaos
 import fakes
 
-from sweeps.gpu_meter import GpuFigures, ProcessFigures
+from sweeps.resources.nvml import GpuFigures, ProcessFigures
 
 
 def environment_with_a_gpu(folder: Path) -> dict[str, str]:

@@ -16,14 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.prepared import PreparedData
-from pipelines.trial import TrialTask
-from sweeps.cli import main
+from pipelines.training.trial import TrialTask
+from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.interrupts import Interrupts
-from sweeps.single_job import run_job
+from sweeps.workers.run_job import run_job
 
 NO_DATA = PreparedData("none", "none", "", "", "", (1, 1, 1), 1, (), {})
 
@@ -32,10 +32,10 @@ def deterministic_job(task: TrialTask, report: Any, slot: Slot) -> bool:
     """Whether TensorFlow is deterministic where `train_job` begins to train."""
     from tensorflow.python.framework import config
 
-    import pipelines.trial
-    from sweeps.jobs import train_job
+    import pipelines.training.trial
+    from sweeps.workers.jobs import train_job
 
-    pipelines.trial.run_trial = lambda *_, **__: config.is_op_determinism_enabled()
+    pipelines.training.trial.run_trial = lambda *_, **__: config.is_op_determinism_enabled()
     return bool(train_job(task, report, slot))
 
 
@@ -43,7 +43,7 @@ def in_a_worker(*, deterministic: bool) -> bool:
     task = TrialTask(
         0, "mlp", {}, NO_DATA, 1, 0, get_objective("val_accuracy"), "", deterministic=deterministic
     )
-    executor = ProcessExecutor("sweeps.preload", Path("server.log"))
+    executor = ProcessExecutor("sweeps.workers.preload", Path("server.log"))
     try:
         return run_job(
             executor, deterministic_job, task, Slot(0, 1), "job.log", lambda _: None, Interrupts()

@@ -9,17 +9,17 @@ import fakes
 
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
-from sweeps.board import Board
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.loop import Sweep
+from sweeps.driver.plan import Plan
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board
+from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.keeping import BestModels
-from sweeps.places import SweepPaths
-from sweeps.plan import Plan
-from sweeps.recorder import Recorder
-from sweeps.stop_rules import StopReason, StopRules
-from sweeps.sweep import Sweep
-from tracking.sender import Sender
-from tracking.spool import Spool
+from sweeps.state.paths import SweepPaths
+from tracking.spool.sender import Sender
+from tracking.spool.spool import Spool
 
 SPACE = get_space("mlp")
 

@@ -13,16 +13,16 @@ import pytest
 from mlflow import MlflowClient
 from pictures import make_folder, picture
 
-from pipelines.calling import RESERVED_BYTES
-from pipelines.feeding import STREAM_ABOVE_BYTES
-from pipelines.image_options import ImageOptions
+from pipelines.data.custom.content import DEFAULT_SIDE, MAX_COMMON_SIDE
+from pipelines.data.custom.function_source import RESERVED_BYTES
+from pipelines.data.custom.sources import own_source
+from pipelines.data.splits import MAX_CLASSES
+from pipelines.images.options import ImageOptions
 from pipelines.objectives import OBJECTIVES
-from pipelines.own_content import DEFAULT_SIDE, MAX_COMMON_SIDE
-from pipelines.own_sources import own_source
-from pipelines.splits import MAX_CLASSES
-from sweeps.cli import main, make_parser
-from sweeps.data_opening import MUCH_BYTES
-from sweeps.run_options import settings_from
+from pipelines.training.feeding import STREAM_ABOVE_BYTES
+from sweeps.cli.main import main, make_parser
+from sweeps.cli.run_options import settings_from
+from sweeps.setup.data import MUCH_BYTES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "data.md").read_text()

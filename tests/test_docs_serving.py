@@ -20,7 +20,7 @@ import requests
 from logged_models import Logged, digits_like, log_model, random_model
 from PIL import Image, ImageOps
 
-from sweeps.cli import main
+from sweeps.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
 PORT = "5001"
@@ -205,7 +205,7 @@ def test_every_block_of_the_page_is_run_here():
 
 
 def test_the_page_names_the_limits_and_options_that_there_are(capsys):
-    from pipelines.image_files import MAX_PIXELS
+    from pipelines.images.reading import MAX_PIXELS
 
     assert f"up to {MAX_PIXELS // 1_000_000} million pixels" in PAGE
     with pytest.raises(SystemExit):

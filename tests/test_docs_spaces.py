@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search_spaces.exploring import MAX_SAMPLES
-from search_spaces.narrowing import narrowed
-from search_spaces.pretending import NUM_STEP
-from search_spaces.references import find_reference
+from search_spaces.hyperparameters.discovery import MAX_SAMPLES
+from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.registry import get_space
-from search_spaces.tuner_source import DEFAULT_BATCH_SIZE, TunerSource
-from search_spaces.user_spaces import user_space
-from sweeps.cli import main, make_parser
-from sweeps.run_options import settings_from
+from search_spaces.user_spaces.fit_probe import NUM_STEP
+from search_spaces.user_spaces.reference import find_reference
+from search_spaces.user_spaces.source import DEFAULT_BATCH_SIZE, TunerSource
+from search_spaces.user_spaces.space import user_space
+from sweeps.cli.main import main, make_parser
+from sweeps.cli.run_options import settings_from
 
 PAGE = (Path(__file__).parents[1] / "docs" / "spaces.md").read_text()
 

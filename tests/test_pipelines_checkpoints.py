@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
-from pipelines.compute import Compute
 from pipelines.objectives import OBJECTIVES
-from pipelines.runtime import set_precision
-from pipelines.trial import Decision, TrialResult, TrialTask, run_trial
-from pipelines.trial_files import CHECKPOINT_FILE, MODEL_FILE
+from pipelines.runtime.compute import Compute
+from pipelines.runtime.process import set_precision
+from pipelines.training.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
+from pipelines.training.trial import Decision, TrialResult, TrialTask, run_trial
+from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from search_spaces.registry import get_space
 
 # Everything that has a state: momentum, batch normalisation, dropout, augmentation, schedules.
@@ -111,7 +111,7 @@ def test_an_epoch_that_was_trained_but_not_heard_is_reported_and_not_trained_aga
     with pytest.raises(KeyboardInterrupt):
         run(task, first)
     # The driver died with the third report: it knows of two epochs, the checkpoint of three.
-    import pipelines.trial as trial
+    import pipelines.training.trial as trial
 
     trained = []
     original = trial.train_epoch
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.checkpoints.os.fsync", full)
+    monkeypatch.setattr("pipelines.training.checkpoints.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, checkpoint())
     assert path.read_bytes() == before

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.compute import (
+from pipelines.objectives import OBJECTIVES
+from pipelines.runtime.compute import (
     BACKENDS,
     DEFAULT_COMPUTE,
     Compute,
@@ -18,10 +19,9 @@ from pipelines.compute import (
     jit_rule,
     tagged_compute,
 )
-from pipelines.objectives import OBJECTIVES
-from pipelines.trial import TrialTask
+from pipelines.training.trial import TrialTask
 from search_spaces.errors import InputError
-from sweeps.compute_choice import candidates, fastest
+from sweeps.resources.auto_compute import candidates, fastest
 from sweeps.settings import SweepSettings
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.device import MemoryShare, device_environment, take_share
 from pipelines.objectives import OBJECTIVES
-from pipelines.trial import Decision, TrialTask
+from pipelines.runtime.device import MemoryShare, device_environment, take_share
+from pipelines.training.trial import Decision, TrialTask
 from search_spaces.registry import get_space
 from sweeps.executors.base import Reported, Returned, Slot
 from sweeps.executors.processes import ProcessExecutor
-from sweeps.jobs import train_job, warm_up
+from sweeps.workers.jobs import train_job, warm_up
 
 HALF = MemoryShare(0.45, 60 * 2**30)
 VARIABLES = (
@@ -144,7 +144,7 @@ def test_the_fake_refuses_as_tensorflow_does():
 def server(tmp_path_factory):
     """The real server of workers, with the real warm-up: on cores, as far as that goes."""
     log = tmp_path_factory.mktemp("server") / "server.log"
-    executor = ProcessExecutor("sweeps.preload", log, warm_up=warm_up)
+    executor = ProcessExecutor("sweeps.workers.preload", log, warm_up=warm_up)
     yield executor
     executor.close()
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pictures import make_folder, picture
 
-from pipelines import own_data
-from pipelines.earlier_data import earlier_data, superseded
-from pipelines.image_options import ImageOptions
-from pipelines.own_data import is_unchanged, prepare_own
-from pipelines.own_sources import own_source
-from pipelines.prepared import PreparedData, open_prepared
-from sweeps.cli import main
+from pipelines.data.custom import prepare
+from pipelines.data.custom.cache import earlier_data, superseded
+from pipelines.data.custom.prepare import is_unchanged, prepare_own
+from pipelines.data.custom.sources import own_source
+from pipelines.data.prepared import PreparedData, open_prepared
+from pipelines.images.options import ImageOptions
+from sweeps.cli.main import main
 
 WORK = Path("work")
 DATA = WORK / "data"
@@ -83,7 +83,7 @@ def test_data_that_an_earlier_version_prepared_belong_to_their_source(tmp_path):
     known = json.loads(file.read_text())
     assert is_unchanged(data, source, ImageOptions(), DATA)
     assert not is_unchanged(data, source, ImageOptions(color="grey"), DATA)
-    old = own_data._signature(source, ImageOptions(), own_data._listed(source), 1)
+    old = prepare._signature(source, ImageOptions(), prepare._listed(source), 1)
     file.write_text(json.dumps(
         {"source": known["source"], "options": known["options"], "signature": old}
     ))  # fmt: skip

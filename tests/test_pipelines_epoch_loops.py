@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.device import MemoryShare, resident_limit
-from pipelines.epoch_loops import _batches, _taker
+from pipelines.runtime.device import MemoryShare, resident_limit
+from pipelines.training.loops import _batches, _taker
 
 DRIVER = Path(__file__).with_name("loop_driver.py")
 ROUNDING = 1e-6

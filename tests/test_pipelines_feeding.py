@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from conftest import make_arrays
 
-from pipelines import evaluation
-from pipelines.array_files import npy_arrays
-from pipelines.arrays import ImageArrays
-from pipelines.calling import write_arrays
-from pipelines.evaluation import predict
-from pipelines.feeding import JoinedRows, class_weight, epoch_input
-from pipelines.image_sets import Dataset
+from pipelines.data.array_files import npy_arrays
+from pipelines.data.arrays import ImageArrays
+from pipelines.data.builtin import Dataset
+from pipelines.data.custom.function_source import write_arrays
+from pipelines.data.prepared import PreparedData, store
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import predict
 from pipelines.objectives import OBJECTIVES
-from pipelines.prepared import PreparedData, store
-from pipelines.trial import Decision, TrialTask, run_trial
+from pipelines.training.feeding import JoinedRows, class_weight, epoch_input
+from pipelines.training.trial import Decision, TrialTask, run_trial
 from search_spaces import cnn, mlp
 
 TIMES = ("epoch_seconds", "images_per_second")
@@ -114,7 +114,7 @@ def test_predictions_in_pieces_are_the_same(tiny_data, monkeypatch):
     model = cnn.SPACE.build(params, tiny_data.input_shape, 3, num_steps=1)
     x, _ = tiny_data.arrays("train")
     whole = predict(model, x, 16)
-    monkeypatch.setattr(evaluation, "PREDICT_BYTES", 3 * 16 * 64)
+    monkeypatch.setattr(metrics, "PREDICT_BYTES", 3 * 16 * 64)
     np.testing.assert_array_equal(predict(model, x, 16), whole)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import image_files
-from pipelines.image_files import (
+from pipelines.images import reading
+from pipelines.images.reading import (
     FORMATS,
     check_pictures,
     fitted_pixels,
@@ -315,4 +315,4 @@ def test_damaged_files_never_raise_anything_else():
 
 
 def test_the_limit_is_below_the_one_at_which_pillow_gives_up():
-    assert image_files.MAX_PIXELS < 2 * Image.MAX_IMAGE_PIXELS
+    assert reading.MAX_PIXELS < 2 * Image.MAX_IMAGE_PIXELS

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from conftest import make_arrays
 
-from pipelines import download, image_sets
-from pipelines.arrays import fingerprint, read_idx_gz, read_npz
-from pipelines.image_sets import Dataset, UnavailableError, load, verified
-from pipelines.prepared import PARTS, prepare, store
+from pipelines.data import builtin, download
+from pipelines.data.arrays import fingerprint, read_idx_gz, read_npz
+from pipelines.data.builtin import Dataset, UnavailableError, load, verified
+from pipelines.data.prepared import PARTS, prepare, store
 from search_spaces.errors import InputError
 
 
@@ -36,8 +36,8 @@ def npz_bytes(compressed: bool = False) -> bytes:
 def small_mnist(monkeypatch):
     """MNIST replaced by a small set whose content is known, as the real one's is."""
     content = fingerprint(make_arrays().parts())
-    small = Dataset("mnist", ("a", "b", "c"), image_sets._fetch_mnist, content, None, 24)
-    monkeypatch.setitem(image_sets.DATASETS, "mnist", small)
+    small = Dataset("mnist", ("a", "b", "c"), builtin._fetch_mnist, content, None, 24)
+    monkeypatch.setitem(builtin.DATASETS, "mnist", small)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def server(monkeypatch):
 
     instance = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=instance.serve_forever, daemon=True).start()
-    monkeypatch.setattr(image_sets, "KERAS_URL", f"http://127.0.0.1:{instance.server_port}/")
+    monkeypatch.setattr(builtin, "KERAS_URL", f"http://127.0.0.1:{instance.server_port}/")
     yield replies
     instance.shutdown()
 
@@ -122,7 +122,7 @@ def test_it_is_downloaded_into_keras_cache_with_progress(small_mnist, server):
     heard = []
     arrays, origin = load("mnist", lambda name, done, total: heard.append((name, done, total)))
     assert arrays.y_train.shape == (120,)
-    assert (image_sets.keras_cache() / "mnist.npz").read_bytes() == npz_bytes()
+    assert (builtin.keras_cache() / "mnist.npz").read_bytes() == npz_bytes()
     assert heard[-1] == ("mnist.npz", len(npz_bytes()), len(npz_bytes()))
     server.clear()
     assert "downloaded" in origin
@@ -139,14 +139,14 @@ def test_a_download_that_breaks_off_leaves_nothing(small_mnist, server):
     server["/mnist.npz"] = broken
     with pytest.raises(UnavailableError, match="could not be downloaded"):
         load("mnist")
-    assert list(image_sets.keras_cache().iterdir()) == []
+    assert list(builtin.keras_cache().iterdir()) == []
 
 
 def test_another_page_than_the_file_does_not_poison_the_cache(small_mnist, server):
     server["/mnist.npz"] = b"<html>Please log in to this network</html>"
     with pytest.raises(UnavailableError, match="other content than expected"):
         load("mnist")
-    assert list(image_sets.keras_cache().iterdir()) == []
+    assert list(builtin.keras_cache().iterdir()) == []
 
 
 def test_the_ways_out_are_named_when_it_cannot_be_had(small_mnist, server):
@@ -173,7 +173,7 @@ def test_a_published_checksum_is_enforced(server, tmp_path):
 
 
 def test_a_foreign_archive_in_the_cache_is_never_unpickled():
-    cache = image_sets.keras_cache()
+    cache = builtin.keras_cache()
     cache.mkdir(parents=True)
     (cache / "cifar-10-python.tar.gz").write_bytes(b"not the published archive")
     with pytest.raises(InputError, match="md5 differs from the published one"):
@@ -196,7 +196,7 @@ def test_a_wrong_shape_is_refused():
     with pytest.raises(
         InputError, match=r"must hold training images of shape \(60000, 28, 28, 1\)"
     ):
-        verified(image_sets.get_dataset("fashion_mnist"), make_arrays(), "somewhere")
+        verified(builtin.get_dataset("fashion_mnist"), make_arrays(), "somewhere")
 
 
 def test_the_real_mnist_is_recognised(mnist_dir, monkeypatch, tmp_path):

@@ -18,14 +18,14 @@ from hypothesis.extra import numpy as hnp
 from pictures import COLOURS, SUFFIXES, make_folder, picture
 from PIL import Image
 
-from pipelines.array_files import npz_arrays
-from pipelines.arrays import fingerprint
-from pipelines.image_options import ImageOptions
-from pipelines.npy_writer import NpyWriter
-from pipelines.own_data import prepare_own
-from pipelines.own_sources import absolute_dataset, check_dataset, own_source
-from pipelines.prepared import PARTS, PreparedData, open_prepared
-from pipelines.splits import TEST, TRAIN, VALIDATION, classes_of, divide
+from pipelines.data.array_files import npz_arrays
+from pipelines.data.arrays import fingerprint
+from pipelines.data.custom.prepare import prepare_own
+from pipelines.data.custom.sources import absolute_dataset, check_dataset, own_source
+from pipelines.data.npy_writer import NpyWriter
+from pipelines.data.prepared import PARTS, PreparedData, open_prepared
+from pipelines.data.splits import TEST, TRAIN, VALIDATION, classes_of, divide
+from pipelines.images.options import ImageOptions
 from search_spaces.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -510,7 +510,9 @@ def test_a_path_means_the_same_from_every_folder(tmp_path):
 def test_an_unchanged_source_is_not_read_again_and_a_changed_one_is(tmp_path, monkeypatch):
     root = make_folder(tmp_path / "p", 6)
     first = prepared(root)
-    monkeypatch.setattr("pipelines.own_content.read_pixels", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "pipelines.data.custom.content.read_pixels", lambda *_: pytest.fail("read again")
+    )
     assert prepared(root) == first
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -541,7 +543,7 @@ def test_the_folder_says_where_it_came_from(tmp_path):
 def test_a_fingerprint_in_pieces_is_that_of_the_whole(array, num_bytes):
     import hashlib
 
-    from pipelines import arrays
+    from pipelines.data import arrays
 
     whole = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
     original, arrays.row_pieces.__defaults__ = arrays.row_pieces.__defaults__, (num_bytes,)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import calling
-from pipelines.calling import write_arrays
-from pipelines.own_data import prepare_own, print_prepared
-from pipelines.own_sources import own_source
-from pipelines.prepared import PreparedData
-from pipelines.unfinished import unfinished_folder
+from pipelines.data.custom import function_source
+from pipelines.data.custom.function_source import write_arrays
+from pipelines.data.custom.prepare import prepare_own, print_prepared
+from pipelines.data.custom.sources import own_source
+from pipelines.data.prepared import PreparedData
+from pipelines.data.staging import unfinished_folder
 from search_spaces.errors import InputError
 
 SOURCE = """
@@ -131,7 +131,7 @@ def test_a_dataset_whose_end_nobody_knows_leaves_room_on_the_disk(tmp_path, monk
             while True:
                 yield np.zeros((4, 4), np.uint8), 0
 
-    monkeypatch.setattr(calling, "RESERVED_BYTES", 1 << 62)
+    monkeypatch.setattr(function_source, "RESERVED_BYTES", 1 << 62)
     with pytest.raises(OSError, match="left on the disk after 0 pictures; does it ever end"):
         write_arrays(Endless(), tmp_path)
 

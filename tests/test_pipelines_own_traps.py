@@ -12,11 +12,11 @@ from conftest import make_arrays
 from pictures import make_folder
 from PIL import Image
 
-from pipelines.image_files import read_picture
-from pipelines.image_options import ImageOptions
-from pipelines.own_data import prepare_own
-from pipelines.own_sources import own_source
-from pipelines.prepared import PARTS, PreparedData, open_prepared
+from pipelines.data.custom.prepare import prepare_own
+from pipelines.data.custom.sources import own_source
+from pipelines.data.prepared import PARTS, PreparedData, open_prepared
+from pipelines.images.options import ImageOptions
+from pipelines.images.reading import read_picture
 from search_spaces.errors import InputError
 
 MADE = make_arrays()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from pipelines.saved_models import ModelShapes, load_saved_model, model_shapes
+from pipelines.models.keras_files import ModelShapes, load_saved_model, model_shapes
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 

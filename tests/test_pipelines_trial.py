@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.compute import Compute
-from pipelines.evaluation import (
+from pipelines.evaluation.figures import render_trial
+from pipelines.evaluation.metrics import (
     accuracy,
     confident_mistakes,
     confusion_matrix,
@@ -21,16 +21,16 @@ from pipelines.evaluation import (
     top_accuracy,
     validation_metrics,
 )
-from pipelines.figures import render_trial
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
-from pipelines.trial import (
+from pipelines.runtime.compute import Compute
+from pipelines.training.trial import (
     NOT_COMPILED,
     Decision,
     NonFiniteLossError,
     TrialTask,
     run_trial,
 )
-from pipelines.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
+from pipelines.training.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 
@@ -132,7 +132,9 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
 
 def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch):
-    monkeypatch.setattr("pipelines.trial.predict", lambda model, x, batch: np.full((24, 3), np.nan))
+    monkeypatch.setattr(
+        "pipelines.training.trial.predict", lambda model, x, batch: np.full((24, 3), np.nan)
+    )
     with pytest.raises(NonFiniteLossError, match="predicts NaN or infinity after epoch 1"):
         run(task)
 

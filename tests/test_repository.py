@@ -45,7 +45,7 @@ def test_the_readme_has_the_two_commands_and_ci_runs_them():
 
 
 def test_the_readme_commands_have_options_that_exist(capsys):
-    from sweeps.cli import COMMANDS, main
+    from sweeps.cli.main import COMMANDS, main
 
     for command in COMMANDS:
         with pytest.raises(SystemExit):

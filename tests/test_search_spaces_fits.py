@@ -8,22 +8,22 @@ import pytest
 import user_fits
 from conftest import make_arrays
 
-from pipelines.evaluation import predict
-from pipelines.fitting import Training, train_epoch
-from pipelines.image_sets import Dataset
-from pipelines.measuring import MeasureTask, measure_point
+from pipelines.data.builtin import Dataset
+from pipelines.data.prepared import store
+from pipelines.evaluation.metrics import predict
+from pipelines.models.keras_files import load_saved_model
+from pipelines.models.user_model_check import look_at_space
 from pipelines.objectives import OBJECTIVES
-from pipelines.prepared import store
-from pipelines.saved_models import load_saved_model
-from pipelines.space_check import look_at_space
-from pipelines.trial import Decision, TrialTask, run_trial
-from pipelines.watching import EpochError
+from pipelines.training.cost import MeasureTask, measure_point
+from pipelines.training.epoch import Training, train_epoch
+from pipelines.training.trial import Decision, TrialTask, run_trial
+from pipelines.training.user_fit import EpochError
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters
-from search_spaces.references import find_reference
-from search_spaces.tuner_asking import MissingParameterError
-from search_spaces.tuner_source import TunerSource, assemble
-from search_spaces.user_spaces import user_space
+from search_spaces.user_spaces.hp_bridge import MissingParameterError
+from search_spaces.user_spaces.reference import find_reference
+from search_spaces.user_spaces.source import TunerSource, assemble
+from search_spaces.user_spaces.space import user_space
 
 FILE = user_fits.__file__
 SHAPE = (8, 8, 1)
@@ -164,7 +164,7 @@ def test_a_model_that_is_not_compiled_lives_a_whole_life(name, tiny_data, tmp_pa
     assert whole.metrics["val_loss"] == result.metrics["val_loss"], "the same without a pause"
     assert ("loss" in reports[0]) == (name != "CustomLoop")
     assert ("learning_rate" in reports[0]) == (name == "CompilesInFit")
-    from pipelines.figures import render_trial
+    from pipelines.evaluation.figures import render_trial
 
     render_trial(str(tmp_path / "a"), tiny_data)
     cost = measure_point(MeasureTask(first.space, (params,), tiny_data, 2, 0), params)

@@ -7,7 +7,7 @@ import pytest
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import GivenHyperParameters, HyperParameters, active_values
-from search_spaces.narrowing import merged_rules, narrowed
+from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 

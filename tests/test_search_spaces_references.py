@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InputError
-from search_spaces.exploring import MAX_SAMPLES, explore
 from search_spaces.hyperparameters import active_values
-from search_spaces.references import find_reference, reference_name
+from search_spaces.hyperparameters.discovery import MAX_SAMPLES, explore
 from search_spaces.registry import get_space, short_name, stored_name
+from search_spaces.user_spaces.reference import find_reference, reference_name
 
 
 def test_a_file_a_module_and_an_installed_one(tmp_path):

@@ -16,13 +16,13 @@ from conftest import make_arrays
 from keras_tuner.src.engine.hyperparameters import hp_types
 
 import search_spaces
-from pipelines.image_sets import Dataset
+from pipelines.data.builtin import Dataset
+from pipelines.data.prepared import store
+from pipelines.models.keras_files import load_saved_model
+from pipelines.models.user_model_check import check_model, look_at_space
 from pipelines.objectives import OBJECTIVES
-from pipelines.prepared import store
-from pipelines.saved_models import load_saved_model
-from pipelines.space_check import check_model, look_at_space
-from pipelines.trial import Decision, TrialTask, run_trial
-from pipelines.trial_files import MODEL_FILE
+from pipelines.training.trial import Decision, TrialTask, run_trial
+from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, SourceChangedError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
@@ -32,15 +32,19 @@ from search_spaces.hyperparameters import (
     declare,
     parameters_of,
 )
-from search_spaces.references import find_reference
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
-from search_spaces.tuner_asking import AskingHyperParameters, described
-from search_spaces.tuner_loading import load_hypermodel
-from search_spaces.tuner_source import TunerSource, assemble
-from search_spaces.user_spaces import user_space
-from sweeps.engines.optuna_engine import OptunaEngine
-from sweeps.engines.suggestions import OptunaHyperParameters, StoredNames, storage_values
+from search_spaces.user_spaces.hp_bridge import AskingHyperParameters, described
+from search_spaces.user_spaces.loading import load_hypermodel
+from search_spaces.user_spaces.reference import find_reference
+from search_spaces.user_spaces.source import TunerSource, assemble
+from search_spaces.user_spaces.space import user_space
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.hyperparameters import (
+    OptunaHyperParameters,
+    StoredNames,
+    storage_values,
+)
 
 FILE = user_models.__file__
 SHAPE = (8, 8, 1)

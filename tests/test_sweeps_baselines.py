@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from pipelines.reproduction import ReproductionResult
+from pipelines.training.reproduction import ReproductionResult
 from search_spaces.registry import all_baselines
-from sweeps.baselines import difference_points, median_result, print_comparison
+from sweeps.baselines.session import difference_points, median_result, print_comparison
 
 BASELINE = all_baselines()[0]
 

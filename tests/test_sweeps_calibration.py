@@ -10,18 +10,18 @@ from typing import Any
 import fakes
 import pytest
 
-import sweeps.calibration as calibration
-from pipelines.measuring import Measurement, MeasureTask
+import sweeps.resources.calibration as calibration
+from pipelines.training.cost import Measurement, MeasureTask
 from search_spaces.registry import get_space
-from sweeps.calibration import Calibration, calibrate, measured_point, seconds_for
-from sweeps.devices import Allotment, Machine, allot
 from sweeps.executors.base import Slot
-from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
-from sweeps.packer import read_packing
-from sweeps.packing import LevelMeasure
-from sweeps.packing_start import packed
-from sweeps.places import SweepPaths
+from sweeps.resources.calibration import Calibration, calibrate, measured_point, seconds_for
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Allotment, Machine, allot
+from sweeps.resources.packer import read_packing
+from sweeps.resources.packing import LevelMeasure
+from sweeps.resources.packing_start import packed
+from sweeps.state.paths import SweepPaths
 
 GIB = 2**30
 SPACE = get_space("mlp")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.choice import Scale, compare, estimate, median_key
+from sweeps.finalists.estimates import Scale, compare, estimate, median_key
 
 NUM_SWEEPS = 400
 NUM_CONFIGURATIONS, NUM_FINALISTS, NUM_SEEDS = 24, 3, 5

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps import data_opening
-from sweeps.arguments import timeout
-from sweeps.cli import COMMANDS, main
-from sweeps.devices import Machine, allot
-from sweeps.gpus import Gpu
+from sweeps.cli.main import COMMANDS, main
+from sweeps.cli.option_types import timeout
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine, allot
 from sweeps.settings import (
     LARGE_DATA_BUDGET,
     SMALL_DATA_BUDGET,
@@ -21,6 +20,7 @@ from sweeps.settings import (
     SweepSettings,
     budget_for,
 )
+from sweeps.setup.data import prepare_data
 
 ROOT = Path(__file__).parents[1]
 GIGABYTE = 2**30
@@ -142,7 +142,7 @@ def test_a_clone_that_is_not_installed_says_so(tmp_path):
 def test_a_used_name_is_refused_before_anything_is_started(capsys):
     import optuna
 
-    from sweeps.engines.stored_study import open_storage
+    from sweeps.engines.optuna_study.storage import open_storage
 
     optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
     assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2
@@ -163,7 +163,7 @@ def test_a_corrupt_file_is_refused_also_without_dataset(capsys, monkeypatch, tmp
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr("pipelines.image_sets.KERAS_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr("pipelines.data.builtin.KERAS_URL", "http://127.0.0.1:9/")
 
 
 def test_an_explicit_mnist_never_falls_back(capsys, no_network):
@@ -175,7 +175,7 @@ def test_an_explicit_mnist_never_falls_back(capsys, no_network):
 
 
 def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
-    data = data_opening.prepare_data(None, tmp_path / "data")
+    data = prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
     for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
@@ -261,7 +261,7 @@ def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
 
 def test_a_target_is_read_with_its_direction():
     from pipelines.objectives import OBJECTIVES
-    from sweeps.stop_rules import StopRules, parse_target
+    from sweeps.driver.stop_rules import StopRules, parse_target
 
     accuracy, loss = OBJECTIVES["val_accuracy"], OBJECTIVES["val_loss"]
     assert parse_target(" val_accuracy >= 0.995 ", accuracy) == 0.995
@@ -286,7 +286,7 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
 
 
 def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
-    from sweeps.dry_run import simulated_stretches
+    from sweeps.setup.dry_run import simulated_stretches
 
     def epochs(pruner: str) -> int:
         settings = SweepSettings("cnn", num_trials=30, pruner=pruner)
@@ -300,7 +300,7 @@ def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
 
 def test_failures_are_named_and_only_some_are_tried_again():
     from sweeps.executors.base import Raised
-    from sweeps.failures import classify
+    from sweeps.executors.failures import classify
 
     def named(kind: str, reason: str = "", short: bool = False) -> tuple[str, bool]:
         failure = classify(Raised("trial-0", kind, reason, ""), memory_ran_out=short)

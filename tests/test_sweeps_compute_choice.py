@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines import measuring
-from pipelines.measuring import MeasureTask, measure_points
+from pipelines.training import cost
+from pipelines.training.cost import MeasureTask, measure_points
 from search_spaces.registry import get_space
-from sweeps import compute_choice, jobs
-from sweeps.compute_choice import decide_compute
 from sweeps.executors.base import Slot
+from sweeps.resources import auto_compute
+from sweeps.resources.auto_compute import decide_compute
 from sweeps.settings import SweepSettings
+from sweeps.workers import jobs
 
 SETTINGS = SweepSettings(
     space="mlp", precision="auto", num_trials=1, num_epochs=1, timeout_seconds=100.0
@@ -36,7 +37,7 @@ def test_each_way_is_measured_and_a_way_without_auto_is_taken(tiny_data):
 
 def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
     limits = []
-    monkeypatch.setattr(compute_choice, "seconds_for", lambda seconds: limits.append(seconds) or 0)
+    monkeypatch.setattr(auto_compute, "seconds_for", lambda seconds: limits.append(seconds) or 0)
     found = decided(tiny_data)
     assert found.reason.count("not measured") == 2
     assert found.settings.precision == "float32"
@@ -48,7 +49,7 @@ def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch
     params = get_space("mlp").complete({"num_layers": 1, "units_0": 64})
     task = MeasureTask("mlp", (params,), tiny_data, 1, 0)
     (sound,) = measure_points(task)
-    original = measuring.epoch_loop
+    original = cost.epoch_loop
 
     def spoilt(assembled, *arguments, **options):
         loop, calls = original(assembled, *arguments, **options), []
@@ -62,7 +63,7 @@ def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch
 
         return replace(loop, train=train)
 
-    monkeypatch.setattr(measuring, "epoch_loop", spoilt)
+    monkeypatch.setattr(cost, "epoch_loop", spoilt)
     (broken,) = measure_points(task)
     assert sound.is_finite and not broken.is_finite
     assert broken.epoch_seconds > 0.2 * sound.epoch_seconds

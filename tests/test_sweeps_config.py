@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.cli import COMMANDS, main, make_parser
-from sweeps.config_file import config_schema, config_text, config_tokens, setting_actions
-from sweeps.resolved import option_values
-from sweeps.run_options import settings_from
+from sweeps.cli.config_file import config_schema, config_text, config_tokens, setting_actions
+from sweeps.cli.main import COMMANDS, main, make_parser
+from sweeps.cli.resolved_config import option_values
+from sweeps.cli.run_options import settings_from
 from sweeps.settings import SweepSettings
 
 

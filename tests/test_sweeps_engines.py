@@ -14,11 +14,11 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, parameters_of
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.engines import samplers
 from sweeps.engines.base import TrialState
-from sweeps.engines.optuna_engine import OptunaEngine
-from sweeps.engines.stored_study import open_storage
-from sweeps.engines.suggestions import OptunaHyperParameters, storage_values
+from sweeps.engines.optuna_study import samplers
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
+from sweeps.engines.optuna_study.storage import open_storage
 
 
 def make_engine(**options: Any) -> OptunaEngine:

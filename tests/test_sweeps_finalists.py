@@ -13,21 +13,21 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
-from sweeps import finalization
+from sweeps.driver.plan import trial_seed
 from sweeps.engines.base import PastTrial, TrialState
-from sweeps.finalist_recorder import past_trainings
-from sweeps.finalists import (
+from sweeps.finalists import session
+from sweeps.finalists.recording import past_trainings
+from sweeps.finalists.selection import (
     fresh_seed,
     pick_finalists,
     read_finalists,
 )
 from sweeps.interrupts import Interrupts
-from sweeps.places import SweepPaths
-from sweeps.plan import trial_seed
 from sweeps.settings import FinalOptions, SweepSettings
-from sweeps.stored_sweep import StoredSweep
-from sweeps.sweep_file import FINISHED, SweepFile
-from tracking.records import (
+from sweeps.state.paths import SweepPaths
+from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.sweep_file import FINISHED, SweepFile
+from tracking.spool.records import (
     EpochRecord,
     ModelRecord,
     SweepEnd,
@@ -36,7 +36,7 @@ from tracking.records import (
     TrialEnd,
     TrialRecord,
 )
-from tracking.spool import Spool
+from tracking.spool.spool import Spool
 
 SPACE = get_space("mlp")
 ACCURACY = OBJECTIVES["val_accuracy"]
@@ -97,14 +97,14 @@ class Killed(BaseException):
 def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
     """A finished sweep of three trials, one of which only seems the best."""
     trials = [past(0, [0.9]), past(1, [0.8]), past(2, [0.7])]
-    monkeypatch.setattr("sweeps.engines.stored_study.open_storage", lambda url: None)
-    monkeypatch.setattr("sweeps.engines.stored_study.read_study", lambda *_: trials)
-    monkeypatch.setattr(finalization, "reopen_data", lambda *_: tiny_data)
+    monkeypatch.setattr("sweeps.engines.optuna_study.storage.open_storage", lambda url: None)
+    monkeypatch.setattr("sweeps.engines.optuna_study.storage.read_study", lambda *_: trials)
+    monkeypatch.setattr(session, "reopen_data", lambda *_: tiny_data)
     monkeypatch.setattr(
         "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
-    monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
-    monkeypatch.setattr("sweeps.pictures.figures_job", fakes.chaos_figures_job)
+    monkeypatch.setattr(session, "train_job", fakes.finalist_job)
+    monkeypatch.setattr("sweeps.driver.figures.figures_job", fakes.chaos_figures_job)
     paths = SweepPaths(tmp_path, "s")
     paths.sweep.mkdir(parents=True)
     settings = SweepSettings("mlp", "digits", num_epochs=3, name="s", offline=True)
@@ -114,7 +114,7 @@ def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
 
 def compare(sweep: StoredSweep, options=None, interrupts=None) -> int:
     options = options or FinalOptions(2, 3, "none")
-    return finalization.finalize(sweep, options, interrupts or Interrupts(), quiet=True)
+    return session.finalize(sweep, options, interrupts or Interrupts(), quiet=True)
 
 
 def records(sweep: StoredSweep, kind: type) -> list[Any]:
@@ -202,12 +202,12 @@ def test_a_winner_whose_training_on_all_data_failed_is_trained_again(sweep, monk
             raise RuntimeError("out of luck")
         return fakes.finalist_job(task, report, slot)
 
-    monkeypatch.setattr(finalization, "train_job", failing)
+    monkeypatch.setattr(session, "train_job", failing)
     assert compare(sweep, FinalOptions(2, 2, "all")) == 1
     assert "could not be trained on all data" in capsys.readouterr().err
     assert [r.status for r in records(sweep, SweepStateRecord)] == ["SCHEDULED"]
     assert [r.state for r in records(sweep, TrialEnd)] == ["COMPLETE"] * 4 + ["FAILED"]
-    monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
+    monkeypatch.setattr(session, "train_job", fakes.finalist_job)
     assert compare(sweep, FinalOptions()) == 0
     assert {r.number: r.state for r in records(sweep, TrialEnd)}[4] == "COMPLETE"
     (model,) = records(sweep, ModelRecord)
@@ -215,7 +215,7 @@ def test_a_winner_whose_training_on_all_data_failed_is_trained_again(sweep, monk
 
 
 def test_a_finalist_that_fails_is_said_and_left_out(sweep, monkeypatch, capsys):
-    monkeypatch.setattr(finalization, "train_job", fakes.failing_finalist_job)
+    monkeypatch.setattr(session, "train_job", fakes.failing_finalist_job)
     assert compare(sweep) == 0
     captured = capsys.readouterr()
     assert "trial 1: 0 of 3 trainings completed" in captured.err
@@ -233,7 +233,7 @@ def test_survivors_of_a_configuration_that_fails_are_not_its_measure(sweep, monk
         result = fakes.finalist_job(task, report, slot)
         return replace(result, value=0.99 if place else 0.9)
 
-    monkeypatch.setattr(finalization, "train_job", unstable)
+    monkeypatch.setattr(session, "train_job", unstable)
     assert compare(sweep) == 0
     out = capsys.readouterr().out
     assert "Winner: trial 0." in out
@@ -250,7 +250,7 @@ def test_a_retraining_that_crashes_is_tried_again(sweep, monkeypatch):
                 raise fakes.Died("the process was killed by signal SIGKILL")
         return fakes.finalist_job(task, report, slot)
 
-    monkeypatch.setattr(finalization, "train_job", crashing)
+    monkeypatch.setattr(session, "train_job", crashing)
     assert compare(sweep, FinalOptions(2, 2, "all")) == 0
     assert tries == [4, 4, 4]
     assert outcome(sweep)["model"][0] == 4
@@ -266,7 +266,7 @@ def test_leftovers_of_a_kill_at_the_very_end_go(sweep):
 
 
 def test_nothing_to_compare_is_an_error(sweep, monkeypatch, capsys):
-    monkeypatch.setattr(finalization, "train_job", fakes.always_raising_job)
+    monkeypatch.setattr(session, "train_job", fakes.always_raising_job)
     assert compare(sweep) == 1
     assert "nothing to compare" in capsys.readouterr().err
 
@@ -279,10 +279,10 @@ def test_ctrl_c_leaves_a_comparison_that_goes_on(sweep, monkeypatch, capsys):
             interrupts.count = 1
         return fakes.finalist_job(task, report, slot)
 
-    monkeypatch.setattr(finalization, "train_job", interrupting)
+    monkeypatch.setattr(session, "train_job", interrupting)
     assert compare(sweep, interrupts=interrupts) == 130
     assert "keras-sweeps finalize s" in capsys.readouterr().out
-    monkeypatch.setattr(finalization, "train_job", fakes.finalist_job)
+    monkeypatch.setattr(session, "train_job", fakes.finalist_job)
     assert compare(sweep) == 0
     last = {r.number: r for r in records(sweep, TrialEnd)}
     assert sorted(last) == list(range(6))

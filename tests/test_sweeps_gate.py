@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.comparison import paired_test
-from pipelines.scoring import Score
-from sweeps.gate import Limits, as_recorded, gate, same_data
+from pipelines.evaluation.paired_test import paired_test
+from pipelines.models.scoring import Score
+from sweeps.promotion.gate import Limits, as_recorded, gate, same_data
 
 CLASSES = ("cat", "dog")
 SCORE = Score(0.98, 0.05, (0.97, 0.99), 4.0, 100_000, 2_000_000, "cpu")

@@ -11,13 +11,13 @@ import fakes
 import pytest
 from scenes import Scene
 
-import sweeps.gpu_meter as gpu_meter
-import sweeps.gpu_usage as gpu_usage
-from sweeps.devices import Machine, allot
-from sweeps.gpu_meter import GpuFigures, MeterError, NvmlMeter, ProcessFigures
-from sweeps.gpu_usage import GpuUsage
-from sweeps.gpu_watch import GpuWatch, Mean, Tally, closed, watch_over
-from sweeps.gpus import Gpu
+import sweeps.resources.gpu_usage as gpu_usage
+import sweeps.resources.nvml as gpu_meter
+from sweeps.resources.gpu_monitor import GpuWatch, Mean, Tally, closed, watch_over
+from sweeps.resources.gpu_usage import GpuUsage
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine, allot
+from sweeps.resources.nvml import GpuFigures, MeterError, NvmlMeter, ProcessFigures
 
 GIB = 2**30
 
@@ -145,7 +145,8 @@ def test_a_gpu_that_stops_answering_ends_the_watch_and_is_said():
 def test_without_nvml_a_sweep_goes_on_and_says_why_there_are_no_figures(monkeypatch):
     layout = allot(Machine(2, 24 * GIB, (Gpu("0", "x", GIB),)), None, None).layout
     monkeypatch.setattr(
-        "sweeps.gpu_watch.NvmlMeter", lambda: NvmlMeter(fakes.FakeNvml(silent=("nvmlInit",)))
+        "sweeps.resources.gpu_monitor.NvmlMeter",
+        lambda: NvmlMeter(fakes.FakeNvml(silent=("nvmlInit",))),
     )
     watch, problems = watch_over(layout)
     assert watch is None and closed(watch) == []

@@ -10,13 +10,13 @@ import contracts
 import fakes
 import pytest
 
-from pipelines.compute import BACKENDS, TITLES
+from pipelines.runtime.compute import BACKENDS, TITLES
 from search_spaces.errors import InputError
-from sweeps import cuda_builds, devices, gpus
-from sweeps.cli import main
-from sweeps.cuda_builds import missing_cuda
-from sweeps.devices import Machine, allot, detect_machine, with_gpus
-from sweeps.gpus import Gpu, GpuQueryError, NvidiaSmi, check_gpus, chosen_gpus
+from sweeps.cli.main import main
+from sweeps.resources import cuda_builds, gpus, machine
+from sweeps.resources.cuda_builds import missing_cuda
+from sweeps.resources.gpus import Gpu, GpuQueryError, NvidiaSmi, check_gpus, chosen_gpus
+from sweeps.resources.machine import Machine, allot, detect_machine, with_gpus
 
 TWO = fakes.FakeInventory().gpus()
 
@@ -157,7 +157,7 @@ def test_anything_else_is_refused(text):
 def test_a_wrong_option_is_one_line_before_anything_is_started(
     tmp_path, monkeypatch, capsys, options, words
 ):
-    monkeypatch.setattr(devices, "detect_machine", lambda backend: Machine(2, 2**34))
+    monkeypatch.setattr(machine, "detect_machine", lambda backend: Machine(2, 2**34))
     monkeypatch.setenv("PATH", str(tmp_path))  # No nvidia-smi, whatever this machine has.
     assert main(["run", "--space", "mlp", "--dataset", "digits", *options]) == 2
     error = capsys.readouterr().err

@@ -16,21 +16,21 @@ import pytest
 
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
-from sweeps.board import Board
-from sweeps.devices import Machine, allot
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.loop import Sweep
+from sweeps.driver.plan import Plan
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board
 from sweeps.engines.base import Engine
-from sweeps.engines.optuna_engine import OptunaEngine
-from sweeps.engines.stored_study import open_storage, study_exists
-from sweeps.engines.tuner_engine import KerasTunerEngine
+from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.storage import open_storage, study_exists
 from sweeps.executors.base import Slot
-from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
-from sweeps.keeping import BestModels
-from sweeps.places import SweepPaths
-from sweeps.plan import Plan
-from sweeps.recorder import Recorder
-from sweeps.sweep import Sweep
-from tracking.records import (
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine, allot
+from sweeps.state.paths import SweepPaths
+from tracking.spool.records import (
     EpochRecord,
     ModelDropRecord,
     ModelRecord,
@@ -38,7 +38,7 @@ from tracking.records import (
     TrialRecord,
     TrialStateRecord,
 )
-from tracking.spool import Spool
+from tracking.spool.spool import Spool
 
 SPACE = get_space("mlp")
 NUM_TRIALS, NUM_EPOCHS = 7, 3
@@ -112,7 +112,7 @@ def drive(
         resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
     if oracle:
-        from sweeps.engines.oracle_proposals import propose
+        from sweeps.engines.keras_tuner_oracles.worker import propose
 
         engine = KerasTunerEngine(record, SPACE, objective, oracle, 0, NUM_EPOCHS, 3, propose)
     models = BestModels(objective, 1)

@@ -13,20 +13,25 @@ import yaml
 from test_sweeps_user_spaces import drive
 
 from pipelines.objectives import OBJECTIVES
-from pipelines.trial import Decision
+from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.engines.base import Later, Proposal, TrialState
-from sweeps.engines.optuna_engine import OptunaEngine
-from sweeps.engines.oracle_proposals import propose
-from sweeps.engines.oracles import ORACLES, OracleAnswer, OracleQuestion, OracleTrial
-from sweeps.engines.rungs import oracle_brackets
-from sweeps.engines.stored_study import open_storage
-from sweeps.engines.tuner_engine import KerasTunerEngine
-from sweeps.oracle_host import OracleHost
+from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
+from sweeps.engines.keras_tuner_oracles.protocol import (
+    ORACLES,
+    OracleAnswer,
+    OracleQuestion,
+    OracleTrial,
+)
+from sweeps.engines.keras_tuner_oracles.worker import propose
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.engines.pruners.rungs import oracle_brackets
 from sweeps.settings import SweepSettings, chosen_search
+from sweeps.workers.oracle_host import OracleHost
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 

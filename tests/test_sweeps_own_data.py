@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from pictures import make_folder, picture
 
 from search_spaces.errors import InputError
-from sweeps.cli import main
-from sweeps.data_opening import reopen_data, sweep_data
-from sweeps.resolved import option_values
+from sweeps.cli.main import main
+from sweeps.cli.resolved_config import option_values
 from sweeps.settings import SweepSettings
-from sweeps.sweep_file import SweepFile
-from tracking.class_names import class_name_tags, class_names_of
+from sweeps.setup.data import reopen_data, sweep_data
+from sweeps.state.sweep_file import SweepFile
+from tracking.models.class_names import class_name_tags, class_names_of
 
 ROOT = Path(__file__).parents[1]
 

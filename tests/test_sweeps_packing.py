@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from scenes import Scene
 
 from search_spaces.errors import InputError
-from sweeps.devices import Machine, allot
+from sweeps.driver.stop_rules import StopReason
 from sweeps.executors.base import Slot
-from sweeps.gpus import Gpu
-from sweeps.packer import Packing, read_packing, write_packing
-from sweeps.packing import (
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine, allot
+from sweeps.resources.packer import Packing, read_packing, write_packing
+from sweeps.resources.packing import (
     CONTEXT_BYTES,
     FixedSlots,
     GpuLayout,
@@ -24,7 +25,6 @@ from sweeps.packing import (
     after_out_of_memory,
     fastest,
 )
-from sweeps.stop_rules import StopReason
 
 GIB = 2**30
 H200 = Gpu("0", "NVIDIA H200", 141 * GIB)

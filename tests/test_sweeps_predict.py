@@ -16,7 +16,7 @@ from logged_models import DIGITS, Logged, digits_like, log_model, new_version, r
 from mlflow import MlflowClient
 from PIL import Image
 
-from sweeps.cli import main
+from sweeps.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 

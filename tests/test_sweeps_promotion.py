@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.cli import main
-from sweeps.promotion import who
-from sweeps.rollback import version_before
-from tracking.registry import Succession
-from tracking.stored_models import ModelStore
+from sweeps.cli.main import main
+from sweeps.promotion.promotion import who
+from sweeps.promotion.rollback import version_before
+from tracking.models.model_store import ModelStore
+from tracking.models.registry import Succession
 
 ROOT = Path(__file__).parents[1]
 NAME = "mlp-digits"
@@ -193,8 +193,8 @@ def test_every_verdict_stays(here):
 
 def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     """Between comparing and crowning somebody else is: the comparison starts again."""
-    from sweeps.promotion import Promotion
-    from tracking.registry import Registry
+    from sweeps.promotion.promotion import Promotion
+    from tracking.models.registry import Registry
 
     original, others = Promotion._loaded_back, iter([2])
     registry = Registry(uri())
@@ -225,7 +225,7 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
 
 
 def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
-    from sweeps.promotion import Promotion
+    from sweeps.promotion.promotion import Promotion
 
     original = Promotion._scored
 
@@ -317,8 +317,8 @@ def test_a_run_can_be_promoted_under_a_name_of_its_own(here, capsys):
 
 def test_a_registered_model_outlives_its_place_in_the_sweep(here):
     """A sweep that goes on drops models that are no longer among the best."""
-    from tracking.mlflow_tracker import MlflowTracker
-    from tracking.records import ModelDropRecord
+    from tracking.runs.tracker import MlflowTracker
+    from tracking.spool.records import ModelDropRecord
 
     version = here.get_model_version(NAME, "1")
     model = ModelStore(uri()).registered(f"{NAME}/1")

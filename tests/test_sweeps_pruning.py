@@ -11,20 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.objectives import OBJECTIVES
-from pipelines.trial import Decision
+from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
-from sweeps.engines.optuna_engine import OptunaEngine
-from sweeps.engines.pruners import PRUNERS, HalvingPruner, TrialCurve, check_pruner, schedule_text
-from sweeps.engines.rungs import (
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.engines.pruners.base import (
+    PRUNERS,
+    HalvingPruner,
+    TrialCurve,
+    check_pruner,
+    schedule_text,
+)
+from sweeps.engines.pruners.rungs import (
     bracket_of,
     bracket_sizes,
     hopeless,
     promotable,
     rung_epochs,
 )
-from sweeps.engines.stored_study import open_storage
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 

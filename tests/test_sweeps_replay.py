@@ -19,26 +19,26 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_param_name
 
-from pipelines.checkpoints import EpochReport
-from pipelines.trial import Decision, TrialTask
+from pipelines.training.checkpoints import EpochReport
+from pipelines.training.trial import Decision, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import active_values
-from search_spaces.recorded import recorded_name, recorded_params
+from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps import replay_command
-from sweeps.cli import main
-from sweeps.devices import Machine
+from sweeps.cli.commands import replay
+from sweeps.cli.main import main
 from sweeps.executors.base import Slot
-from sweeps.gpus import Gpu
 from sweeps.interrupts import Interrupts
-from sweeps.places import SweepPaths
-from sweeps.rebuilding import Device, params_of, parse_device, recipe_of, slot_like
-from sweeps.replaying import CauseKind, Circumstances, Comparison, causes
+from sweeps.replaying.comparison import CauseKind, Circumstances, Comparison, causes
+from sweeps.replaying.recipe import Device, params_of, parse_device, recipe_of, slot_like
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine
 from sweeps.settings import SweepSettings
-from sweeps.single_job import JobFailedError, run_job
-from sweeps.sweep_file import SweepFile, swept_spaces, write_sweep_file
-from tracking.replay_reader import RecordedRun, read_run
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import SweepFile, swept_spaces, write_sweep_file
+from sweeps.workers.run_job import JobFailedError, run_job
+from tracking.runs.run_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[1]
 CORES = Machine(num_cores=2, memory_bytes=8 * 2**30)
@@ -190,7 +190,7 @@ def test_ctrl_c_ends_the_replay(story, monkeypatch, capsys):
 
     executor = Interrupted()
     monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_, **__: executor)
-    monkeypatch.setattr(replay_command, "train_job", fakes.recorded_job)
+    monkeypatch.setattr(replay, "train_job", fakes.recorded_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 130
     assert "interrupted after 1 of 3 epochs; first difference: epoch 1" in capsys.readouterr().out
     assert executor.closed and len(executor.stopped) == 1
@@ -200,7 +200,7 @@ def test_a_training_that_fails_is_not_identical(story, monkeypatch, capsys):
     monkeypatch.setattr(
         "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
-    monkeypatch.setattr(replay_command, "train_job", fakes.always_raising_job)
+    monkeypatch.setattr(replay, "train_job", fakes.always_raising_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 1
     assert "error: the run could not be trained again: " in capsys.readouterr().err
 
@@ -481,7 +481,7 @@ def test_a_report_is_answered_until_the_last_epoch(story, monkeypatch):
     monkeypatch.setattr(
         "sweeps.executors.processes.ProcessExecutor", lambda *_, **__: fakes.InlineExecutor()
     )
-    monkeypatch.setattr(replay_command, "train_job", job)
+    monkeypatch.setattr(replay, "train_job", job)
     options = ["--epochs", "2", "--tracking-uri", story.uri]
     assert main(["replay", story.complete, *options]) == 1
     assert answers == [Decision.GO_ON, Decision.STOP]

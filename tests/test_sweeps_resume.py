@@ -251,7 +251,7 @@ def test_the_doctor_finds_and_restores_what_was_lost(whole):
 
 def test_a_password_that_was_left_out_comes_from_the_environment(monkeypatch):
     from sweeps.settings import SweepSettings
-    from sweeps.sweep_file import with_passwords
+    from sweeps.state.sweep_file import with_passwords
 
     stored = SweepSettings(
         "cnn", tracking_uri="http://u:***@h:5000", storage="postgresql+psycopg://o:***@h/optuna"
@@ -268,7 +268,7 @@ def test_a_password_that_was_left_out_comes_from_the_environment(monkeypatch):
 
 def test_a_store_is_the_same_whoever_asks():
     from sweeps.settings import SweepSettings
-    from sweeps.sweep_file import SweepFile, check_same_store
+    from sweeps.state.sweep_file import SweepFile, check_same_store
 
     file = SweepFile(
         "u", "running", SweepSettings("cnn", tracking_uri="http://u:***@h"), "m", "f", "g"
@@ -280,7 +280,7 @@ def test_a_store_is_the_same_whoever_asks():
 
 def test_what_a_sweep_stores_of_itself_holds_no_password(tmp_path):
     from sweeps.settings import SweepSettings
-    from sweeps.sweep_file import SweepFile, read_sweep_file, write_sweep_file
+    from sweeps.state.sweep_file import SweepFile, read_sweep_file, write_sweep_file
 
     settings = SweepSettings("cnn", tracking_uri="http://u:secret@h:5000")
     path = tmp_path / "sweep.json"

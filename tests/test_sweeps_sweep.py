@@ -8,15 +8,15 @@ import fakes
 import pytest
 from scenes import SPACE, Scene
 
-from pipelines.evaluation import PREDICT_BATCH
+from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
-from pipelines.trial import Decision
-from sweeps.board import TrialRow
+from pipelines.training.trial import Decision
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.plan import trial_seed
+from sweeps.driver.status import TrialRow
+from sweeps.driver.stop_rules import StopReason
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.executors.base import Raised, Slot
-from sweeps.keeping import BestModels
-from sweeps.plan import trial_seed
-from sweeps.stop_rules import StopReason
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
 
 
 def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
-    monkeypatch.setattr("sweeps.sweep.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("sweeps.driver.loop.GRACE_SECONDS", 0.3)
     s = scene(job=fakes.endless_job, rules={"timeout_seconds": 0.1})
     assert s.run() is StopReason.TIMEOUT
     assert s.engine.told[0][0] is TrialState.PRUNED
@@ -440,7 +440,7 @@ def test_when_all_fail_alike_what_still_runs_ends_too(scene):
 
 
 def test_no_improvement_counts_from_the_end_of_the_best_one(scene):
-    from sweeps.stop_rules import trials_without_best
+    from sweeps.driver.stop_rules import trials_without_best
 
     s = scene(num_trials=4)
     s.run()

@@ -17,20 +17,20 @@ import user_fits
 import user_models
 from mlflow import MlflowClient
 
-from pipelines.prepared import PreparedData
+from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, declare
-from search_spaces.narrowing import narrowed
-from search_spaces.parameters import int_parameter
-from search_spaces.references import find_reference
+from search_spaces.hyperparameters.narrowing import narrowed
+from search_spaces.hyperparameters.parameter import int_parameter
 from search_spaces.registry import SPACES
-from search_spaces.user_spaces import user_space
-from sweeps import chosen_space, space_host
-from sweeps.cli import main
+from search_spaces.user_spaces.reference import find_reference
+from search_spaces.user_spaces.space import user_space
+from sweeps.cli.main import main
 from sweeps.executors.base import Slot
-from sweeps.jobs import Sampled
 from sweeps.settings import SweepSettings
-from sweeps.space_host import JOB_ID, SpaceHost
+from sweeps.workers import space_host
+from sweeps.workers.jobs import Sampled
+from sweeps.workers.space_host import JOB_ID, SpaceHost
 
 ROOT = Path(__file__).parents[1]
 FILE = user_models.__file__
@@ -305,11 +305,11 @@ def test_a_look_that_ends_at_its_limit_says_so():
 
 def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
     space = replace(SPACES["mlp"], drops_class_weights=True)
-    monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
+    monkeypatch.setattr(space, "open_space", lambda *_: space)
     data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
-    assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
+    assert space.space_of(SweepSettings(space="a.py:b"), data) is space
     with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
-        chosen_space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
+        space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
 
 
 def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():

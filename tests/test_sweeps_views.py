@@ -7,11 +7,11 @@ from rich.console import Console
 
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
-from sweeps.board import Board, TrialRow
+from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, sparkline
-from sweeps.leaderboard import leaderboard_columns, print_summary
-from sweeps.views import PlainView, live_screen
+from sweeps.reporting.leaderboard import leaderboard_columns, print_summary
+from sweeps.reporting.progress import PlainView, live_screen
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn
 from search_spaces.errors import InputError, holds_password, place_of, redacted, scrubbed
-from tracking import context, stores
-from tracking.context import git_tags, version_tags
-from tracking.mlflow_tracker import MlflowTracker, sweep_exists
-from tracking.records import (
+from tracking import provenance, stores
+from tracking.provenance import git_tags, version_tags
+from tracking.runs.tracker import MlflowTracker, sweep_exists
+from tracking.spool.records import (
     DataRecord,
     EpochRecord,
     FilesRecord,
@@ -39,8 +39,8 @@ from tracking.records import (
     TrialRecord,
     TrialStateRecord,
 )
-from tracking.sender import RejectedError, Sender
-from tracking.spool import Spool
+from tracking.spool.sender import RejectedError, Sender
+from tracking.spool.spool import Spool
 
 DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
 
@@ -390,7 +390,7 @@ def make_repository(folder: Path, name: str) -> None:
 
 
 def test_commit_and_versions_are_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "installed" / "context.py")
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "installed" / "context.py")
     (tmp_path / "installed").mkdir()
     assert git_tags() == {}, "neither the code nor the folder is in a repository"
     make_repository(tmp_path / "project", "file")
@@ -401,12 +401,12 @@ def test_commit_and_versions_are_known(tmp_path, monkeypatch):
     assert project["sweeps.git_dirty"] == "true"
     assert len(project["mlflow.source.git.commit"]) == 40
     # A package that lies in a repository which does not track it has none.
-    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "project" / "installed.py")
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "project" / "installed.py")
     Path("installed.py").touch()
     assert git_tags() == project
     # A clone of the code counts before the folder, which is noted, too.
     make_repository(tmp_path / "code", "context.py")
-    monkeypatch.setattr(context, "CODE_FILE", tmp_path / "code" / "context.py")
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "code" / "context.py")
     tags = git_tags()
     assert tags["mlflow.source.git.commit"] != project["mlflow.source.git.commit"]
     assert tags["sweeps.git_dirty"] == "false"

@@ -22,9 +22,9 @@ from mlflow.entities import (
 )
 from stack import mlflow_server
 
-from sweeps.cli import main
-from tracking.migrate_command import _migrate
-from tracking.migration_content import ORIGIN_TAG
+from sweeps.cli.commands.migrate import _migrate
+from sweeps.cli.main import main
+from tracking.migration.contents import ORIGIN_TAG
 
 pytestmark = pytest.mark.stack
 

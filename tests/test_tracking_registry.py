@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from search_spaces.errors import InputError
-from tracking.registry import Registry, Reign, _as_default_store, check_model_name
-from tracking.stored_models import ModelStore, StoredModel
+from tracking.models.model_store import ModelStore, StoredModel
+from tracking.models.registry import Registry, Reign, _as_default_store, check_model_name
 
 NAME = "digits"
 

@@ -19,11 +19,11 @@ from mlflow import MlflowClient
 from stack import ROOT, answers, clean_environment, free_port, mlflow_server, wait_until
 
 from search_spaces.errors import InputError
-from sweeps.cli import main
+from sweeps.cli.main import main
 from tracking.errors import store_errors
-from tracking.mlflow_tracker import MlflowTracker
-from tracking.server_options import ServerPlan, password_in
-from tracking.server_process import server_environment
+from tracking.mlflow_server.options import ServerPlan, password_in
+from tracking.mlflow_server.process import server_environment
+from tracking.runs.tracker import MlflowTracker
 
 pytestmark = pytest.mark.stack
 

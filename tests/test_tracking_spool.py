@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import InputError
-from tracking import sender as sender_module
-from tracking.records import (
+from tracking.spool import sender as sender_module
+from tracking.spool.records import (
     DataRecord,
     EpochRecord,
     ModelRecord,
@@ -27,8 +27,8 @@ from tracking.records import (
     from_json,
     to_json,
 )
-from tracking.sender import RejectedError, Sender
-from tracking.spool import Spool
+from tracking.spool.sender import RejectedError, Sender
+from tracking.spool.spool import Spool
 
 DATA = DataRecord("tiny", "f" * 64, "made", {"a": [1]}, {"num_images": {"train": 3}})
 RECORDS = [
@@ -151,7 +151,7 @@ def test_a_full_disk_adds_nothing_and_spoils_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tracking.spool.os.fsync", full)
+        patch.setattr("tracking.spool.spool.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             spool.put(RECORDS[1])
     # A nearly full disk takes a part of a write and raises nothing.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pipelines.trial import Decision
+from pipelines.training.trial import Decision
 from search_spaces.hyperparameters import Params
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipelines.device import MemoryShare
+from pipelines.runtime.device import MemoryShare
 
 Job = Callable[..., Any]
 """`job(argument, report, slot)`; `report(message)` returns the driver's answer."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.executors.credentials import drop_credentials, without_credentials
-from sweeps.executors.spares import Spares, WarmUp
+from sweeps.executors.warm_processes import Spares, WarmUp
 
 STOP_SECONDS = 3.0
 LOG_TAIL_CHARACTERS = 4_000

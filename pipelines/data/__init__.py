@@ -1,0 +1,1 @@
+"""Data sets: found, checked, split, and prepared as mapped arrays."""

@@ -1,0 +1,159 @@
+"""Arrays in files, read row by row and never unpickled: members of an npz, or npy files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pipelines.data.arrays import CHUNK_BYTES
+from search_spaces.errors import InputError
+
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a file that is truncated, corrupt or another kind raises."""
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """One array in a file.
+
+    Attributes:
+        name: how messages call it: `x_train in photos.npz`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    reader: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """The array in slices of some rows.
+
+        Raises:
+            InputError: The file ends too early or is damaged.
+        """
+        row_shape = self.shape[1:]
+        row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+        step = max(1, CHUNK_BYTES // max(1, row_bytes))
+        try:
+            with self.reader() as file:
+                _head(file)
+                for first in range(0, self.shape[0], step):
+                    count = min(step, self.shape[0] - first)
+                    data = _exactly(file, count * row_bytes)
+                    yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
+                if file.read(1):  # Reading to the end is what checks a zip member's checksum.
+                    raise ValueError("there is more than its shape says")
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise damaged(self.name, error) from error
+
+    def whole(self) -> np.ndarray:
+        """All of it, for labels and names."""
+        pieces = list(self.rows())
+        return np.concatenate(pieces) if pieces else np.empty(self.shape, self.dtype)
+
+
+def npz_arrays(path: Path) -> dict[str, ArrayFile]:
+    """The arrays of an npz by name.
+
+    Raises:
+        InputError: It is damaged, or holds an array that only unpickling could read.
+    """
+
+    def opener(member: str) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+        return lambda: _Member(path, member)
+
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+        for member in members:
+            name = member.removesuffix(".npy")
+            found[name] = _described(f"{name} in {path}", opener(member))
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise damaged(str(path), error) from error
+    return found
+
+
+def npy_arrays(paths: Mapping[str, Path]) -> dict[str, ArrayFile]:
+    """The arrays of npy files by the names given.
+
+    Raises:
+        InputError: As `npz_arrays`.
+    """
+
+    def opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+        return lambda: path.open("rb")
+
+    return {name: _described(name, opener(path)) for name, path in paths.items()}
+
+
+def damaged(name: str, error: BaseException) -> InputError:
+    """The error for a file that cannot be read to its end."""
+    return InputError(
+        f"An array file must be readable to its end. Received: {name}, which is corrupt, truncated "
+        f"or another kind of file ({error}). Save it again with numpy.savez."
+    )
+
+
+class _Member:
+    """A member of an archive as a context manager that closes both."""
+
+    def __init__(self, path: Path, member: str) -> None:
+        self._path, self._member = path, member
+
+    def __enter__(self) -> IO[bytes]:
+        self._archive = zipfile.ZipFile(self._path)
+        self._file = self._archive.open(self._member)
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._archive.close()
+
+
+def _described(name: str, reader: Callable[[], AbstractContextManager[IO[bytes]]]) -> ArrayFile:
+    with reader() as file:
+        shape, by_columns, dtype = _head(file)
+    if dtype.hasobject:
+        raise InputError(
+            "Arrays must hold numbers, or text as labels, all of one shape. Received: "
+            f"{name}, whose elements are Python objects (pickled). Save it with one shape and type."
+        )
+    if by_columns and len(shape) > 1:
+        raise InputError(
+            f"Arrays must be stored row by row. Received: {name} in Fortran's order. Save "
+            "numpy.ascontiguousarray of it."
+        )
+    return ArrayFile(name, shape, dtype, reader)
+
+
+def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = npy.read_magic(file)
+    read: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"format {version} of npy")
+    return read(file)  # type: ignore[no-any-return]
+
+
+def _exactly(file: IO[bytes], num_bytes: int) -> bytes:
+    """A file in an archive may answer with less than was asked for."""
+    pieces, left = [], num_bytes
+    while left:
+        piece = file.read(left)
+        if not piece:
+            raise EOFError("it ends too early")
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

@@ -1,0 +1,1 @@
+"""Data of a user's own: folders, arrays, lists and functions."""

@@ -1,0 +1,298 @@
+"""Which picture files a data set consists of: a folder of class folders, or a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.data.splits import TEST, TRAIN, VALIDATION, some
+from search_spaces.errors import InputError
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp",
+    ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".jp2", ".j2k",
+})  # fmt: skip
+PART_NAMES = {
+    "train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION,
+    "validation": VALIDATION, "test": TEST, "testing": TEST,
+}  # fmt: skip
+PATH_COLUMNS = (
+    "path", "file", "filename", "filepath", "file_name", "image", "image_path", "image_name",
+    "picture", "photo", "img",
+)  # fmt: skip
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
+SPLIT_COLUMNS = ("split", "part", "subset", "set")
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """Files with labels, in a fixed order.
+
+    Attributes:
+        given: (n,) int8, the part that each belongs to; TRAIN where nothing is said.
+        notes: what was left out, a phrase each.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    given: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def signature(self, base: Path) -> Iterator[str]:
+        """A line per file that changes when the file does: its place, size and time."""
+        for path, label, part in zip(self.paths, self.labels, self.given, strict=True):
+            try:
+                facts = path.stat()
+                state = f"{facts.st_size} {facts.st_mtime_ns}"
+            except OSError:
+                state = "missing"
+            yield f"{os.path.relpath(path, base)}\0{label}\0{part}\0{state}"
+
+
+def list_folder(root: Path) -> PictureList:
+    """The pictures below a folder: `CLASS/**`, or `train/CLASS/**` with `val` and `test` beside.
+
+    Raises:
+        InputError: No pictures, no class folders, a class without pictures, or one class.
+    """
+    folders = _folders(root)
+    parts = _part_folders(root, folders)
+    paths: list[Path] = []
+    labels: list[str] = []
+    given: list[int] = []
+    others: Counter[str] = Counter()
+    for part, part_root in parts.items():
+        for folder in _folders(part_root):
+            found, left_out = _pictures(folder)
+            others += left_out
+            if not found and part == TRAIN:
+                raise _empty_class(folder, left_out)
+            paths += found
+            labels += [folder.name] * len(found)
+            given += [part] * len(found)
+        loose = [p for p in _files(part_root) if p.suffix.lower() in SUFFIXES]
+        if loose:
+            raise InputError(
+                "Every picture must be in the folder of its class. Received: "
+                f"{len(loose):,} without one ({some([p.name for p in loose])}) in {part_root}. "
+                "Move them into a folder named for their class."
+            )
+    if not paths:
+        raise InputError(
+            "A folder of pictures must hold a folder per class with pictures in it. Received: "
+            f"{root}, which has none ({', '.join(sorted(SUFFIXES)[:6])} ... are read). Sort the "
+            "pictures into class folders."
+        )
+    notes: tuple[str, ...] = ()
+    if others:
+        kinds = some([f"{suffix or 'no suffix'} ({n})" for suffix, n in others.most_common()])
+        num = sum(others.values())
+        notes = (f"{num:,} file{'s' * (num > 1)} of other kinds left out: {kinds}",)
+    return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8), notes)
+
+
+def list_table(path: Path) -> PictureList:
+    """The pictures that a CSV file names, by paths relative to its own folder.
+
+    Its first line names the columns: one of `PATH_COLUMNS`, one of `LABEL_COLUMNS`, and perhaps
+    one of `SPLIT_COLUMNS`; of two columns where one has another name it is the other one, and of
+    two with other names the first is the path.
+
+    Raises:
+        InputError: Columns, a label or a path are missing, or a picture is named twice.
+    """
+    rows = _rows(path)
+    (_, head), *body = rows or [(1, [])]
+    path_column, label_column, split_column = _columns(path, head)
+    if not body:
+        raise InputError(
+            f"A CSV file must have a line per picture below its first. Received: {path}, which "
+            "has none."
+        )
+    paths, labels, given = [], [], []
+    lines: dict[str, int] = {}
+    turned = 0
+    for line, row in body:
+        if any(cell.strip() for cell in row[len(head) :]):
+            raise InputError(
+                f"A row must have no more cells than the first line has columns. Received: {path}, "
+                f"row {line} with {len(row)} cells for {len(head)} columns. Put a path or label "
+                "with a comma in it between quotes."
+            )
+        cells = [*row, *[""] * (len(head) - len(row))]
+        name, label = cells[path_column].strip(), cells[label_column].strip()
+        if not name or not label:
+            what = "label" if name else "path"
+            raise InputError(
+                f"Every line must have a path and a label. Received: {path}, row {line} without a "
+                f"{what}. Fill it in, or remove the row."
+            )
+        picture, is_turned = _picture_at(path.parent, name)
+        turned += is_turned
+        place = str(Path(_resolved(picture.parent), picture.name))
+        if place in lines:
+            raise InputError(
+                f"A picture must be named once, or it would be in two parts. Received: {name} in "
+                f"rows {lines[place]} and {line} of {path}. Remove one."
+            )
+        lines[place] = line
+        paths.append(picture)
+        labels.append(label)
+        given.append(_part_of(cells[split_column], path, line) if split_column is not None else 0)
+    notes = (f"backslashes in {turned:,} paths of the CSV file are read as slashes",)
+    return PictureList(
+        tuple(paths), tuple(labels), np.array(given, np.int8), notes if turned else ()
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not empty, each with its number in the file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            sample = file.read(4096)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=_delimiter(sample))
+            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"A CSV file must be text in UTF-8 that can be read. Received: {path} ({error}). "
+            "Save it again."
+        ) from error
+
+
+def _picture_at(folder: Path, name: str) -> tuple[Path, bool]:
+    """The picture of that name, and whether the backslashes of Windows were read as slashes."""
+    picture = folder / name
+    if "\\" not in name or picture.exists():
+        return picture, False
+    return folder / name.replace("\\", "/"), True
+
+
+@lru_cache(maxsize=1024)
+def _resolved(folder: Path) -> str:
+    """Without links and `..`: one picture may be named in many ways."""
+    return os.path.realpath(folder)
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(
+            entry for entry in root.iterdir()
+            if entry.is_dir() and not entry.name.startswith((".", "__"))
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(
+            f"A folder of pictures must be readable. Received: {root} ({error.strerror})."
+        ) from error
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(e for e in root.iterdir() if e.is_file() and not e.name.startswith("."))
+
+
+def _part_folders(root: Path, folders: list[Path]) -> dict[int, Path]:
+    """Part -> its folder; the root itself where there is no `train` with class folders in it."""
+    named = {folder.name.lower(): folder for folder in folders}
+    train = next((named[n] for n, part in PART_NAMES.items() if part == TRAIN and n in named), None)
+    if train is None or not _folders(train):
+        return {TRAIN: root}
+    parts: dict[int, Path] = {}
+    for name, folder in named.items():
+        if name not in PART_NAMES:
+            raise InputError(
+                "Beside train there may be val and test. Received: "
+                f"{folder}, which is neither. Move it away, or make class folders of all."
+            )
+        if PART_NAMES[name] in parts:
+            raise InputError(
+                "Each part must have one folder. Received: "
+                f"{parts[PART_NAMES[name]].name} and {folder.name} in {root}. Merge them."
+            )
+        parts[PART_NAMES[name]] = folder
+    return dict(sorted(parts.items()))
+
+
+def _pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Pictures below a class folder in a fixed order, and the suffixes of what else is there."""
+    found, others = [], Counter[str]()
+    seen: set[str] = set()
+    # Links to folders count as those of classes do, but a link to a folder above has no end.
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            others["a linked folder that was seen before"] += 1
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            suffix = Path(name).suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                found.append(Path(place) / name)
+            else:
+                others[suffix] += 1
+    return found, others
+
+
+def _empty_class(folder: Path, others: Counter[str]) -> InputError:
+    instead = ""
+    if others:
+        instead = f", but files of kinds that are not read: {some(sorted(others))}"
+    return InputError(
+        f"Every class folder must hold pictures. Received: {folder}, which has none{instead}. Put "
+        "pictures into it (PNG, JPEG ...), or remove it."
+    )
+
+
+def _delimiter(sample: str) -> str:
+    first = sample.splitlines()[0] if sample.strip() else ""
+    return max(",;\t", key=first.count)
+
+
+def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
+    names = [name.strip().lower() for name in head]
+
+    def place(known: tuple[str, ...]) -> int | None:
+        return next((names.index(name) for name in known if name in names), None)
+
+    file, label, split = (place(k) for k in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS))
+    if len(names) == 2 and split is None and (file is None or label is None):
+        if file is None:
+            file = 0 if label is None else 1 - label
+        label = 1 - file
+        if any(Path(name).suffix in SUFFIXES for name in names) or any(
+            (path.parent / name.strip()).is_file() for name in head
+        ):
+            file = None  # The first line is data, not names.
+    if file is None or label is None:
+        raise InputError(
+            "A CSV file's first line must name a path column and a label column (path,label). "
+            f"Received: {', '.join(head) or 'nothing'} in {path}. Add that line, or rename the "
+            f"columns: {', '.join(PATH_COLUMNS[:3])} ... and {', '.join(LABEL_COLUMNS[:3])} ..."
+        )
+    twice = [names[k] for k in (file, label, split) if k is not None and names.count(names[k]) > 1]
+    if twice:
+        raise InputError(
+            f"A CSV file must have one column of each name. Received: '{twice[0]}' "
+            f"{names.count(twice[0])} times in {path}. Rename the others."
+        )
+    return file, label, split
+
+
+def _part_of(text: str, path: Path, line: int) -> int:
+    part = PART_NAMES.get(text.strip().lower())
+    if part is None:
+        raise InputError(
+            f"A split column must say train, val or test. Received: '{text}' in row {line} of "
+            f"{path}. Correct it, or remove the column."
+        )
+    return part

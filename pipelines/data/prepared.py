@@ -1,0 +1,222 @@
+"""Data prepared once: split, stored as memory-mapped arrays, shared by every trial.
+
+Folder `<root>/<name>-<first 12 digits of the fingerprint>/` holds `x_<part>.npy`, `y_<part>.npy`
+for the parts train, validation and test, and `meta.json`, which is written last: a folder without
+it is not there. A sweep opens train and validation only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipelines.data.arrays import ImageArrays, fingerprint
+from pipelines.data.builtin import MNIST_CONTENT, Dataset, get_dataset, load
+from pipelines.data.download import Progress
+from pipelines.data.staging import unfinished_folder
+from search_spaces.space import Shape
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+VALIDATION_SHARE = 0.2
+Background = Literal["dark", "light", "mixed"]
+BACKGROUND_IMAGES, BACKGROUND_SHARE, DARK = 1_000, 0.9, 64
+"""Of so many images this share must have a border whose median pixel is so dark, or so light."""
+SPLIT_SEED = 0
+SOURCE_FILE = "source.json"
+"""Where the data came from; only a user's own have it (`pipelines.data.custom.prepare`)."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared data set.
+
+    Attributes:
+        fingerprint: SHA-256 over the content of all arrays, 64 hexadecimal digits.
+        origin: where the arrays came from, for people.
+        split: how the validation part was chosen, for people.
+        num_images: images per part.
+        notes: what else people should know of a data set of their own, a phrase each.
+        resize: how pictures came into their frame (`pipelines.images.options.Resize`).
+        is_own: whether they are a user's own, prepared as they are, so that whoever predicts must
+            take new pictures as they are, too.
+    """
+
+    name: str
+    folder: str
+    fingerprint: str
+    origin: str
+    split: str
+    input_shape: Shape
+    num_classes: int
+    class_names: tuple[str, ...]
+    num_images: dict[str, int]
+    notes: tuple[str, ...] = ()
+    resize: str = "fit"
+    is_own: bool = False
+
+    def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
+        x = np.load(Path(self.folder) / f"x_{part}.npy", mmap_mode="r")
+        y = np.load(Path(self.folder) / f"y_{part}.npy")
+        return x, y
+
+    def background(self) -> Background:
+        """What surrounds the objects of the training images, judged by their borders.
+
+        `mixed` where a picture is to be taken as it is: backgrounds differ, or the data are a
+        user's own.
+        """
+        if self.is_own:
+            return "mixed"
+        x, _ = self.arrays("train")
+        # From all over: the images of a folder come class by class.
+        some = x[:: max(1, len(x) // BACKGROUND_IMAGES)][:BACKGROUND_IMAGES]
+        border = np.concatenate([
+            some[:, 0], some[:, -1], some[:, 1:-1, 0], some[:, 1:-1, -1]
+        ], axis=1)  # fmt: skip
+        medians = np.median(border, axis=(1, 2))
+        if (medians < DARK).mean() >= BACKGROUND_SHARE:
+            return "dark"
+        return "light" if (medians > 255 - DARK).mean() >= BACKGROUND_SHARE else "mixed"
+
+    def sizes(self) -> str:
+        """`50,000 train, 10,000 validation, 10,000 test`."""
+        return ", ".join(f"{self.num_images[part]:,} {part}" for part in PARTS)
+
+
+def prepare(name: str, root: Path, progress: Progress = lambda *_: None) -> PreparedData:
+    """The prepared data set `name` under `root`, made on first use.
+
+    Raises:
+        InputError: As `pipelines.data.builtin.load`.
+        OSError: `root` cannot be written.
+    """
+    dataset = get_dataset(name)
+    if dataset.content == MNIST_CONTENT and (found := open_prepared(root, name, MNIST_CONTENT)):
+        return found
+    arrays, origin = load(name, progress)
+    content = fingerprint(arrays.parts())
+    return open_prepared(root, name, content) or store(root, dataset, arrays, content, origin)
+
+
+def split_indices(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Indices of the training and the validation images, and a phrase that says how."""
+    count = len(labels)
+    if dataset.num_validation is not None:
+        first = count - dataset.num_validation
+        phrase = f"the last {dataset.num_validation:,} training images validate"
+        return np.arange(first), np.arange(first, count), phrase
+    from sklearn.model_selection import train_test_split
+
+    train, validation = train_test_split(
+        np.arange(count), test_size=VALIDATION_SHARE, random_state=SPLIT_SEED, stratify=labels
+    )
+    phrase = f"a stratified {VALIDATION_SHARE:.0%} of the training images validate"
+    return np.sort(train), np.sort(validation), phrase
+
+
+def prepared_folder(root: Path, name: str, content: str) -> Path:
+    """Where the data set of that name and content is, once it is prepared."""
+    return root / f"{name}-{content[:12]}"
+
+
+def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
+    """The prepared data set of that content under `root`; None where it is not there or damaged."""
+    folder = prepared_folder(root, name, content)
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    meta["input_shape"] = tuple(meta["input_shape"])
+    meta["class_names"] = tuple(meta["class_names"])
+    meta["notes"] = tuple(meta.get("notes", ()))
+    meta.setdefault("is_own", (folder / SOURCE_FILE).exists())  # Of an earlier version.
+    data = PreparedData(**{**meta, "folder": str(folder)})
+    return data if _is_whole(data) else None
+
+
+def _is_whole(data: PreparedData) -> bool:
+    """Whether the arrays have the shapes that the description names, and files as long as that.
+
+    A full disk, or a copy that broke off, leaves others; a trial would end in a bus error.
+    """
+    for part in PARTS:
+        try:
+            x, y = data.arrays(part)
+        except (OSError, ValueError, EOFError):
+            return False
+        count = data.num_images[part]
+        if x.shape != (count, *data.input_shape) or y.shape != (count,):
+            return False
+    return True
+
+
+def store(
+    root: Path, dataset: Dataset, arrays: ImageArrays, content: str, origin: str
+) -> PreparedData:
+    """Splits the arrays and writes the folder, complete or not at all.
+
+    Raises:
+        OSError: `root` cannot be written.
+    """
+    train, validation, split = split_indices(dataset, arrays.y_train)
+    parts = {
+        "train": (arrays.x_train[train], arrays.y_train[train]),
+        "validation": (arrays.x_train[validation], arrays.y_train[validation]),
+        "test": (arrays.x_test, arrays.y_test),
+    }
+    folder = prepared_folder(root, dataset.name, content)
+    data = PreparedData(
+        name=dataset.name,
+        folder=str(folder),
+        fingerprint=content,
+        origin=origin,
+        split=split,
+        input_shape=arrays.x_train.shape[1:],
+        num_classes=len(dataset.class_names),
+        class_names=dataset.class_names,
+        num_images={part: len(y) for part, (_, y) in parts.items()},
+    )
+    with unfinished_folder(root) as partial:
+        for part, (x, y) in parts.items():
+            np.save(partial / f"x_{part}.npy", np.ascontiguousarray(x))
+            np.save(partial / f"y_{part}.npy", y)
+        return place(partial, root, data)
+
+
+def place(
+    partial: Path, root: Path, data: PreparedData, refreshed: tuple[str, ...] = ()
+) -> PreparedData:
+    """Gives a folder of written arrays its name, and its description, which makes it complete.
+
+    Args:
+        refreshed: files that a folder of the same content, which is there already, takes over.
+    """
+    (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
+    partial.chmod(0o755)
+    folder = prepared_folder(root, data.name, data.fingerprint)
+    try:
+        partial.rename(folder)
+    except OSError:
+        # The same content was prepared before, or by another process meanwhile.
+        found = open_prepared(root, data.name, data.fingerprint)
+        if found is None:
+            if not folder.is_dir():
+                raise
+            _replace_damaged(partial, folder)
+            return data
+        for name in refreshed:
+            (partial / name).replace(folder / name)
+        return found
+    return data
+
+
+def _replace_damaged(partial: Path, folder: Path) -> None:
+    """Puts whole arrays where damaged ones are; a process that has mapped those keeps them."""
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == "meta.json"):
+        path.replace(folder / path.name)

@@ -1,0 +1,210 @@
+"""`.keras` files: opened in Keras' safe mode only, and only where they name classes of pictures.
+
+The archive is looked at before Keras is: a damaged file, a Lambda layer (Python code), or a class
+that is not Keras' own is refused with a reason. Keras' safe mode holds the same line again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.runtime.quiet_import import quiet_start
+from search_spaces.errors import InputError
+from search_spaces.space import Shape
+
+if TYPE_CHECKING:
+    import keras
+
+CONFIG, METADATA = "config.json", "metadata.json"
+MAX_EXPANSION, EXPANSION_FLOOR = 100, 2**20
+"""A member that says it grows more than so, beyond a mebibyte, is a bomb; weights are stored."""
+SUM_TOLERANCE = 0.01
+"""How far the sum of class probabilities may be from 1; half precision is that rough."""
+
+
+@dataclass(frozen=True)
+class ModelShapes:
+    """What a model takes and gives.
+
+    Attributes:
+        input_shape: height, width, channels (1 or 3).
+        input_type: `uint8` for models of a sweep.
+    """
+
+    input_shape: Shape
+    input_type: str
+    num_classes: int
+
+
+def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
+    """The model in a `.keras` file, not compiled; its input and output are checked.
+
+    Args:
+        label: how messages call the model; None takes the path.
+
+    Raises:
+        InputError: The file is no Keras archive, damaged, or needs code that it does not bring;
+            or the model does not turn pictures into class probabilities.
+    """
+    name = label or str(path)
+    check_archive(path, name)
+    # Read when a GPU is first used: it is not taken whole from a sweep that trains beside.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    with quiet_start():
+        model = _loaded(path, name)
+        _check_probabilities(model, model_shapes(model, name), name)
+    return model
+
+
+def _loaded(path: Path, name: str) -> keras.Model:
+    import keras
+
+    try:
+        return keras.models.load_model(path, safe_mode=True, compile=False)
+    except Exception as error:  # Keras raises whatever a wrong file makes it stumble over.
+        raise InputError(
+            "A model must be a .keras file that Keras loads in its safe mode. Received: "
+            f"{name} ({type(error).__name__}: {_first_line(error)}). Save it again with "
+            f"model.save() of Keras {keras.__version__}."
+        ) from error
+
+
+def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
+    """The shapes of a model that names classes of pictures.
+
+    Raises:
+        InputError: Its input is no picture of a fixed size, or its output no vector.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    shape = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else ()
+    if len(shape) != 3 or None in shape or shape[2] not in (1, 3):
+        received = " and ".join(str(tuple(tensor.shape)) for tensor in inputs) or "none"
+        raise InputError(
+            "A model must take one picture of a fixed size: (height, width, channels) with 1 or 3 "
+            f"channels. Received: {label}, whose input is {received}. Name another model."
+        )
+    outputs = getattr(model, "outputs", None) or []
+    result = tuple(outputs[0].shape[1:]) if len(outputs) == 1 else ()
+    if len(result) != 1 or result[0] is None or result[0] < 2:
+        received = " and ".join(str(tuple(tensor.shape)) for tensor in outputs) or "none"
+        raise InputError(
+            "A model must give one probability per class, for at least two classes. Received: "
+            f"{label}, whose output is {received}. Name another model."
+        )
+    return ModelShapes(
+        (int(shape[0]), int(shape[1]), int(shape[2])), str(inputs[0].dtype), int(result[0])
+    )
+
+
+def check_archive(path: Path, name: str) -> None:
+    """Raises InputError unless the file is a whole Keras archive of Keras' own classes."""
+    rule = "A model must be a .keras file."
+    if path.suffix != ".keras":
+        raise InputError(
+            f"{rule} Received: {name}. Save it with model.save('model.keras'); no other kind is "
+            "loaded, because others can hold code."
+        )
+    if not path.is_file():
+        kind = "which is no file" if path.exists() else "which does not exist"
+        raise InputError(f"{rule} Received: {name}, {kind}. Check its name.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            if not {CONFIG, METADATA} <= set(members):
+                raise InputError(
+                    f"{rule} Received: {name}, an archive without Keras' {CONFIG}. Save it with "
+                    "model.save()."
+                )
+            for info in members.values():
+                if info.file_size > EXPANSION_FLOOR + MAX_EXPANSION * info.compress_size:
+                    raise InputError(
+                        f"{rule} Received: {name}, whose {info.filename} would unpack to "
+                        f"{info.file_size:,} bytes: it is not loaded. Save it with model.save()."
+                    )
+            # Keras reads weights in a way that skips their checksums when memory is short.
+            damaged = archive.testzip()
+            config = json.loads(archive.read(CONFIG)) if damaged is None else None
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{rule} Received: {name} ({error.strerror or error}).") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RecursionError,
+            NotImplementedError, RuntimeError) as error:  # fmt: skip
+        raise InputError(
+            f"{rule} Received: {name}, which is truncated, damaged or another kind of file "
+            f"({type(error).__name__}). Copy or save it again."
+        ) from error
+    if damaged is not None:
+        raise InputError(
+            f"{rule} Received: {name}, whose {damaged} is damaged (checksum differs). Copy or "
+            "save it again."
+        )
+    _check_classes(config, name)
+
+
+def _check_classes(config: Any, name: str) -> None:
+    """Raises InputError where building the model would need code that is not Keras' own."""
+    if isinstance(config, dict):
+        # Losses and optimizers are not built.
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    for class_name, module in _classes(config):
+        if class_name in ("Lambda", "__lambda__"):
+            raise InputError(
+                f"A model must not hold Python code. Received: {name}, which has a Lambda layer: "
+                "it is not loaded. Build it from Keras' own layers."
+            )
+        if module and module != "builtins" and module.partition(".")[0] != "keras":
+            raise InputError(
+                f"A model must consist of Keras' own classes. Received: {name}, which has a "
+                f"'{module}.{class_name}': it is not loaded. Build it from Keras' own layers."
+            )
+
+
+def _classes(config: Any) -> Iterator[tuple[str, str]]:
+    """Every class that a config mentions, with its module (empty where none is said)."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("class_name"), str):
+                yield value["class_name"], str(value.get("module") or "")
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> None:
+    """Raises InputError unless a black picture and noise get probabilities."""
+    import keras
+
+    pixels = np.zeros((2, *shapes.input_shape), np.uint8)
+    pixels[1] = np.random.default_rng(0).integers(0, 256, shapes.input_shape)
+    try:
+        found = np.asarray(keras.ops.convert_to_numpy(model(pixels, training=False)), np.float32)
+    except Exception as error:  # Whatever the layers make of pixels.
+        raise InputError(
+            f"A model must take raw pixels 0 to 255. Received: {name}, which fails on them "
+            f"({type(error).__name__}: {_first_line(error)}). Name another model."
+        ) from error
+    sums = found.sum(axis=1)
+    if not (np.isfinite(found).all() and found.min() >= 0
+            and np.abs(sums - 1).max() <= SUM_TOLERANCE):  # fmt: skip
+        raise InputError(
+            "A model must give class probabilities, which are at least 0 and sum to 1. Received: "
+            f"{name}, whose output ranges from {found.min():.3g} to {found.max():.3g} and sums to "
+            f"{sums[0]:.3g}. End it with a softmax."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else "no reason given"

@@ -1,0 +1,210 @@
+"""Whether the model of a user's space can be trained on a data set, said before a sweep begins."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.evaluation.metrics import both_classes
+from pipelines.models.keras_files import SUM_TOLERANCE
+from pipelines.models.saving import store_model
+from search_spaces.errors import InputError
+from search_spaces.labels import labels_for
+from search_spaces.space import Assembled, Shape
+from search_spaces.user_spaces.fit_probe import LOOK_EPOCHS, NUM_STEP
+from search_spaces.user_spaces.loading import failure_text
+from search_spaces.user_spaces.source import TunerSource, wants_one_hot
+
+if TYPE_CHECKING:
+    import keras
+
+SCALING = ("Rescaling", "Normalization", "Lambda", "BatchNormalization")
+
+
+MEMORIES = ("EarlyStopping", "ReduceLROnPlateau")
+"""Keras' callbacks that count epochs; others that do have a `patience`, too."""
+
+
+def look_at_space(source: TunerSource) -> tuple[str, ...]:
+    """Builds a space's default model and trains it for one step, to know what trials will meet.
+
+    Returns:
+        what people should know of the space, a sentence each.
+
+    Raises:
+        InputError: It has no model that could be trained on such pictures.
+    """
+    label, file = source.reference.text, source.reference.file
+    try:
+        hp, model = source.build(lambda parameter: parameter.default)
+    except Exception as error:  # Whatever a user's code raises.
+        raise InputError(
+            "A space must build a model from its defaults. Received: "
+            f"'{label}', which fails: {failure_text(error, file)}."
+        ) from error
+    notes = check_model(
+        model, source.shape, source.num_classes, label, has_own_fit=source.has_own_fit
+    )
+    if source.has_own_fit:
+        return (*notes, *_look_at_fit(source, hp, model))
+    one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
+    labels = np.arange(NUM_STEP) % source.num_classes
+    model.run_eagerly = True  # Making a graph takes longer than the step.
+    try:
+        model.train_on_batch(
+            _noise(source.shape, NUM_STEP), labels_for(labels, source.num_classes, one_hot=one_hot)
+        )
+    except Exception as error:  # Whatever Keras makes of the arguments of `compile`.
+        raise _untrainable(label, error, file, one_hot=one_hot) from error
+    return notes
+
+
+def check_model(
+    model: Any, input_shape: Shape, num_classes: int, label: str, *, has_own_fit: bool = False
+) -> tuple[str, ...]:
+    """What is to be known of the models of a space, a sentence each.
+
+    Args:
+        model: what the space built from its defaults.
+        label: how messages call the space.
+        has_own_fit: whether the space trains its models itself; then they need not be compiled.
+
+    Raises:
+        InputError: It is no compiled model that makes class probabilities of raw pixels.
+    """
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise InputError(
+            "A space must build a keras.Model. Received: "
+            f"'{label}', which builds a {type(model).__name__}."
+        )
+    if not has_own_fit and not getattr(model, "compiled", False):
+        raise InputError(
+            f"A space must compile its model. Received: '{label}', which does not. End it with "
+            "model.compile(optimizer=..., loss='sparse_categorical_crossentropy', "
+            "metrics=['accuracy']), or train it in a HyperModel's own fit."
+        )
+    _check_probabilities(_output(model, input_shape, label), num_classes, label)
+    notes = []
+    if not any(type(layer).__name__ in SCALING for layer in _first_layers(model)):
+        notes.append(
+            f"'{label}' gets pixels from 0 to 255 and does not seem to rescale them: "
+            "keras.layers.Rescaling(1/255) as its first layer does"
+        )
+    with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
+        assembled = Assembled(model, 1, is_ours=False)
+        _, why = store_model(assembled, Path(folder) / "model.keras")
+    if why:
+        notes.append(
+            f"models of '{label}' are trained and recorded, but cannot be kept without code of "
+            f"their own: {why}"
+        )
+    return tuple(notes)
+
+
+def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
+    """What is to be known of a HyperModel's own `fit`, which is called once per epoch."""
+    label, file = source.reference.text, source.reference.file
+    done = source.pretend(hp, model, look=True)
+    if done.step_error is not None:
+        one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
+        raise _untrainable(label, done.step_error, file, one_hot=one_hot)
+    wrong = [num for num in done.num_epochs if num != 1]
+    wrong += [num for num in [done.num_passes] if num == LOOK_EPOCHS]
+    if wrong:
+        raise InputError(
+            "A HyperModel's own fit is called once per epoch and must train just that one. "
+            f"Received: '{label}', whose fit trains {max(0, wrong[0])} epochs when it is given "
+            f"epochs={LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}. Pass both on to model.fit, "
+            "or neither, or begin your own loop at initial_epoch; --epochs says how many there are."
+        )
+    notes = []
+    if done.num_passes > 1:
+        notes.append(
+            f"the fit of '{label}' trains {done.num_passes} epochs of its own whenever it is "
+            "called, and it is called once per epoch: an epoch of the sweep is that many of them"
+        )
+    remembering = [callback for callback in done.callbacks if _remembers(callback)]
+    if remembering:
+        names = " and ".join(dict.fromkeys(type(callback).__name__ for callback in remembering))
+        notes.append(
+            f"the fit of '{label}' makes callbacks that count epochs ({names}); it is called once "
+            "per epoch, so they never see a second one: --early-stopping ends a trial early"
+        )
+    return notes
+
+
+def _remembers(callback: Any) -> bool:
+    patience = getattr(callback, "patience", None)
+    return type(callback).__name__ in MEMORIES or (isinstance(patience, int) and patience > 0)
+
+
+def _untrainable(label: str, error: Exception, file: str, *, one_hot: bool) -> InputError:
+    form = "one-hot labels" if one_hot else "class numbers"
+    return InputError(
+        f"A space's model must be possible to train. Received: '{label}', whose first step, with "
+        f"{form}, fails: {failure_text(error, file)}. Check the arguments of model.compile: loss "
+        "and metrics that take such labels ('sparse' ones take class numbers), metrics by name."
+    )
+
+
+def _noise(shape: Shape, count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+def _output(model: keras.Model, input_shape: Shape, label: str) -> np.ndarray:
+    import keras
+
+    try:
+        found = model(_noise(input_shape, 2), training=False)
+        if not isinstance(found, dict | list | tuple):
+            return np.asarray(keras.ops.convert_to_numpy(found), np.float32)
+    except Exception as error:  # Whatever the layers make of pixels.
+        height, width, channels = input_shape
+        raise InputError(
+            f"A space's model must take the data's pictures, {height}x{width}x{channels}, as raw "
+            f"pixels (uint8, 0 to 255). Received: '{label}', whose model fails on them: "
+            f"{failure_text(error)}. Begin it with keras.Input({input_shape}) and "
+            "keras.layers.Rescaling(1/255); a class or function that takes input_shape is given it."
+        ) from error
+    what = f"a dict of {', '.join(map(str, found))}" if isinstance(found, dict) else len(found)
+    raise InputError(
+        "A space's model must have one output, the class probabilities, that is no dict or list. "
+        f"Received: '{label}', whose model gives {what}"
+        f"{'' if isinstance(found, dict) else ' outputs'}. Build it as keras.Model(inputs, "
+        "probabilities)."
+    )
+
+
+def _check_probabilities(found: np.ndarray, num_classes: int, label: str) -> None:
+    if found.shape == (2, 1) and num_classes == 2:
+        found = both_classes(found)
+    if found.shape != (2, num_classes):
+        raise InputError(
+            f"A space's model must give one probability for each of the data's {num_classes} "
+            f"classes. Received: '{label}', whose model gives {tuple(found.shape[1:])} for a "
+            f"picture. End it with Dense({num_classes}, activation='softmax') and a loss such as "
+            "sparse_categorical_crossentropy; a class or function that takes num_classes (or "
+            "classes) is given it."
+        )
+    sums = found.sum(axis=1)
+    if not (np.isfinite(found).all() and found.min() >= 0
+            and np.abs(sums - 1).max() <= SUM_TOLERANCE):  # fmt: skip
+        raise InputError(
+            "A space's model must give class probabilities, which are at least 0 and sum to 1. "
+            f"Received: '{label}', whose output ranges from {found.min():.3g} to "
+            f"{found.max():.3g}. End it with activation='softmax'."
+        )
+
+
+def _first_layers(model: keras.Model) -> list[Any]:
+    """The first few layers, those of nested models too."""
+    found: list[Any] = []
+    for layer in model.layers[:4]:
+        found.append(layer)
+        found += list(getattr(layer, "layers", []))[:4]
+    return found

@@ -1,0 +1,1 @@
+"""The process that trains: its backend, device, threads and files."""

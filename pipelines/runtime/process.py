@@ -1,0 +1,166 @@
+"""Sets up the deep-learning runtime of one worker process, before it runs anything.
+
+Imported by the preloaded server as well, so nothing here may touch a device at import.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+
+import numpy as np
+
+from pipelines.runtime.compute import BACKEND_VARIABLE, TITLES, Compute
+from pipelines.runtime.device import MemoryShare, take_share
+
+
+def preload() -> None:
+    """Imports what every trial needs. Importing is safe before a fork; running a backend is not.
+
+    A child forked after TensorFlow ran an operation hangs; after a mere import it works. Importing
+    JAX or PyTorch starts nothing, either. Which backend it is, the environment says.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    # JAX warns of every fork, whether or not it runs already.
+    warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+    import keras  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+    import pipelines.evaluation.figures
+    import pipelines.training.reproduction  # noqa: F401
+
+
+def configure(
+    num_threads: int,
+    gpu: str | None,
+    seed: int,
+    *,
+    deterministic: bool = False,
+    memory: MemoryShare | None = None,
+    compute: Compute | None = None,
+) -> str:
+    """Gives this process its share of the machine and its seed, and returns the device's name.
+
+    Args:
+        num_threads: size of the backend's pools, for one operation and between operations.
+        gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
+        deterministic: whether the backend may use only operations that repeat bit for bit.
+        compute: what the numbers must be computed with; None where the backend alone matters.
+        memory: the share of the GPU's memory that this process may take; None for what it finds.
+
+    Raises:
+        RuntimeError: The backend does not find the GPU (training on the cores would be a
+            surprise), or this process has another one.
+    """
+    backend = os.environ.get(BACKEND_VARIABLE, "tensorflow")
+    if backend == "jax":
+        _prepare_jax(num_threads, gpu, deterministic=deterministic)
+    take_share(gpu, memory)
+    import keras
+
+    found = keras.config.backend()
+    if compute is not None:
+        if found != compute.backend:
+            raise RuntimeError(f"This process has Keras on {found}, not on {compute.backend}.")
+        set_precision(compute.precision)
+    share = {"tensorflow": _share_tensorflow, "jax": _share_jax, "torch": _share_torch}
+    name = share[found](num_threads, gpu, deterministic=deterministic)
+    if gpu is not None and name is None:
+        raise RuntimeError(
+            f"{TITLES[found]} does not find GPU {gpu}. Install its CUDA build (README, 'On GPUs'), "
+            "or hide the GPU: CUDA_VISIBLE_DEVICES=."
+        )
+    seed_everything(seed)
+    if name is not None:
+        return f"gpu {gpu}: {name}"
+    return f"cpu, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+
+def set_precision(name: str) -> None:
+    """The dtype policy of every layer that is made from now on in this process."""
+    import keras
+
+    keras.config.set_dtype_policy(name)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds all that Keras' layers and initializers draw their own seeds from.
+
+    `keras.utils.set_random_seed` does the same, and imports TensorFlow for it wherever that is
+    installed: seconds in every worker of another backend.
+    """
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+        return
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if keras.config.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def _share_tensorflow(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
+    """Threads, memory and mode of TensorFlow; answers the GPU's name, None without one."""
+    del gpu
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+    found = tf.config.list_physical_devices("GPU")
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if not found:
+        return None
+    details = tf.config.experimental.get_device_details(found[0])
+    return str(details.get("device_name", "unknown"))
+
+
+def _prepare_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> None:
+    """What XLA reads from the environment when it is first used."""
+    # The size of its pool of threads (DefaultThreadPoolSize in XLA's client for CPUs).
+    os.environ["NPROC"] = str(num_threads)
+    os.environ["JAX_PLATFORMS"] = "cpu" if gpu is None else "cuda"
+    if deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def _share_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
+    """Answers the GPU's name, None without one; all else was prepared before JAX ran."""
+    del num_threads, deterministic
+    import jax
+
+    # The server has imported JAX already, and with it what the variable was then.
+    jax.config.update("jax_platforms", "cpu" if gpu is None else "cuda")  # type: ignore[no-untyped-call]
+    if gpu is None:
+        return None
+    try:
+        return str(jax.devices()[0].device_kind)
+    except RuntimeError as error:  # JAX without CUDA, or without a device for it.
+        if "memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
+            raise  # It has one, and no room there: that is another cause, and has another cure.
+        return None
+
+
+def _share_torch(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
+    """Threads and mode of PyTorch; answers the GPU's name, None without one."""
+    import torch
+    from keras.src.backend.torch import core
+
+    torch.set_num_threads(num_threads)
+    if torch.get_num_interop_threads() != num_threads:  # Once at most; a spare process has done it.
+        torch.set_num_interop_threads(num_threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    # Decided when Keras was imported, in the server, which sees all GPUs.
+    core.DEFAULT_DEVICE = "cpu" if gpu is None else "cuda"
+    if gpu is None:
+        return None
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

@@ -1,0 +1,156 @@
+"""Full checkpoints: a trial that continues from one equals a trial that was never interrupted.
+
+A `.keras` file is not enough: the seed generators of dropout and augmentation layers do not come
+back from it. So every array of the model and of its optimizer is stored, and assigned to a model
+built anew; data order follows from the seed and the epoch's number and needs no state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch measured; `epoch` counts from 1.
+
+    `metrics` holds loss and accuracy (training, averaged over the epoch), those of
+    `pipelines.evaluation.metrics.validation_metrics`, learning_rate (at the epoch's end),
+    epoch_seconds, and images_per_second (training only).
+    """
+
+    number: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trial after an epoch.
+
+    Attributes:
+        identity: what the arrays belong to; a checkpoint of another identity is not used.
+        history: the reports of all epochs so far.
+        best_epoch: the epoch whose weights are `best_weights` and whose class probabilities on
+            the validation images are `best_probabilities` (n, classes).
+        seconds: training time so far.
+    """
+
+    identity: str
+    history: tuple[EpochReport, ...]
+    best_epoch: int
+    seconds: float
+    model: Sequence[np.ndarray]
+    optimizer: Sequence[np.ndarray]
+    best_weights: Sequence[np.ndarray]
+    best_probabilities: np.ndarray
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes the file so that a loss of power leaves the old one or the new one, nothing between.
+
+    Raises:
+        OSError: There is no room; the old file stays.
+    """
+    head = {
+        "format": FORMAT,
+        "identity": checkpoint.identity,
+        "history": [asdict(report) for report in checkpoint.history],
+        "best_epoch": checkpoint.best_epoch,
+        "seconds": checkpoint.seconds,
+    }
+    arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
+    for part in ("model", "optimizer", "best_weights"):
+        for index, array in enumerate(getattr(checkpoint, part)):
+            arrays[f"{part}/{index}"] = array
+    arrays["best_probabilities"] = checkpoint.best_probabilities
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
+    """The checkpoint, or None where there is none that can be used: damaged, or of another trial.
+
+    Starting over costs time and loses nothing, because training follows from the seed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            head: dict[str, Any] = json.loads(file["head"].tobytes())
+            if head["format"] != FORMAT or head["identity"] != identity:
+                return None
+            return Checkpoint(
+                identity=identity,
+                history=tuple(EpochReport(**report) for report in head["history"]),
+                best_epoch=head["best_epoch"],
+                seconds=head["seconds"],
+                model=_numbered(file, "model"),
+                optimizer=_numbered(file, "optimizer"),
+                best_weights=_numbered(file, "best_weights"),
+                best_probabilities=file["best_probabilities"],
+            )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def model_arrays(model: keras.Model, optimizer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Copies of every variable of a model, and of the optimizer that it was compiled with.
+
+    Those of the model include the states of batch normalisation and of the seed generators.
+
+    Args:
+        optimizer: the one to copy; None for none: what a HyperModel's own `fit` makes in every
+            epoch is nothing that goes on.
+    """
+    return _copies(model.variables), [] if optimizer is None else _copies(optimizer.variables)
+
+
+def assign_arrays(
+    model: keras.Model, arrays: Sequence[np.ndarray], optimizer: Sequence[np.ndarray]
+) -> None:
+    """Puts copied variables back into a model that was built in the same way.
+
+    Raises:
+        ValueError: They do not fit.
+    """
+    pairs = [(model.variables, arrays)]
+    if optimizer:
+        model.optimizer.build(model.trainable_variables)
+        pairs.append((model.optimizer.variables, optimizer))
+    for variables, values in pairs:
+        if len(variables) != len(values):
+            raise ValueError(f"{len(values)} arrays do not fit {len(variables)} variables.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def _copies(variables: Sequence[Any]) -> list[np.ndarray]:
+    import keras
+
+    # Copied, because the backend may hand out the memory that the next step writes to.
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _numbered(file: Any, part: str) -> list[np.ndarray]:
+    count = sum(1 for name in file.files if name.startswith(f"{part}/"))
+    return [file[f"{part}/{index}"] for index in range(count)]

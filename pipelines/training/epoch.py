@@ -1,0 +1,156 @@
+"""One epoch of training: by a loop on the device, by `fit`, or by a HyperModel's own `fit`."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.runtime.compute import AUTO
+from pipelines.runtime.process import seed_everything
+from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, epoch_input
+from pipelines.training.loops import EpochLoop
+from pipelines.training.user_fit import check_one_epoch, standing
+from search_spaces.labels import labels_for
+from search_spaces.space import Assembled
+
+Arrays = tuple[np.ndarray, np.ndarray]
+ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
+"""What the share of right answers is called where it was not called `accuracy`."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a model is trained on: pixels, class numbers, and what decides the order.
+
+    Attributes:
+        validation: what a HyperModel's own `fit` may look at; None where all images train.
+        class_weight: weight of each class in the loss; None for the same.
+        stream_above: as in `pipelines.training.feeding.epoch_input`; a HyperModel's own `fit` gets
+            arrays.
+    """
+
+    x: np.ndarray | JoinedRows
+    y: np.ndarray
+    num_classes: int
+    seed: int
+    validation: Arrays | None = None
+    class_weight: dict[int, float] | None = None
+    stream_above: int = STREAM_ABOVE_BYTES
+
+
+def train_epoch(
+    assembled: Assembled, loop: EpochLoop | None, training: Training, epoch: int
+) -> dict[str, float]:
+    """One epoch in an order that follows from the seed and the epoch's number alone.
+
+    So a run that was interrupted between epochs can go on exactly as if it had not been.
+
+    Args:
+        loop: what `epoch_loop` answered for the same model and training; None for `fit`.
+
+    Raises:
+        NonFiniteLossError: The loss became NaN or infinite.
+        EpochError: A HyperModel's own `fit` did not train one epoch.
+    """
+    import keras
+
+    started, model = time.perf_counter(), assembled.model
+    order = np.random.default_rng([training.seed, epoch]).permutation(len(training.x))
+    if keras.config.backend() == "torch":
+        _seed_torch(training.seed, epoch)
+    before = standing(model) if assembled.own_fit is not None else None
+    history: Any = None
+    if loop is not None:
+        metrics = loop(order)
+    else:
+        history = _fitted(assembled, training, order, epoch)
+        metrics = _last_values(history)
+    seconds = time.perf_counter() - started
+    if not math.isfinite(metrics.get("loss", 0.0)):
+        raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
+    if before is not None:
+        check_one_epoch(before, standing(model), history, epoch)
+    optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
+    if optimizer is not None:
+        metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    metrics["epoch_seconds"] = seconds
+    metrics["images_per_second"] = len(training.x) / seconds
+    return metrics
+
+
+def set_jit(model: Any, jit: str) -> None:
+    """Has a model's steps compiled, or not; `auto` leaves what its space or Keras decided."""
+    if jit != AUTO:
+        model.jit_compile = jit == "on"
+
+
+def _seed_torch(seed: int, epoch: int) -> None:
+    """PyTorch's one generator, which dropout draws from: no checkpoint holds where it was."""
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
+
+
+def _fitted(assembled: Assembled, training: Training, order: np.ndarray, epoch: int) -> Any:
+    """Calls `fit` for one epoch; answers what it returned."""
+    import keras
+
+    labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
+    common: dict[str, Any] = {
+        "epochs": epoch, "initial_epoch": epoch - 1, "verbose": 0,
+        "callbacks": [keras.callbacks.TerminateOnNaN()],
+    }  # fmt: skip
+    if training.class_weight is not None:
+        common["class_weight"] = training.class_weight
+    if assembled.own_fit is not None:
+        return _own_fit(assembled, training, order, labels[order], common, epoch)
+    given = epoch_input(training.x, labels, order, assembled.batch_size, training.stream_above)
+    return assembled.model.fit(**given, shuffle=False, **common)
+
+
+def _own_fit(
+    assembled: Assembled,
+    training: Training,
+    order: np.ndarray,
+    labels: np.ndarray,
+    common: dict[str, Any],
+    epoch: int,
+) -> Any:
+    """Calls a HyperModel's `fit` as Keras Tuner does, for one epoch."""
+    # It may shuffle, or draw lots: whatever it draws follows from seed and epoch, too.
+    drawn = np.random.SeedSequence([training.seed, epoch]).generate_state(1)[0]
+    seed_everything(int(drawn))
+    # A `fit` may require validation data; where everything trains, it is a part of that.
+    first = np.arange(1)
+    x, y = training.validation or (training.x[first], training.y[first])
+    own = labels_for(y, training.num_classes, one_hot=assembled.one_hot)
+    assert assembled.own_fit is not None
+    return assembled.own_fit(
+        np.asarray(training.x[order]), labels, validation_data=(np.asarray(x), own), **common
+    )
+
+
+def _last_values(history: Any) -> dict[str, float]:
+    """The training metrics of whatever a `fit` returned; validation is measured by ourselves."""
+    found = getattr(history, "history", history)
+    if not isinstance(found, Mapping):
+        return {}  # A number is the objective as the HyperModel measured it.
+    metrics = {}
+    for name, values in found.items():
+        value = values[-1] if isinstance(values, list | tuple) and values else values
+        if isinstance(value, numbers.Real) and not str(name).startswith("val_"):
+            metrics[str(name)] = float(value)
+    for name in ACCURACIES:
+        if name in metrics and "accuracy" not in metrics:
+            metrics["accuracy"] = metrics[name]
+    return metrics

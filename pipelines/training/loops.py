@@ -1,0 +1,313 @@
+"""Whole epochs on the device: pixels that stay there, and many steps for one call from Python.
+
+`model.fit` hands every batch over by itself: for a small model most of the time goes there. Here
+the training pixels are put onto the device once, an epoch's order is one array of numbers, and the
+backend picks its batches. The steps are Keras' own `train_step`, in the order and with the batches
+of `fit`, and the trained weights are those of `fit`, bit for bit (the tests hold them together).
+
+JAX on cores is the exception that is not used: a scan of steps is compiled otherwise than one step,
+and was several times slower there, so it runs step by step and only on a GPU in a scan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_spaces.labels import labels_for
+from search_spaces.space import Assembled
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.training.epoch import Training
+
+STEPS_PER_CALL = 200
+"""Between two calls a loss that is no number ends the epoch; more steps would save nothing."""
+SCANNED_STEPS = 50
+"""Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
+
+Train = Callable[[np.ndarray, bool], dict[str, float]]
+"""Of the numbers of images, and whether a loss that is no number ends the epoch early."""
+
+
+@dataclass(frozen=True)
+class EpochLoop:
+    """Trains a model for an epoch.
+
+    Attributes:
+        together: steps that are compiled as one, besides single ones.
+        resident_bytes: training pixels that it keeps on the device.
+    """
+
+    train: Train
+    together: int
+    resident_bytes: int
+
+    def __call__(self, order: np.ndarray, *, ends_early: bool = True) -> dict[str, float]:
+        """Trains on the images of these numbers, in this order; answers the mean metrics.
+
+        Args:
+            ends_early: whether a loss that is no number ends it before its last step.
+        """
+        return self.train(order, ends_early)
+
+
+def epoch_loop(
+    assembled: Assembled,
+    training: Training,
+    *,
+    resident_bytes: int | None = None,
+    scanned_steps: int | None = None,
+) -> EpochLoop | None:
+    """The loop for a model of ours; None where `fit` trains it.
+
+    That is where a HyperModel brings a `fit` or a model of its own, and where the pixels are more
+    than there is room for: PyTorch takes those batch by batch from the disk, because its `fit`
+    would draw from the very generator that dropout draws from.
+
+    Args:
+        resident_bytes: room for pixels on the device; None for `training.stream_above`.
+        scanned_steps: steps of one scan of JAX; None for what fits the device.
+    """
+    import keras
+
+    if assembled.own_fit is not None or not assembled.is_ours:
+        return None
+    backend, num_bytes = keras.config.backend(), training.x.nbytes
+    room = training.stream_above if resident_bytes is None else resident_bytes
+    fits = num_bytes <= room
+    if not fits and backend != "torch":
+        return None
+    arrays = _arrays(training, one_hot=assembled.one_hot)
+    model, size = assembled.model, assembled.batch_size
+    # What `fit` does first: losses and metrics make their variables.
+    model._symbolic_build(data_batch=_rows(arrays, np.arange(min(size, len(training.x)))))
+    if backend == "tensorflow":
+        return EpochLoop(_tensorflow_loop(model, arrays, size), 1, num_bytes)
+    if backend == "torch":
+        loop = _torch_loop(model, arrays, size, resident=fits)
+        return EpochLoop(loop, 1, num_bytes if fits else 0)
+    together = _scanned_steps() if scanned_steps is None else scanned_steps
+    return EpochLoop(_jax_loop(model, arrays, size, together), together, num_bytes)
+
+
+def _arrays(training: Training, *, one_hot: bool) -> tuple[Any, ...]:
+    """Pixels and labels, and the weight of each image where classes have weights."""
+    labels = labels_for(training.y, training.num_classes, one_hot=one_hot)
+    if training.class_weight is None:
+        return training.x, labels
+    by_class = np.ones(training.num_classes, np.float32)
+    for number, weight in training.class_weight.items():
+        by_class[number] = weight
+    return training.x, labels, by_class[training.y]
+
+
+def _rows(arrays: tuple[Any, ...], rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(array[rows]) for array in arrays)
+
+
+def _on_device(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    import keras
+
+    whole = map(_whole, arrays)
+    return tuple(keras.ops.convert_to_tensor(array, dtype=_type_of(array)) for array in whole)
+
+
+def _whole(array: Any) -> np.ndarray:
+    """All rows; a mapped file is not copied for that."""
+    if isinstance(array, np.ndarray):
+        return np.asarray(array)
+    return np.asarray(array[np.arange(len(array))])
+
+
+def _type_of(array: np.ndarray) -> str:
+    """The type that an array has on the device; JAX has whole numbers of 32 bits."""
+    import keras
+
+    is_long = array.dtype == np.int64 and keras.config.backend() == "jax"
+    return "int32" if is_long else str(array.dtype)
+
+
+def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
+    """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
+    model.reset_metrics()
+    for _ in steps():
+        if ends_early and not np.isfinite(_measured(model)["loss"]):
+            break
+    return _measured(model)
+
+
+def _measured(model: keras.Model) -> dict[str, float]:
+    import keras
+
+    found = model.get_metrics_result()
+    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in found.items()}
+
+
+def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> Train:
+    import tensorflow as tf
+
+    takes = [_taker(array) for array in arrays]
+    # As in `fit`, whose batches have a known size only where all have it. With a known size the
+    # mean of batch normalisation is computed by another operation, and rounds otherwise.
+    known = size if len(arrays[0]) % size == 0 else None
+    results = model.get_metrics_result()
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def one(batch: Any) -> Any:
+        return model.train_step(batch)
+
+    step = tf.function(one, jit_compile=model.jit_compile, reduce_retracing=True)
+    # Numbers of 32 bits stay with the host, which the loop is steered by; of 64 bits they would be
+    # on a GPU, and every step would wait for them.
+    number = tf.TensorSpec([], tf.int32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number])  # type: ignore[untyped-decorator]
+    def many(order: Any, first: Any, end: Any) -> Any:
+        # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
+        # step's graph otherwise, and a cosine schedule came out one bit apart.
+        logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
+        for index in tf.range(first, end):
+            rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
+            logs = step(tuple(take(rows) for take in takes))
+        return logs
+
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+        numbers = tf.constant(order, tf.int64)
+        num_steps = math.ceil(len(order) / size)
+
+        def steps() -> Any:
+            for first in range(0, num_steps, STEPS_PER_CALL):
+                yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL))
+
+        return _run(model, steps, ends_early)
+
+    return loop
+
+
+def _taker(array: np.ndarray) -> Callable[[Any], Any]:
+    """Puts an array onto the device; what it answers takes rows of it there, in a graph.
+
+    TensorFlow's `gather` has kernels for GPUs, but not for whole numbers of 8 or 16 bits: such
+    pixels would be gathered on the cores and carried over in every step. So they are kept as words
+    of 64 bits, and the rows that were taken are looked at as what they are, which copies nothing.
+    """
+    import tensorflow as tf
+
+    whole = _whole(array)
+    if whole.dtype.kind not in "iu" or whole.dtype.itemsize >= 4:
+        data = tf.constant(whole)
+        return lambda rows: tf.gather(data, rows)
+    shape, dtype = whole.shape[1:], whole.dtype
+    values = whole.reshape(len(whole), -1)
+    missing = -values.shape[1] % (8 // dtype.itemsize)
+    if missing:
+        values = np.pad(values, ((0, 0), (0, missing)))
+    words = tf.constant(values.view(np.int64))
+
+    def take(rows: Any) -> Any:
+        found = tf.bitcast(tf.gather(words, rows), dtype)
+        found = tf.reshape(found, (-1, values.shape[1]))
+        return tf.reshape(found[:, : math.prod(shape)] if missing else found, (-1, *shape))
+
+    return take
+
+
+def _scanned_steps() -> int:
+    """Steps of a scan of JAX on this device."""
+    import jax
+
+    return 1 if jax.default_backend() == "cpu" else SCANNED_STEPS
+
+
+def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int) -> Train:
+    import jax
+
+    data = _on_device(arrays)
+
+    def one(state: Any, rows: Any, data: Any) -> Any:
+        return model.train_step(state, tuple(array[rows] for array in data))[1]
+
+    def many(state: Any, rows: Any, data: Any) -> Any:
+        return jax.lax.scan(lambda s, r: (one(s, r, data), None), state, rows)[0]
+
+    compiled = model.jit_compile
+    # The state is given away, so that the new one takes its memory; Keras does so, too.
+    step = jax.jit(one, donate_argnums=0) if compiled else one
+    scan = jax.jit(many, donate_argnums=0)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+
+    def taken() -> Any:
+        return tuple([variable.value for variable in group] for group in groups)
+
+    def put_back(state: Any) -> None:
+        for group, values in zip(groups, state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+        batches = _batches(order, size, scanned_steps if compiled else 1)
+
+        def steps() -> Any:
+            # The variables are filled when somebody looks at them, not after every step.
+            for first in range(0, len(batches), STEPS_PER_CALL):
+                state = taken()
+                for rows in batches[first : first + STEPS_PER_CALL]:
+                    state = scan(state, rows, data) if rows.ndim > 1 else step(state, rows, data)
+                put_back(state)
+                yield
+
+        return _run(model, steps, ends_early)
+
+    return loop
+
+
+def _batches(order: np.ndarray, size: int, together: int) -> list[np.ndarray]:
+    """Numbers (together, size) of so many batches at once, then those of single ones (size,)."""
+    num_groups = len(order) // (size * together) if together > 1 else 0
+    end = num_groups * size * together
+    groups = list(order[:end].reshape(num_groups, together, size)) if num_groups else []
+    return groups + [order[first : first + size] for first in range(end, len(order), size)]
+
+
+def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resident: bool) -> Train:
+    import keras
+    import torch
+
+    data = _on_device(arrays) if resident else arrays
+    step = torch.compile(model.train_step) if model.jit_compile else model.train_step
+
+    def batch(rows: np.ndarray) -> tuple[Any, ...]:
+        if resident:
+            numbers = keras.ops.convert_to_tensor(rows, dtype="int64")
+            return tuple(array[numbers] for array in data)
+        by_place = np.argsort(rows)  # Read in the file's order, which disks like.
+        back = np.argsort(by_place)
+        read = _rows(data, rows[by_place])
+        return tuple(keras.ops.convert_to_tensor(a[back], dtype=str(a.dtype)) for a in read)
+
+    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+        def steps() -> Any:
+            model.train()  # As `fit`: a layer made of PyTorch's own parts may ask for it.
+            for count, rows in enumerate(_batches(order, size, 1)):
+                step(batch(rows))
+                if count % STEPS_PER_CALL == 0:
+                    yield
+            model.eval()
+
+        try:
+            return _run(model, steps, ends_early)
+        finally:
+            model.eval()
+
+    return loop

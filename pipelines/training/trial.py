@@ -1,0 +1,349 @@
+"""One trial: build the model of a point, train it epoch by epoch, report, keep the best epoch.
+
+A trial can end after any epoch and continue in another process exactly where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipelines.data.prepared import PreparedData
+from pipelines.evaluation.metrics import (
+    PREDICT_BATCH,
+    accuracy,
+    cross_entropy,
+    predict,
+    validation_metrics,
+)
+from pipelines.models.saving import store_model
+from pipelines.objectives import Objective
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
+from pipelines.training.checkpoints import (
+    Checkpoint,
+    EpochReport,
+    assign_arrays,
+    load_checkpoint,
+    model_arrays,
+    save_checkpoint,
+)
+from pipelines.training.epoch import NonFiniteLossError, Training, set_jit, train_epoch
+from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
+from pipelines.training.loops import EpochLoop, epoch_loop
+from pipelines.training.trial_files import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+    TEST_FILE,
+)
+from search_spaces.hyperparameters import Params
+from search_spaces.registry import get_space
+from search_spaces.user_spaces.reference import Sources, check_sources
+
+TrainOn = Literal["train", "train+validation"]
+NOT_COMPILED = "not compiled: a layer of it does not support that"
+
+
+class Decision(StrEnum):
+    """The answer to a report: train on, end here for now (a checkpoint waits), or end for good.
+
+    ENOUGH ends a trial as complete: it has reached what was asked for.
+    """
+
+    GO_ON = "go on"
+    PAUSE = "pause"
+    STOP = "stop"
+    ENOUGH = "enough"
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """All that a worker needs to train one trial, or to continue it.
+
+    Attributes:
+        params: a complete point of the space.
+        num_epochs: the full budget, and the span of a learning rate schedule.
+        seed: of weights, dropout, augmentation and, with the epoch's number, of shuffling.
+        patience: epochs without improvement of the objective after which training stops; None
+            for never.
+        folder: where the trial leaves its files and its checkpoint; it exists.
+        num_reported: epochs that were reported in an earlier life of the trial. The last of them
+            is reported again, because its answer may have been lost; the others are not.
+        predict_batch: images per prediction step; smaller after memory ran out.
+        train_on: `train+validation` trains on both parts; then nothing validates, and the last
+            epoch's weights are the model's.
+        last_epoch: where training ends when that is before the schedule's span does.
+        measure_test: whether the finished model is measured on the test split, once.
+        deterministic: whether only operations that repeat bit for bit are used.
+        class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
+        stream_above: bytes of training pixels above which they are read from disk in every epoch.
+        sources: the files of a user's space, which must not change under a sweep.
+        compute: backend, precision and compilation.
+    """
+
+    number: int
+    space: str
+    params: Params
+    data: PreparedData
+    num_epochs: int
+    seed: int
+    objective: Objective
+    folder: str
+    patience: int | None = None
+    num_reported: int = 0
+    predict_batch: int = PREDICT_BATCH
+    train_on: TrainOn = "train"
+    last_epoch: int | None = None
+    measure_test: bool = False
+    deterministic: bool = False
+    class_weights: str = "none"
+    stream_above: int = STREAM_ABOVE_BYTES
+    sources: Sources = ()
+    compute: Compute = DEFAULT_COMPUTE
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must belong to: everything that the trained numbers follow from."""
+        parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
+        weights = [] if self.class_weights == "none" else [self.class_weights]
+        # What was not there when a trial began adds nothing, so that it goes on.
+        compute = [] if self.compute == DEFAULT_COMPUTE else [astuple(self.compute)]
+        parts += [self.objective.metric, self.train_on, *weights, *compute]
+        return json.dumps(parts, sort_keys=True)
+
+    @property
+    def end_epoch(self) -> int:
+        """The epoch after which training ends."""
+        return self.num_epochs if self.last_epoch is None else self.last_epoch
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended, or stands where it was paused.
+
+    `metrics` are those of its best epoch, whose weights are the model's; `value` is NaN where
+    nothing validated. `stopped_by` is `epochs`, `early stopping` or the driver's Decision.
+    `test_metrics` holds test_accuracy and test_loss where the test split was read. `not_stored`
+    says why a complete trial left no model.
+    """
+
+    number: int
+    value: float
+    best_epoch: int
+    num_epochs: int
+    metrics: dict[str, float]
+    num_parameters: int
+    model_bytes: int
+    training_seconds: float
+    device: str
+    stopped_by: str
+    adaptations: tuple[str, ...] = ()
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    not_stored: str = ""
+
+
+def run_trial(
+    task: TrialTask,
+    report: Callable[[EpochReport], Decision],
+    device: str = "cpu",
+    *,
+    resident_bytes: int | None = None,
+) -> TrialResult:
+    """Trains one trial, from its checkpoint where there is one, and leaves its files.
+
+    A checkpoint is written after every epoch, before the epoch is reported: what was reported is
+    never lost, and what was not is reported when the trial continues.
+
+    Args:
+        report: called after every epoch; answers how to go on.
+        device: what it is called.
+        resident_bytes: room for pixels on it; None for `task.stream_above`.
+
+    Raises:
+        NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
+        SourceChangedError: The space's files are not what they were.
+    """
+    training = _Training(task, resident_bytes)
+    stopped_by = "epochs"
+    while True:
+        epoch = len(training.history)
+        if epoch and epoch >= task.num_reported:
+            decision = report(training.history[-1])
+            if decision is not Decision.GO_ON:
+                stopped_by = decision.value
+                break
+        if epoch >= task.end_epoch:
+            break
+        if task.patience is not None and epoch - training.best_epoch >= task.patience:
+            stopped_by = "early stopping"
+            break
+        training.train_one_epoch()
+    return training.finish(stopped_by, device)
+
+
+class _Training:
+    """A model in training with all that a checkpoint holds; starts where the last one ended."""
+
+    def __init__(self, task: TrialTask, resident_bytes: int | None) -> None:
+        self._started = time.perf_counter()
+        self._task, self._resident_bytes = task, resident_bytes
+        self._space = get_space(task.space)
+        check_sources(task.sources)
+        self._validates = task.train_on == "train"
+        x, y = task.data.arrays("train")
+        self._validation = more_x, more_y = task.data.arrays("validation")
+        self._train: tuple[np.ndarray | JoinedRows, np.ndarray] = x, y
+        if not self._validates:
+            self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
+        self._assembled = self._space.assembled(
+            task.params, task.data.input_shape, task.data.num_classes,
+            len(self._train[0]), task.num_epochs,
+        )  # fmt: skip
+        self._model = self._assembled.model
+        self._optimizer = getattr(self._model, "optimizer", None)
+        set_jit(self._model, task.compute.jit)
+        self._training = Training(
+            self._train[0],
+            self._train[1],
+            task.data.num_classes,
+            task.seed,
+            validation=self._validation if self._validates else None,
+            class_weight=class_weight(self._train[1], task.class_weights),
+            stream_above=task.stream_above,
+        )
+        self.history: list[EpochReport] = []
+        self.best_epoch = 0
+        self._best_weights: list[np.ndarray] = []
+        self._best_probabilities = np.empty(0)
+        self._earlier_seconds = 0.0
+        self._path = Path(task.folder) / CHECKPOINT_FILE
+        found = load_checkpoint(self._path, task.identity)
+        if found is not None:
+            assign_arrays(self._model, found.model, found.optimizer)
+            self.history = list(found.history)
+            self.best_epoch = found.best_epoch
+            self._best_weights = list(found.best_weights)
+            self._best_probabilities = found.best_probabilities
+            self._earlier_seconds = found.seconds
+
+    @cached_property
+    def _loop(self) -> EpochLoop | None:
+        # Made when an epoch is to be trained: a trial may have had its last one.
+        return epoch_loop(self._assembled, self._training, resident_bytes=self._resident_bytes)
+
+    def train_one_epoch(self) -> None:
+        """Trains and measures the next epoch and writes the checkpoint."""
+        task, epoch = self._task, len(self.history) + 1
+        metrics = train_epoch(self._assembled, self._loop, self._training, epoch)
+        probabilities = self._validate(epoch, metrics)
+        best = self.history[self.best_epoch - 1] if self.history else None
+        self.history.append(EpochReport(task.number, epoch, metrics))
+        if best is None or not self._validates or task.objective.better(metrics, best.metrics):
+            self.best_epoch = epoch
+            self._best_weights = [np.array(weight) for weight in self._model.get_weights()]
+            self._best_probabilities = probabilities
+        model, optimizer = model_arrays(self._model, self._optimizer)
+        save_checkpoint(
+            self._path,
+            Checkpoint(
+                task.identity,
+                tuple(self.history),
+                self.best_epoch,
+                self._seconds(),
+                model,
+                optimizer,
+                self._best_weights,
+                self._best_probabilities,
+            ),
+        )
+
+    def _validate(self, epoch: int, metrics: dict[str, float]) -> np.ndarray:
+        """Adds the validation metrics; returns the class probabilities, empty without a split."""
+        if not self._validates:
+            return np.empty(0)
+        x, y = self._validation
+        probabilities = predict(self._model, x, self._task.predict_batch)
+        if not np.isfinite(probabilities).all():
+            # Weights can overflow in an epoch's last step, when its mean loss is still finite.
+            raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epoch}.")
+        metrics |= validation_metrics(probabilities, y)
+        return probabilities
+
+    def finish(self, stopped_by: str, device: str) -> TrialResult:
+        """Leaves curves, summary and predictions, and the model where the trial is complete."""
+        task, folder, best = self._task, Path(self._task.folder), self.history[self.best_epoch - 1]
+        self._model.set_weights(self._best_weights)
+        seconds, model_bytes, not_stored = self._seconds(), 0, ""
+        is_complete = stopped_by not in (Decision.PAUSE, Decision.STOP)
+        if is_complete:
+            model_bytes, not_stored = store_model(self._assembled, folder / MODEL_FILE)
+        summary: list[str] = []
+        self._model.summary(print_fn=summary.append)
+        (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
+        if self._validates:
+            np.savez(folder / PREDICTIONS_FILE, probabilities=self._best_probabilities)
+        _write_history(folder / HISTORY_FILE, self.history)
+        return TrialResult(
+            number=task.number,
+            value=task.objective.value(best.metrics) if self._validates else math.nan,
+            best_epoch=best.epoch,
+            num_epochs=len(self.history),
+            metrics=best.metrics,
+            num_parameters=self._model.count_params(),
+            model_bytes=model_bytes,
+            training_seconds=seconds,
+            device=device,
+            stopped_by=stopped_by,
+            adaptations=(
+                *self._space.adaptations(task.params, task.data.input_shape),
+                *([NOT_COMPILED] if task.compute.jit == "on" and not self._is_compiled() else []),
+            ),
+            test_metrics=self._test_metrics() if task.measure_test and is_complete else {},
+            not_stored=not_stored,
+        )
+
+    def _test_metrics(self) -> dict[str, float]:
+        """Measured once: after a kill the first measurement is found again."""
+        path = Path(self._task.folder) / TEST_FILE
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("identity") == self._task.identity:
+                return dict(found)
+        x, y = self._task.data.arrays("test")
+        probabilities = predict(self._model, x, self._task.predict_batch)
+        metrics = {
+            "test_accuracy": accuracy(probabilities, y),
+            "test_loss": cross_entropy(probabilities, y),
+        }
+        body = json.dumps({"identity": self._task.identity, **metrics})
+        path.write_text(body, encoding="utf-8")
+        return metrics
+
+    def _is_compiled(self) -> bool:
+        """Keras trains without compilation, and warns, where a layer does not support it."""
+        return bool(getattr(self._model, "jit_compile", True))
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._started
+
+
+def _write_history(path: Path, history: list[EpochReport]) -> None:
+    with path.open("w", newline="") as file:
+        # A trial that an earlier version began has fewer metrics in its first epochs.
+        names = list(dict.fromkeys(name for r in history for name in r.metrics))
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *names])
+        writer.writerows([r.epoch, *(r.metrics.get(name, "") for name in names)] for r in history)

@@ -1,0 +1,1 @@
+"""A user's own HyperModels and build functions as spaces."""

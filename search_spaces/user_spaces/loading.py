@@ -1,0 +1,187 @@
+"""A user's HyperModel, imported and made. Only for processes that may have Keras."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import search_spaces
+from search_spaces.errors import InputError, unknown_name
+from search_spaces.user_spaces.reference import RULE, Reference, Sources, file_digest
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+    from search_spaces.space import Shape
+
+CLASSES = ("num_classes", "classes")
+"""How HyperModels call the number of classes; Keras Tuner's own say `classes`."""
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_OURS = ("search_spaces", "pipelines", "sweeps", "tracking")
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def load_hypermodel(
+    reference: Reference, input_shape: Shape, num_classes: int
+) -> keras_tuner.HyperModel:
+    """The HyperModel that a reference names; what takes the data's shape is given it.
+
+    Raises:
+        InputError: Its source cannot be imported, has no such name, or it is no HyperModel.
+    """
+    import keras_tuner
+
+    module = _imported(reference)
+    found = getattr(module, reference.attribute, None)
+    if found is None:
+        names = [name for name, value in vars(module).items() if _may_be_space(value, module)]
+        if names:
+            file = Path(reference.file).name
+            raise unknown_name(f"space in {file}", reference.attribute, names)
+        raise InputError(f"{RULE} Received: '{reference.text}', which is not defined there.")
+    if isinstance(found, keras_tuner.HyperModel):
+        return found
+    given = {"input_shape": input_shape, **dict.fromkeys(CLASSES, num_classes)}
+    if inspect.isclass(found):
+        if not issubclass(found, keras_tuner.HyperModel):
+            raise _no_space(reference, f"the class {found.__name__}")
+        return _made(reference, found, given)
+    if not callable(found):
+        raise _no_space(reference, f"a {type(found).__name__}")
+    wanted = [name for name in _parameters(found) if name in given]
+    from keras_tuner.src.engine.hypermodel import get_hypermodel
+
+    if not wanted:
+        return get_hypermodel(found)
+    return get_hypermodel(lambda hp: found(hp, **{name: given[name] for name in wanted}))
+
+
+def loaded_sources(reference: Reference) -> Sources:
+    """The space's own source files, of all that has been imported by now.
+
+    Those are the modules beside it: of its project's folder without what is installed in it, or of
+    its package where that is installed.
+    """
+    base, ours = reference.base, Path(search_spaces.__file__).parents[1]
+    paths = {reference.file}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not file or not file.endswith(".py"):
+            continue
+        path = Path(file).resolve()
+        inside = path.is_relative_to(base) and not (_INSTALLED & set(path.relative_to(base).parts))
+        if inside and not any(path.is_relative_to(ours / name) for name in _OURS):
+            paths.add(str(path))
+    return tuple((path, file_digest(path)) for path in sorted(paths))
+
+
+def failure_text(error: BaseException, file: str = "") -> str:
+    """An exception in one line, with the line of `file` where it came up."""
+    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    # Keras says in its first line where an error came up, and what it is in the second.
+    text = type(error).__name__ + (f": {' '.join(lines[:2])[:300]}" if lines else "")
+    places = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if isinstance(error, SyntaxError) and error.filename == file:
+        places = [error.lineno]
+    return f"{text} ({Path(file).name}, line {places[-1]})" if places else text
+
+
+def _imported(reference: Reference) -> ModuleType:
+    if reference.root and reference.root not in sys.path:
+        # First, as for a script of that folder; it stays, for what is imported later.
+        sys.path.insert(0, reference.root)
+    try:
+        if not reference.root or "." in reference.module:
+            return importlib.import_module(reference.module)
+        return _file_module(reference)
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"The source of a space must be possible to import. Received: '{reference.text}', "
+            f"which fails: {failure_text(error, reference.file)}."
+        ) from error
+
+
+def _file_module(reference: Reference) -> ModuleType:
+    """A lone file as a module, also where its name is no identifier or belongs to another one."""
+    name = reference.module
+    if not _is_free(name, reference.file):
+        name = re.sub(r"\W", "_", f"space_{name}")
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == reference.file:
+        return known
+    spec = importlib.util.spec_from_file_location(name, reference.file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # As an import does: dataclasses and Keras look modules up.
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_free(name: str, file: str) -> bool:
+    """Whether importing that name would import this very file."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin == file
+
+
+def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tuner.HyperModel:
+    parameters = _parameters(found)
+    lacking = [
+        name
+        for name, parameter in parameters.items()
+        if name not in given and parameter.default is inspect.Parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]  # fmt: skip
+    if lacking:
+        raise InputError(
+            "A HyperModel's class is made with input_shape and num_classes (or classes) at most. "
+            f"Received: '{reference.text}', which needs {', '.join(lacking)}, too. Give those a "
+            "default, or name an instance."
+        )
+    try:
+        return found(**{name: value for name, value in given.items() if name in parameters})
+    except Exception as error:  # The user's code raises whatever it likes.
+        raise InputError(
+            f"A HyperModel must be possible to make. Received: '{reference.text}', which fails: "
+            f"{failure_text(error, reference.file)}."
+        ) from error
+
+
+def _parameters(found: Any) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(found).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _may_be_space(value: object, module: ModuleType) -> bool:
+    import keras_tuner
+
+    if isinstance(value, keras_tuner.HyperModel):
+        return True
+    if getattr(value, "__module__", None) != module.__name__:
+        return False
+    is_class = inspect.isclass(value) and issubclass(value, keras_tuner.HyperModel)
+    return is_class or inspect.isfunction(value)
+
+
+def _no_space(reference: Reference, what: str) -> InputError:
+    return InputError(
+        "A space must be a keras_tuner.HyperModel (a class or an instance) or a function "
+        f"build(hp). Received: '{reference.text}', which is {what}."
+    )

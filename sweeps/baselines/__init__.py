@@ -1,0 +1,1 @@
+"""Published models trained as published."""

@@ -1,0 +1,68 @@
+"""`doctor`: hold study, spool and MLflow against each other, and repair what differs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from search_spaces.errors import redacted
+from sweeps.cli.main import DONE, FAILED
+from sweeps.formatting import count
+from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.sweep_file import driving, is_driven
+from tracking.stores import check_store
+
+DESCRIPTION = "Hold a sweep's study, spool and MLflow runs against each other."
+EXAMPLES = """
+examples:
+  {prog}
+  {prog} nightly
+  {prog} nightly --repair
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `doctor`."""
+    add_sweep_options(parser)
+    parser.add_argument(
+        "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="send everything again that MLflow lacks, remove doubles, close what is left open",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    sweep = stored_sweep(arguments)
+    check_store(sweep.uri)
+    from sweeps.integrity.checks import Checkup
+
+    if is_driven(sweep.paths):
+        if arguments.repair:
+            with driving(sweep.paths):  # Raises, and says who drives it.
+                pass
+        print(f"{sweep.paths.name} is being driven: what is on its way may show as missing")
+    print(f"{sweep.paths.name}: study in {redacted(sweep.file.settings.storage)}, "
+          f"runs in {redacted(sweep.uri)}")  # fmt: skip
+    checkup = Checkup(sweep)
+    found = checkup.examine()
+    if arguments.repair and found:
+        for problem in found:
+            print(f"  {problem}")
+        with driving(sweep.paths):
+            Checkup(sweep, writable=True).repair()
+            print(f"repaired; {count(len(found), 'problem')} before")
+        checkup = Checkup(sweep)
+        found = checkup.examine()
+    for problem in found:
+        print(f"  {problem}")
+    if found:
+        print(f"error: {count(len(found), 'problem')}; `--repair` restores what the spool holds, "
+              f"`keras-sweeps run --resume --name {sweep.paths.name}` goes on with what waits",
+              file=sys.stderr)  # fmt: skip
+        return FAILED
+    print(f"  {checkup.summary()}")
+    return DONE

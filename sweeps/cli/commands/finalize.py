@@ -1,0 +1,94 @@
+"""`finalize`: compare a sweep's best configurations on fresh seeds, and keep the winner's model."""
+
+from __future__ import annotations
+
+import argparse
+
+from search_spaces.errors import InputError
+from sweeps.cli.option_types import positive_int
+from sweeps.interrupts import Interrupts
+from sweeps.settings import (
+    DEFAULT_NUM_FINALISTS,
+    DEFAULT_NUM_SEEDS,
+    RETRAIN,
+    FinalOptions,
+    check_num_seeds,
+)
+from sweeps.setup.preflight import check_places
+from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
+
+DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
+EXAMPLES = """
+examples:
+  {prog} nightly
+  {prog} nightly --finalists 5 --finalist-seeds 10
+  {prog} nightly --retrain all
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `finalize`."""
+    add_sweep_options(parser)
+    add_finalist_options(parser, default=None)
+    parser.add_argument(
+        "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
+    )
+    parser.add_argument(
+        "--unfinished", action="store_true", help="compare the best so far of an unfinished sweep"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print the result only")
+
+
+def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """The options that `run` has, too.
+
+    Args:
+        default: finalists without the option; None for what the sweep was given.
+    """
+    group = parser.add_argument_group("finalists, on seeds that took no part in the search")
+    none = "" if default is None else ", or none without the option"
+    group.add_argument(
+        "--finalists",
+        type=positive_int,
+        nargs="?",
+        const=DEFAULT_NUM_FINALISTS,
+        default=default,
+        metavar="K",
+        help=f"compare the best K configurations (default: {DEFAULT_NUM_FINALISTS}{none})",
+    )
+    group.add_argument(
+        "--finalist-seeds",
+        type=positive_int,
+        default=None if default is None else DEFAULT_NUM_SEEDS,
+        metavar="S",
+        help=f"trainings of each, at least 2 (default: {DEFAULT_NUM_SEEDS})",
+    )
+    group.add_argument(
+        "--retrain",
+        choices=RETRAIN,
+        default=None if default is None else "none",
+        help="whether the winner is trained on all training data, validation included, for the "
+        "epochs that validation chose; that model is kept then (default: none)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    sweep = stored_sweep(arguments)
+    options = FinalOptions(arguments.finalists, arguments.finalist_seeds, arguments.retrain)
+    check_num_seeds(options.num_seeds)
+    # Against what the sweep itself says, without the options.
+    stored, name = read_sweep_file(sweep.paths.state), sweep.paths.name
+    check_same_store(stored, sweep.uri, sent=True)
+    if not stored.is_finished and not arguments.unfinished:
+        raise InputError(
+            f"Finalists are the best of a sweep that has ended. Received: '{name}', which has not. "
+            f"End it first (`keras-sweeps run --resume --name {name}`), or take what there is: "
+            "--unfinished. They are compared once."
+        )
+    check_places(sweep.file.settings, resume=True)
+    with driving(sweep.paths), Interrupts() as interrupts:
+        from sweeps.finalists.session import finalize
+
+        return finalize(sweep, options, interrupts, quiet=arguments.quiet)

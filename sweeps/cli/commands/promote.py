@@ -1,0 +1,206 @@
+"""`promote`: a sweep's winner becomes the champion if it is better; history; rollback."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.runtime.filesystem import check_writable
+from search_spaces.errors import InputError, redacted
+from sweeps.cli.main import DONE
+from sweeps.cli.option_types import fraction, level, margin, positive_int, positive_number
+from sweeps.interrupts import Interrupts
+from sweeps.promotion.gate import DEFAULT_ALPHA, Limits
+from sweeps.reporting.progress import say
+from sweeps.state.sweep_file import check_addresses, find_sweep, read_sweep_file, with_passwords
+from tracking.stores import check_existing_store, resolve_uri
+
+if TYPE_CHECKING:
+    from tracking.models.registry import Registry
+
+DESCRIPTION = "Register a model, and make it the champion if it is better than the one there is."
+EXAMPLES = """
+examples:
+  {prog} nightly
+  {prog} nightly --min-accuracy 0.99 --max-latency-ms 20 --dry-run
+  {prog} 3f2a9c0d5b6e47a18c9d0e1f2a3b4c5d --model digits
+  {prog} nightly --force 'the old one was trained on wrong labels'
+  {prog} --history
+  {prog} --rollback
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `promote`."""
+    add = parser.add_argument
+    add(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a sweep, whose winner is meant, or a run's id (default: the sweep that began last)",
+    )
+    add("--model", metavar="NAME", help="the registered model (default: from space and data set)")
+    add(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
+    )
+    add(
+        "--work-dir",
+        default=".sweeps",
+        metavar="DIR",
+        help="prepared data, and the sweeps' own files (default: %(default)s)",
+    )
+    add("--dry-run", action="store_true", help="compare and tell, write nothing")
+    test = parser.add_argument_group("the gate")
+    test.add_argument(
+        "--alpha",
+        type=level,
+        default=DEFAULT_ALPHA,
+        metavar="P",
+        help="level of McNemar's exact test that the candidate is better (default: %(default)s)",
+    )
+    test.add_argument(
+        "--margin",
+        type=margin,
+        default=None,
+        metavar="X",
+        help="instead of better, ask that accuracy is at most X lower (95%% interval), for a "
+        "smaller or faster model",
+    )
+    limit = test.add_argument
+    limit("--min-accuracy", type=fraction, metavar="X", help="lowest test accuracy, 0 to 1")
+    limit("--max-recall-drop", type=fraction, metavar="X",
+          help="how much lower the recall of any class may be than the champion's")  # fmt: skip
+    limit("--max-latency-ms", type=positive_number, metavar="MS",
+          help="longest median time of one image on this machine")  # fmt: skip
+    limit("--max-parameters", type=positive_int, metavar="N", help="most parameters")
+    limit("--max-bytes", type=positive_int, metavar="N", help="largest model file")
+    limit("--force", metavar="WHY", help="crown it whatever the gate says; who and why is recorded")
+    look = parser.add_argument_group("champions")
+    look.add_argument("--history", action="store_true", help="list every change of champion")
+    look.add_argument(
+        "--rollback",
+        nargs="?",
+        const="asked for",
+        metavar="WHY",
+        help="make the champion before the present one the champion again",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    _check_together(arguments)
+    if arguments.history or arguments.rollback is not None:
+        uri = resolve_uri(arguments.tracking_uri)
+        check_existing_store(uri)
+        from tracking.errors import store_errors
+
+        with store_errors(uri):
+            return _champions(arguments, uri)
+    uri, name = _source(arguments)
+    check_existing_store(uri)
+    if not arguments.dry_run:
+        check_writable(Path(arguments.work_dir) / "data", "--work-dir")
+    from sweeps.promotion.promotion import Promotion, PromotionRequest
+    from tracking.errors import store_errors
+    from tracking.models.model_store import ModelStore
+    from tracking.models.registry import check_model_name
+
+    if arguments.model is not None:
+        check_model_name(arguments.model)
+    with store_errors(uri), Interrupts() as interrupts:
+        run_id, what = name, "the model of that run"
+        if not re.fullmatch(r"[0-9a-f]{32}", name):
+            run_id, what = ModelStore(uri).run_of_sweep(name)
+        request = PromotionRequest(
+            uri=uri,
+            run_id=run_id,
+            what=what,
+            work_dir=Path(arguments.work_dir),
+            name=arguments.model,
+            limits=_limits(arguments),
+            force=arguments.force,
+            dry_run=arguments.dry_run,
+        )
+        return Promotion(request, interrupts, say).run()
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
+        alpha=arguments.alpha,
+        margin=arguments.margin,
+        min_accuracy=arguments.min_accuracy,
+        max_latency_ms=arguments.max_latency_ms,
+        max_parameters=arguments.max_parameters,
+        max_bytes=arguments.max_bytes,
+        max_recall_drop=arguments.max_recall_drop,
+    )
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Raises InputError for options that exclude each other or are empty."""
+    looks = arguments.given & {"history", "rollback"}
+    others = arguments.given - {"history", "rollback", "model", "tracking_uri", "work_dir"}
+    if len(looks) > 1 or (looks and others):
+        names = ", ".join(
+            option if option == "name" else f"--{option.replace('_', '-')}"
+            for option in sorted(looks | others)
+        )
+        raise InputError(
+            "--history and --rollback go with --model, --tracking-uri and --work-dir only. "
+            f"Received: {names}. Leave the others out."
+        )
+    for option in ("force", "rollback"):
+        value = getattr(arguments, option)
+        if value is not None and not value.strip():
+            raise InputError(f"--{option} must say why. Received: an empty text.")
+    for one, other in (("force", "dry_run"), ("alpha", "margin")):
+        if {one, other} <= arguments.given:
+            names = f"--{one} and --{other.replace('_', '-')}"
+            raise InputError(f"{names} exclude each other. Leave one out.")
+
+
+def _source(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The tracking store, and the sweep or run in it."""
+    work_dir, name, uri = Path(arguments.work_dir), arguments.name, arguments.tracking_uri
+    known = name is not None and (work_dir / "sweeps" / name / "sweep.json").exists()
+    if name is None or known:
+        paths = find_sweep(work_dir, name, finished=True)
+        settings = with_passwords(read_sweep_file(paths.state).settings)
+        if uri is None:
+            check_addresses(settings, ["tracking_uri"])
+        return uri or resolve_uri(settings.tracking_uri), paths.name
+    # A sweep of another machine, or a run's id.
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+        raise InputError(f"NAME must be a sweep's name or a run's id. Received: '{name}'.")
+    return resolve_uri(uri), name
+
+
+def _champions(arguments: argparse.Namespace, uri: str) -> int:
+    from sweeps.promotion.display import print_history
+    from tracking.models.registry import Registry
+
+    registry = Registry(uri)
+    name = arguments.model or _only_model(registry, uri)
+    if arguments.rollback is not None:
+        from sweeps.promotion.rollback import roll_back
+
+        with Interrupts() as interrupts:
+            return roll_back(uri, registry, name, arguments.rollback, interrupts, say)
+    reign = registry.reign(name)
+    if not reign.history:
+        raise InputError(f"A model with a history must be named. Received: '{name}', which never "
+                         "had a champion of a promotion.")  # fmt: skip
+    print_history(name, reign)
+    return DONE
+
+
+def _only_model(registry: Registry, uri: str) -> str:
+    names = registry.names()
+    if len(names) != 1:
+        there = f"which has {', '.join(names)}" if names else "where nothing was promoted yet"
+        raise InputError(
+            f"--model must say which registered model is meant. Received: {redacted(uri)}, {there}."
+        )
+    return names[0]

@@ -1,0 +1,195 @@
+"""The entry point `keras-sweeps`, its commands, one help style, one set of exit statuses.
+
+0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted. Every command is also a thin script in
+its package's folder (`python sweeps/run.py` is `keras-sweeps run`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from search_spaces.errors import InputError, holds_password, redacted, unknown_name
+from sweeps.cli.config_file import Line, config_lines, located
+
+DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+COMMANDS = {
+    "run": "run a sweep, or look at spaces and baselines",
+    "sync": "send what a sweep has recorded and MLflow does not have yet",
+    "finalize": "compare a sweep's best configurations on new seeds",
+    "promote": "make a model the champion, if it is better; roll back",
+    "replay": "train a recorded run again and compare every epoch",
+    "doctor": "hold study, spool and MLflow against each other",
+    "predict": "tell the class of picture files with a kept model",
+    "server": "start an MLflow server for one machine",
+    "migrate": "copy an embedded store into a server, and compare",
+    "completion": "print what a shell needs to complete all this",
+    "explore": "look at a data set: shapes, ranges, counts, a picture",
+}
+"""Name -> summary. Each is a module of `sweeps.cli.commands` with `DESCRIPTION`, `EXAMPLES`,
+`add_options(parser)` and `run(arguments)`."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and suggest the option that was probably meant."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError instead of printing usage and exiting."""
+        if message.startswith("unrecognized arguments: "):
+            received = message.removeprefix("unrecognized arguments: ").split()[0]
+            valid = [option for action in self._actions for option in action.option_strings]
+            raise unknown_name("option", received, sorted(o for o in valid if o.startswith("--")))
+        raise InputError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Args:
+        arguments: the command's name and its options; None takes them from the process.
+        prog: how the help names the command; scripts give their own path.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given, prog)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone (`| head`); there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def script(command: str, path: str) -> NoReturn:
+    """Runs a command as the script at `path` and ends the process."""
+    file = Path(path).resolve()
+    _leave(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
+
+
+def console_main() -> NoReturn:
+    """The installed entry point."""
+    _leave(main())
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without tearing down what ends with it anyway: that takes a second.
+
+    Everything is written by now, and the server of workers ends when this process does.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _dispatch(given: list[str], prog: str | None) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE if given else BAD_INPUT
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"keras-sweeps {version('keras-sweeps')}")
+        return DONE
+    name, *options = given
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    _refuse_passwords(options)
+    parser = make_parser(name, prog)
+    module = _command(name)
+    run: Callable[[argparse.Namespace], int] = module.run
+    lines, options = config_lines(parser, options)
+    if lines:
+        _check_file(module.check, parser, lines, options)
+    options = [*(token for token, _ in lines), *options]
+    arguments = parser.parse_args(options)
+    arguments.given = _given(make_parser(name, prog), options)
+    return run(arguments)
+
+
+def _check_file(
+    check: Callable[[argparse.Namespace], None],
+    parser: argparse.ArgumentParser,
+    lines: list[Line],
+    options: list[str],
+) -> None:
+    """Raises InputError with the file's line for a setting that only the settings know is wrong."""
+
+    def problem(tokens: list[str]) -> str | None:
+        try:
+            check(parser.parse_args([*tokens, *options]))
+        except InputError as error:
+            return str(error)
+        return None
+
+    found = problem([token for token, _ in lines])
+    if found is not None:
+        raise located(InputError(found), lines, problem)
+
+
+def _refuse_passwords(options: list[str]) -> None:
+    """Raises InputError for a password on the command line, which everybody can read."""
+    for option in options:
+        name, equals, value = option.partition("=")
+        address = value if equals and name.startswith("--") else option
+        if "://" in address and holds_password(address):
+            raise InputError(
+                "An address on the command line must not hold a password: the list of processes "
+                f"shows it to everybody. Received: {redacted(address)}. Leave it out; MLflow's "
+                "goes into MLFLOW_TRACKING_PASSWORD, PostgreSQL's into PGPASSFILE or PGPASSWORD."
+            )
+
+
+def _command(name: str) -> ModuleType:
+    """The module of a command; raises KeyError for one that there is not."""
+    if name not in COMMANDS:
+        raise KeyError(name)
+    return importlib.import_module(f"sweeps.cli.commands.{name}")
+
+
+def make_parser(name: str, prog: str | None = None) -> OneLineParser:
+    """The parser of a command; raises KeyError for one that there is not."""
+    module = _command(name)
+    parser = OneLineParser(prog=prog or f"keras-sweeps {name}", description=module.DESCRIPTION)
+    parser.epilog = module.EXAMPLES.format(prog=parser.prog) + EXIT_STATUSES
+    parser.usage = f"{parser.prog} [options]"
+    module.add_options(parser)
+    return parser
+
+
+def _given(parser: argparse.ArgumentParser, options: list[str]) -> set[str]:
+    """Names of the options that the command line holds, also where they equal the default."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return set(vars(parser.parse_args(options)))
+
+
+EXIT_STATUSES = "\nexit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted"
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    return (
+        f"usage: keras-sweeps COMMAND [options]\n\ncommands:\n{commands}\n\n"
+        "keras-sweeps COMMAND --help lists a command's options."
+    )

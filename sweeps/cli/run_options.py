@@ -1,0 +1,403 @@
+"""The options of `run`, and the settings that they mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from pipelines.data.custom.sources import absolute_dataset
+from pipelines.images.options import add_image_options
+from pipelines.objectives import OBJECTIVES
+from pipelines.runtime.compute import AUTO, BACKENDS, PRECISIONS
+from pipelines.training.feeding import CLASS_WEIGHTS
+from search_spaces.hyperparameters.narrowing import merged_rules
+from search_spaces.registry import stored_name
+from sweeps.cli.commands.finalize import add_finalist_options
+from sweeps.cli.option_types import duration_or_auto, natural_int, or_auto, positive_int, timeout
+from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
+from sweeps.resources.gpus import ALL
+from sweeps.settings import (
+    DEFAULT_NUM_TRIALS,
+    DEFAULT_PRUNER,
+    DEFAULT_SAMPLER,
+    DEFAULT_STORAGE,
+    ENGINES,
+    LARGE_DATA_BUDGET,
+    LARGE_DATA_IMAGES,
+    SMALL_DATA_BUDGET,
+    STORAGE_VARIABLE,
+    Budget,
+    SweepSettings,
+    chosen_search,
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `run`: the ten most people need first, then named groups."""
+    add = parser.add_argument
+    add("--space", metavar="NAME",
+        help="what to search: cnn, mlp (see --list-spaces), or FILE.py:NAME or MODULE:NAME for a "
+        "keras_tuner.HyperModel or a function build(hp) of your own")  # fmt: skip
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="mnist, fashion_mnist, cifar10, digits, or your own: a folder of class folders, .npz, "
+        ".csv, file.py:function (default: mnist, or digits where mnist cannot be had)",
+    )
+    add(
+        "--trials",
+        type=positive_int,
+        default=DEFAULT_NUM_TRIALS,
+        metavar="N",
+        help="configurations to train (default: %(default)s)",
+    )
+    add(
+        "--epochs",
+        "--max-epochs",
+        dest="epochs",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help=f"full budget of a trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
+        f"{SMALL_DATA_BUDGET.num_epochs} for fewer than {LARGE_DATA_IMAGES:,} training images)",
+    )
+    add(
+        "--timeout",
+        type=timeout,
+        default="auto",
+        metavar="TIME",
+        help="start no trial after this, and end running ones with their epoch: 90s, 15m, 2h or "
+        f"none (default: {_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few "
+        "images)",
+    )
+    add(
+        "--objective",
+        default="val_accuracy",
+        metavar="METRIC",
+        help=f"one of {', '.join(OBJECTIVES)} (default: %(default)s)",
+    )
+    add(
+        "--sampler",
+        metavar="NAME",
+        help=f"Optuna's: tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
+    )
+    add(
+        "--seed",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="every random choice follows from it (default: %(default)s)",
+    )
+    add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
+    add("--workers", type=or_auto(positive_int), default=None, metavar="N",
+        help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
+
+    own = parser.add_argument_group("your own data")
+    add_image_options(own)
+    own.add_argument(
+        "--class-weights",
+        choices=CLASS_WEIGHTS,
+        default="none",
+        help="balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
+    )
+    part = parser.add_argument_group("a part of the space")
+    part.add_argument("--set", action="append", metavar="RULE",
+        help="values that are left of a parameter: optimizer=adam,adamw or filters_0=16..64 "
+        "(repeatable)")  # fmt: skip
+    part.add_argument("--fix", action="append", metavar="RULE",
+        help="the one value of a parameter: batch_norm_0=true (repeatable)")  # fmt: skip
+    _add_search_options(parser)
+    _add_recovery_options(parser)
+    add_finalist_options(parser, default=0)
+    look = parser.add_argument_group("look, without training")
+    look.add_argument("--list-spaces", action="store_true", help="list the spaces and exit")
+    look.add_argument(
+        "--describe",
+        nargs="?",
+        const="",
+        metavar="SPACE",
+        help="print a space's parameters, conditions and baselines and exit",
+    )
+    look.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the sweep would do, how much memory it needs, and how long it takes",
+    )
+    file = parser.add_argument_group("settings as a file")
+    file.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a YAML file; the command line wins (--no-NAME undoes a switch)",
+    )
+    file.add_argument(
+        "--write-config",
+        action="store_true",
+        help="print the settings as they resolve, as a file for --config",
+    )
+    file.add_argument(
+        "--config-schema", action="store_true", help="print the file's JSON schema, for editors"
+    )
+    base = parser.add_argument_group("published baselines")
+    base.add_argument(
+        "--no-baselines", action="store_true", help="do not train the published models first"
+    )
+    base.add_argument(
+        "--baselines-only",
+        action="store_true",
+        help="train each published model as published and compare its test result",
+    )
+    train = parser.add_argument_group("training")
+    train.add_argument(
+        "--early-stopping",
+        type=positive_int,
+        metavar="N",
+        help="end a trial after N epochs without improvement (default: never)",
+    )
+    train.add_argument(
+        "--threads",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help="threads of each trial (default: auto)",
+    )
+    train.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="tensorflow",
+        help="what Keras runs on; jax and torch are extras to install (default: %(default)s)",
+    )
+    train.add_argument(
+        "--precision",
+        choices=(*PRECISIONS, AUTO),
+        default="float32",
+        help="Keras' dtype policy of every trial; auto measures which is faster here, once "
+        "(default: %(default)s)",
+    )
+    train.add_argument(
+        "--jit",
+        choices=(AUTO, "on", "off"),
+        default=AUTO,
+        help="whether training steps are compiled; auto is what suits backend and device "
+        "(default: %(default)s)",
+    )
+    train.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="only operations that repeat bit for bit, for `replay` (slower; on cores trials "
+        "repeat without it)",
+    )
+    _add_gpu_options(parser)
+    store = parser.add_argument_group("where things go")
+    store.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)",
+    )
+    store.add_argument(
+        "--experiment", metavar="NAME", help="MLflow experiment (default: space and data set)"
+    )
+    store.add_argument(
+        "--storage",
+        default=os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE,
+        metavar="URL",
+        help=f"Optuna storage (default: {STORAGE_VARIABLE}, or {DEFAULT_STORAGE})",
+    )
+    store.add_argument(
+        "--work-dir",
+        default=".sweeps",
+        metavar="DIR",
+        help="prepared data and files in progress (default: %(default)s)",
+    )
+    store.add_argument(
+        "--keep-models",
+        type=natural_int,
+        default=3,
+        metavar="N",
+        help="models kept in MLflow, of the best trials (default: %(default)s)",
+    )
+    store.add_argument(
+        "--offline",
+        action="store_true",
+        help="send nothing to MLflow now; `sync` does later",
+    )
+    show = parser.add_argument_group("output")
+    show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    gpu = parser.add_argument_group("GPUs")
+    gpu.add_argument(
+        "--gpus",
+        default=ALL,
+        metavar="WHICH",
+        help="all, none, or numbers as nvidia-smi counts: 0,1 (default: %(default)s)",
+    )
+    gpu.add_argument(
+        "--trials-per-gpu",
+        type=or_auto(positive_int),
+        default=None,
+        metavar="N",
+        help="trials at once on each GPU, each with its share of the memory (default: auto, the "
+        "fastest of one, two and four in a short measurement)",
+    )
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    search = parser.add_argument_group("Keras Tuner instead of Optuna")
+    search.add_argument(
+        "--engine", choices=ENGINES, default="optuna", help="who proposes (default: %(default)s)"
+    )
+    search.add_argument(
+        "--oracle",
+        metavar="NAME",
+        help=f"Keras Tuner's: {', '.join(ORACLES)} (default with that engine: {DEFAULT_ORACLE})",
+    )
+    prune = parser.add_argument_group("which trials go on")
+    prune.add_argument(
+        "--pruner",
+        metavar="NAME",
+        help="asha, hyperband, median, percentile, patient or none (default: "
+        f"{DEFAULT_PRUNER}; none with the oracle hyperband, which has rungs of its own)",
+    )
+    prune.add_argument(
+        "--min-epochs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="epochs before a trial can be pruned (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--reduction-factor",
+        type=positive_int,
+        default=3,
+        metavar="N",
+        help="one of so many trials goes on from each rung (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--prune-baselines",
+        action="store_true",
+        help="let published baselines be pruned, too (default: they train in full)",
+    )
+    prune.add_argument(
+        "--audit",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="afterwards train N pruned trials to the end, and say how many were among the best",
+    )
+    stop = parser.add_argument_group("when to stop (the first rule that holds)")
+    stop.add_argument(
+        "--max-total-epochs", type=positive_int, metavar="N", help="epochs of all trials together"
+    )
+    stop.add_argument(
+        "--target", metavar="RULE", help="a value that is good enough: 'val_accuracy>=0.995'"
+    )
+    stop.add_argument(
+        "--no-improvement",
+        type=positive_int,
+        metavar="N",
+        help="N trials in a row without a new best",
+    )
+
+
+def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
+    lose = parser.add_argument_group("failures and resuming")
+    lose.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the sweep named by --name, or with the latest unfinished one",
+    )
+    lose.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="with --resume: accept settings that differ from the sweep's own",
+    )
+    lose.add_argument(
+        "--retries",
+        type=natural_int,
+        default=2,
+        metavar="N",
+        help="further tries after a crash, a hang or a lack of memory (default: %(default)s)",
+    )
+    lose.add_argument(
+        "--trial-timeout",
+        type=duration_or_auto,
+        metavar="TIME",
+        help="a trial without a report for so long hangs (default: auto, ten minutes or 20 epochs)",
+    )
+
+
+def _minutes(budget: Budget) -> str:
+    return f"{(budget.timeout_seconds or 0) / 60:g}m"
+
+
+SETTING_OF = {
+    "trials": "num_trials",
+    "epochs": "num_epochs",
+    "timeout": "timeout_seconds",
+    "early_stopping": "patience",
+    "no_baselines": "baselines",
+    "workers": "num_workers",
+    "threads": "num_threads",
+    "keep_models": "num_kept_models",
+    "prune_baselines": "protect_baselines",
+    "no_improvement": "patience_trials",
+    "retries": "num_retries",
+    "trial_timeout": "stall_seconds",
+    "audit": "num_audited",
+    "finalists": "num_finalists",
+    "finalist_seeds": "num_finalist_seeds",
+    "set": "narrowed",
+    "fix": "fixed",
+}
+"""Options whose setting has another name."""
+
+
+def settings_from(arguments: argparse.Namespace) -> SweepSettings:
+    """The settings that parsed options mean."""
+    return SweepSettings(
+        space=stored_name(arguments.space) if arguments.space else "",
+        dataset=absolute_dataset(arguments.dataset),
+        num_trials=arguments.trials,
+        num_epochs=arguments.epochs,
+        timeout_seconds=arguments.timeout,
+        objective=arguments.objective,
+        seed=arguments.seed,
+        name=arguments.name,
+        patience=arguments.early_stopping,
+        baselines=not arguments.no_baselines,
+        num_workers=arguments.workers,
+        num_threads=arguments.threads,
+        gpus=arguments.gpus,
+        trials_per_gpu=arguments.trials_per_gpu,
+        tracking_uri=arguments.tracking_uri,
+        storage=arguments.storage,
+        experiment=arguments.experiment,
+        num_kept_models=arguments.keep_models,
+        work_dir=arguments.work_dir,
+        min_epochs=arguments.min_epochs,
+        reduction_factor=arguments.reduction_factor,
+        protect_baselines=not arguments.prune_baselines,
+        max_total_epochs=arguments.max_total_epochs,
+        target=arguments.target,
+        patience_trials=arguments.no_improvement,
+        num_retries=arguments.retries,
+        stall_seconds=arguments.trial_timeout,
+        num_audited=arguments.audit,
+        num_finalists=arguments.finalists,
+        num_finalist_seeds=arguments.finalist_seeds,
+        retrain=arguments.retrain,
+        deterministic=arguments.deterministic,
+        offline=arguments.offline,
+        image_size=arguments.image_size,
+        resize=arguments.resize,
+        color=arguments.color,
+        broken=arguments.broken,
+        class_weights=arguments.class_weights,
+        narrowed=merged_rules(arguments.set or (), "--set"),
+        fixed=merged_rules(arguments.fix or (), "--fix"),
+        backend=arguments.backend,
+        precision=arguments.precision,
+        jit=arguments.jit,
+        **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
+    )

@@ -1,0 +1,105 @@
+"""The audit of a pruner: some pruned trials are trained to the end, to see what was missed.
+
+They stay pruned: study, ranking and winner do not change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pipelines.training.trial import Decision, TrialTask
+from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board, TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.executors.base import Event, Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.failures import hang
+from sweeps.resources.packing import Slots
+from sweeps.state.paths import SweepPaths
+
+PREFIX = "audit-"
+
+
+class Audit:
+    """Trains chosen trials on free slots; `fill`, `event` and `end_stalled` are the loop's to call.
+
+    Args:
+        count: how many pruned trials to train; drawn with `seed` from those with a checkpoint.
+        slots: the loop's; they are taken from it and given back.
+        make_task: what a worker needs to continue a trial.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        executor: Executor,
+        recorder: Recorder,
+        paths: SweepPaths,
+        count: int,
+        seed: int,
+        slots: Slots,
+        make_task: Callable[[TrialRow], TrialTask],
+        job: Job,
+    ) -> None:
+        self._board, self._executor, self._recorder = board, executor, recorder
+        self._paths, self._free, self._make_task, self._job = paths, slots, make_task, job
+        self._pruned = [
+            row
+            for row in board.in_state(TrialState.PRUNED)
+            if (paths.trial(row.number) / CHECKPOINT_FILE).exists()
+        ]
+        order = np.random.default_rng([seed, len(board.rows)]).permutation(len(self._pruned))
+        self._waiting = [self._pruned[index] for index in order[:count]]
+        self._slots: dict[int, Slot] = {}
+        self._heard: dict[int, float] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._waiting and not self._slots
+
+    def fill(self) -> None:
+        """Starts what waits on the free slots."""
+        while self._waiting and self._free.has_room:
+            row, slot = self._waiting.pop(0), self._free.take()
+            number, job_id = row.number, f"{PREFIX}{row.number}"
+            self._slots[number], self._heard[number] = slot, time.monotonic()
+            log_path = str(self._paths.trial_log(number))
+            try:
+                self._executor.start(job_id, self._job, self._make_task(row), slot, log_path)
+            except (OSError, EOFError) as error:
+                self.event(Raised(job_id, type(error).__name__, str(error), ""))
+
+    def event(self, event: Event) -> None:
+        """Takes a report, a result or a failure of an audited trial."""
+        number = int(event.job_id.removeprefix(PREFIX))
+        if isinstance(event, Reported):
+            self._heard[number] = time.monotonic()
+            self._executor.answer(event.job_id, Decision.GO_ON)
+            return
+        self._free.give_back(self._slots.pop(number))
+        if isinstance(event, Returned):
+            self._board.audits[number] = event.value.value
+            self._recorder.audited(number, event.value.value)
+        else:
+            self._board.failed_audits[number] = f"{event.kind}: {event.reason}"
+        (self._paths.trial(number) / MODEL_FILE).unlink(missing_ok=True)
+
+    def end_stalled(self, limit_seconds: float) -> None:
+        """Ends what has reported nothing for so long."""
+        for number in list(self._slots):
+            if time.monotonic() - self._heard[number] > limit_seconds:
+                self._executor.stop(f"{PREFIX}{number}")
+                reason = hang(limit_seconds).reason
+                self.event(Raised(f"{PREFIX}{number}", "Hang", reason, ""))
+
+    def close(self) -> None:
+        """Ends what still runs, and removes the files of all pruned trials."""
+        for number in list(self._slots):
+            self._executor.stop(f"{PREFIX}{number}")
+            self._free.give_back(self._slots.pop(number))
+        for row in self._pruned:
+            self._recorder.forget(row.number)

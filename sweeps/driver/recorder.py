@@ -1,0 +1,310 @@
+"""Turns what happens in a sweep into records, each put into the spool once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.data.prepared import PreparedData
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute, compute_tags
+from pipelines.training.checkpoints import EpochReport
+from pipelines.training.trial import TrialResult
+from pipelines.training.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
+from search_spaces.hyperparameters.run_params import recorded_params
+from search_spaces.space import Space
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.status import Board, TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.executors.base import Slot
+from sweeps.state.paths import SweepPaths
+from tracking.models.class_names import class_name_tags
+from tracking.spool.records import (
+    DataRecord,
+    EpochRecord,
+    FilesRecord,
+    MachineRecord,
+    ModelDropRecord,
+    ModelRecord,
+    ProgressRecord,
+    RunStatus,
+    SweepEnd,
+    SweepRecord,
+    SweepStateRecord,
+    TagsRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+)
+from tracking.spool.trial_history import TrialLives
+
+if TYPE_CHECKING:
+    from tracking.spool.spool import Spool
+
+
+class Recorder:
+    """Records one sweep. A record that the spool has already is not put again."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        space: Space,
+        data: PreparedData,
+        paths: SweepPaths,
+        models: BestModels,
+        compute: Compute = DEFAULT_COMPUTE,
+    ) -> None:
+        self._spool = spool
+        self._lives = TrialLives(spool)
+        self._space = space
+        self._data = data
+        self._paths = paths
+        self._models = models
+        self.compute = compute
+        self._progress_step = -1
+
+    def sweep_started(
+        self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> None:
+        """The parent run; in a resumed sweep, that it runs again."""
+        common = {
+            "sweeps.space": self._space.name,
+            "sweeps.space_fingerprint": self._space.fingerprint,
+            "sweeps.data": self._data.name,
+            "sweeps.data_fingerprint": self._data.fingerprint,
+            **tags,
+        }
+        record = SweepRecord(name, params, common, data_record(self._data), uid)
+        if not self._spool.put(record):
+            self._spool.put(SweepStateRecord("RUNNING", {"sweeps.stopped_by": "not yet"}))
+
+    def trial_started(self, row: TrialRow, num_epochs: int) -> None:
+        """A child run with every parameter of the space."""
+        params: dict[str, object] = {
+            **recorded_params(self._space.parameters, row.params),
+            "max_epochs": num_epochs,
+        }
+        self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
+
+    def _tags_of(self, row: TrialRow) -> dict[str, str]:
+        tags = {"sweeps.seed": str(row.seed), **compute_tags(self.compute)}
+        if row.baseline:
+            tags["sweeps.baseline"] = row.baseline
+        return tags
+
+    @property
+    def longest_epoch_seconds(self) -> float:
+        """The longest epoch of earlier sessions; 0 without any."""
+        return self._lives.longest_epoch_seconds
+
+    def trained_seconds(self, number: int) -> float:
+        """Time of a trial's epochs in earlier sessions."""
+        return self._lives.trained_seconds(number)
+
+    def models_known(self, board: Board) -> None:
+        """Takes over which models are kept: those of the best trials of earlier sessions."""
+        for row in board.ranking():
+            self._models.offer(row.number, row.value or 0.0)
+
+    def trial_runs(self, row: TrialRow, slot: Slot) -> None:
+        """The trial runs on a slot, for the first time or again."""
+        place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
+        # Refined by the worker once it knows; a trial that never gets so far has this.
+        tags = {"sweeps.device": place}
+        if slot.num_sharing > 1:
+            tags["sweeps.gpu_share"] = f"1/{slot.num_sharing}"
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
+
+    def epoch_reported(self, report: EpochReport, more: Mapping[str, float] | None = None) -> None:
+        """An epoch's metrics, with what the driver saw of it."""
+        self._spool.put(
+            EpochRecord(report.number, report.epoch, {**report.metrics, **(more or {})})
+        )
+
+    def trial_paused(self, row: TrialRow, result: TrialResult) -> None:
+        """The trial waits; what it reached so far is kept for the case that it never goes on."""
+        path = self._paths.trial(row.number) / RESULT_FILE
+        path.write_text(json.dumps(asdict(result)), encoding="utf-8")
+        tags = {"sweeps.reason": f"waits at epoch {result.num_epochs} for a promotion"}
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+
+    def trial_suspended(self, row: TrialRow) -> None:
+        """The trial waits for its sweep to be resumed."""
+        tags = {"sweeps.reason": row.reason}
+        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+
+    def trial_retried(self, row: TrialRow, reason: str) -> None:
+        """A failure after which the trial is tried again."""
+        tags = {"sweeps.num_retries": str(row.num_tries - 1), "sweeps.retry_reason": reason}
+        self._spool.put(TagsRecord(row.number, tags))
+
+    def packed(self, level: int, reason: str) -> None:
+        """How many trials share a GPU from now on, and why."""
+        tags = {"sweeps.trials_per_gpu": str(level), "sweeps.packing": reason}
+        self._spool.put(SweepStateRecord("RUNNING", tags))
+
+    def paused_trial_ended(self, row: TrialRow, state: TrialState) -> None:
+        """A trial that will not go on ends with what it reached when it paused."""
+        path = self._paths.trial(row.number) / RESULT_FILE
+        try:
+            result = TrialResult(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            self.trial_lost(row, state)
+            return
+        self.trial_completed(row, result, state)
+
+    def trial_completed(self, row: TrialRow, result: TrialResult, state: TrialState) -> None:
+        """Ends a run with what it reached, and keeps its model if it is among the best."""
+        metrics = {f"best_{name}": value for name, value in result.metrics.items()
+                   if name in ("loss", "accuracy") or name.startswith("val_")}  # fmt: skip
+        metrics |= {
+            "best_epoch": result.best_epoch,
+            "num_epochs": result.num_epochs,
+            "num_parameters": result.num_parameters,
+            "model_bytes": result.model_bytes,
+            "training_seconds": result.training_seconds,
+        }
+        if not result.model_bytes:
+            del metrics["model_bytes"]
+        not_kept = {"sweeps.model_not_kept": result.not_stored} if result.not_stored else {}
+        metrics |= result.test_metrics
+        tags = {
+            "sweeps.device": result.device,
+            "sweeps.stopped_by": result.stopped_by,
+            "sweeps.reason": row.reason,
+            **not_kept,
+        }
+        if result.test_metrics:
+            tags["sweeps.test_split_read"] = "true"
+        if result.adaptations:
+            tags["sweeps.adaptations"] = "; ".join(result.adaptations)
+        end = self._lives.put_end(TrialEnd(row.number, state.value, metrics, tags))
+        if state is TrialState.COMPLETE:
+            self._keep_model(row, result, end)
+
+    def trial_lost(self, row: TrialRow, state: TrialState) -> None:
+        """Ends a run without a result of its own, with the reason and the traceback."""
+        tags = {"sweeps.reason": row.reason} if row.reason else {}
+        if row.duplicate_of is not None:
+            tags["sweeps.duplicate_of"] = str(row.duplicate_of)
+        texts = {"traceback.txt": row.details} if row.details else {}
+        self._lives.put_end(TrialEnd(row.number, state.value, {}, tags, texts))
+        log = self._paths.trial_log(row.number)
+        if log.exists() and log.stat().st_size:
+            self._upload(row.number, "log", [log])
+
+    def figures_drawn(self, number: int, epoch: int, failure: str) -> None:
+        """Uploads a trial's files as of an epoch; a failure to draw becomes a tag."""
+        if failure:
+            self._spool.put(TagsRecord(number, {"sweeps.figures": failure}))
+        folder = self._paths.trial(number)
+        paths = [folder / name for name in FIGURE_FILES] + [self._paths.trial_log(number)]
+        self._upload(number, f"epoch-{epoch}", paths)
+
+    def audited(self, number: int, value: float) -> None:
+        """What a pruned trial reached when it was trained to the end nevertheless."""
+        self._spool.put(TagsRecord(number, {"sweeps.audit_value": f"{value:.6g}"}))
+
+    def progress(self, board: Board) -> None:
+        """Logs the best so far; the step is the number of trials that ended."""
+        best, step = board.best(), len(board.ended())
+        if best is not None and best.value is not None and step != self._progress_step:
+            self._progress_step = step
+            metrics = {f"best_{board.objective.metric}": best.value}
+            self._spool.put(ProgressRecord(metrics, step))
+
+    def machine_used(self, metrics: Mapping[str, float], step: int) -> None:
+        """How busy the machine was; the step is the sweep's age in seconds."""
+        if metrics:
+            self._spool.put(MachineRecord(metrics, step))
+
+    def sweep_waits(self, status: RunStatus, reason: str) -> None:
+        """The sweep broke off and can be resumed."""
+        self._spool.put(SweepStateRecord(status, {"sweeps.stopped_by": reason}))
+
+    def sweep_ended(self, end: SweepEnd) -> None:
+        """Ends the parent run."""
+        self._spool.put(end)
+
+    def forget(self, number: int) -> None:
+        """Removes the folder of a trial that has ended; what is to be uploaded is in the spool."""
+        shutil.rmtree(self._paths.trial(number), ignore_errors=True)
+
+    def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
+        if result.not_stored:
+            return
+        keep, replaced = self._models.offer(row.number, result.value)
+        path = self._paths.trial(row.number) / MODEL_FILE
+        key = f"trial-{row.number}/model"
+        if not keep or self._spool.has(key):
+            path.unlink(missing_ok=True)
+        else:
+            record = ModelRecord(
+                number=row.number,
+                path=path.name,
+                input_shape=self._data.input_shape,
+                num_classes=self._data.num_classes,
+                # The very points of the run's end: with another time they would be there twice.
+                metrics={
+                    name: value
+                    for name, value in end.metrics.items()
+                    if name.startswith("best_val_")
+                },
+                at_ms=end.at_ms,
+                step=result.best_epoch,
+                tags={
+                    "sweeps.sweep": self._paths.name,
+                    "sweeps.trial": str(row.number),
+                    **model_tags(self._data, path, self.compute),
+                },
+            )
+            self._spool.adopt(path, key)
+            self._spool.put(record)
+        if replaced is not None:
+            self._spool.put(ModelDropRecord(replaced))
+
+    def _upload(self, number: int, name: str, paths: list[Path]) -> None:
+        record = FilesRecord(number, "", name)
+        if self._spool.has(record.key):
+            return
+        for path in paths:
+            if path.is_file():
+                self._spool.adopt(path, record.key)
+        if self._spool.folder_of(record.key).is_dir():
+            self._spool.put(record)
+
+
+def model_tags(
+    data: PreparedData, path: Path, compute: Compute = DEFAULT_COMPUTE
+) -> dict[str, str]:
+    """What whoever uses a model must know of it: its data, its classes, its file's checksum."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "sweeps.data": data.name,
+        "sweeps.data_fingerprint": data.fingerprint,
+        **class_name_tags(data.class_names),
+        "sweeps.background": data.background(),
+        "sweeps.resize": data.resize,
+        **compute_tags(compute),
+        "sweeps.model_sha256": digest,
+    }
+
+
+def data_record(data: PreparedData) -> DataRecord:
+    """The prepared data as MLflow's dataset input describes it."""
+    return DataRecord(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        origin=Path(data.origin).name,
+        schema={"mlflow_tensorspec": {"features": [
+            {"name": "pixels", "type": "tensor",
+             "tensor-spec": {"dtype": "uint8", "shape": [-1, *data.input_shape]}}
+        ]}},
+        profile={"num_images": data.num_images, "num_classes": data.num_classes,
+                 "split": data.split, **({"notes": data.notes} if data.notes else {})},
+    )  # fmt: skip

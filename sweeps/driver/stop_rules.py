@@ -1,0 +1,101 @@
+"""When a sweep has done enough: rules that combine, each a plain question to the board."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipelines.objectives import Objective
+from search_spaces.errors import InputError
+from sweeps.driver.status import Board
+from sweeps.engines.base import TrialState
+
+
+class StopReason(StrEnum):
+    """Why a sweep ended."""
+
+    TRIALS = "all trials ended"
+    EXHAUSTED = "the space is exhausted"
+    TIMEOUT = "the time limit was reached"
+    EPOCHS = "the limit of epochs was reached"
+    TARGET = "the target was reached"
+    NO_IMPROVEMENT = "no further improvement"
+    INTERRUPTED = "interrupted"
+    PREEMPTED = "terminated; it can be resumed"
+    CHANGED = "the space's source has changed; it can be resumed"
+    FAILING = "the first trials all failed for one reason"
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """What ends a sweep before its last trial; None means that a rule is not set.
+
+    Attributes:
+        timeout_seconds: wall time over all sessions.
+        max_total_epochs: epochs of all trials together.
+        target: value of the objective that is good enough.
+        patience_trials: trials in a row that ended without a new best.
+    """
+
+    timeout_seconds: float | None = None
+    max_total_epochs: int | None = None
+    target: float | None = None
+    patience_trials: int | None = None
+
+    def reached(self, board: Board) -> StopReason | None:
+        """The first rule that holds: nothing starts any more, what runs ends with its epoch."""
+        if self._target_reached(board):
+            return StopReason.TARGET
+        if (
+            self.max_total_epochs is not None
+            and board.num_epochs_trained() >= self.max_total_epochs
+        ):
+            return StopReason.EPOCHS
+        if self.timeout_seconds is not None and board.elapsed_seconds() >= self.timeout_seconds:
+            return StopReason.TIMEOUT
+        if self.patience_trials is not None and trials_without_best(board) >= self.patience_trials:
+            return StopReason.NO_IMPROVEMENT
+        return None
+
+    def meets_target(self, objective: Objective, value: float) -> bool:
+        """Whether a value is at least as good as the target."""
+        return self.target is not None and not objective.beats(self.target, value)
+
+    def _target_reached(self, board: Board) -> bool:
+        return any(
+            self.meets_target(board.objective, value)
+            for row in board.rows.values()
+            if row.state is TrialState.COMPLETE
+            for value in [row.value]
+            if value is not None
+        )
+
+
+def trials_without_best(board: Board) -> int:
+    """How many trials ended, complete or pruned, after the best one did."""
+    best = board.best()
+    if best is None or best.end_order is None:
+        return 0
+    counted = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(
+        row.end_order is not None and row.end_order > best.end_order
+        for row in board.ended()
+        if row.state in counted
+    )
+
+
+def parse_target(text: str, objective: Objective) -> float:
+    """The value in `val_accuracy>=0.995` or `val_loss<=0.03`.
+
+    Raises:
+        InputError: It names another metric than the objective, or points the wrong way.
+    """
+    sign = ">=" if objective.direction == "maximize" else "<="
+    match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
+    if match is None or match[1] != objective.metric or match[2] != sign:
+        raise InputError(
+            f"--target must be the objective, {sign} and a number, such as "
+            f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: '{text}'."
+        )
+    return float(match[3])

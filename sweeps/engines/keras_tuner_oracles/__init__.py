@@ -1,0 +1,1 @@
+"""Keras Tuner's oracles as engines."""

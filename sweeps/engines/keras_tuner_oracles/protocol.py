@@ -1,0 +1,89 @@
+"""Keras Tuner's oracles: their names, what each is asked, and what it answers. Pure values.
+
+Keras Tuner cannot be imported without Keras and TensorFlow, so the driver asks in these terms and
+another process answers (`oracle_proposals.propose`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from search_spaces.errors import unknown_name
+from search_spaces.hyperparameters.parameter import Parameter, Value
+
+ORACLES = {
+    "random": "independent uniform draws, never the same point twice",
+    "bayesian": "Gaussian process on three random points per parameter (seconds for a proposal)",
+    "hyperband": "successive halving in brackets, each filled before its best trials go on",
+    "grid": "every point once, from the defaults; ten values of a continuous range",
+}
+DEFAULT_ORACLE = "hyperband"
+OracleStatus = Literal["RUNNING", "COMPLETED", "FAILED"]
+PAST_ID, EPOCHS = "tuner/trial_id", "tuner/epochs"
+"""Values by which the Hyperband oracle says which trial goes on, and to which epoch."""
+
+
+@dataclass(frozen=True)
+class OracleTrial:
+    """A trial as an oracle sees it; with Hyperband one for every rung that a trial was sent to.
+
+    Attributes:
+        values: what the oracle chose, its own `tuner/` values included; a point that it did not
+            choose has its params.
+        score: the objective, for one that is COMPLETED.
+        is_own: whether the oracle proposed it.
+    """
+
+    id: str
+    values: dict[str, Value]
+    status: OracleStatus
+    score: float | None = None
+    is_own: bool = True
+
+
+@dataclass(frozen=True)
+class OracleQuestion:
+    """All that an oracle's next proposal follows from.
+
+    Attributes:
+        direction: `max` or `min`.
+        max_epochs, factor: full budget and reduction factor, for Hyperband.
+        state: what `OracleAnswer.state` was after its last proposal; empty for the first one.
+    """
+
+    oracle: str
+    objective: str
+    direction: str
+    seed: int
+    max_epochs: int
+    factor: int
+    parameters: tuple[Parameter, ...]
+    trials: tuple[OracleTrial, ...]
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OracleAnswer:
+    """What an oracle proposes.
+
+    Attributes:
+        status: RUNNING with a proposal, IDLE while it waits for running trials, STOPPED when it
+            has nothing left.
+        state: JSON values; the next question has to hold them.
+    """
+
+    status: Literal["RUNNING", "IDLE", "STOPPED"]
+    id: str
+    values: dict[str, Value]
+    state: dict[str, Any]
+
+
+Propose = Callable[[OracleQuestion], OracleAnswer]
+
+
+def check_oracle(name: str) -> None:
+    """Raises InputError for a name that is not an oracle's."""
+    if name not in ORACLES:
+        raise unknown_name("oracle", name, ORACLES)

@@ -1,0 +1,1 @@
+"""Optuna: proposals, the study's storage, plots."""

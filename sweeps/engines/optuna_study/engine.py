@@ -1,0 +1,342 @@
+"""Optuna by ask and tell; the driver that holds this engine is the study's only writer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from pipelines.objectives import Objective
+from pipelines.training.trial import Decision
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params, Value
+from search_spaces.space import Space
+from sweeps.engines.base import PastTrial, Proposal, TrialState
+from sweeps.engines.optuna_study.hyperparameters import (
+    Grid,
+    OptunaHyperParameters,
+    StoredNames,
+    storage_values,
+)
+from sweeps.engines.optuna_study.plots import study_page
+from sweeps.engines.optuna_study.replayable_sampler import (
+    PAUSED,
+    STATE_ATTRIBUTE,
+    ReplayableSampler,
+    is_paused,
+)
+from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
+from sweeps.engines.pruners.base import TrialCurve, make_pruner, optuna_pruner
+from sweeps.engines.pruners.rungs import rung_epochs
+from sweeps.state.paths import used_name
+
+_STATES = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+    # Optuna has no state for it: the user attribute `state` tells the two apart.
+    TrialState.KILLED: OptunaState.FAIL,
+}
+RESTART, ORIGIN, MEMORY = "restart_of", "origin", "memory"
+
+
+class OptunaEngine:
+    """One Optuna study over a space.
+
+    Args:
+        storage: the opened storage (`open_storage`).
+        name: the study's name; new, or that of the study to resume.
+        baselines: names and complete points that are proposed first, in this order.
+        pruner: name of the pruner.
+        min_epochs, max_epochs, reduction_factor: what its rungs follow from.
+        protect_baselines: whether baselines are trained in full whatever they reach.
+        resume: whether to go on with an existing study.
+        uid: the sweep's own; a study of another sweep is not touched.
+
+    Raises:
+        InputError: The storage holds a study of that name, or, to resume, none of that space.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objective: Objective,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        sampler: str,
+        seed: int,
+        num_parallel: int = 1,
+        baselines: Sequence[tuple[tuple[str, ...], Params]] = (),
+        pruner: str = "none",
+        min_epochs: int = 1,
+        max_epochs: int = 1,
+        reduction_factor: int = 3,
+        *,
+        protect_baselines: bool = True,
+        resume: bool = False,
+        uid: str = "",
+    ) -> None:
+        self._space = space
+        self._protect = protect_baselines
+        self._trials: dict[int, optuna.Trial] = {}
+        self._curves: dict[int, TrialCurve] = {}
+        self._points: dict[str, int] = {}
+        points = [params for _, params in baselines]
+        self._grid = Grid(points) if sampler == "grid" else None
+        self._names = StoredNames(space.parameters)
+        self._sampler = ReplayableSampler(sampler, seed, num_parallel)
+        settings: dict[str, Any] = {
+            "storage": storage, "study_name": name, "sampler": self._sampler,
+            "pruner": optuna_pruner(pruner, min_epochs),
+        }  # fmt: skip
+        self._pruner = make_pruner(
+            pruner,
+            self._curves,
+            objective,
+            rung_epochs(min_epochs, max_epochs, reduction_factor),
+            reduction_factor,
+            lambda number: self._trials[number].should_prune(),
+        )
+        try:
+            self._study = (
+                optuna.load_study(**settings)
+                if resume
+                else optuna.create_study(direction=objective.direction, **settings)
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            raise used_name(name) from None
+        except KeyError:
+            raise InputError(
+                f"A sweep can be resumed where its study is. Received: '{name}', which this "
+                "--storage does not hold."
+            ) from None
+        known = self._study.user_attrs
+        if known.get("uid", uid) != uid:
+            raise used_name(name)
+        if "baselines" not in known:
+            self._study.set_user_attr("uid", uid)
+            self._describe(objective, baselines)
+        if self._study.user_attrs["space_fingerprint"] != space.fingerprint:
+            raise InputError(
+                f"A sweep can be resumed over the space that it began with. Space '{space.name}' "
+                f"has changed since '{name}' began: start a new sweep."
+            )
+        self._reload()
+        self._enqueue_baselines()
+
+    def _describe(
+        self, objective: Objective, baselines: Sequence[tuple[tuple[str, ...], Params]]
+    ) -> None:
+        self._study.set_user_attr("space", self._space.name)
+        self._study.set_user_attr("space_fingerprint", self._space.fingerprint)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study.set_metric_names([objective.metric])
+        # Last, and as one write: a kill before it means that all of this is done again.
+        self._study.set_user_attr("baselines", [[list(names), p] for names, p in baselines])
+
+    def _enqueue_baselines(self) -> None:
+        """Enqueues the baselines that are not in the study yet."""
+        stored = self._study.user_attrs.get("baselines", [])
+        known = {trial.user_attrs.get(BASELINE) for trial in self._study.get_trials(deepcopy=False)}
+        for names, params in stored:
+            label = ", ".join(names)
+            if label not in known:
+                self._enqueue(params, {BASELINE: label})
+
+    def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
+        values = storage_values(
+            params, self._space.sample, self._names, as_grid=self._grid is not None
+        )
+        self.enqueue(values, attributes)
+
+    def enqueue(self, values: Mapping[str, Value], attributes: Mapping[str, Any]) -> None:
+        """Makes a point the next that is asked for, after those that wait already.
+
+        Args:
+            values: the point as it is stored (`storage_values`).
+            attributes: JSON values that its trial keeps; the key `ORIGIN` passes to a repetition.
+        """
+        self._study.enqueue_trial(dict(values), user_attrs=dict(attributes))
+
+    def has_waiting(self) -> bool:
+        """Whether a point waits to be asked for."""
+        return bool(self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)))
+
+    def origins(self) -> dict[int, Any]:
+        """Trial -> what `enqueue` was given as its `ORIGIN`, waiting ones included."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {t.number: t.user_attrs[ORIGIN] for t in trials if ORIGIN in t.user_attrs}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Keeps JSON values with the study, in one write."""
+        self._study.set_user_attr(MEMORY, dict(memory))
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What was remembered last; empty for nothing."""
+        return dict(self._study.user_attrs.get(MEMORY, {}))
+
+    def _reload(self) -> None:
+        """Makes the trials of earlier sessions known again."""
+        trials = self._study.get_trials(deepcopy=False)
+        restarted = {trial.user_attrs.get(RESTART) for trial in trials}
+        for trial in trials:
+            if trial.state is OptunaState.WAITING:
+                continue
+            running = trial.state is OptunaState.RUNNING
+            params = self._reopen(trial) if running else self._params_of(trial)
+            curve = self._know(trial.number, params, trial.user_attrs.get(BASELINE))
+            curve.values.update(trial.intermediate_values)
+            curve.paused = is_paused(trial)
+            curve.complete = trial.state is OptunaState.COMPLETE
+            if trial.state is not OptunaState.FAIL:
+                continue
+            self._forget_point(trial.number)
+            curve.counts = False
+            killed = trial.user_attrs.get(STATE_ATTRIBUTE) == TrialState.KILLED
+            if killed and trial.number not in restarted and params:
+                # Optuna cannot reopen what has ended: the point is proposed again as a new trial.
+                attributes: dict[str, Any] = {RESTART: trial.number}
+                for key in (BASELINE, ORIGIN):
+                    if key in trial.user_attrs:
+                        attributes[key] = trial.user_attrs[key]
+                self._enqueue(params, attributes)
+
+    def _reopen(self, trial: FrozenTrial) -> Params:
+        """The trial object of a running trial; what was not sampled yet is sampled now."""
+        self._study._thread_local.cached_all_trials = None
+        if trial.user_attrs.get(SAMPLED):
+            # Nothing is to be sampled, so no sampler should think that something is.
+            self._study.sampler = optuna.samplers.RandomSampler(seed=0)
+        try:
+            reopened = optuna.trial.Trial(self._study, trial._trial_id)
+        finally:
+            self._study.sampler = self._sampler
+        self._trials[trial.number] = reopened
+        return self._sample(reopened)
+
+    def _params_of(self, trial: FrozenTrial) -> Params:
+        return stored_params(trial, self._space, self._grid)
+
+    def past(self) -> list[PastTrial]:
+        """The trials that the study holds already, by number."""
+        found = []
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state is OptunaState.WAITING:
+                continue
+            reopened = self._trials.get(trial.number)
+            params = self._sample(reopened) if reopened else self._params_of(trial)
+            first = self._points.get(_point_key(params))
+            repeats = first is not None and first < trial.number and not trial.intermediate_values
+            found.append(past_trial(trial, params, first if repeats else None))
+        return found
+
+    def ask(self) -> Proposal | None:
+        """The next trial, or None when a grid is exhausted."""
+        if self._sampler.exhausted:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            trial = self._study.ask()
+            self._trials[trial.number] = trial
+            try:
+                params = self._sample(trial)
+            except BaseException:
+                # The study knows the trial already: it must not stay RUNNING for ever.
+                self._know(trial.number, {}, None)
+                self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
+                raise
+        baseline = trial.user_attrs.get(BASELINE)
+        earlier = self._points.get(_point_key(params))
+        self._know(trial.number, params, baseline).counts = earlier is None
+        return Proposal(trial.number, params, baseline, earlier)
+
+    def _sample(self, trial: optuna.Trial) -> Params:
+        known = trial.user_attrs.get(SAMPLED)
+        if isinstance(known, dict):
+            return known
+        params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
+        # Kept, because a space that builds a model to be sampled is not to be asked twice.
+        trial.set_user_attr(SAMPLED, params or True)
+        return params
+
+    def _know(self, number: int, params: Params, baseline: str | None) -> TrialCurve:
+        protected = self._protect and baseline is not None
+        curve = self._curves[number] = TrialCurve(number, protected=protected)
+        if params:
+            self._points.setdefault(_point_key(params), number)
+        return curve
+
+    def _forget_point(self, number: int) -> None:
+        """A point that failed may be proposed, and trained, again."""
+        for key, first in list(self._points.items()):
+            if first == number:
+                del self._points[key]
+
+    def report(self, number: int, epoch: int, value: float) -> Decision:
+        """Records the objective after an epoch, where it is new, and decides."""
+        curve = self._curves[number]
+        if epoch not in curve.values:
+            self._trials[number].report(value, epoch)
+            curve.values[epoch] = value
+        return self._pruner.decide(curve, epoch)
+
+    def pause(self, number: int) -> None:
+        """The trial waits at its rung: RUNNING for Optuna, `PAUSED` as user attribute."""
+        self._trials[number].set_user_attr(STATE_ATTRIBUTE, PAUSED)
+        self._curves[number].paused = True
+
+    def next_promotion(self, *, closing: bool) -> int | None:
+        """The paused trial to continue now."""
+        number = self._pruner.next_promotion(closing=closing)
+        if number is not None:
+            self.resume(number)
+        return number
+
+    def resume(self, number: int) -> None:
+        """A trial that waited goes on."""
+        self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
+        self._curves[number].paused = False
+
+    def hopeless(self, num_trials: int) -> list[int]:
+        """The paused trials that can never go on."""
+        return self._pruner.hopeless(num_trials)
+
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        value: float | None = None,
+        reason: str = "",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Ends a trial in the study; state, reason and facts are kept as user attributes."""
+        trial = self._trials[number]
+        trial.set_user_attr(STATE_ATTRIBUTE, state.value)
+        if reason:
+            trial.set_user_attr("reason", reason)
+        if facts:
+            trial.set_user_attr(FACTS, dict(facts))
+        values = value if state is TrialState.COMPLETE else None
+        self._study.tell(trial, values, state=_STATES[state])
+        del self._trials[number]  # Only now: what could not be written can be told again.
+        curve = self._curves[number]
+        curve.paused, curve.complete = False, state is TrialState.COMPLETE
+        if state in (TrialState.FAILED, TrialState.KILLED):
+            curve.counts = False
+            self._forget_point(number)
+
+    def plots_html(self) -> str:
+        """History, importances, slices and parallel coordinates on one page."""
+        return study_page(self._study, self._space.fingerprint)
+
+
+def _point_key(params: Params) -> str:
+    return json.dumps(params, sort_keys=True)

@@ -1,0 +1,114 @@
+"""Opens Optuna's storage and reads a study's trials back from it, without changing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces.errors import InputError, redacted
+from search_spaces.hyperparameters import Params
+from search_spaces.space import Space
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
+from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from tracking.mlflow_server.schema_lock import first_alone
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
+
+FACTS, SAMPLED, BASELINE = "facts", "sampled", "baseline"
+"""User attributes of a trial."""
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Opens (and creates, where it is a file) the storage of studies.
+
+    Raises:
+        InputError: It cannot be opened.
+    """
+    engine: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        engine = {"connect_args": {"timeout": 60}}
+    elif url.startswith("postgresql"):
+        # A server that was restarted, or a proxy, has closed what was open; that is found out here.
+        engine = {"pool_pre_ping": True}
+    try:
+        with first_alone(url):  # Two that make the tables at once collide.
+            if engine:
+                return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+            return optuna.storages.get_storage(url)  # type: ignore[return-value]
+    except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
+        raise InputError(
+            "--storage must be a database that Optuna can use. Received: "
+            f"{redacted(url)} ({type(error).__name__})."
+        ) from error
+
+
+def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
+    """Whether the storage holds a study of that name."""
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
+
+
+def read_study(
+    storage: optuna.storages.BaseStorage, name: str, space: Space, sampler: str | None
+) -> list[PastTrial]:
+    """The trials of a study, which is not changed.
+
+    Raises:
+        KeyError: The storage does not hold it.
+    """
+    study = optuna.load_study(study_name=name, storage=storage)
+    points = [params for _, params in study.user_attrs.get("baselines", [])]
+    grid = Grid(points) if sampler == "grid" else None
+    return [
+        past_trial(trial, stored_params(trial, space, grid))
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state is not OptunaState.WAITING
+    ]
+
+
+def stored_params(trial: FrozenTrial, space: Space, grid: Grid | None) -> Params:
+    """The point of a trial; empty where it is not sampled in full."""
+    known = trial.user_attrs.get(SAMPLED)
+    if isinstance(known, dict):
+        return known
+    try:
+        return space.sample(OptunaHyperParameters(trial, grid, StoredNames(space.parameters)))
+    except ValueError:
+        return {}
+
+
+def past_trial(trial: FrozenTrial, params: Params, first: int | None = None) -> PastTrial:
+    """A stored trial as the loop takes it over.
+
+    Args:
+        first: the trial whose point it repeats, if any.
+    """
+    told = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
+    return PastTrial(
+        number=trial.number,
+        params=params,
+        state=_actual_state(trial, told),
+        value=trial.value if trial.state is OptunaState.COMPLETE else None,
+        curve=dict(sorted(trial.intermediate_values.items())),
+        baseline=trial.user_attrs.get(BASELINE),
+        reason=trial.user_attrs.get("reason", ""),
+        facts=trial.user_attrs.get(FACTS, {}),
+        duplicate_of=first,
+        ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+    )
+
+
+def _actual_state(trial: FrozenTrial, told: TrialState) -> TrialState:
+    """The state that holds where a kill came between the attribute and the end itself."""
+    if trial.state is OptunaState.RUNNING:
+        return TrialState.PAUSED if told is TrialState.PAUSED else TrialState.RUNNING
+    if trial.state is OptunaState.FAIL:
+        return TrialState.KILLED if told is TrialState.KILLED else TrialState.FAILED
+    return TrialState(trial.state.name)

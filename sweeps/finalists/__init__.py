@@ -1,0 +1,1 @@
+"""The best configurations of a sweep, compared on fresh seeds."""

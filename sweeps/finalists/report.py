@@ -1,0 +1,135 @@
+"""The table of a final comparison, for the terminal and for MLflow. Pure."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import Objective
+from search_spaces.registry import all_baselines
+from sweeps.finalists.estimates import CONFIDENCE, Estimate, Scale, Standing, estimate
+from sweeps.finalists.selection import FinalistsFile
+from sweeps.formatting import count, params_text
+
+WIDTH = 128
+
+
+def scale_of(metric: str, num_images: int) -> Scale:
+    """What values of a metric over so many images can be."""
+    if metric.endswith("loss"):
+        return Scale(low=0.0)
+    return Scale(1 / num_images if metric.endswith("accuracy") else 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison with its result.
+
+    Attributes:
+        standings: the finalists, best first.
+        tests: finalist -> the test accuracy of each of its models.
+        left_out: why finalists are not among them, a line each.
+        chosen: the training whose model is kept.
+        chosen_metrics: what that model reached.
+    """
+
+    file: FinalistsFile
+    objective: Objective
+    data: PreparedData
+    standings: Sequence[Standing]
+    tests: Mapping[int, Sequence[float]]
+    left_out: Sequence[str]
+    chosen: int
+    chosen_metrics: Mapping[str, float]
+
+    def test(self, key: int) -> Estimate:
+        """A finalist's test accuracy over its seeds."""
+        scale = scale_of("test_accuracy", self.data.num_images["test"])
+        return estimate(self.tests[key], scale=scale)
+
+
+def finalists_columns(found: Compared) -> tuple[dict[str, list[object]], dict[str, float]]:
+    """The table by columns, best first, and the winner's figures as metrics."""
+    file, standings = found.file, found.standings
+    names = ("mean", "sd", "low", "high")
+    columns: dict[str, list[object]] = {
+        "rank": list(range(1, len(standings) + 1)),
+        "trial": [file.finalists[s.key].trial for s in standings],
+        "probability_best": [s.probability_best for s in standings],
+        "num_seeds": [s.estimate.num for s in standings],
+        "params": [params_text(file.finalists[s.key].params) for s in standings],
+    }
+    measured = {
+        found.objective.metric: [s.estimate for s in standings],
+        "test_accuracy": [found.test(s.key) for s in standings],
+    }
+    metrics = {
+        "winner_probability_best": standings[0].probability_best,
+        "winner_num_seeds": float(standings[0].estimate.num),
+    }
+    for metric, estimates in measured.items():
+        for name in names:
+            columns[f"{metric}_{name}"] = [getattr(e, name) for e in estimates]
+            metrics[f"winner_{metric}_{name}"] = float(getattr(estimates[0], name))
+    return columns, metrics
+
+
+def render_report(found: Compared) -> str:
+    """The report as text."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    file, standings = found.file, found.standings
+    interval = f"{CONFIDENCE:.0%} interval"
+    table = Table(
+        "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd",
+        "P(best)", "test accuracy", interval, "n", box=box.SIMPLE_HEAD, title_justify="left",
+        title=f"Finalists: {count(len(file.finalists), 'configuration')} x "
+        f"{count(file.num_seeds, 'fresh seed')}, {count(file.num_epochs, 'epoch')} each",
+    )  # fmt: skip
+    for rank, standing in enumerate(standings, start=1):
+        table.add_row(
+            str(rank), file.finalists[standing.key].name, *_cells(standing.estimate),
+            f"{standing.estimate.sd:.4f}", f"{standing.probability_best:.0%}",
+            *_cells(found.test(standing.key)), str(standing.estimate.num),
+        )  # fmt: skip
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, markup=False)
+    console.print(table)
+    for line in _sentences(found):
+        console.print(line, highlight=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _sentences(found: Compared) -> list[str]:
+    file, key = found.file, found.standings[0].key
+    winner, test = file.finalists[key], found.test(key)
+    lines = [f"Left out: {line}." for line in found.left_out]
+    lines.append(
+        f"Winner: {winner.name}. Its test accuracy is {test.mean:.4f} ({test.low:.4f} to "
+        f"{test.high:.4f}, n = {test.num}); its search had shown {found.objective.metric} "
+        f"{winner.value:.4f} (n = 1)."
+    )
+    # Normal approximation of the binomial: how far another test split of this size would be.
+    num = found.data.num_images["test"]
+    half = 1.96 * math.sqrt(test.mean * (1 - test.mean) / num)
+    lines.append(
+        f"The intervals are over seeds, on the same images. That there are {num:,} test images "
+        f"adds about +-{half:.4f}."
+    )
+    figure = f"test accuracy {found.chosen_metrics['test_accuracy']:.4f}"
+    kind = "trained on all data" if found.chosen == file.retrained_number else "of the median seed"
+    lines.append(f"Its model is kept: {kind}, {figure}.")
+    published = [b for b in all_baselines() if b.dataset == found.data.name]
+    if published:
+        figures = ", ".join(f"{b.name} {b.accuracy:.4f}" for b in published)
+        lines.append(f"Published test accuracies: {figures}.")
+    return lines
+
+
+def _cells(found: Estimate) -> tuple[str, str]:
+    return f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}"

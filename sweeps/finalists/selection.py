@@ -1,0 +1,175 @@
+"""Which configurations of a sweep are finalists, and what a final comparison of them began with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.objectives import Objective
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params
+from sweeps.engines.base import PastTrial, Proposal, TrialState
+from sweeps.state.paths import SweepPaths
+from tracking.spool.spool import Spool
+
+FORMAT = 1
+FOLDER = "finalists"
+_FRESH = 0xF1A1
+"""Parts the seeds of finalists from those of the sweep's own trials."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration of the sweep; `value` is the best objective that its trial reached."""
+
+    trial: int
+    name: str
+    params: Params
+    value: float
+
+
+@dataclass(frozen=True)
+class FinalistsFile:
+    """What a comparison began with; it is never changed, but for its end.
+
+    Attributes:
+        uid: names this comparison among all sweeps and comparisons everywhere.
+        seed: the seeds of its trainings follow from it.
+        num_epochs: full budget of every training.
+        num_asked: finalists that were asked for; a small sweep has fewer.
+        num_trials: trials of the sweep when the finalists were picked.
+        retrain: `all` or `none`.
+        finished: whether the winner is recorded.
+        report: the table as it was printed at the end.
+    """
+
+    uid: str
+    seed: int
+    num_seeds: int
+    num_epochs: int
+    num_asked: int
+    num_trials: int
+    retrain: str
+    finalists: tuple[Finalist, ...]
+    finished: bool = False
+    report: str = ""
+
+    def plan(self) -> list[Proposal]:
+        """Every training, all finalists in turn, so that an interruption leaves them even."""
+        return [
+            Proposal(
+                seed * len(self.finalists) + place,
+                finalist.params,
+                name=f"{finalist.name}, fresh seed {seed + 1}",
+            )
+            for seed in range(self.num_seeds)
+            for place, finalist in enumerate(self.finalists)
+        ]
+
+    def finalist_of(self, number: int) -> Finalist:
+        """The finalist that a training belongs to."""
+        return self.finalists[number % len(self.finalists)]
+
+    @property
+    def retrained_number(self) -> int:
+        """The number of the winner's training on all data."""
+        return len(self.finalists) * self.num_seeds
+
+
+def fresh_seed(sweep_seed: int) -> int:
+    """What the seeds of a sweep's finalists follow from; none of its trials had one of them."""
+    return int(np.random.SeedSequence([sweep_seed, _FRESH]).generate_state(1)[0])
+
+
+def finalists_paths(paths: SweepPaths) -> SweepPaths:
+    """Where the comparison keeps its files: a folder of the sweep's."""
+    return SweepPaths(paths.work_dir, f"{paths.name}/{FOLDER}")
+
+
+def finalists_path(paths: SweepPaths) -> Path:
+    """The file that says what the comparison began with."""
+    return finalists_paths(paths).sweep / "finalists.json"
+
+
+def models_folder(paths: SweepPaths) -> Path:
+    """Where the models of all trainings wait until the winner is known."""
+    return finalists_paths(paths).sweep / "models"
+
+
+def sweep_run_id(paths: SweepPaths) -> str | None:
+    """The sweep's own run in MLflow; None where it was not sent yet."""
+    for answer in Spool(paths.spool, read_only=True).answers():
+        if answer["key"] == "sweep":
+            return answer.get("id")
+    return None
+
+
+def pick_finalists(
+    trials: Iterable[PastTrial], objective: Objective, count: int
+) -> tuple[Finalist, ...]:
+    """The `count` best distinct configurations, by the best value that each reached.
+
+    Pruned trials take part: who was better after one epoch than others after four is a contender,
+    whatever the pruner or a time limit made of it.
+
+    Raises:
+        InputError: No trial reached anything.
+    """
+    best: dict[str, Finalist] = {}
+    for trial in trials:
+        lost = trial.state in (TrialState.FAILED, TrialState.KILLED)
+        if lost or not trial.curve or trial.facts.get("duplicate_of") is not None:
+            continue
+        value = min(trial.curve.values(), key=objective.sort_key)
+        name = f"trial {trial.number}"
+        if trial.baseline:
+            name += f" ({trial.baseline.partition(',')[0]})"
+        found = Finalist(trial.number, name, trial.params, value)
+        key = json.dumps(trial.params, sort_keys=True)
+        if key not in best or objective.beats(value, best[key].value):
+            best[key] = found
+    if not best:
+        raise InputError(
+            "Finalists are the best trials of a sweep. Received: a sweep in which no trial reached "
+            "an epoch. Go on with it first: `keras-sweeps run --resume`."
+        )
+    ranked = sorted(best.values(), key=lambda f: (objective.sort_key(f.value), f.trial))
+    return tuple(ranked[:count])
+
+
+def write_finalists(path: Path, file: FinalistsFile) -> None:
+    """Writes the file so that a loss of power leaves the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as out:
+        json.dump({"format": FORMAT, **asdict(file)}, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(path)
+
+
+def read_finalists(path: Path) -> FinalistsFile | None:
+    """What `write_finalists` wrote; None where no comparison began.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if body.pop("format") != FORMAT:
+            raise ValueError("format")
+        file = FinalistsFile(**body)
+        return replace(file, finalists=tuple(Finalist(**f) for f in body["finalists"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"A comparison of finalists is described by its file. Received: {path} "
+            f"({type(error).__name__}). Restore it from a copy."
+        ) from error

@@ -1,0 +1,123 @@
+"""Records the winner of a comparison: its model, the table, and that the comparison has ended."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import Objective
+from pipelines.training.trial_files import MODEL_FILE
+from sweeps.driver.recorder import Recorder, model_tags
+from sweeps.driver.status import TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.finalists.estimates import Standing
+from sweeps.finalists.report import Compared, finalists_columns, render_report
+from sweeps.finalists.selection import (
+    Finalist,
+    FinalistsFile,
+    finalists_path,
+    finalists_paths,
+    models_folder,
+    write_finalists,
+)
+from sweeps.formatting import params_text
+from sweeps.state.paths import SweepPaths
+from tracking.spool.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
+
+if TYPE_CHECKING:
+    from tracking.spool.spool import Spool
+
+
+class WinnerRecorder:
+    """Records one comparison's winner; every step may be repeated after a kill."""
+
+    def __init__(
+        self,
+        sweep_paths: SweepPaths,
+        file: FinalistsFile,
+        objective: Objective,
+        data: PreparedData,
+        spool: Spool,
+        recorder: Recorder,
+    ) -> None:
+        self._sweep_paths, self._file, self._objective = sweep_paths, file, objective
+        self._data, self._spool, self._recorder = data, spool, recorder
+        self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
+        self.keeps_model = True
+
+    def record(
+        self,
+        standings: list[Standing],
+        rows: dict[int, list[TrialRow]],
+        chosen: int,
+        left_out: list[str],
+    ) -> str:
+        """Keeps the winner's model, ends the runs, and remembers the table."""
+        ends = {
+            record.number: record
+            for record in self._spool.replay()
+            if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
+        }
+        file, finalist = self._file, self._file.finalists[standings[0].key]
+        self.keeps_model = "model_bytes" in ends[chosen].metrics
+        self._spool.put(TagsRecord(chosen, {"sweeps.winner": "true"}))
+        self._keep_winner(chosen, finalist, ends[chosen])
+        tests = {
+            place: [ends[row.number].metrics["test_accuracy"] for row in found]
+            for place, found in rows.items()
+        }
+        compared = Compared(
+            file, self._objective, self._data, standings, tests, left_out, chosen,
+            ends[chosen].metrics,
+        )  # fmt: skip
+        report = render_report(compared)
+        columns, metrics = finalists_columns(compared)
+        tags = {
+            "sweeps.winner_trial": str(finalist.trial),
+            "sweeps.winner_params": params_text(finalist.params),
+            "sweeps.winner_seeds": ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            "sweeps.left_out": "; ".join(left_out),
+            "sweeps.test_split_read": "true",
+        }
+        end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
+        self._recorder.sweep_ended(end)
+        path = finalists_path(self._sweep_paths)
+        write_finalists(path, replace(file, finished=True, report=report))
+        remove_leftovers(self._sweep_paths, file)
+        return report
+
+    def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
+        key = f"trial-{number}/model"
+        if self._spool.has(key) or "model_bytes" not in end.metrics:
+            return  # A user's model with code of its own is not stored.
+        # Copied: until the record is in the spool a kill must find the model where it was.
+        copy = self._models / MODEL_FILE
+        shutil.copyfile(self._models / f"{number}.keras", copy)
+        tags = {
+            "sweeps.sweep": self._sweep_paths.name,
+            "sweeps.trial": str(number),
+            "sweeps.finalist_of": str(finalist.trial),
+            **model_tags(self._data, copy, self._recorder.compute),
+        }
+        self._spool.adopt(copy, key)
+        self._spool.put(
+            ModelRecord(
+                number=number,
+                path=MODEL_FILE,
+                input_shape=self._data.input_shape,
+                num_classes=self._data.num_classes,
+                metrics={name: end.metrics[name] for name in ("test_accuracy", "test_loss")},
+                at_ms=end.at_ms,
+                step=int(end.metrics.get("best_epoch", end.metrics["num_epochs"])),
+                tags=tags,
+            )
+        )
+
+
+def remove_leftovers(sweep_paths: SweepPaths, file: FinalistsFile) -> None:
+    """Removes the models of a comparison that has ended; the winner's is in the spool or MLflow."""
+    shutil.rmtree(models_folder(sweep_paths), ignore_errors=True)
+    folder = finalists_paths(sweep_paths).trial(file.retrained_number)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Study, spool and MLflow held against each other."""

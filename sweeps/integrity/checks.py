@@ -1,0 +1,299 @@
+"""The invariants of a sweep, asked of its study, its spool and its MLflow runs.
+
+1. Every trial of the study has exactly one run, with the same params, value, state and reports.
+2. Nothing is RUNNING without a live driver.
+3. No run belongs to no trial, no model is kept twice, no checkpoint outlives its trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+from pipelines.objectives import get_objective
+from pipelines.training.trial_files import CHECKPOINT_FILE
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters.narrowing import narrowed
+from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
+from search_spaces.registry import get_space
+from search_spaces.user_spaces.reference import is_reference
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.finalists.selection import (
+    finalists_path,
+    finalists_paths,
+    read_finalists,
+    sweep_run_id,
+)
+from sweeps.formatting import count
+from sweeps.setup.data import reopen_data
+from sweeps.setup.space import space_of
+from sweeps.setup.stores import connect_tracker
+from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.sweep_file import is_driven
+from tracking.spool.records import (
+    ModelRecord,
+    SweepStateRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+    run_status,
+)
+
+if TYPE_CHECKING:
+    from tracking.runs.sweep_reader import RunReader, StoredRun
+
+PATIENCE_SECONDS = 60.0
+
+
+class Checkup:
+    """One look at a sweep; `examine` tells its problems, one line each.
+
+    Args:
+        writable: whether `repair` is wanted; then the sweep's lock must be held.
+    """
+
+    def __init__(self, sweep: StoredSweep, *, writable: bool = False) -> None:
+        from tracking.runs.sweep_reader import RunReader
+        from tracking.spool.spool import Spool
+        from tracking.spool.trial_history import TrialLives
+
+        settings = sweep.file.settings
+        self._sweep = sweep
+        if is_reference(settings.space):
+            data = reopen_data(
+                sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
+            )
+            self._space = space_of(settings, data)
+        else:  # What ours ask for follows from no data.
+            self._space = narrowed(get_space(settings.space), settings.narrowing)
+        self._objective = get_objective(settings.objective)
+        self._spool = Spool(sweep.paths.spool, read_only=not writable)
+        self._lives = TrialLives(self._spool)
+        self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
+        self._trials = self._study()
+        self._driven = is_driven(sweep.paths)
+        final = finalists_paths(sweep.paths).spool
+        self._final = Spool(final, read_only=not writable) if final.exists() else None
+        self._num_runs = 0
+        self._num_reports = 0
+
+    def _study(self) -> list[PastTrial]:
+        from sweeps.engines.optuna_study.storage import open_storage, read_study
+
+        settings = self._sweep.file.settings
+        try:
+            storage = open_storage(settings.storage)
+            return read_study(storage, self._sweep.paths.name, self._space, settings.sampler)
+        except KeyError:
+            raise InputError(
+                f"A sweep's study must be in its storage. Received: '{self._sweep.paths.name}', "
+                "which that --storage does not hold."
+            ) from None
+
+    def summary(self) -> str:
+        """What holds, in one line."""
+        return (
+            f"{count(len(self._trials), 'trial')}, {count(self._num_runs, 'run')}, "
+            f"{count(self._num_reports, 'report')}: study, spool and MLflow agree"
+        )
+
+    def examine(self) -> list[str]:
+        """One line per problem; empty when every invariant holds."""
+        problems = []
+        if self._spool.num_waiting and not self._driven:
+            problems.append(f"{count(self._spool.num_waiting, 'record')} not sent to MLflow yet")
+        problems += [f"refused by MLflow: {line}" for line in self._spool.rejections()]
+        runs = self._reader.trial_runs()
+        self._num_runs = sum(len(found) for found in runs.values())
+        for trial in self._trials:
+            problems += self._of_trial(trial, runs.pop(trial.number, []))
+        problems += [f"trial {number}: a run without a trial in the study" for number in runs]
+        problems += self._of_sweep()
+        return problems
+
+    def _of_trial(self, trial: PastTrial, runs: list[StoredRun]) -> list[str]:
+        label = f"trial {trial.number}"
+        if not runs and not trial.state.is_end and self._lives.last_state(trial.number) is None:
+            return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
+        if len(runs) != 1:
+            return [f"{label}: {count(len(runs), 'run')} in MLflow, must be one"]
+        (run,) = runs
+        self._num_reports += run.num_points
+        problems = []
+        names = {recorded_name(p.name) for p in self._space.parameters}
+        recorded = recorded_params(self._space.parameters, trial.params)
+        expected = {name: text for name, text in recorded.items() if name in names}
+        given = {name: value for name, value in run.params.items() if name in expected}
+        if trial.params and given != expected:
+            wrong = sorted(name for name in expected if given.get(name) != expected[name])
+            problems.append(f"{label}: params differ: {', '.join(wrong)}")
+        if set(run.reports) != set(trial.curve):
+            problems.append(
+                f"{label}: reported epochs {_epochs(trial.curve)} in the study, "
+                f"{_epochs(run.reports)} in MLflow"
+            )
+        elif any(not _equal(run.reports[epoch], trial.curve[epoch]) for epoch in trial.curve):
+            problems.append(f"{label}: reported values differ")
+        if run.num_points != len(run.reports):
+            problems.append(f"{label}: an epoch is reported twice in MLflow")
+        problems += self._of_state(label, trial, run)
+        if trial.state.is_end:
+            checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
+            if checkpoint.exists():
+                problems.append(f"{label}: a checkpoint is left of a trial that has ended")
+        return problems
+
+    def _of_state(self, label: str, trial: PastTrial, run: StoredRun) -> list[str]:
+        if self._driven and not trial.state.is_end:
+            return []
+        # A trial that the study calls running waits for its sweep, when nobody drives it.
+        state = trial.state if trial.state.is_end else TrialState.PAUSED
+        problems = []
+        if run.state != state or run.status != run_status(state.value):
+            problems.append(
+                f"{label}: {trial.state.value} in the study, {run.state} ({run.status}) in MLflow"
+            )
+        if self._sweep.file.is_finished and not trial.state.is_end:
+            problems.append(f"{label}: {trial.state.value} in a sweep that is finished")
+        name = f"best_{self._objective.metric}"
+        repeated = trial.facts.get("duplicate_of") is not None
+        if trial.state is TrialState.COMPLETE and not repeated:
+            value = run.metrics.get(name, math.nan)
+            if trial.value is None or not _equal(value, trial.value):
+                problems.append(f"{label}: value {trial.value} in the study, {value} in MLflow")
+        return problems
+
+    def _of_sweep(self) -> list[str]:
+        problems = []
+        parents = self._reader.sweep_runs()
+        if len(parents) != 1:
+            problems.append(f"{count(len(parents), 'run')} of the sweep itself, must be one")
+        elif parents[0].status == "RUNNING" and not self._driven:
+            problems.append("the sweep's run is RUNNING, and nobody drives it")
+        kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
+        if len(kept) != len(set(kept)):
+            problems.append("a model is kept twice")
+        if len(kept) > most and not self._driven:
+            problems.append(f"{count(len(kept), 'model')} kept, at most {most} wanted")
+        return problems + self._of_finalists()
+
+    def _of_finalists(self) -> list[str]:
+        """What a comparison of finalists left, where nobody drives it."""
+        from tracking.runs.sweep_reader import RunReader
+
+        file = read_finalists(finalists_path(self._sweep.paths))
+        if self._final is None or self._driven or file is None:
+            return []
+        problems, name = [], self._sweep.paths.name
+        if self._final.num_waiting:
+            waiting = count(self._final.num_waiting, "record")
+            problems.append(f"finalists: {waiting} not sent to MLflow yet")
+        problems += [f"finalists: refused by MLflow: {line}" for line in self._final.rejections()]
+        reader = RunReader(self._sweep.uri, file.uid, self._objective.metric)
+        running = reader.num_running()
+        if running:
+            problems.append(
+                f"finalists: {count(running, 'run')} RUNNING, and nobody drives them; "
+                f"`keras-sweeps finalize {name}` goes on"
+            )
+        trainings = reader.finalist_runs()
+        for record in self._final.replay():
+            if isinstance(record, TrialRecord):
+                found = trainings.pop(record.number, [])
+                if len(found) != 1:
+                    label = f"finalists: training {record.number}"
+                    problems.append(f"{label}: {count(len(found), 'run')} in MLflow, must be one")
+        problems += [f"finalists: training {number}: a run that is not in the spool"
+                     for number in trainings]  # fmt: skip
+        winners = reader.num_winners()
+        if file.finished and winners != 1:
+            problems.append(f"finalists: {count(winners, 'winner')}, must be one")
+        kept = sum(isinstance(record, ModelRecord) for record in self._final.replay())
+        if file.finished and len(reader.all_model_numbers()) != kept:
+            problems.append("finalists: the winner's model, and only that, must be kept")
+        return problems
+
+    def _close_finalists(self) -> None:
+        """Notes that what was running waits, and sends what was not sent."""
+        from tracking.spool.sender import Sender
+        from tracking.spool.trial_history import TrialLives
+
+        spool = self._final
+        if spool is None:
+            return
+        died_ms, lives = spool.last_ms(), TrialLives(spool)
+        open_trials = lives.running()
+        for number in open_trials:
+            tags = {"sweeps.reason": "waits for the comparison to go on"}
+            lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
+        file = read_finalists(finalists_path(self._sweep.paths))
+        if file is not None and not file.finished:
+            tags = {"sweeps.stopped_by": "a kill"}
+            spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
+        tracker = connect_tracker(
+            self._sweep.file.settings, self._sweep.file.data_name, spool,
+            sweep_run_id(self._sweep.paths),
+        )  # fmt: skip
+        sender = Sender(spool, lambda: tracker)
+        sender.drain(PATIENCE_SECONDS)
+        sender.close()
+
+    def repair(self) -> None:
+        """Tells MLflow everything again that the spool holds, and closes what is left open.
+
+        Safe to repeat: the same record changes nothing. The sweep's lock must be held.
+
+        Raises:
+            InputError: The tracking store cannot be used.
+        """
+        from tracking.spool.sender import RejectedError, Sender
+
+        tracker = connect_tracker(
+            self._sweep.file.settings, self._sweep.file.data_name, self._spool
+        )
+        # When the driver died, as far as is known: not now, which would be time of the sweep.
+        died_ms = self._spool.last_ms()
+        for trial in self._trials:
+            self._close(trial, died_ms)
+        if not self._sweep.file.is_finished and self._spool.has("sweep"):
+            tags = {"sweeps.stopped_by": "a kill"}
+            self._spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
+        sender = Sender(self._spool, lambda: tracker)
+        sent = sender.drain(PATIENCE_SECONDS)
+        sender.close()
+        self._close_finalists()
+        if sent:
+            # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
+            for record in self._spool.replay():
+                with contextlib.suppress(RejectedError):
+                    tracker.apply(record, again=True)
+        for trial in self._trials:
+            if trial.state.is_end:
+                checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
+                checkpoint.unlink(missing_ok=True)
+
+    def _close(self, trial: PastTrial, at_ms: int) -> None:
+        """Puts what the spool lacks: an end that the study has, or that a trial waits."""
+        told = self._lives.last_state(trial.number)
+        if told is None:
+            return  # Proposed and not started: the sweep records it when it is resumed.
+        if trial.state.is_end:
+            if told != trial.state:
+                tags = {"sweeps.reason": trial.reason}
+                self._lives.put_end(
+                    TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms)
+                )
+        elif told != TrialState.PAUSED:
+            tags = {"sweeps.reason": "waits for the sweep to be resumed"}
+            self._lives.put_state(
+                TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms)
+            )
+
+
+def _epochs(reports: object) -> str:
+    return ", ".join(str(epoch) for epoch in sorted(reports)) or "none"  # type: ignore[call-overload]
+
+
+def _equal(one: float, other: float) -> bool:
+    return one == other or math.isclose(one, other, rel_tol=1e-9)

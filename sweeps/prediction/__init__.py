@@ -1,0 +1,1 @@
+"""Classes of image files, told by a kept model."""

@@ -1,0 +1,1 @@
+"""From a winner to the champion, and back."""

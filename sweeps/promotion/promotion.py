@@ -1,0 +1,345 @@
+"""A promotion: a model becomes a registered candidate and, if the gate opens, the champion.
+
+Every step may be repeated: a version is found again by its model, and a change of champion that a
+crash interrupted is finished by whoever comes next (`tracking/models/registry.py`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.data.prepared import PreparedData, open_prepared
+from pipelines.evaluation.paired_test import PairedTest, paired_test
+from pipelines.models.scoring import Score, ScoreTask
+from pipelines.runtime.compute import check_backend, tagged_compute
+from search_spaces.errors import InputError
+from sweeps.cli.main import DONE, INTERRUPTED, REFUSED
+from sweeps.interrupts import Interrupts
+from sweeps.promotion.display import print_comparison, print_rules, print_serving
+from sweeps.promotion.gate import Limits, Rule, as_recorded, gate, same_data
+from sweeps.promotion.report import Verdict, promotion_texts, version_tags
+from sweeps.resources.machine import allot, detect_machine
+from sweeps.setup.data import reopen_data
+from sweeps.workers.jobs import score_job
+from sweeps.workers.run_job import JobFailedError, run_job
+from sweeps.workers.start import start_workers
+
+if TYPE_CHECKING:
+    from sweeps.executors.base import Executor
+    from tracking.models.model_store import ModelStore, RunFacts, StoredModel
+    from tracking.models.registry import Registry, Reign
+
+BOOTSTRAP_SEED = 0
+MAX_ROUNDS = 5
+"""So often may somebody else be crowned while this promotion compares."""
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """What was asked for.
+
+    Attributes:
+        run_id: the run whose model is to become the champion.
+        what: what that run is, for people.
+        name: of the registered model; None for one that follows from space and data set.
+        force: why the gate is to be ignored; None to heed it.
+        dry_run: whether only to tell what would happen.
+    """
+
+    uri: str
+    run_id: str
+    work_dir: Path
+    what: str = "the model of that run"
+    name: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    force: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model with what it reached; `right` (n,) bool says on which test images it is right."""
+
+    model: StoredModel
+    score: Score
+    probabilities: np.ndarray
+    right: np.ndarray
+
+
+class Promotion:
+    """One promotion; `run` answers with the exit status."""
+
+    def __init__(
+        self, request: PromotionRequest, interrupts: Interrupts, say: Callable[[str], None]
+    ) -> None:
+        from tracking.models.model_store import ModelStore
+        from tracking.models.registry import Registry, check_model_name
+
+        self._request, self._interrupts, self._say = request, interrupts, say
+        self._store: ModelStore = ModelStore(request.uri)
+        self._registry: Registry = Registry(request.uri)
+        self._candidate: StoredModel = self._store.of_run(request.run_id)
+        self._facts: RunFacts = self._store.facts(request.run_id)
+        tags = self._candidate.tags
+        if "sweeps.data" not in tags:
+            raise InputError(
+                "A model must say what it was trained on. Received: "
+                f"{self._candidate.label}, which lacks the tag sweeps.data: it was not logged by "
+                "a sweep."
+            )
+        self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{tags['sweeps.data']}"
+        check_model_name(self._name)
+        # On the cores: two processes there predict the same bits, whoever uses the GPUs meanwhile.
+        self._slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
+        self._champions: dict[str, Scored] = {}
+        self._executors: dict[str, Executor] = {}
+        check_backend(tagged_compute(tags).backend)
+
+    def run(self) -> int:
+        """Compares, registers and, if the gate opens, crowns.
+
+        Raises:
+            InputError: A model cannot be loaded or does not fit the data.
+        """
+        with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
+            self._scratch = Path(scratch)
+            self._data = self._test_data()
+            try:
+                return self._run()
+            finally:
+                for executor in self._executors.values():
+                    executor.close()
+
+    def _test_data(self) -> PreparedData:
+        """The candidate's data set; a dry run leaves no prepared data behind."""
+        tags = self._candidate.tags
+        name, wanted = tags["sweeps.data"], tags.get("sweeps.data_fingerprint", "")
+        root = self._request.work_dir / "data"
+        found = open_prepared(root, name, wanted)
+        if found is not None:
+            return found
+        data = reopen_data(name, wanted, self._scratch / "data" if self._request.dry_run else root)
+        if data.fingerprint != wanted:
+            raise InputError(
+                "A model is measured on the data set that it comes from. Received: "
+                f"{data.name} with content {data.fingerprint[:12]}, but {self._candidate.label} "
+                f"was trained on {wanted[:12]}. Point SWEEPS_DATA_DIR at that one."
+            )
+        return data
+
+    def _run(self) -> int:
+        parent = self._facts.parent_name
+        self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
+                  f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
+        self._say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
+        candidate = self._scored(self._candidate, "candidate")
+        for _ in range(MAX_ROUNDS):
+            if candidate is None:
+                return INTERRUPTED
+            if not self._request.dry_run:
+                self._registry.settle(self._name)
+            # Everything that follows is decided upon this, and holds only while this does.
+            reign = self._registry.reign(self._name)
+            champion = self._champion(reign)
+            if champion is not None and champion.model_id == self._candidate.model_id:
+                self._say(f"{champion.label} is this very model, and the champion already")
+                return DONE
+            status = self._against(candidate, champion, reign)
+            if status is not None:
+                return status
+            self._say("the champion changed meanwhile; comparing with the new one")
+        raise InputError(
+            f"A promotion must find a champion to compare with. Received: {MAX_ROUNDS} changes of "
+            f"{self._name}'s champion in a row. Promote again when the others are done."
+        )
+
+    def _champion(self, reign: Reign) -> StoredModel | None:
+        if reign.champion is None:
+            self._say(f"champion   none yet of {self._name}: limits only")
+            return None
+        version = self._registry.version(self._name, reign.champion)
+        if version is None:
+            self._say(f"champion   version {reign.champion} of {self._name} was deleted: limits "
+                      "only")  # fmt: skip
+            return None
+        moved = " (the alias was moved by other means)" if reign.moved else ""
+        champion = self._store.of_version(version)
+        self._say(f"champion   {champion.label}{moved}")
+        return champion
+
+    def _against(
+        self,
+        candidate: Scored,
+        champion: StoredModel | None,
+        reign: Reign,
+    ) -> int | None:
+        """One comparison; None where the champion was another one in the end."""
+        scored = None
+        if champion is not None:
+            scored = self._champion_scored(champion)
+            if scored is None:
+                return INTERRUPTED
+        rules, test = self._rules(candidate, scored)
+        print_comparison(candidate.score, scored.score if scored else None)
+        if self._request.dry_run:
+            print_rules(rules)
+            opens = all(rule.passed for rule in rules)
+            self._say(f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was "
+                      "written")  # fmt: skip
+            return DONE if opens else REFUSED
+        tags = version_tags(self._facts, self._candidate.tags, candidate.score)
+        number = self._registry.register(self._name, self._candidate, tags)
+        self._registry.note_test_read(self._facts.run_id)
+        self._say(f"registered {self._name} version {number}")
+        back = self._loaded_back(candidate, number)
+        if back is None:
+            return INTERRUPTED
+        rules = [*rules, back]
+        print_rules(rules)
+        refused = [rule for rule in rules if not rule.passed]
+        # Nothing forces a file that does not load as what was measured.
+        closed = bool(refused) and (self._request.force is None or not back.passed)
+        verdict = Verdict(
+            self._name,
+            number,
+            "refused" if closed else "forced" if refused else "promotion",
+            who(),
+            self._request.force,
+            champion.label if champion else "",
+            candidate.score,
+            scored.score if scored else None,
+            test,
+            tuple(rules),
+            self._request.limits,
+        )
+        self._record(verdict)
+        if closed:
+            self._registry.refuse(self._name, number)
+            self._say(f"refused    {self._name} version {number} stays a candidate: "
+                      f"{'; '.join(rule.name for rule in refused)}")  # fmt: skip
+            return REFUSED
+        crowned = self._registry.crown(
+            self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
+        )
+        if not crowned:
+            # Written before anything moved, the report says what did not come about.
+            self._record(replace(verdict, kind="overtaken", at=datetime.now(UTC)))
+            return None
+        was = f", was version {champion.version}" if champion else ""
+        how = f", forced: {self._request.force}" if refused else ""
+        self._say(f"champion   {self._name} version {number}{was}{how}")
+        print_serving(self._request.uri, self._name)
+        return DONE
+
+    # Measuring
+
+    def _rules(
+        self, candidate: Scored, champion: Scored | None
+    ) -> tuple[list[Rule], PairedTest | None]:
+        rules, test = [], None
+        if champion is not None:
+            rules.append(same_data(_data_of(candidate.model), _data_of(champion.model)))
+            test = paired_test(candidate.right, champion.right, seed=BOOTSTRAP_SEED)
+        recorded = self._facts.metrics.get("test_accuracy")
+        if recorded is not None:
+            num = self._data.num_images["test"]
+            rules.append(as_recorded(candidate.score.accuracy, recorded, num))
+        rules += gate(
+            candidate.score, champion.score if champion else None, test, self._request.limits,
+            self._data.class_names,
+        )  # fmt: skip
+        return rules, test
+
+    def _scored(self, model: StoredModel, folder: str) -> Scored | None:
+        """Fetches and measures a model in a process of its own; None after an interrupt."""
+        place = self._scratch / folder
+        place.mkdir()
+        path = self._store.fetch(model, place)
+        output = place / "predictions.npz"
+        task = ScoreTask(str(path), model.label, self._data, str(output))
+        try:
+            score = run_job(
+                self._executor(model), score_job, task, self._slot, str(place / "output.log"),
+                lambda message: message, self._interrupts,
+            )  # fmt: skip
+        except JobFailedError as error:
+            if error.kind == "InputError":
+                raise InputError(error.reason) from error
+            raise InputError(
+                f"A model must be measurable. Received: {model.label}, which failed "
+                f"({error.kind}: {error.reason})."
+            ) from error
+        if score is None:
+            return None
+        probabilities = np.load(output, allow_pickle=False)["probabilities"]
+        labels = self._data.arrays("test")[1]
+        return Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
+
+    def _executor(self, model: StoredModel) -> Executor:
+        """Processes with the backend that the model was trained on: it predicts the same there."""
+        backend = tagged_compute(model.tags).backend
+        if backend not in self._executors:
+            log = self._scratch / f"server-{backend}.log"
+            self._executors[backend] = start_workers(log, backend)
+        return self._executors[backend]
+
+    def _champion_scored(self, champion: StoredModel) -> Scored | None:
+        found = self._champions.get(champion.model_id)
+        names = champion.class_names
+        if names and names != self._data.class_names:
+            # Data sets of the user's own may share a name and nothing else.
+            raise InputError(
+                f"Models are compared on one set of classes. Received: {champion.label}, which "
+                f"names {', '.join(names[:5])}; {self._data.name} has "
+                f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
+            )
+        if found is None:
+            found = self._scored(champion, f"champion-{len(self._champions)}")
+            if found is not None:
+                self._champions[champion.model_id] = found
+        return found
+
+    def _loaded_back(self, candidate: Scored, number: int) -> Rule | None:
+        """Loads the registered version in a clean process; it must predict bit for bit the same."""
+        model = self._store.registered(f"{self._name}/{number}")
+        folder = f"registered-{len(list(self._scratch.iterdir()))}"
+        back = self._scored(model, folder)
+        if back is None:
+            return None
+        same = np.array_equal(back.probabilities, candidate.probabilities)
+        text = f"version {number} predicts the {len(back.right):,} test images bit for bit the same"
+        if not same:
+            changed = int((back.probabilities != candidate.probabilities).any(axis=1).sum())
+            text = f"version {number} predicts {changed:,} of {len(back.right):,} images otherwise"
+        return Rule("loaded back from the registry", same, text)
+
+    # Recording
+
+    def _record(self, verdict: Verdict) -> None:
+        """Writes the gate's report and the model card, before anything moves."""
+        texts, brief = promotion_texts(verdict, self._facts, self._candidate.tags, self._data)
+        self._registry.attach(self._facts.run_id, texts)
+        self._registry.describe(self._name, verdict.version, brief)
+
+
+def _data_of(model: StoredModel) -> str:
+    fingerprint = model.tags.get("sweeps.data_fingerprint", "unknown content")
+    return f"{model.tags.get('sweeps.data', 'an unknown set')} {fingerprint[:12]}"
+
+
+def who() -> str:
+    """Who runs this process, for the history."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,104 @@
+"""Rolling back: the champion before the present one becomes the champion again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.runtime.compute import tagged_compute
+from search_spaces.errors import InputError
+from sweeps.cli.main import DONE, INTERRUPTED
+from sweeps.interrupts import Interrupts
+from sweeps.promotion.display import print_serving
+from sweeps.promotion.promotion import who
+from sweeps.resources.machine import allot, detect_machine
+from sweeps.workers.jobs import check_job
+from sweeps.workers.run_job import JobFailedError, run_job
+from sweeps.workers.start import start_workers
+
+if TYPE_CHECKING:
+    from tracking.models.model_store import StoredModel
+    from tracking.models.registry import Registry, Succession
+
+
+def version_before(history: Sequence[Succession], current: int) -> int | None:
+    """The version to go back to; None for the first champion.
+
+    A promotion puts a champion on top of the ones before, a rollback takes the top one away: so a
+    further rollback goes back further, never to and fro. An alias that was moved by other means
+    goes back to the history's last champion.
+    """
+    champions: list[int] = []
+    for entry in history:
+        if entry.kind == "rollback":
+            champions = champions[: len(champions) - champions[::-1].index(entry.version)]
+        else:
+            champions.append(entry.version)
+    if champions and champions[-1] != current:
+        return champions[-1]
+    return champions[-2] if len(champions) > 1 else None
+
+
+def roll_back(
+    uri: str,
+    registry: Registry,
+    name: str,
+    why: str,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> int:
+    """Moves the alias back, once the version has been fetched, verified and loaded.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: There is nothing to go back to, or it cannot be loaded any more.
+    """
+    from tracking.models.model_store import ModelStore
+
+    registry.settle(name)
+    reign = registry.reign(name)
+    if reign.champion is None:
+        raise InputError(f"There must be a champion to roll back. Received: '{name}', which has "
+                         "none.")  # fmt: skip
+    current = reign.champion
+    target = version_before(reign.history, current)
+    if target is None:
+        raise InputError(
+            f"There must be an earlier champion. Received: '{name}', whose version {current} was "
+            "the first. `--history` lists them."
+        )
+    store = ModelStore(uri)
+    model = store.registered(f"{name}/{target}")
+    if not _loads(store.fetch, model, interrupts):
+        return INTERRUPTED
+    if not registry.crown(name, target, reign, kind="rollback", by=who(), why=why):
+        raise InputError(
+            f"A rollback goes back from the champion that it saw. Received: version {current}, "
+            "and somebody changed it meanwhile. Look at --history and decide again."
+        )
+    say(f"champion   {name} version {target}, was version {current}")
+    print_serving(uri, name)
+    return DONE
+
+
+def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupts) -> bool:
+    """Whether the model loads in a clean process; False after an interrupt."""
+    with tempfile.TemporaryDirectory(prefix="keras-sweeps-rollback-") as scratch:
+        path = fetch(model, Path(scratch))
+        executor = start_workers(Path(scratch) / "server.log", tagged_compute(model.tags).backend)
+        slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
+        try:
+            log_path = str(Path(scratch) / "output.log")
+            done = run_job(
+                executor, check_job, str(path), slot, log_path, lambda message: message, interrupts
+            )
+        except JobFailedError as error:
+            raise InputError(error.reason) from error
+        finally:
+            executor.close()
+    return done is not None

@@ -1,0 +1,298 @@
+"""What a recorded run was trained with, and the task that trains it again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import Objective, get_objective
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute, tagged_compute
+from pipelines.training.trial import TrainOn, TrialTask
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
+from search_spaces.hyperparameters.run_params import (
+    INACTIVE,
+    RUN_PARAMS,
+    recorded_name,
+    recorded_value,
+)
+from search_spaces.registry import SPACES, get_space
+from search_spaces.space import Space
+from search_spaces.user_spaces.reference import Sources
+from sweeps.executors.base import Slot
+from sweeps.formatting import count
+from sweeps.resources.machine import Machine, allot
+from sweeps.setup.space import tagged_space
+
+if TYPE_CHECKING:
+    from tracking.runs.run_reader import RecordedRun
+
+TRAINED_KINDS = ("trial", "finalist", "retrained")
+TRAINED_ON = ("train", "train+validation")
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a run is trained on: `gpu` is the name of one, None for the cores.
+
+    `num_threads` is None where it is not known: that of a GPU's run is not recorded, nor that of a
+    trial that died.
+    """
+
+    gpu: str | None
+    num_threads: int | None
+
+    @property
+    def text(self) -> str:
+        """As people read it."""
+        if self.gpu is not None:
+            return f"GPU {self.gpu}"
+        if self.num_threads is None:
+            return "CPU with an unknown number of threads"
+        return f"CPU with {count(self.num_threads, 'thread')}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the numbers of a run follow from, but for libraries, code and machine.
+
+    Attributes:
+        num_epochs: the span of its schedule, whether or not it was trained so far.
+        deterministic: None where the run of its sweep, which knew it, is gone.
+        num_workers, num_threads: what the sweep was told of sharing the machine.
+    """
+
+    space: str
+    params: Params
+    seed: int
+    num_epochs: int
+    train_on: TrainOn
+    objective: Objective
+    deterministic: bool | None
+    data_name: str
+    data_fingerprint: str
+    device: Device
+    num_workers: int | None = None
+    num_threads: int | None = None
+    class_weights: str = "none"
+    sources: Sources = ()
+    compute: Compute = DEFAULT_COMPUTE
+
+    def task(
+        self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
+    ) -> TrialTask:
+        """What a worker needs to train up to `last_epoch`.
+
+        No patience ends it early: what was recorded is trained again, neither less nor more.
+        """
+        return TrialTask(
+            number=0,
+            space=self.space,
+            params=self.params,
+            data=data,
+            num_epochs=self.num_epochs,
+            seed=self.seed,
+            objective=self.objective,
+            folder=folder,
+            train_on=self.train_on,
+            last_epoch=last_epoch,
+            deterministic=deterministic,
+            class_weights=self.class_weights,
+            sources=self.sources,
+            compute=self.compute,
+        )
+
+
+def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
+    """How a run was trained.
+
+    Args:
+        trusted: references of the user's own spaces whose code may be run.
+
+    Raises:
+        InputError: It cannot be trained again; the message says why.
+    """
+    _check_trained(run)
+    tags, parent = run.tags, run.parent_params or {}
+    space = _space_of(run, trusted)
+    train_on = run.params.get("train_on", "train")
+    if train_on not in TRAINED_ON:
+        raise _unfit(run, f"param train_on '{train_on}', not one of {', '.join(TRAINED_ON)}")
+    data_name = tags.get("sweeps.data") or parent.get("dataset")
+    if data_name is None:
+        raise _unfit(run, "neither a tag sweeps.data nor a sweep's run that names its data set")
+    known = run.parent_params is not None
+    return Recipe(
+        space=space.key,
+        params=params_of(space, run.params),
+        seed=_whole(run, "tag sweeps.seed", tags.get("sweeps.seed")),
+        num_epochs=_whole(run, "param max_epochs", run.params.get("max_epochs")),
+        train_on=cast(TrainOn, train_on),
+        objective=get_objective(parent.get("objective", "val_accuracy")),
+        deterministic=parent.get("deterministic") == "True" if known else None,
+        data_name=data_name,
+        data_fingerprint=tags.get("sweeps.data_fingerprint", ""),
+        device=parse_device(tags.get("sweeps.device", "cpu")),
+        num_workers=_optional(parent.get("num_workers")),
+        num_threads=_optional(parent.get("num_threads")),
+        class_weights=parent.get("class_weights", "none"),
+        sources=space.sources,
+        compute=tagged_compute(tags),
+    )
+
+
+def params_of(space: Space, recorded: Mapping[str, str]) -> Params:
+    """The point of the space that a run's params tell.
+
+    Raises:
+        InputError: It is none, or not the whole one: the space has changed.
+    """
+    texts = {name: text for name, text in recorded.items()
+             if text != INACTIVE and name not in RUN_PARAMS}  # fmt: skip
+    hp = _RecordedHyperParameters(space.name, texts)
+    params = space.sample(hp)
+    for name in texts:
+        if name not in map(recorded_name, params):
+            known = name in {recorded_name(parameter.name) for parameter in hp.space}
+            state = (
+                f"'{name}' is inactive at this point of space '{space.name}'"
+                if known
+                else f"'{name}', which space '{space.name}' does not have here"
+            )
+            raise InputError(
+                "A run's params must be parameters of its space, active where they have a value. "
+                f"Received: {state}. Replay the run with the code that it ran with."
+            )
+    if hp.missing:
+        raise InputError(
+            f"A run must hold every active parameter of its space. Received: one without "
+            f"{', '.join(hp.missing)}, which space '{space.name}' has now. Replay it with the code "
+            "that it ran with."
+        )
+    return params
+
+
+class _RecordedHyperParameters(HyperParameters):
+    """Answers with the values that a run's params tell as texts."""
+
+    def __init__(self, space: str, texts: Mapping[str, str]) -> None:
+        super().__init__()
+        self._space_name, self._texts = space, texts
+        self.missing: list[str] = []
+
+    def suggest(self, parameter: Parameter) -> Value:
+        """The value that is written so, as its parameter reads it."""
+        text = self._texts.get(recorded_name(parameter.name))
+        if text is None:
+            self.missing.append(parameter.name)
+            return parameter.default
+        value = _parsed(parameter, text)
+        if value is None or not parameter.contains(value):
+            raise InputError(
+                f"Parameter '{parameter.name}' must be in {parameter.range_text()}. "
+                f"Received: '{text}' from the run."
+            )
+        return value
+
+
+def parse_device(text: str) -> Device:
+    """The device that a run's tag names: `cpu, 2 threads`, `gpu 0: NAME`, or `cpu` alone."""
+    if text.startswith("gpu"):
+        return Device(text.partition(": ")[2] or "of unknown name", None)
+    match = re.search(r"(\d+) thread", text)
+    return Device(None, int(match[1]) if match else None)
+
+
+def slot_like(recipe: Recipe, machine: Machine) -> tuple[Slot, Device]:
+    """The share of this machine that is most like what the run was trained on."""
+    was, cores_only = recipe.device, replace(machine, gpus=())
+    num_workers = recipe.num_workers
+    if was.gpu is None or not machine.gpus:
+        automatic = allot(cores_only, num_workers, recipe.num_threads).slots[0]
+        # As many as then, whatever cores there are: sums are split by them.
+        slot = Slot(0, was.num_threads or automatic.num_threads)
+        return slot, Device(None, slot.num_threads)
+    gpu = next((gpu for gpu in machine.gpus if gpu.name == was.gpu), machine.gpus[0])
+    workers = min(num_workers, len(machine.gpus)) if num_workers else None
+    threads = allot(machine, workers, recipe.num_threads).slots[0].num_threads
+    return Slot(0, threads, gpu.index, gpu_bytes=gpu.memory_bytes), Device(gpu.name, None)
+
+
+def _check_trained(run: RecordedRun) -> None:
+    """Raises InputError unless the run was trained by a sweep, for an epoch at least."""
+    kind = run.tags.get("sweeps.kind")
+    if kind is None:
+        raise _unfit(run, "no tag sweeps.kind: keras-sweeps did not record it")
+    if kind not in TRAINED_KINDS:
+        choice = f"Choose one of its children: {', '.join(run.related)}." if run.related else ""
+        raise InputError(
+            "Only a run that was trained can be trained again. Received: the run "
+            f"{run.run_id} ({run.name}), which is of kind '{kind}', a parent of others. {choice}"
+        )
+    if run.epochs:
+        return
+    number = run.tags.get("sweeps.duplicate_of")
+    if number is not None:
+        first = run.related[0] if run.related else f"that of trial {number}"
+        raise InputError(
+            "Only a run that was trained can be trained again. Received: the run "
+            f"{run.run_id} ({run.name}), which repeats the point of trial {number} and was not "
+            f"trained. Replay {first}."
+        )
+    why = run.tags.get("sweeps.reason", "")
+    raise InputError(
+        "Only a run with at least one recorded epoch can be compared. Received: the run "
+        f"{run.run_id} ({run.name}), which has none ({run.tags.get('sweeps.state', 'no state')}"
+        f"{f': {why}' if why else ''})."
+    )
+
+
+def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
+    """The run's space; raises InputError where the present code has another one or none."""
+    name = run.tags.get("sweeps.space", "")
+    space = tagged_space(run.tags, trusted)
+    if space is None:
+        if name not in SPACES:
+            raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
+        space = get_space(name)
+    # The runs of `--baselines-only` have none: there the params alone must fit.
+    fingerprint = run.tags.get("sweeps.space_fingerprint", space.fingerprint)
+    if fingerprint != space.fingerprint:
+        commit = run.tags.get("mlflow.source.git.commit")
+        raise InputError(
+            f"A run's space must be the one that this code has. Received: the run {run.run_id} of "
+            f"space '{name}' with fingerprint {fingerprint}, which is {space.fingerprint} here. "
+            f"Replay it with the code that it ran with{f', commit {commit}' if commit else ''}."
+        )
+    return space
+
+
+def _parsed(parameter: Parameter, text: str) -> Value | None:
+    if parameter.kind in ("choice", "boolean", "fixed"):
+        return next(
+            (choice for choice in parameter.choices if recorded_value(choice) == text), None
+        )
+    try:
+        return int(text) if parameter.kind == "int" else float(text)
+    except ValueError:
+        return None
+
+
+def _whole(run: RecordedRun, what: str, text: str | None) -> int:
+    if text is None or not text.isdecimal():
+        raise _unfit(run, f"{what} {'missing' if text is None else repr(text)}, not a number")
+    return int(text)
+
+
+def _optional(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _unfit(run: RecordedRun, what: str) -> InputError:
+    return InputError(
+        "A run can be trained again when it holds what it was trained with. Received: the run "
+        f"{run.run_id} ({run.name}) with {what}."
+    )

@@ -1,0 +1,210 @@
+"""What a person sees while a sweep runs: a live screen, plain lines, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from search_spaces.space import DEFAULT_NAME
+from sweeps.driver.status import Board, TrialRow
+from sweeps.engines.base import TrialState
+from sweeps.formatting import count, duration, params_text, sparkline
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NUM_RECENT = 6
+REDRAW_SECONDS = 0.5
+
+
+def say(text: str) -> None:
+    """Prints a line, at once also where the output is a pipe."""
+    print(text, flush=True)
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """What says a command's lines: `say`, or nothing at all."""
+    return (lambda text: None) if quiet else say
+
+
+class View(Protocol):
+    """Hears of every change of a sweep."""
+
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """A trial started, or goes on."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """A trial failed and will be tried again."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """A trial reported an epoch."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """A trial ended, or paused."""
+
+    def update(self, board: Board) -> None:
+        """Time has passed."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
+
+
+class QuietView:
+    """Shows nothing."""
+
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """Says nothing."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """Says nothing."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """Says nothing."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """Says nothing."""
+
+    def update(self, board: Board) -> None:
+        """Says nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class PlainView(QuietView):
+    """One line per trial's start, epoch and end, for logs and pipes."""
+
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """Says which trial starts, or goes on."""
+        if again:
+            self._line(f"{row.name} goes on after epoch {len(row.curve)}")
+            return
+        is_published = row.baseline not in (None, DEFAULT_NAME)
+        what = "published baseline" if is_published else params_text(row.params)
+        self._line(f"{row.name} started: {what}")
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """Says what failed and that it is tried again."""
+        self._line(f"{row.name} is tried again from its last checkpoint: {reason}")
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """Says what an epoch reached."""
+        metric = board.objective.metric
+        epoch = f"epoch {len(row.curve)}/{board.num_epochs}"
+        self._line(f"{row.name} {epoch}: {metric} {row.curve[-1]:.4f}")
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """Says how a trial ended, and how the sweep stands."""
+        self._line(f"{row.name} {end_text(board, row)}  [{standing_text(board)}]")
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, flush=True)
+
+
+class LiveView(QuietView):
+    """A screen that is redrawn in place, twice a second at most: drawing takes cores, too."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Refreshed by `update` alone: a thread of its own would take time from the trials.
+        self._live = Live(console=Console(), auto_refresh=False, transient=True)
+        self._live.start()
+        self._drawn = 0.0
+
+    def update(self, board: Board) -> None:
+        """Redraws, where the last time is long enough ago."""
+        if time.monotonic() - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = time.monotonic()
+        self._live.update(live_screen(board), refresh=True)
+
+    def close(self) -> None:
+        """Clears the screen's own lines."""
+        self._live.stop()
+
+
+def make_view(quiet: bool) -> View:
+    """The view that fits where standard output goes."""
+    if quiet:
+        return QuietView()
+    return LiveView() if sys.stdout.isatty() else PlainView()
+
+
+def end_text(board: Board, row: TrialRow) -> str:
+    """How a trial ended, in a phrase."""
+    took = duration(row.seconds)
+    if row.duplicate_of is not None:
+        return f"not trained: {row.reason}"
+    if row.state is TrialState.PAUSED and row.curve:
+        return f"paused at epoch {len(row.curve)}: {board.objective.metric} {row.curve[-1]:.4f}"
+    if row.value is not None:
+        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch} in {took}"
+    return f"{row.state.value.lower()} after {took}: {row.reason}"
+
+
+def standing_text(board: Board, *, with_best: bool = True) -> str:
+    """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
+    failed = len(board.in_state(TrialState.FAILED))
+    paused = board.in_state(TrialState.PAUSED)
+    parts = [
+        f"{len(board.ended()) - failed}/{board.num_trials} done",
+        f"{len(board.running())} running",
+        *([f"{len(paused)} paused"] if paused else []),
+        f"{failed} failed",
+    ]
+    best = board.best()
+    if with_best and best is not None:
+        parts.append(f"best {best.value:.4f} ({best.name})")
+    left = board.seconds_left()
+    if left is not None and board.running():
+        parts.append(f"about {duration(left)} left")
+    return ", ".join(parts)
+
+
+def live_screen(board: Board) -> RenderableType:
+    """The whole screen: progress, best so far, running trials with their curves, latest ends."""
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    metric = board.objective.metric
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60))
+    lines: list[RenderableType] = [
+        bar,
+        Text(
+            f"{standing_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
+        ),
+    ]
+    best = board.best()
+    if best is not None:
+        lines.append(Text(f"best {metric} {best.value:.4f}: {best.name}", style="bold green"))
+        lines.append(Text(params_text(best.params), style="green"))
+    running = Table(
+        "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for row in board.running():
+        now = f"{row.curve[-1]:.4f}" if row.curve else "training"
+        passed = duration(board.elapsed_seconds() - (row.started - board.started))
+        running.add_row(
+            row.name, f"{len(row.curve)}/{board.num_epochs}", now, sparkline(row.curve), passed
+        )
+    lines.append(running)
+    recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in board.ended()[-NUM_RECENT:]:
+        style = "red" if row.state is TrialState.FAILED else ""
+        recent.add_row(row.name, Text(end_text(board, row), style=style), sparkline(row.curve))
+    if recent.row_count:
+        lines.append(recent)
+    slots = count(board.num_slots, "slot")
+    return Panel(
+        Group(*lines), title=f"{board.title} on {slots}", title_align="left", padding=(0, 1)
+    )

@@ -1,0 +1,1 @@
+"""The machine: cores, GPUs, and how trials share them."""

@@ -1,0 +1,147 @@
+"""Opens a sweep's data: prepared on first use, and found again by name and content afterwards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pipelines.data.builtin import UnavailableError
+from pipelines.data.custom.cache import megabytes, superseded
+from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
+from pipelines.data.custom.sources import OwnSource, is_own, own_source
+from pipelines.data.download import print_progress
+from pipelines.data.prepared import PreparedData, open_prepared, prepare
+from pipelines.images.options import ImageOptions
+from pipelines.objectives import check_objective
+from search_spaces.errors import InputError
+from sweeps.settings import SweepSettings
+from sweeps.state.sweep_file import SweepFile
+
+MUCH_BYTES = 10**9
+"""From here on a sweep says what earlier contents of its source take."""
+DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
+
+
+def sweep_data(settings: SweepSettings, earlier: SweepFile | None = None) -> PreparedData:
+    """The data of a new sweep, or those that a sweep which goes on began with.
+
+    Raises:
+        InputError: They cannot be had, have changed, or do not suit the objective.
+    """
+    root = Path(settings.work_dir) / "data"
+    if earlier is None:
+        data = prepare_data(settings.dataset, root, settings.image_options)
+    else:
+        data = reopen_data(
+            earlier.data_name,
+            earlier.data_fingerprint,
+            root,
+            settings,
+            watch_source=True,
+            moved=is_repointed(earlier, settings),
+        )
+    check_objective(settings.objective, data.num_classes, data.name)
+    return data
+
+
+def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
+    """Whether a sweep over data of the user's own is told another place where they are."""
+    old, new = earlier.settings.dataset, settings.dataset
+    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)
+
+
+def prepare_data(
+    dataset: str | None,
+    root: Path,
+    options: ImageOptions | None = None,
+    name: str | None = None,
+) -> PreparedData:
+    """The prepared data; without a name MNIST, or the bundled digits where it cannot be had.
+
+    Args:
+        name: what data of the user's own are called, where that is known already.
+    """
+    if dataset is not None and is_own(dataset):
+        return _prepare_own(own_source(dataset), root, options or ImageOptions(), name)
+    if dataset is not None:
+        return prepare(dataset, root, print_progress)
+    try:
+        return prepare(DEFAULT_DATASET, root, print_progress)
+    except UnavailableError as error:
+        print(
+            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return prepare(FALLBACK_DATASET, root, print_progress)
+
+
+def reopen_data(
+    name: str,
+    content: str,
+    root: Path,
+    settings: SweepSettings | None = None,
+    *,
+    watch_source: bool = False,
+    moved: bool = False,
+) -> PreparedData:
+    """The prepared data set of that name and content; of a known set what its name means now.
+
+    Data of the user's own are found in the work folder, wherever their source is now.
+
+    Args:
+        content: their fingerprint.
+        settings: those of the sweep, which know the source; None where nobody does.
+        watch_source: whether a source that is still there must be what it was.
+        moved: whether the source is said to be elsewhere now; then it must be there and the same.
+
+    Raises:
+        InputError: They are gone and so is the source, or the source has changed.
+    """
+    if not is_own(name):
+        return prepare_data(name, root)
+    found = open_prepared(root, name, content)
+    if found is not None and found.fingerprint != content:
+        found = None
+    dataset = settings.dataset if settings is not None else None
+    source = own_source(dataset) if dataset is not None and is_own(dataset) else None
+    there = source is not None and (source.path is None or source.path.exists())
+    if found is not None and not moved:
+        if not watch_source or not there or source is None or source.kind == "function":
+            return found
+        assert settings is not None
+        if is_unchanged(found, source, settings.image_options, root):
+            return found
+    if source is None or settings is None or (not there and not moved):
+        place = f"its source {dataset} is gone, too" if dataset else "its source is not known here"
+        raise InputError(
+            "A data set of your own must be prepared in the work folder, or be where it was. "
+            f"Received: {name} with content {content[:12]}, which is not whole in {root}, and "
+            f"{place}. "
+            "Name the right --work-dir, or prepare it again there: keras-sweeps explore "
+            "--dataset SOURCE with the image options of the sweep."
+        )
+    now = prepare_data(source.text, root, settings.image_options, name)
+    if now.fingerprint != content:
+        raise InputError(
+            "A sweep goes on over what it began with. Received: "
+            f"{source.text}, whose content was {content[:12]} and is {now.fingerprint[:12]} now. "
+            "Put the old content back, or start a new sweep."
+        )
+    return now
+
+
+def _prepare_own(
+    source: OwnSource, root: Path, options: ImageOptions, name: str | None
+) -> PreparedData:
+    data = prepare_own(source, root, options, print_prepared, name)
+    others = superseded(root, source, data)
+    if sum(other.num_bytes for other in others) >= MUCH_BYTES:
+        print(
+            f"NOTE: what was prepared from {source.text} before takes {megabytes(others)} in "
+            f"{root}. keras-sweeps explore --clean --dataset {source.text} removes what no sweep "
+            "refers to.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return data

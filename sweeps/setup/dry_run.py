@@ -1,0 +1,283 @@
+"""`--dry-run`: what a sweep would do, need and take, without training or recording anything."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import get_objective
+from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.trial import Decision
+from search_spaces.registry import get_space
+from search_spaces.space import Space
+from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.engines.base import Later, Proposal
+from sweeps.engines.pruners.base import HalvingPruner, TrialCurve
+from sweeps.engines.pruners.rungs import rung_epochs
+from sweeps.executors.base import Raised, Returned
+from sweeps.formatting import count, duration, params_text
+from sweeps.interrupts import Interrupts
+from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
+from sweeps.resources.auto_compute import decide_compute
+from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
+from sweeps.settings import Budget, SweepSettings, budget_for
+from sweeps.setup.data import sweep_data
+from sweeps.setup.space import space_of
+from sweeps.workers.jobs import measure_job
+from sweeps.workers.start import start_workers
+
+NUM_SAMPLED = 10
+"""The sampler's own start-up: the sweep will really propose these, whatever the results."""
+PICTURES_SECONDS = 0.3
+"""Drawing a trial's pictures, on a core that its successor would like to have."""
+END_SECONDS = 2.0
+
+
+def dry_run(settings: SweepSettings) -> int:
+    """Prints the settings, the space, the first points with their cost, and an estimate.
+
+    Returns:
+        the exit status.
+
+    Raises:
+        InputError: The settings or the data cannot be used.
+    """
+    allotment = allot(
+        with_gpus(detect_machine(settings.backend), settings.gpus),
+        settings.num_workers, settings.num_threads, settings.trials_per_gpu,
+    )  # fmt: skip
+    data = sweep_data(settings)
+    space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
+    decided = decide_compute(settings, space, data, allotment.slots[0], print)
+    settings = decided.settings
+    for note in space.notes:
+        print(f"WARNING: {note}", file=sys.stderr, flush=True)
+    print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
+          f"space     {space.name}: {size_text(space)}\n"
+          f"data      {data.name} ({data.origin}): {data.sizes()}\n"
+          f"machine   {allotment.reason}\n"
+          f"compute   {settings.compute.text}\n"
+          f"trials    {trials_text(settings, budget)}\n"
+          f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
+    if space.narrowing:
+        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
+        print(f"narrowed  {' '.join(space.narrowing)}{left_out}")
+    for line in [*data.notes, *_other_settings(settings)]:
+        print(f"          {line}")
+    proposals = first_proposals(settings, space, budget, allotment.num_parallel)
+    print(f"measuring a few steps of {count(len(proposals), 'point')} ...", flush=True)
+    with Interrupts() as interrupts:
+        started = time.monotonic()
+        found = _measure(proposals, settings, data, budget, allotment, interrupts)
+    if interrupts.received:
+        return INTERRUPTED
+    if isinstance(found, str):
+        print(found)
+        return FAILED
+    measured, import_seconds = found
+    print_points(proposals, measured)
+    total, epochs = estimate(settings, budget, len(allotment.slots), proposals, measured)
+    total += import_seconds + END_SECONDS
+    limit = budget.timeout_seconds
+    late = limit is not None and total > limit
+    if late and limit is not None:
+        total = limit + float(np.mean([m.epoch_seconds for m in measured.values()])) / 2
+    text = f"\nabout {duration(float(total))} for this sweep on this machine"
+    if late:
+        text += f", where the time limit ends it before all of {epochs} epochs"
+    elif settings.pruner in ("asha", "hyperband"):
+        text += f": {epochs} epochs, as pruning of random curves would leave them"
+    else:
+        text += f": {epochs} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
+    print(f"{text} (measured in {duration(time.monotonic() - started)}).")
+    return DONE
+
+
+def size_text(space: Space) -> str:
+    """How many parameters, and how many points where they can be counted."""
+    total, continuous = 1.0, 0
+    for parameter in space.parameters:
+        grid = parameter.grid()
+        if grid is None:
+            continuous += 1
+        else:
+            total *= len(grid)
+    exponent = int(np.floor(np.log10(total))) if total > 1 else 0
+    return (
+        f"{len(space.parameters)} parameters, {continuous} of them continuous; the others span "
+        f"about 10^{exponent} combinations, inactive ones included"
+    )
+
+
+def _other_settings(settings: SweepSettings) -> list[str]:
+    names = {
+        "patience": "early stopping after {} epochs",
+        "num_kept_models": "{} models kept",
+        "num_retries": "{} retries of a failed trial",
+        "num_audited": "{} pruned trials audited",
+    }
+    shown = [text.format(getattr(settings, name)) for name, text in names.items()
+             if getattr(settings, name)]  # fmt: skip
+    return ["; ".join(shown)] if shown else []
+
+
+def first_proposals(
+    settings: SweepSettings, space: Space, budget: Budget, num_parallel: int
+) -> list[Proposal]:
+    """The first points that the sweep will propose: baselines, then the sampler's start-up."""
+    import optuna
+
+    from sweeps.setup.stores import make_engine
+
+    storage = optuna.storages.InMemoryStorage()
+    engine = make_engine(settings, space, storage, "dry-run", budget.num_epochs, num_parallel)
+    proposals: list[Proposal] = []
+    while len(proposals) < min(NUM_SAMPLED, settings.num_trials):
+        proposal = engine.ask()
+        if proposal is None or isinstance(proposal, Later):
+            break
+        proposals.append(proposal)
+    return proposals
+
+
+def _measure(
+    proposals: Sequence[Proposal],
+    settings: SweepSettings,
+    data: PreparedData,
+    budget: Budget,
+    allotment: Allotment,
+    interrupts: Interrupts,
+) -> tuple[dict[int, Measurement], float] | str:
+    """Measures on all slots at once, as the sweep will use them; a reason where that fails."""
+    with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
+        started = time.monotonic()
+        executor = start_workers(Path(folder) / "server.log", settings.backend)
+        measured: dict[int, Measurement] = {}
+        try:
+            slots = allotment.slots[: len(proposals)]
+            shares = {str(k): list(proposals[k :: len(slots)]) for k in range(len(slots))}
+            for k, slot in enumerate(slots):
+                points = tuple(proposal.params for proposal in shares[str(k)])
+                task = MeasureTask(
+                    settings.space, points, data, budget.num_epochs, settings.seed,
+                    settings.compute,
+                )  # fmt: skip
+                log = str(Path(folder) / f"{k}.log")
+                executor.start(str(k), measure_job, task, slot, log)
+            left, import_seconds = len(slots), 0.0
+            while left and not interrupts.received:
+                for event in executor.events(0.5):
+                    if isinstance(event, Raised):
+                        return f"{event.details}\nerror: {event.kind}: {event.reason}"
+                    if isinstance(event, Returned):
+                        left -= 1
+                        for proposal, found in zip(shares[event.job_id], event.value, strict=True):
+                            measured[proposal.number] = found
+                    else:
+                        import_seconds = time.monotonic() - started
+                        executor.answer(event.job_id, True)
+            return measured, import_seconds
+        finally:
+            executor.close()
+
+
+def print_points(proposals: Sequence[Proposal], measured: dict[int, Measurement]) -> None:
+    """The measured points as a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    right = {"justify": "right", "no_wrap": True}
+    table = Table(
+        "trial", Column("parameters", **right), Column("memory", **right),  # type: ignore[arg-type]
+        Column("epoch", **right), "point",  # type: ignore[arg-type]
+        box=box.SIMPLE_HEAD,
+    )  # fmt: skip
+    for proposal in proposals:
+        found = measured[proposal.number]
+        what = proposal.baseline or params_text(proposal.params)
+        table.add_row(
+            str(proposal.number),
+            f"{found.num_parameters:,}",
+            f"{found.memory_bytes / 2**20:.0f} MiB",
+            duration(found.epoch_seconds),
+            what if len(what) <= 160 else f"{what[:157]}...",
+        )
+    Console(width=None if Console().is_terminal else 120, markup=False).print(table)
+
+
+def estimate(
+    settings: SweepSettings,
+    budget: Budget,
+    num_slots: int,
+    proposals: Sequence[Proposal],
+    measured: dict[int, Measurement],
+) -> tuple[float, int]:
+    """Seconds on the slots, and epochs, of the whole sweep without its time limit.
+
+    Trials beyond the measured ones are taken for average ones of the sampler's. Which of them are
+    promoted is not known, so curves are drawn at random and go through the real pruner.
+    """
+    sampled = [measured[p.number] for p in proposals if not p.baseline]
+    typical = sampled or list(measured.values())
+    start = float(np.mean([m.start_seconds for m in typical]))
+    epoch = float(np.mean([m.epoch_seconds for m in typical]))
+    protected = {p.number for p in proposals if p.baseline and settings.protect_baselines}
+    stretches = simulated_stretches(settings, budget, protected)
+    seconds, total_epochs = 0.0, 0
+    for number, epochs in stretches:
+        found = measured.get(number)
+        seconds += found.start_seconds if found else start
+        seconds += epochs * (found.epoch_seconds if found else epoch) + PICTURES_SECONDS
+        total_epochs += epochs
+    if settings.max_total_epochs is not None and total_epochs > settings.max_total_epochs:
+        seconds *= settings.max_total_epochs / total_epochs
+        total_epochs = settings.max_total_epochs
+    return seconds / num_slots, total_epochs
+
+
+def simulated_stretches(
+    settings: SweepSettings, budget: Budget, protected: set[int]
+) -> list[tuple[int, int]]:
+    """Trial and epochs of every stretch on a slot, for random curves under the sweep's pruner."""
+    by_oracle = settings.oracle == "hyperband"  # Its rungs are nearly those of the pruner.
+    if settings.pruner not in ("asha", "hyperband") and not by_oracle:
+        # Optuna's pruners depend on the curves; in full is what they take at most.
+        return [(number, budget.num_epochs) for number in range(settings.num_trials)]
+    generator = np.random.default_rng(settings.seed)
+    objective = get_objective("val_accuracy")
+    curves: dict[int, TrialCurve] = {}
+    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
+    pruner = HalvingPruner(
+        curves, objective, rungs, settings.reduction_factor,
+        hyperband=by_oracle or settings.pruner == "hyperband",
+    )  # fmt: skip
+    quality = generator.random(settings.num_trials)
+    # Published models are good ones: most of what is sampled is not among the best beside them.
+    quality[sorted(protected)] = 0.9 + 0.1 * generator.random(len(protected))
+    stretches: list[tuple[int, int]] = []
+
+    def train(number: int) -> None:
+        curve = curves.setdefault(number, TrialCurve(number, protected=number in protected))
+        curve.paused = False
+        done = len(curve.values)
+        for epoch in range(done + 1, budget.num_epochs + 1):
+            curve.values[epoch] = float(quality[number]) + 0.001 * epoch
+            if pruner.decide(curve, epoch) is Decision.PAUSE:
+                curve.paused = True
+                break
+        stretches.append((number, len(curve.values) - done))
+
+    for number in range(settings.num_trials):
+        while (found := pruner.next_promotion(closing=False)) is not None:
+            train(found)
+        train(number)
+    while (found := pruner.next_promotion(closing=True)) is not None:
+        train(found)
+    return stretches

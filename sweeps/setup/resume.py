@@ -1,0 +1,140 @@
+"""Which sweep a command goes on with, and which of its settings may be different now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pipelines.runtime.compute import AUTO
+from search_spaces.errors import InputError
+from sweeps.settings import SweepSettings
+from sweeps.setup.data import is_repointed
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import (
+    SweepFile,
+    check_addresses,
+    find_sweep,
+    read_sweep_file,
+    with_passwords,
+)
+
+# Trials that were trained with the one cannot be compared with, or continued under, the other.
+_FIXED = {
+    "space": "--space",
+    "dataset": "--dataset",
+    "objective": "--objective",
+    "seed": "--seed",
+    "num_epochs": "--epochs",
+    "baselines": "--no-baselines",
+    "deterministic": "--deterministic",
+    "engine": "--engine",
+    "oracle": "--oracle",
+    "image_size": "--image-size",
+    "resize": "--resize",
+    "color": "--color",
+    "broken": "--broken",
+    "class_weights": "--class-weights",
+    "narrowed": "--set",
+    "fixed": "--fix",
+    "backend": "--backend",
+    "precision": "--precision",
+    "jit": "--jit",
+}
+# The sweep stays one, but its trials no longer follow from its first settings alone.
+_MATTERING = {
+    "sampler": "--sampler",
+    "pruner": "--pruner",
+    "min_epochs": "--min-epochs",
+    "reduction_factor": "--reduction-factor",
+    "patience": "--early-stopping",
+    "protect_baselines": "--prune-baselines",
+    "experiment": "--experiment",
+}
+
+
+def sweep_to_resume(
+    settings: SweepSettings, given: Collection[str], *, resume: bool
+) -> SweepFile | None:
+    """The sweep that the command goes on with: asked for by --resume, or named and unfinished.
+
+    Raises:
+        InputError: --resume, and there is none.
+    """
+    work_dir = Path(settings.work_dir)
+    if resume:
+        return read_sweep_file(find_sweep(work_dir, settings.name).state)
+    if settings.name is None or "name" not in given:
+        return None
+    paths = SweepPaths(work_dir.absolute(), settings.name)
+    if not paths.state.exists():
+        return None
+    file = read_sweep_file(paths.state)
+    return None if file.is_finished else file
+
+
+def merged(
+    stored: SweepFile, settings: SweepSettings, given: Collection[str], *, accept: bool
+) -> SweepSettings:
+    """The stored settings with what was given on the command line.
+
+    Args:
+        given: names of the settings that were given.
+        accept: whether changes that matter are accepted.
+
+    Raises:
+        InputError: A setting that was given differs and must not, or needs to be accepted.
+    """
+    old = stored.settings
+    changed = [
+        field.name
+        for field in fields(SweepSettings)
+        if field.name in given and getattr(settings, field.name) != getattr(old, field.name)
+    ]
+    fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
+    rule = "That cannot change in a sweep that has begun: start a new one for it."
+    _refuse(fixed, _FIXED, old, settings, rule)
+    if not accept:
+        mattering = [name for name in changed if name in _MATTERING]
+        rule = "Leave it out, or accept the change with --accept-changes."
+        _refuse(mattering, _MATTERING, old, settings, rule)
+    taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
+    if "dataset" in changed and is_repointed(stored, settings):
+        taken["dataset"] = settings.dataset
+    new = with_passwords(replace(old, **taken, work_dir=settings.work_dir))
+    check_addresses(new, ("tracking_uri", "storage"))
+    return new
+
+
+def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
+    """Whether a name that differs means the same: what was chosen when the sweep began.
+
+    Or it may: the user's own data in another place. Whoever opens them looks at their content.
+    """
+    if name in ("precision", "jit"):
+        return bool(getattr(settings, name) == AUTO)
+    if name != "dataset":
+        return False
+    return settings.dataset == stored.data_name or is_repointed(stored, settings)
+
+
+def _shown(name: str, settings: SweepSettings) -> object:
+    """The value as its option means it: --no-baselines turns `baselines` off."""
+    value = getattr(settings, name)
+    if isinstance(value, tuple):
+        return " ".join(value) or "nothing"
+    return not value if name in ("baselines", "protect_baselines") else value
+
+
+def _refuse(
+    names: list[str],
+    options: dict[str, str],
+    old: SweepSettings,
+    new: SweepSettings,
+    rule: str,
+) -> None:
+    if names:
+        changes = "; ".join(
+            f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
+        )
+        raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")

@@ -1,0 +1,135 @@
+"""The space that a sweep's settings mean, for its data: ours or a user's, narrowed as told."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.data.prepared import PreparedData
+from pipelines.runtime.compute import tagged_compute
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters.narrowing import narrowed
+from search_spaces.registry import SPACES, get_space
+from search_spaces.space import Shape, Space
+from search_spaces.user_spaces.reference import find_reference, is_reference
+from search_spaces.user_spaces.space import user_space
+from sweeps.settings import SweepSettings
+from sweeps.workers.start import start_workers
+
+if TYPE_CHECKING:
+    from sweeps.executors.base import Executor
+
+SOURCE_TAG = "sweeps.space_source"
+"""What a run needs beside the space's name, so that its space can be opened again: JSON."""
+
+
+def space_of(settings: SweepSettings, data: PreparedData) -> Space:
+    """The space of a sweep; a user's own is opened in a process of its own, once.
+
+    Raises:
+        InputError: It cannot be used, does not fit the data, or cannot be narrowed so.
+    """
+    space = open_space(
+        settings.space, settings.narrowing, data.input_shape, data.num_classes, settings.backend
+    )
+    if settings.class_weights != "none" and space.drops_class_weights:
+        raise InputError(
+            "--class-weights reaches a HyperModel's own fit as `class_weight`. Received: "
+            f"'{settings.space}', whose fit does not pass it on to model.fit. Pass it on, or name "
+            "`class_weight` among the arguments of a loop that uses it."
+        )
+    return space
+
+
+@lru_cache
+def open_space(
+    name: str,
+    narrowing: tuple[str, ...],
+    input_shape: Shape,
+    num_classes: int,
+    backend: str = "tensorflow",
+) -> Space:
+    """As `space_of`, for pictures of a shape in so many classes."""
+    if not is_reference(name):
+        return narrowed(get_space(name), narrowing)
+    from sweeps.workers.space_host import SpaceHost
+
+    reference = find_reference(name)
+    host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
+    atexit.register(host.close)
+    space = user_space(reference, host.sample, host.note_limit)
+    parameters = space.parameters
+    if not parameters:
+        raise InputError(
+            f"A space must have hyperparameters. Received: '{name}', which asks `hp` for nothing."
+        )
+    known = replace(
+        space, notes=host.notes, sources=host.sources or space.sources,
+        see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
+    )  # fmt: skip
+    return narrowed(known, narrowing)
+
+
+def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
+    """The tag by which `tagged_space` opens the space again; none for one of ours as it is."""
+    if not space.reference and not space.narrowing:
+        return {}
+    source = {
+        "reference": space.key,
+        "narrowing": space.narrowing,
+        "input_shape": data.input_shape,
+        "num_classes": data.num_classes,
+    }
+    return {SOURCE_TAG: json.dumps(source)}
+
+
+def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Space | None:
+    """The space that `source_tags` describe; None where they do not.
+
+    Whoever can write tags could name any file of this machine, so a tag alone makes nobody's code
+    run.
+
+    Args:
+        trusted: references of the user's own spaces that may be imported.
+
+    Raises:
+        InputError: The tag is damaged, the space is not there any more, or it is not trusted.
+    """
+    if SOURCE_TAG not in tags:
+        return None
+    try:
+        source: dict[str, Any] = json.loads(tags[SOURCE_TAG])
+        height, width, channels = (int(size) for size in source["input_shape"])
+        asked = str(source["reference"]), tuple(map(str, source["narrowing"]))
+        num_classes = int(source["num_classes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"A run's tag {SOURCE_TAG} must be as it was written. Received: {tags[SOURCE_TAG]!r}."
+        ) from error
+    name = asked[0]
+    is_ours = not is_reference(name)
+    if is_ours != (tags.get("sweeps.space") in SPACES) or (is_ours and name not in SPACES):
+        raise InputError(
+            "A run's tags must agree about its space. Received: sweeps.space "
+            f"{tags.get('sweeps.space')!r} and {SOURCE_TAG} {name!r}."
+        )
+    if not is_ours and name not in trusted:
+        raise InputError(
+            "A space of somebody's own is code, and is run only when somebody says so. Received: "
+            f"a run whose tags name '{name}', which no sweep in this --work-dir does. Look at it, "
+            f"and say --space '{name}' if you trust it."
+        )
+    backend = tagged_compute(tags).backend
+    return open_space(*asked, (height, width, channels), num_classes, backend)
+
+
+def make_executor(backend: str) -> Executor:
+    """What runs a process beside the trials: of a user's space, of an oracle."""
+    # The server that is started here forks the trials later: Keras is imported once.
+    return start_workers(Path(os.devnull), backend)

@@ -1,0 +1,141 @@
+"""Opens what a sweep needs: its study, its tracking store."""
+
+from __future__ import annotations
+
+import atexit
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import get_objective
+from search_spaces.errors import InputError, redacted
+from search_spaces.registry import short_name
+from search_spaces.space import Space
+from sweeps.settings import SweepSettings, budget_for
+from sweeps.setup.preflight import STORE_SECONDS, within
+from sweeps.state.sweep_file import SweepFile
+from tracking.stores import resolve_uri
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from sweeps.engines.base import Engine
+    from tracking.runs.tracker import MlflowTracker
+    from tracking.spool.spool import Spool
+
+
+def open_engine(
+    settings: SweepSettings,
+    space: Space,
+    data: PreparedData,
+    file: SweepFile,
+    num_parallel: int,
+    *,
+    begun: bool,
+) -> Engine:
+    """The study in its storage: the one of this sweep where it has begun, else a new one.
+
+    Raises:
+        InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
+            another sweep's under its name.
+    """
+    from sweeps.engines.optuna_study.storage import open_storage, study_exists
+
+    assert settings.name is not None
+    name = settings.name
+    what = f"--storage ({redacted(settings.storage)})"
+    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+    num_epochs = budget_for(settings, data.num_images["train"]).num_epochs
+    resume = begun or study_exists(storage, name)
+    return make_engine(
+        settings, space, storage, name, num_epochs, num_parallel, resume=resume, uid=file.uid
+    )
+
+
+def make_engine(
+    settings: SweepSettings,
+    space: Space,
+    storage: BaseStorage,
+    name: str,
+    num_epochs: int,
+    num_parallel: int,
+    *,
+    resume: bool = False,
+    uid: str = "",
+) -> Engine:
+    """The engine that settings mean, over an opened storage.
+
+    Raises:
+        InputError: As `OptunaEngine`.
+    """
+    from sweeps.engines.optuna_study.engine import OptunaEngine
+
+    objective = get_objective(settings.objective)
+    record = OptunaEngine(
+        space,
+        objective,
+        storage,
+        name,
+        settings.sampler or "random",  # An oracle's study samples nothing.
+        settings.seed,
+        num_parallel=num_parallel,
+        baselines=space.distinct_baselines() if settings.baselines else (),
+        pruner=settings.pruner,
+        min_epochs=settings.min_epochs,
+        max_epochs=num_epochs,
+        reduction_factor=settings.reduction_factor,
+        protect_baselines=settings.protect_baselines,
+        resume=resume,
+        uid=uid,
+    )
+    if settings.oracle is None:
+        return record
+    from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
+    from sweeps.setup.space import make_executor
+    from sweeps.workers.oracle_host import OracleHost
+
+    host = OracleHost(partial(make_executor, settings.backend))
+    atexit.register(host.close)
+    return KerasTunerEngine(
+        record, space, objective, settings.oracle, settings.seed, num_epochs,
+        settings.reduction_factor, host.propose,
+    )  # fmt: skip
+
+
+def open_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker | None:
+    """The tracking store; None where it is away and this sweep has begun already.
+
+    Raises:
+        InputError: A new sweep's store cannot be used.
+    """
+    try:
+        return connect_tracker(settings, data_name, spool)
+    except InputError:
+        if spool.has("sweep"):
+            return None
+        raise
+
+
+def connect_tracker(
+    settings: SweepSettings, data_name: str, spool: Spool, parent_run_id: str | None = None
+) -> MlflowTracker:
+    """The tracking store of a sweep, knowing what earlier sessions sent.
+
+    Args:
+        parent_run_id: the run that the sweep's own is a child of, if any.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    from tracking.runs.tracker import MlflowTracker
+    from tracking.spool.records import SweepRecord
+
+    experiment = settings.experiment or f"{short_name(settings.space)}-{data_name}"
+    uri = resolve_uri(settings.tracking_uri)
+    tracker = MlflowTracker(uri, experiment, spool.folder_of, spool.answers())
+    first = next(spool.replay(), None)
+    if isinstance(first, SweepRecord):
+        tracker.knows(first)
+    if parent_run_id is not None:
+        tracker.belongs_to(parent_run_id)
+    return tracker

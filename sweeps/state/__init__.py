@@ -1,0 +1,1 @@
+"""A sweep on disk: its paths, its description and its lock."""

@@ -1,0 +1,69 @@
+"""A sweep on disk, opened by another command than the one that drives it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import (
+    SweepFile,
+    check_addresses,
+    find_sweep,
+    read_sweep_file,
+    with_passwords,
+)
+from tracking.stores import resolve_uri
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """The options by which a command finds a sweep and its stores."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="the sweep (default: the one that began last)"
+    )
+    parser.add_argument(
+        "--work-dir",
+        default=".sweeps",
+        metavar="DIR",
+        help="where the sweep's files are (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
+    )
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """Where a sweep is and what it says of itself."""
+
+    paths: SweepPaths
+    file: SweepFile
+
+    @property
+    def uri(self) -> str:
+        """The tracking store."""
+        return resolve_uri(self.file.settings.tracking_uri)
+
+
+def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
+    """The sweep that parsed options mean; its storage is asked for only by commands that need it.
+
+    Raises:
+        InputError: There is none of that name, or an address with a password must be given again.
+    """
+    paths = find_sweep(Path(arguments.work_dir), arguments.name, finished=True)
+    file = read_sweep_file(paths.state)
+    settings = replace(
+        file.settings,
+        tracking_uri=arguments.tracking_uri or file.settings.tracking_uri,
+        work_dir=str(paths.work_dir),
+        storage=getattr(arguments, "storage", None) or file.settings.storage,
+    )
+    settings = with_passwords(settings)
+    check_addresses(settings, [n for n in ("tracking_uri", "storage") if n in vars(arguments)])
+    return StoredSweep(paths, replace(file, settings=settings))

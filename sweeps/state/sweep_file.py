@@ -1,0 +1,240 @@
+"""What a sweep began with, on disk beside its spool; and the lock of the process that drives it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError, place_of, redacted
+from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
+from sweeps.state.paths import SweepPaths
+from tracking.stores import resolve_uri
+
+FORMAT = 1
+RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """The sweep's own description of itself.
+
+    Attributes:
+        uid: names this sweep among all sweeps everywhere.
+        status: `running` also after a kill; `interrupted`; `finished`.
+    """
+
+    uid: str
+    status: str
+    settings: SweepSettings
+    data_name: str
+    data_fingerprint: str
+    space_fingerprint: str
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the sweep came to its own end."""
+        return self.status == FINISHED
+
+
+def write_sweep_file(path: Path, file: SweepFile) -> None:
+    """Writes it so that a loss of power leaves the old or the new content.
+
+    Passwords in addresses are left out; who resumes such a sweep gives the address again.
+    """
+    settings = asdict(file.settings)
+    for name in ("tracking_uri", "storage"):
+        if settings[name] is not None:
+            settings[name] = redacted(settings[name])
+    body = {
+        "format": FORMAT,
+        "uid": file.uid,
+        "status": file.status,
+        "settings": settings,
+        "data_name": file.data_name,
+        "data_fingerprint": file.data_fingerprint,
+        "space_fingerprint": file.space_fingerprint,
+    }
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as out:
+        json.dump(body, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(path)
+
+
+def read_sweep_file(path: Path) -> SweepFile:
+    """Reads what `write_sweep_file` wrote.
+
+    Raises:
+        InputError: It is missing or not such a file.
+    """
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(SweepSettings)}
+        settings = {key: value for key, value in body["settings"].items() if key in known}
+        if body["format"] != FORMAT:
+            raise ValueError(f"format {body['format']}")
+        return SweepFile(
+            uid=body["uid"],
+            status=body["status"],
+            settings=SweepSettings(**settings),
+            data_name=body["data_name"],
+            data_fingerprint=body["data_fingerprint"],
+            space_fingerprint=body["space_fingerprint"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"A sweep is described by its sweep.json. Received: {path} ({type(error).__name__}), "
+            "so it cannot be resumed. `keras-sweeps doctor` tells what is left of it."
+        ) from error
+
+
+def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> SweepPaths:
+    """The named sweep, or the one that began last.
+
+    Args:
+        finished: whether one that is finished will do.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name is not None:
+        check_name(name)
+        paths = SweepPaths(work_dir.absolute(), name)
+        if not paths.state.exists():
+            known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
+            there = f"There are: {', '.join(known)}." if known else "There is none."
+            raise InputError(
+                f"A sweep's name must be one in {work_dir / 'sweeps'}. Received: '{name}'. {there}"
+            )
+        return paths
+    found = sorted(
+        (work_dir / "sweeps").glob("*/sweep.json"),
+        key=lambda path: path.stat().st_mtime_ns,
+        reverse=True,
+    )
+    for path in found:
+        if finished or not read_sweep_file(path).is_finished:
+            return SweepPaths(work_dir.absolute(), path.parent.name)
+    if finished:
+        raise InputError(f"There must be a sweep. Received: {work_dir / 'sweeps'}, which has none.")
+    raise InputError(
+        f"There must be an unfinished sweep to resume. Received: {work_dir / 'sweeps'}, which "
+        "has none. Name a finished one to go on with it: --resume --name NAME --trials N."
+    )
+
+
+def swept_spaces(work_dir: Path) -> set[str]:
+    """The spaces, ours and others, that the sweeps in a work folder are over."""
+    found = set()
+    for path in (work_dir / "sweeps").glob("*/sweep.json"):
+        with contextlib.suppress(InputError):
+            found.add(read_sweep_file(path).settings.space)
+    return found
+
+
+def with_passwords(settings: SweepSettings) -> SweepSettings:
+    """Addresses whose password was left out, as the environment has them, if it means the same."""
+    found: dict[str, Any] = {}
+    for name, variable in (("tracking_uri", "MLFLOW_TRACKING_URI"), ("storage", STORAGE_VARIABLE)):
+        address, known = getattr(settings, name), os.environ.get(variable)
+        if address and known and "***" in address and place_of(address) == place_of(known):
+            found[name] = known
+    return replace(settings, **found)
+
+
+def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:
+    """Raises InputError for an address whose password was left out when it was stored."""
+    for name in names:
+        address = getattr(settings, name)
+        if address is not None and "***" in address:
+            raise InputError(
+                f"--{name.replace('_', '-')} holds a password, which is not stored. Received: "
+                f"{address}. Give the address without it, and the password in "
+                "MLFLOW_TRACKING_PASSWORD (MLflow) or PGPASSFILE (PostgreSQL); or the whole "
+                f"address in MLFLOW_TRACKING_URI or {STORAGE_VARIABLE}."
+            )
+
+
+def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
+    """Raises InputError where a part of the sweep is in one tracking store and `uri` is another.
+
+    Args:
+        sent: whether anything was sent yet.
+    """
+    own = resolve_uri(file.settings.tracking_uri)
+    if sent and place_of(uri) != place_of(own):
+        raise InputError(
+            f"A sweep is in one tracking store. Received: {redacted(uri)}, but it is in "
+            f"{redacted(own)} already. Leave --tracking-uri out."
+        )
+
+
+def check_same_data(file: SweepFile, data_fingerprint: str, space_fingerprint: str) -> None:
+    """Raises InputError where data set or space are not what the sweep began with."""
+    for what, was, is_now in (
+        ("data set", file.data_fingerprint, data_fingerprint),
+        ("space", file.space_fingerprint, space_fingerprint),
+    ):
+        if was != is_now:
+            raise InputError(
+                f"A sweep goes on over what it began with. Its {what} was {was[:12]}, "
+                f"is {is_now[:12]}: start a new sweep."
+            )
+
+
+@contextmanager
+def driving(paths: SweepPaths) -> Iterator[None]:
+    """Holds the sweep's lock; the system frees it however the process ends.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = _owner(paths)
+        raise InputError(
+            f"A sweep has one driver at a time. Received: '{paths.name}', which {owner} drives. "
+            "Wait for it, stop it, or choose another --name."
+        ) from None
+    try:
+        _owner_path(paths).write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def is_driven(paths: SweepPaths) -> bool:
+    """Whether a live process drives the sweep now."""
+    from filelock import FileLock, Timeout
+
+    if not paths.lock.exists():
+        return False
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _owner_path(paths: SweepPaths) -> Path:
+    return paths.sweep / "driver.pid"
+
+
+def _owner(paths: SweepPaths) -> str:
+    try:
+        return f"process {int(_owner_path(paths).read_text())}"
+    except (OSError, ValueError):
+        return "another process"

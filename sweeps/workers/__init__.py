@@ -1,0 +1,1 @@
+"""Worker processes: the jobs that they run and how they start."""

@@ -1,0 +1,1 @@
+"""Copies of an embedded store into a server, and their verification."""

@@ -1,0 +1,1 @@
+"""An MLflow server for one machine: options, process, schema lock and users."""

@@ -1,0 +1,1 @@
+"""Models in MLflow: their files, their store, the registry."""

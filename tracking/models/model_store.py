@@ -1,0 +1,261 @@
+"""Model files out of MLflow: found by run or by registered version, fetched, and verified.
+
+Only the `.keras` file of a model is ever fetched, and only when its checksum is the one that was
+noted when the model was logged: what was tampered with, or put there by somebody else, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters.run_params import INACTIVE
+from tracking.errors import MISSING_OR_WRONG, unless
+from tracking.models.class_names import class_names_of
+
+KERAS_FILE = "data/model.keras"
+CHECKSUM_TAG = "sweeps.model_sha256"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A logged model of a run, or a registered version of one.
+
+    Attributes:
+        tags: those of the logged model: data, class names, background, checksum.
+        name, version: None for a model that is not registered.
+    """
+
+    model_id: str
+    run_id: str
+    tags: Mapping[str, str]
+    name: str | None = None
+    version: int | None = None
+
+    @property
+    def label(self) -> str:
+        """How people call it: `mnist-cnn version 3`, or `the model of run 0123abcd`."""
+        if self.version is None:
+            return f"the model of run {self.run_id[:8]}"
+        return f"{self.name} version {self.version}"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class; empty where they are not known."""
+        return class_names_of(self.tags)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of the run that a model comes from, and of the run that it is a child of."""
+
+    run_id: str
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    parent_name: str = ""
+    parent_tags: Mapping[str, str] = field(default_factory=dict)
+    parent_metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class ModelStore:
+    """The models of one MLflow store."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client = MlflowClient(uri)
+
+    def of_run(self, run_id: str) -> StoredModel:
+        """The model that a run kept.
+
+        Raises:
+            InputError: There is no such run, or it kept no model.
+        """
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
+            raise InputError(
+                f"A run's id must be one of this store's. Received: '{run_id}', which it does not "
+                "have. `mlflow ui` shows them."
+            ) from error
+        outputs = run.outputs.model_outputs if run.outputs else []
+        if not outputs:
+            raise InputError(
+                f"A run must have kept its model. Received: '{run_id}', which has none: a sweep "
+                "keeps those of its best trials (--keep-models) and of its finalists' winner."
+            )
+        return self._logged(outputs[-1].model_id, run_id)
+
+    def run_of_sweep(self, name: str) -> tuple[str, str]:
+        """The run of a sweep's winner, and what it is: of its finalists, or else its best trial.
+
+        Raises:
+            InputError: There is no such sweep, it has no winner, or its finalists are not compared
+                to the end.
+        """
+        experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+
+        def latest(text: str) -> Run | None:
+            text = f"tags.`sweeps.sweep` = '{name}' AND {text}"
+            order = ["attributes.start_time DESC"]
+            found = self._client.search_runs(experiments, text, max_results=1, order_by=order)
+            return found[0] if found else None
+
+        final = latest("tags.`sweeps.kind` = 'finalists'")
+        if final is not None:
+            uid = final.data.tags.get("sweeps.uid", "")
+            winner = latest(f"tags.`sweeps.winner` = 'true' AND tags.`sweeps.uid` = '{uid}'")
+            if winner is None or final.info.status != "FINISHED":
+                raise InputError(
+                    "A sweep whose finalists are being compared has no winner yet. Received: "
+                    f"'{name}'. Go on with it: `keras-sweeps finalize {name}`; or name a run's id."
+                )
+            return str(winner.info.run_id), "the winner of its finalists"
+        sweep = latest("tags.`sweeps.kind` = 'sweep'")
+        if sweep is None:
+            raise InputError(
+                f"A model comes from a sweep or a run of this store. Received: '{name}', which is "
+                "neither. `mlflow ui` shows what there is."
+            )
+        tags = sweep.data.tags
+        number, uid = tags.get("sweeps.best_trial"), tags.get("sweeps.uid", "")
+        trial = latest(
+            f"tags.`sweeps.uid` = '{uid}' AND tags.`sweeps.kind` = 'trial' AND "
+            f"tags.`sweeps.trial` = '{number}'"
+        )
+        if number is None or trial is None:
+            raise InputError(
+                f"A sweep must have a best trial. Received: '{name}', which has none: it did not "
+                "end yet, or no trial completed."
+            )
+        count = int(sweep.data.metrics.get("num_complete", 0))
+        what = (
+            f"its best trial, the luckiest of {count}; `keras-sweeps finalize {name}` would "
+            "choose on fresh seeds"
+        )
+        return str(trial.info.run_id), what
+
+    def facts(self, run_id: str) -> RunFacts:
+        """What MLflow holds of a run, without parameters that were inactive."""
+        run = self._client.get_run(run_id)
+        params = {key: value for key, value in run.data.params.items() if value != INACTIVE}
+        parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        name = str(run.info.run_name)
+        tags, metrics = dict(run.data.tags), dict(run.data.metrics)
+        parent = None
+        with unless(MISSING_OR_WRONG):  # Deleted since; the model is none the worse for it.
+            parent = self._client.get_run(parent_id) if parent_id else None
+        if parent is None:
+            return RunFacts(run_id, name, params, tags, metrics)
+        return RunFacts(
+            run_id, name, params, tags, metrics, str(parent.info.run_name),
+            dict(parent.data.tags), dict(parent.data.metrics),
+        )  # fmt: skip
+
+    def registered(self, reference: str) -> StoredModel:
+        """The version that `NAME@alias` or `NAME/3` means; a bare `NAME` means its champion.
+
+        Raises:
+            InputError: There is none.
+        """
+        match = re.fullmatch(r"([^@/:]+)(?:@([^@/]+)|/(\d+))?", reference)
+        if match is None:
+            raise InputError(
+                f"A model must be given as NAME@alias or NAME/3. Received: '{reference}'."
+            )
+        name, alias, number = match[1], match[2] or "champion", match[3]
+        try:
+            if number is not None:
+                found = self._client.get_model_version(name, number)
+            else:
+                found = self._client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
+            raise self._missing(reference, name) from error
+        return self.of_version(found)
+
+    def of_version(self, version: ModelVersion) -> StoredModel:
+        """The registered version as a stored model; raises InputError for a foreign one."""
+        # A version points to a logged model, or to its folder where it was registered in the UI.
+        source = re.search(
+            r"(?:^models:|/models)/(m-[0-9a-f]+)(?:/artifacts)?/?$", version.source or ""
+        )
+        if source is None:
+            raise _foreign(f"{version.name} version {version.version}")
+        model = self._logged(source[1], version.run_id or "")
+        return StoredModel(
+            model.model_id, model.run_id, model.tags, version.name, int(version.version)
+        )
+
+    def fetch(self, model: StoredModel, folder: Path) -> Path:
+        """Downloads the `.keras` file into an existing folder, which answers with its path.
+
+        Raises:
+            InputError: It is missing, or its content is not the one that was logged.
+        """
+        checksum = model.tags.get(CHECKSUM_TAG)
+        if checksum is None:
+            raise _foreign(model.label)
+        location = self._client.get_logged_model(model.model_id).artifact_location
+        # Artifacts that a server hands on are reached through it, so it has to be named.
+        files: Any = get_artifact_repository(location, tracking_uri=self._uri)
+        try:
+            path = Path(files.download_artifacts(KERAS_FILE, str(folder)))
+        except (MlflowException, OSError) as error:
+            raise InputError(
+                f"The files of a model must be in the artifact store. Received: {model.label}, "
+                f"whose {KERAS_FILE} cannot be read ({type(error).__name__})."
+            ) from error
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != checksum:
+            raise InputError(
+                f"A model's file must be the one that was logged. Received: {model.label}, whose "
+                f"{KERAS_FILE} has another checksum ({found[:12]}, logged {checksum[:12]}): it was "
+                "changed since and is not loaded."
+            )
+        return path
+
+    def _logged(self, model_id: str, run_id: str) -> StoredModel:
+        try:
+            model = self._client.get_logged_model(model_id)
+        except MlflowException as error:
+            if error.error_code not in MISSING_OR_WRONG:
+                raise
+            raise InputError(
+                f"A model must be in the store. Received: {model_id}, which was deleted."
+            ) from error
+        return StoredModel(model_id, model.source_run_id or run_id, dict(model.tags))
+
+    def _missing(self, reference: str, name: str) -> InputError:
+        known = sorted(model.name for model in self._client.search_registered_models())
+        rule = "A model must be registered in this store. "
+        if name not in known:
+            there = f"There are: {', '.join(known)}." if known else "There is none."
+            return InputError(f"{rule}Received: '{reference}'. {there}")
+        aliases = self._client.get_registered_model(name).aliases
+        has = ", ".join(f"@{alias} (version {v})" for alias, v in sorted(aliases.items())) or "none"
+        return InputError(f"{rule}Received: '{reference}'. The aliases of '{name}': {has}.")
+
+
+def _foreign(label: str) -> InputError:
+    return InputError(
+        f"A model must have been logged by a sweep. Received: {label}, which has no checksum of "
+        "one: it is foreign and is not loaded. A file that you trust can be given with --file."
+    )

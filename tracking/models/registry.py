@@ -1,0 +1,313 @@
+"""The model registry: versions without doubles, and one champion at a time with its history.
+
+MLflow's aliases are last-writer-wins, without compare-and-set, so two promotions at once would
+each see the old champion lose and one would be overwritten unseen. What the store does guarantee is
+that an experiment's name is unique, and that an experiment is created with its tags in one step. So
+the n-th champion of a model is whoever creates the experiment
+`keras-sweeps/champions/<model>/<when the model was made>/<n>`, which carries the whole decision.
+Everybody else can finish what a crash left of it: copy it into the model's tags (the history), move
+the alias, and delete the experiment, whose name stays taken. Only the first of these steps decides,
+and it cannot half happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from search_spaces.errors import InputError
+from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
+from tracking.models.model_store import StoredModel
+from tracking.runs.tracker import VERSIONS_TAG
+from tracking.spool.records import now_ms
+
+CHAMPION, CANDIDATE, REFUSED = "champion", "candidate", "refused"
+MODEL_ID_TAG = "sweeps.model_id"
+STANDING_TAG = "sweeps.standing"
+_HISTORY_TAG = "sweeps.champion."
+_DECISION_TAG = "sweeps.succession"
+_TAKEN = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
+
+
+@dataclass(frozen=True)
+class Succession:
+    """One change of champion.
+
+    Attributes:
+        generation: counts from 1.
+        previous: the champion before; None for the first one.
+        kind: `promotion`, `forced` or `rollback`.
+        by: who asked for it.
+        why: the gate's verdict, or the reason that was given.
+        at_ms: milliseconds since 1970.
+    """
+
+    generation: int
+    version: int
+    previous: int | None
+    kind: str
+    by: str
+    why: str
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class Reign:
+    """Who is champion and how that came about, at one moment.
+
+    Attributes:
+        alias: the version that the alias means; None without one.
+        history: every change of champion, the first one first.
+    """
+
+    alias: int | None
+    history: tuple[Succession, ...]
+
+    @property
+    def generation(self) -> int:
+        """How many changes there were."""
+        return self.history[-1].generation if self.history else 0
+
+    @property
+    def champion(self) -> int | None:
+        """The version to compare with: where the alias was taken away, the last one that had it."""
+        if self.alias is None and self.history:
+            return self.history[-1].version
+        return self.alias
+
+    @property
+    def moved(self) -> bool:
+        """Whether the alias was moved or removed by other means since the last change."""
+        return bool(self.history) and self.history[-1].version != self.alias
+
+
+def check_model_name(name: str) -> None:
+    """Raises InputError for a name that a registered model of ours cannot have."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "--model must be at most 100 letters, digits, spaces, dots, dashes and underscores, "
+            f"and start with a letter or digit. Received: '{name}'."
+        )
+
+
+class Registry:
+    """The registered models of one MLflow store. Every method may be repeated after a crash."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client = MlflowClient(uri)
+
+    def names(self) -> list[str]:
+        """The registered models that have had a champion, sorted."""
+        found = self._client.search_registered_models(max_results=1000)
+        return sorted(m.name for m in found if any(k.startswith(_HISTORY_TAG) for k in m.tags))
+
+    def reign(self, name: str) -> Reign:
+        """The champion and the history that led to it, read in one step."""
+        model = self._registered(name)
+        if model is None:
+            return Reign(None, ())
+        keys = sorted(key for key in model.tags if key.startswith(_HISTORY_TAG))
+        history = tuple(Succession(**json.loads(model.tags[key])) for key in keys)
+        version = model.aliases.get(CHAMPION)
+        return Reign(int(version) if version is not None else None, history)
+
+    def version(self, name: str, number: int) -> ModelVersion | None:
+        """A version; None where it was deleted."""
+        with unless(MISSING):
+            return self._client.get_model_version(name, str(number))
+        return None
+
+    def _registered(self, name: str) -> RegisteredModel | None:
+        with unless(MISSING):
+            return self._client.get_registered_model(name)
+        return None
+
+    def register(self, name: str, model: StoredModel, tags: Mapping[str, str]) -> int:
+        """The model's version under that name, created where it is not there yet.
+
+        Of two that were created at once the lower one stays, and everybody agrees on which.
+        """
+        with unless(_TAKEN):
+            self._client.create_registered_model(
+                name, tags={"sweeps.data": model.tags.get("sweeps.data", "")}
+            )
+        found = self._versions_of(name, model)
+        if not found:
+            tags_at_once = {MODEL_ID_TAG: model.model_id, STANDING_TAG: CANDIDATE}
+            with _as_default_store(self._uri):
+                self._client.create_model_version(
+                    name, f"models:/{model.model_id}", run_id=model.run_id, tags=tags_at_once,
+                    model_id=model.model_id,
+                )  # fmt: skip
+            found = self._versions_of(name, model)
+        number, *doubles = found
+        for double in doubles:
+            with unless(MISSING_OR_WRONG):  # The other one deletes it, too.
+                self._client.delete_model_version(name, str(double))
+        repeated(lambda: self._note(name, number, model.model_id, tags))
+        return number
+
+    def _note(self, name: str, number: int, model_id: str, tags: Mapping[str, str]) -> None:
+        """What is noted of a version and of its model; the same however often."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, str(number), key, value)
+        standing = self._standing(name, number)
+        if standing == REFUSED:
+            self._client.set_model_version_tag(name, str(number), STANDING_TAG, CANDIDATE)
+        if standing != CHAMPION:
+            self._client.set_registered_model_alias(name, CANDIDATE, str(number))
+        self._link(model_id, name, number)
+
+    def _link(self, model_id: str, name: str, number: int) -> None:
+        """So the model's page links to the version, and a sweep that goes on does not remove it."""
+        link = {"name": name, "version": number}
+        known = self._client.get_logged_model(model_id).tags.get(VERSIONS_TAG)
+        links = json.loads(known) if known else []
+        if link not in links:
+            tags = {VERSIONS_TAG: json.dumps([*links, link])}
+            self._client.set_logged_model_tags(model_id, tags)
+
+    def describe(self, name: str, number: int, description: str) -> None:
+        """Sets the text that MLflow shows on the version's page."""
+        self._client.update_model_version(name, str(number), description)
+
+    def refuse(self, name: str, number: int) -> None:
+        """Notes that the gate stayed closed for a version; who was champion once stays noted so."""
+        if self._standing(name, number) == CANDIDATE:
+            self._client.set_model_version_tag(name, str(number), STANDING_TAG, REFUSED)
+
+    def crown(self, name: str, version: int, after: Reign, *, kind: str, by: str, why: str) -> bool:
+        """Makes a version the champion, if nobody was crowned since `after` was read.
+
+        Args:
+            after: what the decision was made upon.
+            kind: `promotion`, `forced` or `rollback`.
+
+        Returns:
+            False where another one was crowned; the alias then means that one.
+        """
+        generation = after.generation + 1
+        succession = Succession(generation, version, after.champion, kind, by, why, now_ms())
+        crowned = True
+        try:
+            self._client.create_experiment(
+                self._token(name, generation), tags={_DECISION_TAG: json.dumps(asdict(succession))}
+            )
+        except MlflowException as error:
+            if error.error_code not in _TAKEN:
+                raise
+            crowned = False
+        self.settle(name)
+        return crowned
+
+    def settle(self, name: str) -> None:
+        """Finishes a change of champion that a crash interrupted; usually there is nothing to do.
+
+        Where an alias was moved by hand after the last change was complete, it stays so.
+        """
+        repeated(lambda: self._settle(name))
+
+    def _settle(self, name: str) -> None:
+        latest = self._adopt(name)
+        if latest is None or not self._is_open(name, latest.generation):
+            return
+        while True:
+            self._client.set_registered_model_alias(name, CHAMPION, str(latest.version))
+            # Whoever was crowned meanwhile may have moved it before: then it is moved again.
+            now = self._adopt(name)
+            if now is None or now.generation == latest.generation:
+                break
+            latest = now
+        self._note_standings(name, latest)
+        token = self._client.get_experiment_by_name(self._token(name, latest.generation))
+        if token is not None:
+            with unless(("INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")):
+                self._client.delete_experiment(token.experiment_id)
+
+    def _adopt(self, name: str) -> Succession | None:
+        """Copies decisions that are not in the history yet; returns the latest."""
+        reign = self.reign(name)
+        if self._registered(name) is None:
+            return None
+        generation = reign.generation
+        latest = reign.history[-1] if reign.history else None
+        while True:
+            generation += 1
+            token = self._client.get_experiment_by_name(self._token(name, generation))
+            if token is None:
+                return latest
+            latest = Succession(**json.loads(token.tags[_DECISION_TAG]))
+            self._client.set_registered_model_tag(
+                name, f"{_HISTORY_TAG}{generation:05d}", token.tags[_DECISION_TAG]
+            )
+
+    def _is_open(self, name: str, generation: int) -> bool:
+        token = self._client.get_experiment_by_name(self._token(name, generation))
+        return token is not None and token.lifecycle_stage == "active"
+
+    def _note_standings(self, name: str, latest: Succession) -> None:
+        number = str(latest.version)
+        self._client.set_model_version_tag(name, number, STANDING_TAG, CHAMPION)
+        if latest.previous is not None and latest.previous != latest.version:
+            with unless(MISSING_OR_WRONG):  # Somebody may have deleted it.
+                self._client.set_model_version_tag(
+                    name, str(latest.previous), STANDING_TAG, "former champion"
+                )
+        aliases = self._client.get_registered_model(name).aliases
+        if str(aliases.get(CANDIDATE)) == number:
+            self._client.delete_registered_model_alias(name, CANDIDATE)
+
+    def _token(self, name: str, generation: int) -> str:
+        # With its time, because a model that was deleted may be made anew under its name.
+        made = self._client.get_registered_model(name).creation_timestamp
+        return f"keras-sweeps/champions/{name}/{made}/{generation:05d}"
+
+    def _versions_of(self, name: str, model: StoredModel) -> list[int]:
+        found = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        return sorted(
+            int(version.version)
+            for version in found
+            if version.tags.get(MODEL_ID_TAG) == model.model_id
+        )
+
+    def _standing(self, name: str, number: int) -> str:
+        tags: dict[str, str] = self._client.get_model_version(name, str(number)).tags
+        return tags.get(STANDING_TAG, "")
+
+    def note_test_read(self, run_id: str) -> None:
+        """Notes on a run that its model was measured on the test split."""
+        self._client.set_tag(run_id, "sweeps.test_split_read", "true")
+
+    def attach(self, run_id: str, texts: Mapping[str, str]) -> None:
+        """Logs texts as artifacts of a run, by path."""
+        for path, text in texts.items():
+            self._client.log_text(run_id, text, path)
+
+
+@contextlib.contextmanager
+def _as_default_store(uri: str) -> Iterator[None]:
+    """A database store looks a model up in MLflow's default store, whichever store it is."""
+    variable = "MLFLOW_TRACKING_URI"
+    before, environment = mlflow.get_tracking_uri(), os.environ.get(variable)
+    # What only follows from the environment, or is nobody's choice, must not become a choice.
+    is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    chosen = is_set and before != environment
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before if chosen else None)  # type: ignore[arg-type]
+        os.environ.pop(variable, None)
+        if environment is not None:
+            os.environ[variable] = environment

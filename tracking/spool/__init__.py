@@ -1,0 +1,1 @@
+"""The durable queue before MLflow: records, the queue itself, and its sender."""

@@ -1,0 +1,222 @@
+"""A durable, append-only record of everything that a tracker is to be told.
+
+A record is on disk before anything else happens with it, and it is sent, in order, until the
+tracking store has acknowledged it: a store that is slow, down, or away for the whole sweep delays
+nothing and loses nothing. One process at a time writes a spool (the sweep's lock sees to it).
+
+    spool/records.jsonl    one record per line
+    spool/sent.jsonl       one acknowledgement per line, in the records' order
+    spool/rejected.jsonl   what the store refused for good, with its reason
+    spool/files/           files that wait to be uploaded
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+from tracking.spool.records import Record, SweepRecord, SweepStateRecord, from_json, to_json
+
+
+class Spool:
+    """The spool in a folder, which is created. Thread-safe.
+
+    Args:
+        read_only: for a look at a spool that another process may be writing.
+
+    Raises:
+        InputError: A line in the middle is damaged; a torn last line is cut off.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self._folder = folder
+        if not read_only:
+            (folder / "files").mkdir(parents=True, exist_ok=True)
+        self._records_path = folder / "records.jsonl"
+        self._sent_path = folder / "sent.jsonl"
+        self._condition = threading.Condition()
+        # In this order: what is acknowledged meanwhile must not look like more than there is.
+        self._answers = _open_lines(self._sent_path, mend=not read_only)
+        self._lines = _open_lines(self._records_path, mend=not read_only)
+        self._keys = {line["key"] for line in self._lines}
+        if len(self._answers) > len(self._lines):
+            raise InputError(
+                f"A spool cannot have sent more than it holds. Received: {self._records_path}, "
+                "which has lost lines. Restore the file, or move the folder away and let "
+                "`keras-sweeps doctor` say what is missing."
+            )
+        self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
+        if not read_only:
+            self._records = self._records_path.open("ab", buffering=0)
+            self._sent = self._sent_path.open("ab", buffering=0)
+            _sync_folder(folder)  # The files' names must survive a loss of power, too.
+        del self._lines
+
+    def put(self, record: Record) -> bool:
+        """Adds a record; answers False where one of its key is there already.
+
+        Returns when it is on disk.
+
+        Raises:
+            OSError: There is no room; nothing was added.
+        """
+        with self._condition:
+            if record.key in self._keys:
+                return False
+            _append(self._records, to_json(record))
+            self._keys.add(record.key)
+            self._waiting.append(record)
+            self._condition.notify_all()
+            return True
+
+    def has(self, key: str) -> bool:
+        """Whether a record of that key was ever put."""
+        with self._condition:
+            return key in self._keys
+
+    def next(self, timeout_seconds: float) -> Record | None:
+        """The oldest record that is not acknowledged; None where none comes in time."""
+        with self._condition:
+            if not self._waiting:
+                self._condition.wait(timeout_seconds)
+            return self._waiting[0] if self._waiting else None
+
+    def acknowledge(self, record: Record, answer: Mapping[str, str]) -> None:
+        """Notes that the oldest record has arrived, with what the store named it.
+
+        Raises:
+            ValueError: It is not the oldest.
+        """
+        with self._condition:
+            if not self._waiting or self._waiting[0].key != record.key:
+                raise ValueError(f"Records are acknowledged in order. Received: {record.key}.")
+            # Not synchronised: an acknowledgement that is lost means that a record is sent twice.
+            _append(self._sent, {"key": record.key, **answer}, durable=False)
+            del self._waiting[0]
+            self._condition.notify_all()
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Notes that the store refuses a record for good, and goes on with the next."""
+        with (self._folder / "rejected.jsonl").open("ab", buffering=0) as file:
+            _append(file, {**to_json(record), "reason": reason})
+        self.acknowledge(record, {"rejected": reason})
+
+    def answers(self) -> list[dict[str, str]]:
+        """The acknowledgements of earlier sessions."""
+        return list(self._answers)
+
+    @property
+    def num_waiting(self) -> int:
+        """Records that are not acknowledged."""
+        with self._condition:
+            return len(self._waiting)
+
+    def rejections(self) -> list[str]:
+        """One line per record that the store refused for good."""
+        return [f"{line['key']}: {line['reason']}" for line in self._rejected()]
+
+    def _rejected(self) -> list[dict[str, Any]]:
+        path = self._folder / "rejected.jsonl"
+        return _open_lines(path, mend=False) if path.exists() else []
+
+    def adopt(self, path: Path, key: str) -> Path:
+        """Moves a file into the spool, where it stays until it is uploaded; answers where."""
+        target = self._folder / "files" / key.replace("/", "_") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        return target
+
+    def folder_of(self, key: str) -> Path:
+        """Where the adopted files of a record are."""
+        return self._folder / "files" / key.replace("/", "_")
+
+    def replay(self) -> Iterator[Record]:
+        """All records since the beginning, sent or not."""
+        for line in _open_lines(self._records_path, mend=False):
+            yield from_json(line)
+
+    def last_ms(self) -> int:
+        """When the latest record happened, in milliseconds since 1970; 0 in an empty spool."""
+        last = 0
+        for record in self.replay():
+            last = max(last, record.at_ms)
+        return last
+
+    def active_seconds(self) -> float:
+        """Wall time that the sweep's earlier sessions took, by their records' times."""
+        total, first, last = 0.0, 0, 0
+        for record in self.replay():
+            starts = isinstance(record, SweepRecord) or (
+                isinstance(record, SweepStateRecord) and record.status == "RUNNING"
+            )
+            if starts:
+                total += (last - first) / 1000
+                first = record.at_ms
+            last = record.at_ms
+        return total + (last - first) / 1000
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._records.close()
+        self._sent.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _append(file: Any, line: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Adds a whole line or, where there is no room for it, nothing."""
+    start = file.seek(0, os.SEEK_END)
+    content = json.dumps(line).encode() + b"\n"
+    try:
+        # An unbuffered write may take a part without raising anything.
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        if durable:
+            os.fsync(file.fileno())
+    except OSError:
+        # Half a line would spoil the next one.
+        file.truncate(start)
+        raise
+
+
+def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
+    """The file's lines without a torn last one, left by a loss of power.
+
+    Args:
+        mend: whether the torn line is cut off the file.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = whole.splitlines()
+    found: list[dict[str, Any]] = []
+    for index, line in enumerate(lines):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            if index < len(lines) - 1:
+                raise InputError(
+                    f"The spool must hold one JSON record per line. Received: {path}, line "
+                    f"{index + 1}, which is damaged. Restore the file, or remove that line and let "
+                    "`keras-sweeps doctor` say what is missing."
+                ) from None
+            whole = whole[: -len(line) - 1]
+    if mend and len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return found
