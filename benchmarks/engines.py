@@ -3,7 +3,7 @@
 Every side is a real sweep with the same space, data, seeds and total of epochs; they take
 turns, so that what else the machine does meets all of them:
 
-    python benchmarks/engines.py --space tests/user_models.py:Small --dataset digits --seeds 5
+    python benchmarks/engines.py --space FILE.py:NAME --dataset digits --seeds 5
 """
 
 from __future__ import annotations

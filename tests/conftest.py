@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_arrays import make_arrays
 
-from pipelines.data.arrays import ImageArrays
 from pipelines.data.builtin import Dataset
 from pipelines.data.prepared import PreparedData, store
 
@@ -30,21 +29,6 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras-home"))
     monkeypatch.chdir(tmp_path)
-
-
-def make_arrays(num_train: int = 120, side: int = 8, num_classes: int = 3) -> ImageArrays:
-    """Pictures whose class is the third of the picture that is bright: learnable in an epoch."""
-    generator = np.random.default_rng(0)
-
-    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.arange(count) % num_classes
-        pixels = generator.integers(0, 60, (count, side, side, 1))
-        for image, label in zip(pixels, labels, strict=True):
-            width = side // num_classes
-            image[:, label * width : (label + 1) * width] += 150
-        return pixels.astype(np.uint8), labels.astype(np.int64)
-
-    return ImageArrays(*part(num_train), *part(30))
 
 
 @pytest.fixture(scope="session")

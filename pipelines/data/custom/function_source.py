@@ -57,7 +57,7 @@ def call_function(
         InputError: It cannot be imported, raised, or returned something else.
     """
     target = source.text.rpartition(":")[0]
-    code = "import sys; from pipelines.calling import main; main(*sys.argv[1:])"
+    code = "import sys; from pipelines.data.custom.function_source import main; main(*sys.argv[1:])"
     log = folder / "output.log"
 
     def tick() -> None:

@@ -1,0 +1,62 @@
+"""Every benchmark runs to its end and prints both sides, their ratio and n; what it measures is not judged."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NUMBER = r"\d+\.\d+"
+RECORDED = (
+    "--space", "mlp", "--dataset", "digits", "--sampler", "random", "--pruner", "none",
+    "--epochs", "4", "--trials", "4", "--timeout", "none", "--name", "recorded", "--quiet",
+)  # fmt: skip
+CASES = {
+    "throughput": (["--images", "640", "--repeats", "2"], rf"ratio.*{NUMBER}.*n = 2"),
+    "overhead": (
+        ["--space", "mlp", "--dataset", "digits", "--trials", "1", "--epochs", "1",
+         "--repeats", "1"],
+        rf"median {NUMBER}.*n = 1",
+    ),
+    "tracking_server": (
+        ["--trials", "2", "--epochs", "2", "--epoch-seconds", "0.1", "--repeats", "1"],
+        rf"median ratio {NUMBER}.*n = 1",
+    ),
+    "engines": (
+        ["--space", str(ROOT / "tests" / "support" / "user_models.py:Small"), "--epochs", "3",
+         "--max-total-epochs", "6", "--seeds", "1"],
+        rf"(?s)optuna: tpe, asha.*{NUMBER}",
+    ),
+    "multi_fidelity": (
+        ["--name", "recorded", "--target", "0.1", "--seeds", "1"], rf"(?s)n = 1 seeds.*asha.*{NUMBER}.*none",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CASES)
+def test_it_runs_to_its_end(name, tmp_path):
+    options, wanted = CASES[name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    if name == "multi_fidelity":
+        assert run("sweeps/run.py", *RECORDED).returncode == 0
+    done = run(f"benchmarks/{name}.py", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(wanted, done.stdout), done.stdout
+
+
+def test_each_has_its_test():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(CASES)

@@ -1,0 +1,78 @@
+"""A sweep whose engine, executor and tracker are fakes around the real loop and recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fake_executor
+import fake_jobs
+import fake_loop_parts
+
+from pipelines.objectives import OBJECTIVES
+from search_spaces.registry import get_space
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.loop import Sweep
+from sweeps.driver.plan import Plan
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board
+from sweeps.driver.stop_rules import StopReason, StopRules
+from sweeps.executors.base import Slot
+from sweeps.interrupts import Interrupts
+from sweeps.reporting.progress import QuietView
+from sweeps.state.paths import SweepPaths
+from tracking.spool.sender import Sender
+from tracking.spool.spool import Spool
+
+SPACE = get_space("mlp")
+
+
+class Scene:
+    """A sweep with a fake engine, executor and tracker around the real loop and recorder."""
+
+    def __init__(self, tiny_data: Any, tmp_path: Path, **options: Any) -> None:
+        count = options.pop("num_points", 4)
+        view = options.pop("view", QuietView())
+        keep = options.pop("keep", 2)
+        decide = options.pop("decide", None)
+        watch = options.pop("watch", None)
+        options["rules"] = StopRules(**options.pop("rules", {}))
+        defaults = {
+            "space": SPACE, "data": tiny_data, "num_trials": 4, "num_epochs": 3,
+            "patience": None, "seed": 0, "slots": (Slot(0, 1),),
+            "paths": SweepPaths(tmp_path / "work", "name"), "job": fake_jobs.recorded_job,
+        }  # fmt: skip
+        plan = Plan(**{**defaults, **options})
+        self.paths = plan.paths
+        self.engine = fake_loop_parts.ListEngine(
+            fake_loop_parts.random_points(SPACE, count), decide
+        )
+        self.executor = fake_executor.InlineExecutor()
+        self.spool = Spool(plan.paths.spool)
+        self.tracker = fake_loop_parts.MemoryTracker(self.spool.folder_of)
+        self.sender = Sender(self.spool, lambda: self.tracker)
+        objective = OBJECTIVES["val_accuracy"]
+        models = BestModels(objective, keep)
+        recorder = Recorder(self.spool, SPACE, tiny_data, plan.paths, models)
+        self.board = Board(
+            "title",
+            objective,
+            plan.num_trials,
+            plan.num_epochs,
+            len(plan.slots),
+            plan.rules.timeout_seconds,
+        )
+        self.interrupts = Interrupts()
+        self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view, watch)
+
+    def run(self) -> StopReason:
+        reason = self.sweep.run(self.interrupts)
+        self.sent()
+        assert self.executor.closed
+        return reason
+
+    def sent(self) -> None:
+        assert self.sender.drain(10)
+        self.sender.close()
+        assert self.sender.problem == "" and self.spool.rejections() == []
+        assert len(self.tracker.keys) == len(set(self.tracker.keys))

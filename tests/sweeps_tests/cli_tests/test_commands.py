@@ -1,0 +1,321 @@
+"""The commands as a person types them: help, wrong options, exit statuses, first output."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InputError
+from sweeps.cli.main import COMMANDS, main
+from sweeps.cli.option_types import timeout
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine, allot
+from sweeps.settings import (
+    LARGE_DATA_BUDGET,
+    SMALL_DATA_BUDGET,
+    Budget,
+    SweepSettings,
+    budget_for,
+)
+from sweeps.setup.data import prepare_data
+
+ROOT = Path(__file__).parents[3]
+GIGABYTE = 2**30
+
+
+def nothing_written() -> bool:
+    return {path.name for path in Path.cwd().iterdir()} <= {"keras-home"}
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--space", "cnm"], "Unknown space 'cnm'. Did you mean 'cnn'? Choose one of: cnn, mlp."),
+        (["--space", "cnn", "--sampler", "tpa"], "Did you mean 'tpe'?"),
+        (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
+        (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss, val_macro_f1, val_balanced"),
+        (["--space", "cnn", "--trials", "0"], "must be a whole number of at least 1. Received: '0'"),
+        (["--space", "cnn", "--trials", "-3"], "at least 1"),
+        (["--space", "cnn", "--epochs", "2.5"], "at least 1. Received: '2.5' ('auto' is possible"),
+        (["--space", "cnn", "--timeout", "-5m"], "expected one argument"),
+        (["--space", "cnn", "--timeout", "0"], "positive duration"),
+        (["--space", "cnn", "--workers", "none"], "at least 1"),
+        (["--space", "cnn", "--seed", "-1"], "at least 0"),
+        (["--space", "cnn", "--name", "../up"], "--name must be at most 100 letters"),
+        (["--space", "cnn", "--trails", "3"], "Unknown option '--trails'. Did you mean '--trials'?"),
+        (["--space", "cnn", "--tracking-uri", "http://127.0.0.1:9"], "does not answer at /health"),
+        (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "database that can be reached"),
+        (["--space", "cnn", "--work-dir", "/proc/nothing/here"], "must be a folder that can be written"),
+        (["--space", "cnn", "--storage", "sqlite:///no/such/folder/o.db"], "existing folder"),
+        (["--space", "cnn", "--tracking-uri", "http://[bad"], "--tracking-uri must"),
+        (["--space", "cnn", "--storage", "postgresql://[bad"], "--storage must"),
+        (["--space", "cnn", "--storage", "sqlite:///:memory:"], "--storage must name a file"),
+        (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage must"),
+        (["--space", "cnn", "--tracking-uri", "nonsense://x"], "must be a database or a server"),
+        (["--baselines-only", "--name", "../../up"], "--name must be"),
+        ([], "--space is required"),
+        (["--describe"], "--describe needs a space"),
+        (["--describe", "cnm"], "Did you mean 'cnn'?"),
+        (["--baselines-only", "--no-baselines"], "exclude each other"),
+        (["--baselines-only", "--space", "x"], "Unknown space"),
+        (["--space", "cnn", "--pruner", "ahsa"], "Did you mean 'asha'?"),
+        (["--space", "cnn", "--reduction-factor", "1"], "at least 2"),
+        (["--space", "cnn", "--min-epochs", "5", "--epochs", "3"], "--min-epochs must be at most"),
+        (["--space", "cnn", "--target", "0.995"], "'val_accuracy>=0.995'. Received: '0.995'"),
+        (["--space", "cnn", "--target", "val_accuracy<=0.9"], "--target must be the objective, >="),
+        (["--space", "cnn", "--target", "val_loss<=0.1"], "--target must be the objective"),
+        (["--space", "cnn", "--trial-timeout", "0s"], "positive duration"),
+        (["--space", "cnn", "--max-total-epochs", "0"], "at least 1"),
+        (["--space", "cnn", "--no-improvement", "0"], "at least 1"),
+        (["--resume"], "must be an unfinished sweep to resume"),
+        (["--resume", "--name", "x"], "There is none."),
+        (["--resume", "--dry-run"], "exclude each other"),
+        (["--baselines-only", "--dry-run"], "exclude each other"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(capsys, options, rule):
+    assert main(["run", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ")
+    assert rule in captured.err
+    assert nothing_written()
+
+
+def test_an_unknown_command_suggests_the_nearest(capsys):
+    assert main(["rum"]) == 2
+    assert "Did you mean 'run'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_one_help_style(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text and "exit status: 0 done" in text
+    assert len([line for line in text.splitlines() if line.startswith("  --")]) >= 1
+
+
+def test_the_ten_options_most_people_need_come_first(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    text = capsys.readouterr().out
+    first = text.split("options:")[1].split("\n\n")[0]
+    assert first.count("\n  --") == 10
+
+
+FOLDERS = {
+    "explore": "pipelines", "predict": "pipelines", "server": "tracking", "migrate": "tracking"
+}  # fmt: skip
+SCRIPTS = [
+    f"{FOLDERS.get(command, 'sweeps')}/{command}.py"
+    for command in COMMANDS
+    if command != "completion"  # Scripts are not completed.
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_and_entry_point_are_one(script):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"usage: python {script}" in done.stdout
+
+
+def test_a_clone_that_is_not_installed_says_so(tmp_path):
+    for script in SCRIPTS:
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", str(ROOT / script)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert "keras-sweeps must be installed first" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_used_name_is_refused_before_anything_is_started(capsys):
+    import optuna
+
+    from sweeps.engines.optuna_study.storage import open_storage
+
+    optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
+    assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2
+    assert "'mine', which is already used" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists() and not Path(".sweeps").exists()
+
+
+def test_a_corrupt_file_is_refused_also_without_dataset(capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "mnist.npz").write_bytes(b"PK\x03\x04 torn")
+    monkeypatch.setenv("SWEEPS_DATA_DIR", str(folder))
+    for options in ([], ["--dataset", "mnist"]):
+        assert main(["run", "--space", "cnn", *options]) == 2
+        assert "is corrupt or truncated" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr("pipelines.data.builtin.KERAS_URL", "http://127.0.0.1:9/")
+
+
+def test_an_explicit_mnist_never_falls_back(capsys, no_network):
+    assert main(["run", "--space", "cnn", "--dataset", "mnist"]) == 2
+    error = capsys.readouterr().err
+    for way in ("SWEEPS_DATA_DIR", "--dataset digits", "network"):
+        assert way in error
+    assert not Path("mlflow.db").exists()
+
+
+def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
+    data = prepare_data(None, tmp_path / "data")
+    assert data.name == "digits"
+    warning = capsys.readouterr().err
+    for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
+        assert part in warning
+
+
+def test_the_first_output_needs_none_of_the_heavy_libraries(no_network):
+    """What is printed first is printed before TensorFlow, MLflow or pandas are imported."""
+    code = (
+        "import builtins, sys\n"
+        "original = builtins.print\n"
+        "def first(*args, **kwargs):\n"
+        "    heavy = {'tensorflow', 'keras', 'mlflow', 'pandas', 'optuna', 'sklearn'}\n"
+        "    original(sorted(heavy & set(sys.modules)), args[0])\n"
+        "    sys.exit(0)\n"
+        "builtins.print = first\n"
+        "from sweeps.cli.main import main\n"
+        "main(['run', '--space', 'cnn'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] keras-sweeps: space cnn")
+
+
+def test_explore_prints_tables_and_draws_a_new_picture(capsys):
+    assert main(["explore", "--dataset", "digits", "--picture", "look.png"]) == 0
+    text = capsys.readouterr().out
+    for part in ("28x28x1", "uint8", "0 to 255", "1,149", "sha256"):
+        assert part in text
+    assert Path("look.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["explore", "--dataset", "digits", "--picture", "look.png"]) == 2
+    assert "must name a new file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("none", None), ("auto", "auto")],
+)
+def test_durations(text, seconds):
+    assert timeout(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("machine", "workers", "threads", "slots"),
+    [
+        (Machine(2, 24 * GIGABYTE), None, None, [(2, None)]),
+        (Machine(1, 4 * GIGABYTE), None, None, [(1, None)]),
+        (Machine(16, 64 * GIGABYTE), None, None, [(4, None)] * 4),
+        (Machine(16, 4 * GIGABYTE), None, None, [(4, None)] * 2),
+        (Machine(2, 24 * GIGABYTE), 2, None, [(1, None)] * 2),
+        (Machine(8, 24 * GIGABYTE), 2, 3, [(3, None)] * 2),
+        (Machine(8, 24 * GIGABYTE, (Gpu("0", "H200"), Gpu("1", "H200"))), None, None,
+         [(4, "0"), (4, "1")]),
+        (Machine(8, 24 * GIGABYTE, (Gpu("2", "H200"),)), 1, None, [(8, "2")]),
+    ],
+)  # fmt: skip
+def test_the_machine_is_divided(machine, workers, threads, slots):
+    allotment = allot(machine, workers, threads)
+    assert [(s.num_threads, s.gpu) for s in allotment.slots] == slots
+    assert str(len(slots)) in allotment.reason
+
+
+def test_more_trials_than_gpus_are_refused():
+    with pytest.raises(InputError, match="at most the number of GPUs"):
+        allot(Machine(8, 24 * GIGABYTE, (Gpu("0", "A"),)), 2, None)
+
+
+def test_the_budget_fits_the_data():
+    settings = SweepSettings("cnn")
+    assert budget_for(settings, 50_000) == LARGE_DATA_BUDGET
+    assert budget_for(settings, 1_000) == SMALL_DATA_BUDGET
+    asked = SweepSettings("cnn", num_epochs=7, timeout_seconds=None)
+    assert budget_for(asked, 1_000) == Budget(7, None)
+
+
+@pytest.mark.parametrize("command", ["sync", "doctor"])
+def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
+    assert main([command]) == 2
+    assert "There must be a sweep" in capsys.readouterr().err
+    assert main([command, "nightly"]) == 2
+    assert "Received: 'nightly'. There is none." in capsys.readouterr().err
+    assert nothing_written()
+
+
+def test_a_target_is_read_with_its_direction():
+    from pipelines.objectives import OBJECTIVES
+    from sweeps.driver.stop_rules import StopRules, parse_target
+
+    accuracy, loss = OBJECTIVES["val_accuracy"], OBJECTIVES["val_loss"]
+    assert parse_target(" val_accuracy >= 0.995 ", accuracy) == 0.995
+    assert parse_target("val_loss<=3e-2", loss) == 0.03
+    assert StopRules(target=0.9).meets_target(accuracy, 0.9)
+    assert not StopRules(target=0.9).meets_target(accuracy, 0.89)
+    assert StopRules(target=0.1).meets_target(loss, 0.05)
+    assert not StopRules().meets_target(accuracy, 1.0)
+
+
+def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
+    options = ["--space", "mlp", "--dataset", "digits", "--trials", "2", "--epochs", "9"]
+    assert main(["run", *options, "--workers", "1", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "rungs at 1, 3, 9 epochs", "28 parameters", "mlp_512x2", "669,706", "MiB", "about ",
+        "2 x 9 epochs",
+    ):  # fmt: skip
+        assert words in out
+    assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
+    assert [path.name for path in Path(".sweeps").iterdir()] == ["data"]
+
+
+def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
+    from sweeps.setup.dry_run import simulated_stretches
+
+    def epochs(pruner: str) -> int:
+        settings = SweepSettings("cnn", num_trials=30, pruner=pruner)
+        return sum(n for _, n in simulated_stretches(settings, Budget(9, None), {0, 1}))
+
+    assert epochs("asha") < epochs("hyperband") < epochs("none") == 270
+    stretches = simulated_stretches(SweepSettings("cnn", num_trials=30), Budget(9, None), {0})
+    assert (0, 9) in stretches
+    assert {number for number, _ in stretches} == set(range(30))
+
+
+def test_failures_are_named_and_only_some_are_tried_again():
+    from sweeps.executors.base import Raised
+    from sweeps.executors.failures import classify
+
+    def named(kind: str, reason: str = "", short: bool = False) -> tuple[str, bool]:
+        failure = classify(Raised("trial-0", kind, reason, ""), memory_ran_out=short)
+        return failure.kind.name, failure.can_retry
+
+    assert named("ResourceExhaustedError") == ("OUT_OF_MEMORY", True)
+    assert named("InternalError", "RESOURCE_EXHAUSTED: 2 GiB") == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed by signal SIGKILL", True) == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed by signal SIGSEGV", True) == ("CRASH", True)
+    assert named("NonFiniteLossError") == ("NOT_FINITE", False)
+    assert named("ValueError") == ("EXCEPTION", False)
+    assert named("ConnectionResetError") == ("EXCEPTION", True)
+    assert named("InternalError", "Dst tensor is not initialized.") == ("OUT_OF_MEMORY", True)
+    details = "InternalError: Graph execution error:\nCUDNN_STATUS_ALLOC_FAILED"
+    for kind, expected in (("InternalError", "OUT_OF_MEMORY"), ("ValueError", "EXCEPTION")):
+        event = Raised("trial-0", kind, "Graph execution error:", details)
+        assert classify(event, memory_ran_out=False).kind.name == expected
+    assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)

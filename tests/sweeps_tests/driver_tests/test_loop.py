@@ -1,0 +1,481 @@
+"""The loop: what is started, told and recorded, however trials and sweeps end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fake_jobs
+import fake_loop_parts
+import pytest
+from loop_scene import SPACE, Scene
+
+from pipelines.evaluation.metrics import PREDICT_BATCH
+from pipelines.objectives import OBJECTIVES
+from pipelines.training.trial import Decision
+from sweeps.driver.keeping import BestModels
+from sweeps.driver.plan import trial_seed
+from sweeps.driver.status import TrialRow
+from sweeps.driver.stop_rules import StopReason
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.executors.base import Raised, Slot
+
+
+@pytest.fixture
+def scene(tiny_data, tmp_path):
+    return lambda **options: Scene(tiny_data, tmp_path, **options)
+
+
+def test_a_sweep_tells_engine_and_tracker_the_same(scene):
+    s = scene()
+    assert s.run() is StopReason.TRIALS
+    assert {n: t[0] for n, t in s.engine.told.items()} == dict.fromkeys(
+        range(4), TrialState.COMPLETE
+    )
+    assert [r[:2] for r in s.engine.reports] == [(n, e) for n in range(4) for e in (1, 2, 3)]
+    assert s.tracker.epochs == [(n, e) for n in range(4) for e in (1, 2, 3)]
+    assert {n: e.state for n, e in s.tracker.ended.items()} == dict.fromkeys(range(4), "COMPLETE")
+    for number, (_, value, _) in s.engine.told.items():
+        assert s.tracker.ended[number].metrics["best_val_accuracy"] == value
+    for record in s.tracker.started:
+        assert set(record.params) == {p.name for p in SPACE.parameters} | {"max_epochs"}
+        assert record.tags["sweeps.seed"] == str(trial_seed(0, record.number))
+
+
+def test_best_so_far_rises_and_the_best_models_are_kept(scene):
+    s = scene(num_trials=6, num_points=6)
+    s.run()
+    values = {number: value for number, (_, value, _) in s.engine.told.items()}
+    assert s.tracker.progress == sorted(s.tracker.progress)
+    assert s.tracker.progress[-1] == max(values.values())
+    assert sorted(s.tracker.kept) == sorted(sorted(values, key=values.get)[-2:])
+
+
+def test_nothing_of_a_finished_trial_stays_on_disk(scene):
+    s = scene()
+    s.run()
+    assert list(s.paths.sweep.glob("trial-*")) == []
+    assert all("model_summary.txt" in names for names in s.tracker.files.values())
+
+
+def test_a_trial_that_raises_is_failed_and_the_sweep_goes_on(scene):
+    s = scene(job=fake_jobs.raising_job)
+    assert s.run() is StopReason.TRIALS
+    states = {number: state for number, (state, _, _) in s.engine.told.items()}
+    assert states == {0: TrialState.COMPLETE, 1: TrialState.FAILED,
+                      2: TrialState.COMPLETE, 3: TrialState.FAILED}  # fmt: skip
+    failed = s.tracker.ended[1]
+    assert failed.state == "FAILED"
+    assert failed.tags["sweeps.reason"] == "RuntimeError: no luck"
+    assert "with trial 1" in failed.texts["traceback.txt"]
+
+
+def test_a_full_disk_fails_the_trial_and_what_was_recorded_stays(scene):
+    s = scene(job=fake_jobs.full_disk_job)
+    assert s.run() is StopReason.TRIALS
+    assert s.tracker.ended[1].state == "FAILED"
+    assert "No space left on device" in s.tracker.ended[1].tags["sweeps.reason"]
+    assert s.tracker.ended[0].state == s.tracker.ended[2].state == "COMPLETE"
+
+
+def test_first_trials_that_fail_alike_stop_the_sweep(scene):
+    s = scene(job=fake_jobs.always_raising_job, num_trials=9, num_points=9)
+    assert s.run() is StopReason.FAILING
+    assert len(s.board.rows) == 3
+
+
+def test_failures_of_different_kinds_do_not_stop_the_sweep(scene):
+    s = scene(job=fake_jobs.raising_job, num_trials=8, num_points=8)
+    assert s.run() is StopReason.TRIALS
+
+
+def test_an_interrupt_kills_what_runs_in_engine_and_tracker_alike(scene):
+    s = scene(job=fake_jobs.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
+    s.sweep._view = fake_loop_parts.ScriptedView(lambda board: setattr(s.interrupts, "count", 1))
+    assert s.run() is StopReason.INTERRUPTED
+    states = {number: state for number, (state, _, _) in s.engine.told.items()}
+    assert TrialState.KILLED in states.values() and TrialState.COMPLETE in states.values()
+    assert {n: e.state for n, e in s.tracker.ended.items()} == {
+        n: x.value for n, x in states.items()
+    }
+    assert set(states) == set(s.board.rows)
+
+
+def test_the_time_limit_starts_nothing_and_ends_what_runs_with_its_epoch(scene):
+    s = scene(job=fake_jobs.slow_job, rules={"timeout_seconds": 0.1}, num_trials=4)
+    assert s.run() is StopReason.TIMEOUT
+    assert {n: t[0] for n, t in s.engine.told.items()} == {0: TrialState.PRUNED}
+    assert len(s.engine.reports) == 1
+    assert s.tracker.ended[0].state == "PRUNED"
+    assert "time limit" in s.tracker.ended[0].tags["sweeps.reason"]
+    assert s.tracker.kept == []
+
+
+def test_an_exhausted_engine_ends_the_sweep(scene):
+    s = scene(num_points=2)
+    assert s.run() is StopReason.EXHAUSTED
+    assert len(s.board.rows) == 2
+
+
+def test_two_slots_are_both_used(scene):
+    s = scene(slots=(Slot(0, 1), Slot(1, 1)), job=fake_jobs.slow_job)
+    s.run()
+    assert {row.slot for row in s.board.rows.values()} == {0, 1}
+
+
+def broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("database or disk is full")
+
+
+@pytest.mark.parametrize("method", ["ask", "report", "tell"])
+def test_an_engine_that_breaks_leaves_every_trial_to_be_resumed(scene, method):
+    s = scene()
+    setattr(s.engine, method, broken)
+    with pytest.raises(RuntimeError, match="disk is full"):
+        s.sweep.run(s.interrupts)
+    s.sent()
+    assert s.executor.closed
+    assert {row.state for row in s.board.rows.values()} <= {TrialState.PAUSED, TrialState.RUNNING}
+    if method == "report":
+        assert s.tracker.states == [(0, "RUNNING"), (0, "PAUSED")]
+        assert s.tracker.ended == {}
+
+
+def test_a_trial_that_cannot_be_started_is_failed_and_the_sweep_goes_on(scene):
+    s = scene()
+    original = s.executor.start
+
+    def start(job_id: str, *rest: Any) -> None:
+        if job_id == "trial-1":
+            raise OSError(28, "No space left on device")
+        original(job_id, *rest)
+
+    s.executor.start = start
+    assert s.run() is StopReason.TRIALS
+    assert s.tracker.ended[1].state == "FAILED"
+    assert "No space left" in s.tracker.ended[1].tags["sweeps.reason"]
+    assert [s.engine.told[n][0].value for n in (0, 2, 3)] == ["COMPLETE"] * 3
+
+
+def test_pictures_that_cannot_be_drawn_leave_the_trial_complete_and_are_said(scene):
+    s = scene()  # The made-up trials leave no predictions, so nothing can be drawn from them.
+    s.run()
+    assert {end.state for end in s.tracker.ended.values()} == {"COMPLETE"}
+    assert all("No such file" in tags["sweeps.figures"] for tags in s.tracker.tags.values())
+    assert set(s.tracker.tags) == set(range(4))
+
+
+def test_a_process_that_dies_in_an_interrupt_was_killed(scene):
+    s = scene(job=fake_jobs.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
+    original = s.executor.events
+
+    def events(timeout: float) -> list[Any]:
+        if s.interrupts.count:
+            return [Raised("trial-1", "Died", "killed by signal SIGTERM", "")]
+        s.interrupts.count = 1
+        return [*original(timeout), Raised("trial-1", "Died", "killed by signal SIGTERM", "")]
+
+    s.executor.events = events
+    assert s.run() is StopReason.INTERRUPTED
+    assert s.engine.told[1][0] is TrialState.KILLED
+    assert s.tracker.ended[1].state == "KILLED"
+
+
+def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
+    s = scene(job=fake_jobs.numbered_failure_job, num_trials=9, num_points=9)
+    assert s.run() is StopReason.FAILING
+
+
+def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
+    monkeypatch.setattr("sweeps.driver.loop.GRACE_SECONDS", 0.3)
+    s = scene(job=fake_jobs.endless_job, rules={"timeout_seconds": 0.1})
+    assert s.run() is StopReason.TIMEOUT
+    assert s.engine.told[0][0] is TrialState.PRUNED
+    assert s.tracker.ended[0].state == "PRUNED"
+
+
+def test_seeds_of_trials_follow_from_the_sweep_and_differ():
+    seeds = {trial_seed(s, n) for s in range(20) for n in range(50)}
+    assert len(seeds) == 1000
+    assert trial_seed(3, 4) == trial_seed(3, 4)
+
+
+def test_of_equal_models_the_earlier_stays():
+    best = BestModels(OBJECTIVES["val_accuracy"], 2)
+    assert best.offer(0, 0.5) == (True, None)
+    assert best.offer(1, 0.7) == (True, None)
+    assert best.offer(2, 0.5) == (False, None)
+    assert best.offer(3, 0.6) == (True, 0)
+    none = BestModels(OBJECTIVES["val_loss"], 0)
+    assert none.offer(0, 0.5) == (False, None)
+
+
+# Pausing, failures, rules, resuming
+
+
+def states_of(s: Any) -> dict[int, str]:
+    return {number: state.value for number, (state, _, _) in s.engine.told.items()}
+
+
+def trained(s: Any, number: int) -> list[int]:
+    """The epochs that a trial's worker trained, in order, over all its lives."""
+    return [int(x) for x in (s.paths.trial(number) / "trained.txt").read_text().split()]
+
+
+def pause_at_one(paused_once: set[int]) -> Any:
+    def decide(number: int, epoch: int) -> Decision:
+        if epoch == 1 and number not in paused_once:
+            paused_once.add(number)
+            return Decision.PAUSE
+        return Decision.GO_ON
+
+    return decide
+
+
+def test_a_paused_trial_frees_its_slot_and_goes_on_without_training_an_epoch_twice(scene):
+    s = scene(decide=pause_at_one(set()), num_trials=3, num_points=3)
+    s.recorder_forget = s.sweep._recorder.forget
+    kept: dict[int, list[int]] = {}
+
+    def forget(number: int) -> None:
+        if (s.paths.trial(number) / "trained.txt").exists():
+            kept[number] = trained(s, number)
+        s.recorder_forget(number)
+
+    s.sweep._recorder.forget = forget
+    original = s.engine.next_promotion
+    s.engine.next_promotion = lambda *, closing: (
+        s.engine.paused.pop(0) if closing and s.engine.paused else original(closing=closing)
+    )
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == dict.fromkeys(range(3), "COMPLETE")
+    assert kept == {n: [1, 2, 3] for n in range(3)}
+    assert sorted(s.tracker.epochs) == [(n, e) for n in range(3) for e in (1, 2, 3)]
+    assert sorted(r[:2] for r in s.engine.reports) == sorted(s.tracker.epochs)
+    assert s.tracker.states.count((0, "PAUSED")) == 1
+
+
+def test_what_is_never_promoted_ends_pruned_with_what_it_reached(scene):
+    s = scene(decide=pause_at_one(set()), num_trials=2, num_points=2)
+    s.run()
+    assert states_of(s) == {0: "PRUNED", 1: "PRUNED"}
+    end = s.tracker.ended[0]
+    assert end.state == "PRUNED" and end.metrics["num_epochs"] == 1
+    assert "waited at epoch 1" in end.tags["sweeps.reason"]
+    assert "model_bytes" not in end.metrics and s.tracker.kept == []
+    assert list(s.paths.sweep.glob("trial-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "words"),
+    [
+        (fake_jobs.crashing_once_job, {}, "killed by signal"),
+        (fake_jobs.memory_once_job, {}, "out of memory"),
+        (fake_jobs.hanging_once_job, {"stall_seconds": 0.5}, "no report within"),
+        (fake_jobs.passing_error_once_job, {}, "ConnectionError"),
+    ],
+)
+def test_what_another_try_can_help_is_tried_again_from_its_checkpoint(scene, job, options, words):
+    s = scene(job=job, num_trials=2, num_points=2, num_retries=1, **options)
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {0: "COMPLETE", 1: "COMPLETE"}
+    assert words in s.tracker.tags[0]["sweeps.retry_reason"]
+    assert s.tracker.tags[0]["sweeps.num_retries"] == "1"
+    assert s.tracker.epochs == [(n, e) for n in range(2) for e in (1, 2, 3)]
+
+
+def test_a_trial_that_fails_again_and_again_is_failed_with_the_number_of_tries(scene):
+    s = scene(job=fake_jobs.always_dying_job, num_trials=1, num_points=1, num_retries=2)
+    s.run()
+    assert states_of(s) == {0: "FAILED"}
+    assert s.tracker.ended[0].tags["sweeps.reason"].endswith("(after 3 tries)")
+
+
+def test_a_loss_that_is_not_finite_is_not_tried_again(scene):
+    s = scene(job=fake_jobs.not_finite_job, num_trials=1, num_points=1, num_retries=2)
+    s.run()
+    assert "sweeps.num_retries" not in s.tracker.tags.get(0, {})
+    assert s.tracker.ended[0].tags["sweeps.reason"].startswith("NonFiniteLossError")
+
+
+def test_a_trial_whose_memory_ran_out_runs_alone_and_predicts_in_smaller_steps(scene):
+    s = scene(
+        job=fake_jobs.memory_once_job, num_trials=4, num_retries=1, slots=(Slot(0, 1), Slot(1, 1))
+    )
+    alone = []
+    original = s.executor.start
+
+    def start(job_id: str, job: Any, task: Any, *rest: Any) -> None:
+        if job_id.startswith("trial-") and task.predict_batch < PREDICT_BATCH:
+            alone.append((task.number, len(s.board.running())))
+        original(job_id, job, task, *rest)
+
+    s.executor.start = start
+    s.run()
+    assert alone == [(0, 1)]
+    assert set(states_of(s).values()) == {"COMPLETE"}
+
+
+def test_the_target_ends_the_trial_as_complete_and_the_sweep(scene):
+    s = scene(rules={"target": 0.3}, num_trials=4)
+    assert s.run() is StopReason.TARGET
+    (state, value, _) = s.engine.told[0]
+    assert state is TrialState.COMPLETE and value >= 0.3
+    assert len(s.board.rows) == 1 and s.tracker.kept == [0]
+
+
+def test_the_limit_of_epochs_ends_the_sweep(scene):
+    s = scene(rules={"max_total_epochs": 5})
+    assert s.run() is StopReason.EPOCHS
+    assert len(s.engine.reports) == 5
+    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED"}
+    assert "limit of epochs" in s.tracker.ended[1].tags["sweeps.reason"]
+
+
+def test_trials_without_a_new_best_end_the_sweep(scene):
+    s = scene(rules={"patience_trials": 2}, num_trials=30, num_points=30)
+    assert s.run() is StopReason.NO_IMPROVEMENT
+    best = s.board.best()
+    assert best is not None and max(s.board.rows) == best.number + 2
+
+
+def test_a_repeated_point_is_not_trained_and_takes_the_first_ones_result(scene):
+    s = scene(num_trials=3, num_points=3)
+    s.engine.duplicates = {1: 0}
+    s.run()
+    assert s.engine.told[1][:2] == s.engine.told[0][:2]
+    assert {epoch[0] for epoch in s.tracker.epochs} == {0, 2}
+    assert s.tracker.ended[1].tags["sweeps.duplicate_of"] == "0"
+    assert s.tracker.ended[1].state == "COMPLETE"
+    assert [row.number for row in s.board.ranking()].count(1) == 0
+
+
+def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene):
+    s = scene(decide=pause_at_one({0}), num_trials=4, num_audited=2)
+    s.run()
+    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED", 2: "PRUNED", 3: "PRUNED"}
+    assert len(s.board.audits) == 2
+    for number, value in s.board.audits.items():
+        assert s.tracker.tags[number]["sweeps.audit_value"] == f"{value:.6g}"
+        row = s.board.rows[number]
+        assert value == fake_jobs.curve_of(s.sweep._task(row))[-1]
+    assert all(epoch[1] == 1 for epoch in s.tracker.epochs if epoch[0])
+    assert list(s.paths.sweep.glob("trial-*")) == []
+
+
+def test_termination_leaves_what_runs_and_waits_to_be_resumed(scene):
+    s = scene(job=fake_jobs.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
+
+    def terminate(board: Any) -> None:
+        s.interrupts.count, s.interrupts.terminated = 1, True
+
+    s.sweep._view = fake_loop_parts.ScriptedView(terminate)
+    assert s.run() is StopReason.PREEMPTED
+    assert set(states_of(s).values()) == {"COMPLETE"}
+    open_ones = set(s.board.rows) - set(s.engine.told)
+    assert open_ones
+    assert {s.tracker.states[-1 - k] for k in range(len(open_ones))} == {
+        (n, "PAUSED") for n in open_ones
+    }
+
+
+def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resumed(scene):
+    s = scene(job=fake_jobs.source_changed_job)
+    assert s.run() is StopReason.CHANGED
+    assert states_of(s) == {0: "COMPLETE"}, "trial 1 was not told an end"
+    assert s.tracker.states[-1] == (1, "PAUSED")
+    assert "my_space.py" in s.sweep.source_changed
+
+
+def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
+    s = scene(num_trials=3, num_points=3)
+    points = fake_loop_parts.random_points(SPACE, 3)
+    task = s.sweep._task(TrialRow(1, "trial 1", points[1], trial_seed(0, 1), 0))
+    curve = fake_jobs.curve_of(task)
+    s.engine.history = [
+        PastTrial(0, points[0], TrialState.COMPLETE, 0.9, {1: 0.5, 2: 0.9}, facts={"seconds": 5.0}),
+        PastTrial(1, points[1], TrialState.RUNNING, None, {1: curve[0]}),
+    ]
+    s.engine._next = 2
+    s.engine.reports = [(1, 1, curve[0])]
+    s.paths.trial(1).mkdir(parents=True)
+    (s.paths.trial(1) / "checkpoint.npz").write_text("xx")
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {1: "COMPLETE", 2: "COMPLETE"}
+    assert [e for e in s.tracker.epochs if e[0] == 1] == [(1, 2), (1, 3)]
+    assert s.board.rows[0].past and s.board.rows[0].seconds == 5.0
+
+
+def test_two_hundred_trials_leave_no_files_behind(scene):
+    s = scene(num_trials=200, num_points=200, decide=pause_at_one(set(range(0, 200, 3))))
+    most = []
+    original = s.executor.start
+
+    def start(*args: Any) -> None:
+        most.append(len(list(s.paths.sweep.glob("trial-*"))))
+        original(*args)
+
+    s.engine.hopeless = lambda num_trials: [
+        n for n in s.engine.paused if n not in s.engine.told and len(s.engine.paused) > 5
+    ]
+    s.executor.start = start
+    s.run()
+    assert max(most) <= 10, "finished and hopeless trials leave nothing"
+    assert list(s.paths.sweep.glob("trial-*")) == []
+    assert len(s.tracker.kept) == 2
+    # Arrived models are gone from the spool; the fake tracker leaves those of the records it took.
+    assert len(list((s.paths.spool / "files").rglob("*.keras"))) == len(
+        [key for key in s.tracker.keys if key.endswith("/model")]
+    )
+
+
+def test_when_all_fail_alike_what_still_runs_ends_too(scene):
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number == 1:
+            return fake_jobs.endless_job(task, report, slot)
+        return fake_jobs.always_raising_job(task, report, slot)
+
+    s = scene(job=job, num_trials=9, num_points=9, slots=(Slot(0, 1), Slot(1, 1)))
+    assert s.run() is StopReason.FAILING
+    assert states_of(s)[1] == "KILLED"
+    assert set(states_of(s)) == set(s.board.rows)
+
+
+def test_no_improvement_counts_from_the_end_of_the_best_one(scene):
+    from sweeps.driver.stop_rules import trials_without_best
+
+    s = scene(num_trials=4)
+    s.run()
+    for row, value, order in zip(s.board.rows.values(), (0.9, 0.1, 0.2, 0.3), (3, 0, 1, 2),
+                                 strict=True):  # fmt: skip
+        row.value, row.end_order = value, order
+    assert trials_without_best(s.board) == 0, "the best one ended last, though it began first"
+    s.board.rows[0].end_order, s.board.rows[2].end_order, s.board.rows[3].end_order = 1, 2, 3
+    assert trials_without_best(s.board) == 2
+
+
+def test_an_interrupt_leaves_paused_trials_to_be_promoted_later(scene):
+    s = scene(decide=pause_at_one(set()), num_trials=3, num_points=3)
+    s.sweep._view = fake_loop_parts.ScriptedView(
+        lambda board: setattr(s.interrupts, "count", int(len(board.rows) == 2))
+    )
+    assert s.run() is StopReason.INTERRUPTED
+    assert {row.state for row in s.board.rows.values()} == {TrialState.PAUSED}
+    assert len(list(s.paths.sweep.glob("trial-*/checkpoint.npz"))) == 2
+
+
+def test_an_audit_that_hangs_or_fails_is_said(scene):
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.num_reported:
+            if task.number == 0:
+                return fake_jobs.endless_job(task, report, slot)
+            raise RuntimeError("no luck")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    s = scene(
+        job=job, decide=pause_at_one(set()), num_trials=2, num_points=2, num_audited=2,
+        stall_seconds=0.5,
+    )  # fmt: skip
+    s.run()
+    assert s.board.audits == {}
+    assert "no report within" in s.board.failed_audits[0]
+    assert s.board.failed_audits[1] == "RuntimeError: no luck"

@@ -1,0 +1,156 @@
+"""The Optuna engine keeps the contract, tells states truthfully and knows its samplers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import engine_contract
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+
+from pipelines.objectives import OBJECTIVES
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import HyperParameters, active_values, parameters_of
+from search_spaces.registry import get_space
+from search_spaces.space import Space
+from sweeps.engines.base import TrialState
+from sweeps.engines.optuna_study import samplers
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
+from sweeps.engines.optuna_study.storage import open_storage
+
+
+def make_engine(**options: Any) -> OptunaEngine:
+    defaults: dict[str, Any] = {
+        "space": get_space("cnn"), "objective": OBJECTIVES["val_accuracy"],
+        "storage": optuna.storages.InMemoryStorage(), "name": "study", "sampler": "tpe", "seed": 0,
+    }  # fmt: skip
+    return OptunaEngine(**{**defaults, **options})
+
+
+class TestTpe(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(**options)
+
+
+class TestRandom(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(sampler="random", **options)
+
+
+class TestCmaes(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(sampler="cmaes", **options)
+
+
+class TestQmc(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(sampler="qmc", **options)
+
+
+class TestGrid(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(sampler="grid", **options)
+
+
+def tiny_space() -> Space:
+    def sample(hp: HyperParameters) -> dict[str, Any]:
+        hp.Choice("kind", ["a", "b"])
+        with hp.conditional_scope("kind", ["b"]):
+            hp.Int("size", 1, 3)
+        return active_values(hp)
+
+    return Space("tiny", "", sample, None, lambda params, shape: ())  # type: ignore[arg-type]
+
+
+def test_a_grid_visits_every_point_once_and_ends():
+    engine = make_engine(space=tiny_space(), sampler="grid")
+    points = []
+    while (proposal := engine.ask()) is not None:
+        points.append(tuple(sorted(proposal.params.items())))
+        engine.tell(proposal.number, TrialState.COMPLETE, 0.1)
+    assert len(points) == len(set(points)) == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "stored"),
+    [
+        (TrialState.COMPLETE, 0.5, OptunaState.COMPLETE),
+        (TrialState.PRUNED, None, OptunaState.PRUNED),
+        (TrialState.FAILED, None, OptunaState.FAIL),
+        (TrialState.KILLED, None, OptunaState.FAIL),
+    ],
+)
+def test_each_state_is_told_truthfully(state, value, stored, tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    engine = make_engine(storage=storage)
+    proposal = engine.ask()
+    engine.report(proposal.number, 1, 0.4)
+    engine.tell(proposal.number, state, value, "because")
+    (trial,) = optuna.load_study(study_name="study", storage=storage).trials
+    assert trial.state is stored
+    assert trial.user_attrs["state"] == state.value
+    assert trial.user_attrs["reason"] == "because"
+    assert trial.intermediate_values == {1: 0.4}
+
+
+def test_a_used_name_is_refused(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    make_engine(storage=storage)
+    with pytest.raises(InputError, match="'study', which is already used"):
+        make_engine(storage=storage)
+
+
+def test_params_are_stored_under_their_own_names():
+    engine = make_engine(baselines=get_space("cnn").distinct_baselines())
+    params = engine.ask().params
+    trial = engine._study.trials[0]
+    assert trial.params == params
+
+
+def test_what_optuna_has_no_twin_for_is_asked_as_an_index_or_a_unit():
+    def sample(hp: Any) -> dict[str, Any]:
+        hp.Int("steps", 1, 64, step=2, sampling="log")
+        hp.Float("late", 0.1, 0.9, sampling="reverse_log")
+        hp.Float("share", 0.0, 0.5, step=0.1)
+        hp.Int("odd", 1, 10, step=4)
+        hp.Fixed("constant", 3)
+        return active_values(hp)
+
+    parameters = {p.name: p for p in parameters_of(sample)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen: dict[str, set[Any]] = {name: set() for name in parameters}
+    for _ in range(60):
+        trial = study.ask()
+        for name, value in sample(OptunaHyperParameters(trial)).items():
+            assert parameters[name].contains(value), (name, value)
+            seen[name].add(value)
+    assert seen["steps"] == {1, 2, 4, 8, 16, 32, 64}
+    assert seen["share"] == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
+    assert seen["odd"] == {1, 5, 9}
+    assert {"steps__index", "late__unit"} <= set(study.trials[0].params)
+    stored = storage_values({"steps": 16, "share": 0.3, "late": 0.7}, sample)
+    assert stored == {
+        "steps__index": 4, "share": 0.3, "odd": 1, "late__unit": parameters["late"].to_unit(0.7),
+    }  # fmt: skip
+    assert parameters["late"].from_unit(stored["late__unit"]) == 0.7
+
+
+def test_unknown_samplers_and_missing_packages_are_refused(monkeypatch):
+    with pytest.raises(InputError, match="Did you mean 'tpe'"):
+        samplers.check_sampler("tpa")
+    monkeypatch.setattr(samplers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs PyTorch"):
+        samplers.check_sampler("gp")
+
+
+def test_the_page_of_plots_works_offline_and_says_what_is_missing():
+    engine = make_engine(space=tiny_space(), sampler="random")
+    assert "Not drawn" in engine.plots_html()
+    for k in range(8):
+        proposal = engine.ask()
+        engine.tell(proposal.number, TrialState.COMPLETE, k / 10)
+    page = engine.plots_html()
+    assert page.count("plotly-graph-div") >= 4
+    assert 'src="http' not in page

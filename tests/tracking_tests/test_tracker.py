@@ -1,0 +1,421 @@
+"""Real MLflow: states, params, metrics, inputs, models that load, and stores that are refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
+
+from search_spaces import cnn
+from search_spaces.errors import InputError, holds_password, place_of, redacted, scrubbed
+from tracking import provenance, stores
+from tracking.provenance import git_tags, version_tags
+from tracking.runs.tracker import MlflowTracker, sweep_exists
+from tracking.spool.records import (
+    DataRecord,
+    EpochRecord,
+    FilesRecord,
+    MachineRecord,
+    ModelDropRecord,
+    ModelRecord,
+    ProgressRecord,
+    SweepEnd,
+    SweepRecord,
+    TagsRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+)
+from tracking.spool.sender import RejectedError, Sender
+from tracking.spool.spool import Spool
+
+DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracker(uri, tmp_path, request):
+    client = MlflowClient(uri)
+    name = request.node.name[:60]
+    client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))
+    tracker = MlflowTracker(uri, name, lambda key: tmp_path / key.replace("/", "_"))
+    record = SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA, uid=name)
+    tracker.apply(record)
+    tracker.apply(TrialRecord(0, "trial 0", {"a": 1, "b": "inactive"}, {}))
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],
+)
+def test_states_are_truthful_and_distinct(tracker, uri, state, status):
+    tracker.apply(TrialEnd(0, state, tags={"sweeps.reason": "because"}))
+    run = MlflowClient(uri).get_run(tracker.run_id(0))
+    assert run.info.status == status
+    assert run.data.tags["sweeps.state"] == state
+    assert run.data.tags["sweeps.reason"] == "because"
+
+
+def test_a_run_holds_what_it_was_told(tracker, uri):
+    tracker.apply(EpochRecord(0, 1, {"loss": 0.5, "val_loss": 0.6}, 1_000))
+    tracker.apply(EpochRecord(0, 2, {"loss": 0.4, "val_loss": 0.7}, 2_000))
+    tracker.apply(TrialEnd(0, "FAILED", {"best_epoch": 1}, {}, {"traceback.txt": "Oh!"}))
+    client = MlflowClient(uri)
+    run = client.get_run(tracker.run_id(0))
+    assert run.data.params == {"a": "1", "b": "inactive"}
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent_run_id
+    assert run.data.tags["sweeps.space"] == "cnn"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.5, 1_000), (2, 0.4, 2_000)]
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["traceback.txt"]
+    (entry,) = run.inputs.dataset_inputs
+    assert entry.dataset.name == "tiny"
+    assert json.loads(entry.dataset.source)["sha256"] == "f" * 64
+
+
+def test_a_space_with_more_than_a_hundred_parameters_is_recorded(tracker, uri):
+    tracker.apply(TrialRecord(1, "trial 1", {f"p{i}": i for i in range(230)}, {}))
+    assert len(MlflowClient(uri).get_run(tracker.run_id(1)).data.params) == 230
+
+
+def test_a_used_name_is_known(tracker, uri):
+    assert sweep_exists(uri, "s1")
+    assert not sweep_exists(uri, "s2")
+
+
+def test_the_parent_ends_with_leaderboard_and_pages(tracker, uri):
+    tracker.apply(ProgressRecord({"best_val_accuracy": 0.9}, 1))
+    tracker.apply(ProgressRecord({"best_val_accuracy": 0.95}, 2))
+    tracker.apply(
+        SweepEnd(
+            "FINISHED",
+            {"sweeps.best_trial": "0"},
+            {"num_complete": 1.0},
+            {"study.html": "<html></html>"},
+            {"rank": [1], "trial": [0]},
+        )  # fmt: skip
+    )
+    client = MlflowClient(uri)
+    run = client.get_run(tracker.parent_run_id)
+    assert run.info.status == "FINISHED"
+    assert {a.path for a in client.list_artifacts(run.info.run_id)} == {
+        "leaderboard.json", "study.html"
+    }  # fmt: skip
+    steps = client.get_metric_history(run.info.run_id, "best_val_accuracy")
+    assert [(m.step, m.value) for m in steps] == [(1, 0.9), (2, 0.95)]
+
+
+def test_every_record_can_be_applied_again(tracker, uri, tmp_path):
+    folder = tmp_path / "trial-0_files_epoch-1"
+    folder.mkdir()
+    (folder / "curves.csv").write_text("epoch")
+    records = [
+        SweepRecord("s1", {"seed": 0}, {"sweeps.space": "cnn"}, DATA, "again"),
+        TrialRecord(0, "trial 0", {"a": 1}, {}),
+        EpochRecord(0, 1, {"val_loss": 0.5}, 1_000),
+        TrialStateRecord(0, "PAUSED"),
+        FilesRecord(0, "", "epoch-1"),
+        TagsRecord(0, {"sweeps.note": "x"}),
+        TrialEnd(0, "COMPLETE", {"best_val_loss": 0.5}, {}, {"a.txt": "b"}),
+        ProgressRecord({"best": 0.5}, 1),
+        MachineRecord({"system/gpu_0_utilization_percentage": 50.0}, 20),
+        SweepEnd("FINISHED", {}, {"wall_seconds": 1.0}, {}, {"rank": [1], "trial": [0]}),
+    ]
+    fresh = MlflowTracker(uri, "again", lambda key: tmp_path / key.replace("/", "_"))
+    ids = [fresh.apply(record).get("id") for record in records]
+    # Another process, which knows nothing of what arrived, sends everything once more.
+    second = MlflowTracker(uri, "again", lambda key: tmp_path / key.replace("/", "_"))
+    assert [second.apply(record, again=True).get("id") for record in records] == ids
+    client = MlflowClient(uri)
+    runs = client.search_runs([fresh.experiment_id])
+    assert len(runs) == 2
+    history = client.get_metric_history(ids[1], "val_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5)]
+    history = client.get_metric_history(ids[0], "system/gpu_0_utilization_percentage")
+    assert [(m.step, m.value) for m in history] == [(20, 50.0)]
+    table = client.download_artifacts(ids[0], "leaderboard.json")
+    assert json.loads(Path(table).read_text()) == {"columns": ["rank", "trial"], "data": [[1, 0]]}
+    assert client.get_run(ids[1]).info.status == "FINISHED"
+
+
+def test_a_double_that_a_slow_server_made_goes_and_the_known_run_stays(tracker, uri):
+    client = MlflowClient(uri)
+    known = tracker.run_id(0)
+    tag = client.get_run(known).data.tags["sweeps.record"]
+    for start_time in (1, None):
+        client.create_run(tracker.experiment_id, start_time, tags={"sweeps.record": tag})
+    tracker.apply(EpochRecord(0, 1, {"val_loss": 0.5}))
+    assert tracker.apply(TrialRecord(0, "trial 0", {"a": 1}, {}), again=True) == {"id": known}
+    client.create_run(tracker.experiment_id, tags={"sweeps.record": tag})
+    tracker.apply(TrialEnd(0, "COMPLETE"))
+    left = client.search_runs([tracker.experiment_id], f"tags.`sweeps.record` = '{tag}'")
+    assert [run.info.run_id for run in left] == [known]
+    assert left[0].info.status == "FINISHED"
+
+
+def test_acknowledgements_that_a_loss_of_power_took_make_no_doubles(uri, tmp_path):
+    spool = Spool(tmp_path / "spool")
+    spool.put(SweepRecord("s", {}, {}, DATA, "power"))
+    for number in range(3):
+        spool.put(TrialRecord(number, f"trial {number}", {"a": 1}, {}))
+        spool.put(EpochRecord(number, 1, {"val_loss": 0.5}))
+    for _ in range(2):
+        spool = Spool(tmp_path / "spool")
+        tracker = MlflowTracker(uri, "power", spool.folder_of, spool.answers())
+        sender = Sender(spool, lambda tracker=tracker: tracker)
+        assert sender.drain(30)
+        sender.close()
+        (tmp_path / "spool" / "sent.jsonl").write_bytes(b"")
+    runs = MlflowClient(uri).search_runs([tracker.experiment_id])
+    assert len(runs) == 4
+
+
+def test_what_a_store_will_never_take_is_told_from_what_may_pass(tracker, monkeypatch):
+    def failing(code: str) -> None:
+        def fail(*args, **kwargs):
+            raise MlflowException("no", error_code=ErrorCode.Value(code))
+
+        monkeypatch.setattr(tracker._client, "log_batch", fail)
+
+    record = EpochRecord(0, 1, {"val_loss": 0.5})
+    for code, final in (
+        ("INVALID_PARAMETER_VALUE", True),
+        ("INTERNAL_ERROR", False),
+        ("TEMPORARILY_UNAVAILABLE", False),
+        ("PERMISSION_DENIED", False),
+        ("BAD_REQUEST", False),
+    ):
+        failing(code)
+        with pytest.raises(RejectedError if final else MlflowException):
+            tracker.apply(record)
+    with pytest.raises(RejectedError):
+        tracker.apply(EpochRecord(99, 1, {"val_loss": 0.5}))
+
+
+def keep_a_model(tracker, tmp_path) -> tuple[keras.Model, str]:
+    model = cnn.build(cnn.SPACE.complete({"num_blocks": 1}), (8, 8, 1), 3, num_steps=1)
+    path = tmp_path / "trial-0_model" / "model.keras"
+    path.parent.mkdir()
+    model.save(path)
+    record = ModelRecord(
+        0, path.name, (8, 8, 1), 3, {"val_accuracy": 0.9}, 1, {"sweeps.trial": "0"}
+    )
+    tracker.apply(record)
+    assert not path.exists()
+    return model, tracker.model_id(0)
+
+
+def test_a_kept_model_loads_everywhere_and_takes_raw_pixels(tracker, uri, tmp_path):
+    model, model_id = keep_a_model(tracker, tmp_path)
+    folder = Path(MlflowClient(uri).get_logged_model(model_id).artifact_location)
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files == {
+        "MLmodel", "data/model.keras", "data/keras_module.txt", "requirements.txt", "conda.yaml",
+        "python_env.yaml",
+    }  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)
+    expected = model.predict(pixels, verbose=0)
+    mlflow.set_tracking_uri(uri)
+    try:
+        for found in (f"models:/{model_id}", f"runs:/{tracker.run_id(0)}/model"):
+            loaded = mlflow.pyfunc.load_model(found)
+            np.testing.assert_array_equal(loaded.predict(pixels), expected)
+        native = mlflow.keras.load_model(f"models:/{model_id}")
+        np.testing.assert_array_equal(native.predict(pixels, verbose=0), expected)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
+            loaded.predict(pixels[:, :4])
+        version = mlflow.register_model(f"models:/{model_id}", "tiny")
+        assert version.version == 1
+    finally:
+        mlflow.set_tracking_uri(None)
+    logged = MlflowClient(uri).get_logged_model(model_id)
+    assert {m.key: m.value for m in logged.metrics} == {"val_accuracy": 0.9}
+
+
+def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
+    _, model_id = keep_a_model(tracker, tmp_path)
+    folder = Path(MlflowClient(uri).get_logged_model(model_id).artifact_location)
+    assert folder.exists()
+    tracker.apply(ModelDropRecord(0))
+    assert not any(folder.rglob("*")) or not folder.exists()
+    assert tracker.model_id(0) is None
+    found = MlflowClient(uri).search_logged_models([tracker.experiment_id])
+    assert [m.model_id for m in found] == []
+
+
+def test_a_store_that_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(InputError, match="must be a usable MLflow store"):
+        MlflowTracker("nonsense://host", "x")
+    for uri in (
+        "nonsense://host",
+        "http://[bad",
+        "sqlite:////tmp",
+        "sqlite://",
+        "postgresql://[bad",
+    ):
+        with pytest.raises(InputError, match="--tracking-uri must"):
+            stores.check_store(uri)
+    (tmp_path / "text.db").write_text("this is not a database at all")
+    with pytest.raises(InputError, match="another kind of file"):
+        stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
+    with pytest.raises(InputError, match="no longer writes plain folders"):
+        stores.check_store(str(tmp_path))
+    with pytest.raises(InputError, match="existing folder"):
+        stores.check_store(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
+
+
+def test_a_server_that_does_not_answer_is_refused_in_time():
+    started = time.monotonic()
+    with pytest.raises(InputError, match="does not answer at /health"):
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_hangs_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(stores, "CHECK_SECONDS", 0.5)
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(5)
+
+    server = HTTPServer(("127.0.0.1", 0), Hanging)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(InputError, match="does not answer"):
+        stores.check_store(f"http://127.0.0.1:{server.server_port}")
+
+
+def test_passwords_are_not_shown():
+    with pytest.raises(InputError) as caught:
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
+    assert redacted("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
+    assert (
+        redacted("postgresql://h/db?user=u&password=secret")
+        == "postgresql://h/db?user=u&password=***"
+    )
+    assert "secret" not in scrubbed("API request to http://u:secret@h failed", "http://u:secret@h")
+    assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("address", "holds"),
+    [
+        ("postgresql://u:secret@h/d", True), ("postgresql://h/d?password=secret", True),
+        ("postgresql://u@h/d", False), ("postgresql://u:***@h/d", False),
+        ("postgresql://[bad", False), ("sqlite:///a.db", False),
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_is_seen(address, holds):
+    assert holds_password(address) is holds
+
+
+def test_two_addresses_of_one_place_are_equal():
+    one = place_of("http://u:secret@h:5000/")
+    assert one == place_of("http://h:5000") == place_of("http://other:***@h:5000")
+    assert one != place_of("http://h:5001")
+
+
+def test_a_server_that_wants_a_password_is_told_from_one_that_is_not_there(monkeypatch):
+    seen = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("Authorization"))
+            known = "Basic " + base64.b64encode(b"me:mine").decode()
+            free = self.path == "/health" or seen[-1] == known
+            self.send_response(200 if free else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HOME", "/nowhere")
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+        stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mine")
+    stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    stores.check_store(uri)  # As for MLflow, a name and password come first.
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    with pytest.raises(InputError):
+        stores.check_store(uri)
+    assert seen[-1] == "Bearer abc"
+    server.shutdown()
+
+
+def test_links_and_commands_fit_the_store(monkeypatch):
+    assert stores.ui_command("sqlite:///mlflow.db") == "mlflow ui"
+    assert stores.ui_command("sqlite:////x/y.db").endswith("--backend-store-uri sqlite:////x/y.db")
+    assert stores.ui_command("http://h:5000") is None
+    link = stores.compare_link("http://h:5000/", "7", ["a", "b"])
+    assert (
+        link
+        == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
+    assert stores.resolve_uri(None) == "http://h:1"
+    assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def make_repository(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("1")
+    for words in (["init", "-q"], ["add", name], ["commit", "-qm", "x"]):
+        command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        subprocess.run(command, check=True)
+
+
+def test_commit_and_versions_are_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "installed" / "context.py")
+    (tmp_path / "installed").mkdir()
+    assert git_tags() == {}, "neither the code nor the folder is in a repository"
+    make_repository(tmp_path / "project", "file")
+    monkeypatch.chdir(tmp_path / "project")
+    assert git_tags()["sweeps.git_dirty"] == "false"
+    Path("file").write_text("2")
+    project = git_tags()
+    assert project["sweeps.git_dirty"] == "true"
+    assert len(project["mlflow.source.git.commit"]) == 40
+    # A package that lies in a repository which does not track it has none.
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "project" / "installed.py")
+    Path("installed.py").touch()
+    assert git_tags() == project
+    # A clone of the code counts before the folder, which is noted, too.
+    make_repository(tmp_path / "code", "context.py")
+    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "code" / "context.py")
+    tags = git_tags()
+    assert tags["mlflow.source.git.commit"] != project["mlflow.source.git.commit"]
+    assert tags["sweeps.git_dirty"] == "false"
+    assert tags["sweeps.project_commit"] == project["mlflow.source.git.commit"]
+    assert tags["sweeps.project_dirty"] == "true"
+    assert version_tags()["sweeps.version.keras"] == keras.__version__
+
+
+def test_telemetry_is_off_wherever_we_import_mlflow():
+    code = "import tracking.runs.tracker, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "true"
