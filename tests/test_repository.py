@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -156,3 +157,21 @@ def test_first_docstring_lines_say_why_a_module_exists():
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             assert path.read_text().startswith('"""'), path
+
+
+def test_every_tag_name_stands_in_one_module():
+    """Code that wrote a tag under another name than the one it is read by would find nothing."""
+    from tracking import tags
+
+    named = {value for key, value in vars(tags.Tag).items() if key.isupper()}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            # Docstrings may name them.
+            notes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found = set(re.findall(r"\bsweeps\.[a-z_0-9]+", node.value)) & named
+                    if id(node) not in notes and path.name != "tags.py":
+                        assert not found, (path, node.lineno, found)
+    assert len(named) > 50

@@ -7,6 +7,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from tracking.tags import Tag
+
 CODE_FILE = Path(__file__).resolve()
 LIBRARIES = (
     "keras",
@@ -32,9 +34,9 @@ def git_tags() -> dict[str, str]:
         code, project = project, None
     if code is None:
         return {}
-    tags = {"mlflow.source.git.commit": code[0], "sweeps.git_dirty": code[1]}
+    tags = {"mlflow.source.git.commit": code[0], Tag.GIT_DIRTY: code[1]}
     if project is not None and project[0] != code[0]:
-        tags |= {"sweeps.project_commit": project[0], "sweeps.project_dirty": project[1]}
+        tags |= {Tag.PROJECT_COMMIT: project[0], Tag.PROJECT_DIRTY: project[1]}
     return tags
 
 
@@ -54,10 +56,10 @@ def _commit(file: Path | None) -> tuple[str, str] | None:
 
 def version_tags() -> dict[str, str]:
     """One tag `sweeps.version.<library>` per library, and one for Python."""
-    tags = {"sweeps.version.python": platform.python_version()}
+    tags = {f"{Tag.VERSION_PREFIX}python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            tags[f"sweeps.version.{library}"] = importlib.metadata.version(library)
+            tags[f"{Tag.VERSION_PREFIX}{library}"] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
     return tags

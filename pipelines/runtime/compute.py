@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,26 +104,3 @@ def choose_backend(name: str, environment: MutableMapping[str, str] | None = Non
     variables.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     # `torch.compile` starts a pool of processes otherwise, and a forked worker waited for it.
     variables.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-
-
-BACKEND_TAG = "sweeps.backend"
-"""On runs and models; what has none was trained on TensorFlow."""
-
-
-def compute_tags(compute: Compute) -> dict[str, str]:
-    """The tags by which a run or a model says what it was trained with."""
-    return {
-        BACKEND_TAG: compute.backend,
-        "sweeps.precision": compute.precision,
-        "sweeps.jit": compute.jit,
-    }
-
-
-def tagged_compute(tags: Mapping[str, str]) -> Compute:
-    """What `compute_tags` says; that of before there were such tags where they are missing."""
-    before = DEFAULT_COMPUTE
-    return Compute(
-        tags.get(BACKEND_TAG, before.backend),
-        tags.get("sweeps.precision", before.precision),
-        tags.get("sweeps.jit", before.jit),
-    )

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.compute import compute_tags
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.reproduction import ReproductionResult, ReproductionTask
 from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.driver.loop import WAIT_SECONDS
 from sweeps.driver.plan import trial_seed
 from sweeps.driver.recorder import data_record
@@ -30,10 +29,12 @@ from sweeps.settings import SweepSettings
 from sweeps.setup.data import prepare_data
 from sweeps.setup.preflight import check_places
 from sweeps.state.paths import SweepPaths, claim_name
+from sweeps.state.recorded_options import compute_tags
 from sweeps.workers.jobs import reproduce_job
 from sweeps.workers.start import start_workers
 from tracking.spool.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import resolve_uri, ui_command
+from tracking.tags import Tag
 
 TOLERANCE_POINTS = 0.3
 """A difference above this calls for more seeds before it is believed."""
@@ -122,8 +123,8 @@ class _Reproduction:
         tags = {
             **git_tags(),
             **version_tags(),
-            "sweeps.data_fingerprint": self._data.fingerprint,
-            "sweeps.test_split_read": "true",
+            Tag.DATA_FINGERPRINT: self._data.fingerprint,
+            Tag.TEST_SPLIT_READ: "true",
         }
         record = SweepRecord(self._name, params, tags, data_record(self._data), uuid.uuid4().hex)
         results: Results = {}
@@ -218,8 +219,8 @@ class _Reproduction:
             number, baseline, self._data, seed, str(folder), epochs, self._settings.compute
         )
         params = {**baseline.params, "max_epochs": epochs, "train_on": baseline.train_on}
-        tags = {"sweeps.baseline": baseline.name, "sweeps.space": baseline.space,
-                "sweeps.seed": str(seed), **compute_tags(self._settings.compute)}  # fmt: skip
+        tags = {Tag.BASELINE: baseline.name, Tag.SPACE: baseline.space,
+                Tag.SEED: str(seed), **compute_tags(self._settings.compute)}  # fmt: skip
         self._spool.put(TrialRecord(number, baseline.name, params, tags))
         job_id = f"baseline-{number}"
         log_path = str(self._paths.trial_log(number))
@@ -256,7 +257,7 @@ class _Reproduction:
         }
         if baseline.loss is not None:
             metrics["published_test_loss"] = baseline.loss
-        tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
+        tags = {Tag.DEVICE: result.device, Tag.TEST_SPLIT_READ: "true"}
         self._end(TrialEnd(result.number, "COMPLETE", metrics, tags))
         return result
 
@@ -267,7 +268,7 @@ class _Reproduction:
         self._failures[baseline.name] = reason
         say(f"{baseline.name} failed: {reason}\n{event.details}")
         texts = {"traceback.txt": event.details}
-        self._end(TrialEnd(number, "FAILED", {}, {"sweeps.reason": reason}, texts))
+        self._end(TrialEnd(number, "FAILED", {}, {Tag.REASON: reason}, texts))
 
     def _end(self, end: TrialEnd) -> None:
         self._open.discard(end.number)

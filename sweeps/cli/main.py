@@ -17,8 +17,7 @@ from typing import NoReturn
 
 from search_spaces.errors import InputError, holds_password, redacted, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
-
-DONE, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 
 COMMANDS = {
     "run": "run a sweep, or look at spaces and baselines",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute, compute_tags
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.trial import TrialResult
 from pipelines.training.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
@@ -22,6 +22,7 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths
+from sweeps.state.recorded_options import compute_tags
 from tracking.models.class_names import class_name_tags
 from tracking.spool.records import (
     DataRecord,
@@ -41,6 +42,7 @@ from tracking.spool.records import (
     TrialStateRecord,
 )
 from tracking.spool.trial_history import TrialLives
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool
@@ -72,15 +74,15 @@ class Recorder:
     ) -> None:
         """The parent run; in a resumed sweep, that it runs again."""
         common = {
-            "sweeps.space": self._space.name,
-            "sweeps.space_fingerprint": self._space.fingerprint,
-            "sweeps.data": self._data.name,
-            "sweeps.data_fingerprint": self._data.fingerprint,
+            Tag.SPACE: self._space.name,
+            Tag.SPACE_FINGERPRINT: self._space.fingerprint,
+            Tag.DATA: self._data.name,
+            Tag.DATA_FINGERPRINT: self._data.fingerprint,
             **tags,
         }
         record = SweepRecord(name, params, common, data_record(self._data), uid)
         if not self._spool.put(record):
-            self._spool.put(SweepStateRecord("RUNNING", {"sweeps.stopped_by": "not yet"}))
+            self._spool.put(SweepStateRecord("RUNNING", {Tag.STOPPED_BY: "not yet"}))
 
     def trial_started(self, row: TrialRow, num_epochs: int) -> None:
         """A child run with every parameter of the space."""
@@ -91,9 +93,9 @@ class Recorder:
         self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        tags = {"sweeps.seed": str(row.seed), **compute_tags(self.compute)}
+        tags = {Tag.SEED: str(row.seed), **compute_tags(self.compute)}
         if row.baseline:
-            tags["sweeps.baseline"] = row.baseline
+            tags[Tag.BASELINE] = row.baseline
         return tags
 
     @property
@@ -114,9 +116,9 @@ class Recorder:
         """The trial runs on a slot, for the first time or again."""
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
         # Refined by the worker once it knows; a trial that never gets so far has this.
-        tags = {"sweeps.device": place}
+        tags = {Tag.DEVICE: place}
         if slot.num_sharing > 1:
-            tags["sweeps.gpu_share"] = f"1/{slot.num_sharing}"
+            tags[Tag.GPU_SHARE] = f"1/{slot.num_sharing}"
         self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
     def epoch_reported(self, report: EpochReport, more: Mapping[str, float] | None = None) -> None:
@@ -129,22 +131,22 @@ class Recorder:
         """The trial waits; what it reached so far is kept for the case that it never goes on."""
         path = self._paths.trial(row.number) / RESULT_FILE
         path.write_text(json.dumps(asdict(result)), encoding="utf-8")
-        tags = {"sweeps.reason": f"waits at epoch {result.num_epochs} for a promotion"}
+        tags = {Tag.REASON: f"waits at epoch {result.num_epochs} for a promotion"}
         self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_suspended(self, row: TrialRow) -> None:
         """The trial waits for its sweep to be resumed."""
-        tags = {"sweeps.reason": row.reason}
+        tags = {Tag.REASON: row.reason}
         self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_retried(self, row: TrialRow, reason: str) -> None:
         """A failure after which the trial is tried again."""
-        tags = {"sweeps.num_retries": str(row.num_tries - 1), "sweeps.retry_reason": reason}
+        tags = {Tag.NUM_RETRIES: str(row.num_tries - 1), Tag.RETRY_REASON: reason}
         self._spool.put(TagsRecord(row.number, tags))
 
     def packed(self, level: int, reason: str) -> None:
         """How many trials share a GPU from now on, and why."""
-        tags = {"sweeps.trials_per_gpu": str(level), "sweeps.packing": reason}
+        tags = {Tag.TRIALS_PER_GPU: str(level), Tag.PACKING: reason}
         self._spool.put(SweepStateRecord("RUNNING", tags))
 
     def paused_trial_ended(self, row: TrialRow, state: TrialState) -> None:
@@ -170,27 +172,27 @@ class Recorder:
         }
         if not result.model_bytes:
             del metrics["model_bytes"]
-        not_kept = {"sweeps.model_not_kept": result.not_stored} if result.not_stored else {}
+        not_kept = {Tag.MODEL_NOT_KEPT: result.not_stored} if result.not_stored else {}
         metrics |= result.test_metrics
         tags = {
-            "sweeps.device": result.device,
-            "sweeps.stopped_by": result.stopped_by,
-            "sweeps.reason": row.reason,
+            Tag.DEVICE: result.device,
+            Tag.STOPPED_BY: result.stopped_by,
+            Tag.REASON: row.reason,
             **not_kept,
         }
         if result.test_metrics:
-            tags["sweeps.test_split_read"] = "true"
+            tags[Tag.TEST_SPLIT_READ] = "true"
         if result.adaptations:
-            tags["sweeps.adaptations"] = "; ".join(result.adaptations)
+            tags[Tag.ADAPTATIONS] = "; ".join(result.adaptations)
         end = self._lives.put_end(TrialEnd(row.number, state.value, metrics, tags))
         if state is TrialState.COMPLETE:
             self._keep_model(row, result, end)
 
     def trial_lost(self, row: TrialRow, state: TrialState) -> None:
         """Ends a run without a result of its own, with the reason and the traceback."""
-        tags = {"sweeps.reason": row.reason} if row.reason else {}
+        tags = {Tag.REASON: row.reason} if row.reason else {}
         if row.duplicate_of is not None:
-            tags["sweeps.duplicate_of"] = str(row.duplicate_of)
+            tags[Tag.DUPLICATE_OF] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
         self._lives.put_end(TrialEnd(row.number, state.value, {}, tags, texts))
         log = self._paths.trial_log(row.number)
@@ -200,14 +202,14 @@ class Recorder:
     def figures_drawn(self, number: int, epoch: int, failure: str) -> None:
         """Uploads a trial's files as of an epoch; a failure to draw becomes a tag."""
         if failure:
-            self._spool.put(TagsRecord(number, {"sweeps.figures": failure}))
+            self._spool.put(TagsRecord(number, {Tag.FIGURES: failure}))
         folder = self._paths.trial(number)
         paths = [folder / name for name in FIGURE_FILES] + [self._paths.trial_log(number)]
         self._upload(number, f"epoch-{epoch}", paths)
 
     def audited(self, number: int, value: float) -> None:
         """What a pruned trial reached when it was trained to the end nevertheless."""
-        self._spool.put(TagsRecord(number, {"sweeps.audit_value": f"{value:.6g}"}))
+        self._spool.put(TagsRecord(number, {Tag.AUDIT_VALUE: f"{value:.6g}"}))
 
     def progress(self, board: Board) -> None:
         """Logs the best so far; the step is the number of trials that ended."""
@@ -224,7 +226,7 @@ class Recorder:
 
     def sweep_waits(self, status: RunStatus, reason: str) -> None:
         """The sweep broke off and can be resumed."""
-        self._spool.put(SweepStateRecord(status, {"sweeps.stopped_by": reason}))
+        self._spool.put(SweepStateRecord(status, {Tag.STOPPED_BY: reason}))
 
     def sweep_ended(self, end: SweepEnd) -> None:
         """Ends the parent run."""
@@ -257,8 +259,8 @@ class Recorder:
                 at_ms=end.at_ms,
                 step=result.best_epoch,
                 tags={
-                    "sweeps.sweep": self._paths.name,
-                    "sweeps.trial": str(row.number),
+                    Tag.SWEEP: self._paths.name,
+                    Tag.TRIAL: str(row.number),
                     **model_tags(self._data, path, self.compute),
                 },
             )
@@ -285,13 +287,13 @@ def model_tags(
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "sweeps.data": data.name,
-        "sweeps.data_fingerprint": data.fingerprint,
+        Tag.DATA: data.name,
+        Tag.DATA_FINGERPRINT: data.fingerprint,
         **class_name_tags(data.class_names),
-        "sweeps.background": data.background(),
-        "sweeps.resize": data.resize,
+        Tag.BACKGROUND: data.background(),
+        Tag.RESIZE: data.resize,
         **compute_tags(compute),
-        "sweeps.model_sha256": digest,
+        Tag.MODEL_SHA256: digest,
     }
 
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.runtime.compute import compute_tags
 from pipelines.training.cost import MeasureTask
 from search_spaces.errors import scrubbed
 from search_spaces.space import Space
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.cli.resolved_config import CONFIG_FILE, resolved_config
 from sweeps.driver.keeping import BestModels
 from sweeps.driver.loop import Sweep
@@ -37,6 +36,7 @@ from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.space import source_tags
 from sweeps.setup.stores import open_tracker
 from sweeps.state.paths import paths_of
+from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
     FINISHED,
     SweepFile,
@@ -46,6 +46,7 @@ from sweeps.state.sweep_file import (
     INTERRUPTED as WAITS,
 )
 from tracking.stores import resolve_uri
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweeps.engines.base import Engine
@@ -266,11 +267,11 @@ class Session:
         from tracking.spool.records import SweepEnd
 
         board = self._board
-        tags, metrics = {"sweeps.stopped_by": reason}, {}
+        tags, metrics = {Tag.STOPPED_BY: reason}, {}
         best = board.best()
         if best is not None and best.value is not None:
-            tags["sweeps.best_trial"] = str(best.number)
-            tags["sweeps.best_params"] = params_text(best.params)
+            tags[Tag.BEST_TRIAL] = str(best.number)
+            tags[Tag.BEST_PARAMS] = params_text(best.params)
         metrics["total_training_seconds"] = board.compute_seconds()
         metrics["total_epochs"] = float(board.num_epochs_trained())
         metrics["wall_seconds"] = board.elapsed_seconds()

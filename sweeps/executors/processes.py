@@ -1,6 +1,6 @@
 """Jobs as processes forked from a preloaded server: isolation without the import's ten seconds.
 
-The server (`multiprocessing`'s forkserver) imports `sweeps.preload` once and never runs
+The server (`multiprocessing`'s forkserver) imports `sweeps.workers.preload` once and never runs
 TensorFlow; each job is a child forked from it. Where there is no forkserver, or on macOS, whose
 system libraries do not survive a fork, jobs are spawned and import for themselves.
 """

@@ -19,6 +19,7 @@ from sweeps.finalists.selection import FinalistsFile
 from sweeps.state.paths import SweepPaths
 from tracking.spool.records import EpochRecord, TrialEnd
 from tracking.spool.trial_history import TrialLives
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool
@@ -51,8 +52,8 @@ class FinalistRecorder(Recorder):
         finalist = self._file.finalist_of(row.number)
         return {
             **super()._tags_of(row),
-            "sweeps.kind": "finalist",
-            "sweeps.finalist_of": str(finalist.trial),
+            Tag.KIND: "finalist",
+            Tag.FINALIST_OF: str(finalist.trial),
         }
 
     def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
@@ -100,7 +101,7 @@ def past_trainings(
                 state=state,
                 value=metrics.get(f"best_{objective.metric}"),
                 curve=curves.get(number, {}),
-                reason=end.tags.get("sweeps.reason", "") if end else "",
+                reason=end.tags.get(Tag.REASON, "") if end else "",
                 facts={
                     "best_epoch": int(metrics.get("best_epoch", 0)) or None,
                     "num_parameters": int(metrics.get("num_parameters", 0)) or None,

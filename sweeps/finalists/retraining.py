@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.runtime.compute import compute_tags
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from pipelines.training.trial_files import MODEL_FILE
@@ -16,11 +15,13 @@ from sweeps.executors.failures import classify, kernel_memory_kills
 from sweeps.finalists.selection import Finalist
 from sweeps.interrupts import Interrupts
 from sweeps.state.paths import SweepPaths
+from sweeps.state.recorded_options import compute_tags
 from sweeps.workers.run_job import JobFailedError, run_job
 from sweeps.workers.start import start_workers
 from tracking.spool.records import EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
 from tracking.spool.spool import Spool
 from tracking.spool.trial_history import TrialLives
+from tracking.tags import Tag
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def retrain(
                 failure = classify(event, memory_ran_out=kernel_memory_kills() > kills)
                 if failure.can_retry and attempt < num_retries:
                     continue
-                tags, texts = {"sweeps.reason": failure.reason}, {"traceback.txt": error.details}
+                tags, texts = {Tag.REASON: failure.reason}, {"traceback.txt": error.details}
                 lives.put_end(TrialEnd(number, "FAILED", {}, tags, texts))
                 raise OSError(
                     f"the winner could not be trained on all data: {failure.reason}"
@@ -96,9 +97,9 @@ def _started(job: RetrainJob) -> TrialRecord:
         "train_on": task.train_on,
     }
     tags = {
-        "sweeps.seed": str(task.seed),
-        "sweeps.kind": "retrained",
-        "sweeps.finalist_of": str(job.finalist.trial),
+        Tag.SEED: str(task.seed),
+        Tag.KIND: "retrained",
+        Tag.FINALIST_OF: str(job.finalist.trial),
         **compute_tags(task.compute),
     }
     return TrialRecord(task.number, f"{job.finalist.name}, all data", params, tags)
@@ -112,9 +113,9 @@ def _ended(number: int, result: TrialResult) -> TrialEnd:
         "training_seconds": result.training_seconds,
         **result.test_metrics,
     }
-    tags = {"sweeps.device": result.device, "sweeps.test_split_read": "true"}
+    tags = {Tag.DEVICE: result.device, Tag.TEST_SPLIT_READ: "true"}
     if result.model_bytes:
         metrics["model_bytes"] = float(result.model_bytes)
     else:
-        tags["sweeps.model_not_kept"] = result.not_stored
+        tags[Tag.MODEL_NOT_KEPT] = result.not_stored
     return TrialEnd(number, "COMPLETE", metrics, tags)

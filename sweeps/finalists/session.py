@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.runtime.compute import compute_tags
 from pipelines.training.trial import TrialTask
 from search_spaces.errors import redacted
 from search_spaces.space import Space
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.driver.loop import Sweep
 from sweeps.driver.plan import Plan, trial_seed
 from sweeps.driver.sending import send_rest
@@ -46,11 +45,13 @@ from sweeps.settings import (
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import connect_tracker
+from sweeps.state.recorded_options import compute_tags
 from sweeps.state.stored_sweep import StoredSweep
 from sweeps.state.sweep_file import check_same_data
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
 from tracking.spool.records import SweepEnd
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -192,10 +193,10 @@ class Finalization:
             **version_tags(),
             **source_tags(self._space, self._data),
             **compute_tags(self._settings.compute),
-            "sweeps.kind": "finalists",
-            "sweeps.sweep": self._sweep.paths.name,
-            "sweeps.num_seeds": str(file.num_seeds),
-            "sweeps.finalists": ", ".join(str(f.trial) for f in file.finalists),
+            Tag.KIND: "finalists",
+            Tag.SWEEP: self._sweep.paths.name,
+            Tag.NUM_SEEDS: str(file.num_seeds),
+            Tag.FINALISTS: ", ".join(str(f.trial) for f in file.finalists),
         }
         self._recorder = FinalistRecorder(
             file, self._models, self._spool, self._space, self._data,
@@ -244,7 +245,7 @@ class Finalization:
             return INTERRUPTED, ""
         rows, left_out = self._judged(board)
         if not rows:
-            self._recorder.sweep_ended(SweepEnd("FAILED", {"sweeps.stopped_by": stop.value}))
+            self._recorder.sweep_ended(SweepEnd("FAILED", {Tag.STOPPED_BY: stop.value}))
             return FAILED, ""
         values = {place: [_value(row) for row in found] for place, found in rows.items()}
         standings = compare(

@@ -25,6 +25,7 @@ from sweeps.finalists.selection import (
 from sweeps.formatting import params_text
 from sweeps.state.paths import SweepPaths
 from tracking.spool.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool
@@ -62,7 +63,7 @@ class WinnerRecorder:
         }
         file, finalist = self._file, self._file.finalists[standings[0].key]
         self.keeps_model = "model_bytes" in ends[chosen].metrics
-        self._spool.put(TagsRecord(chosen, {"sweeps.winner": "true"}))
+        self._spool.put(TagsRecord(chosen, {Tag.WINNER: "true"}))
         self._keep_winner(chosen, finalist, ends[chosen])
         tests = {
             place: [ends[row.number].metrics["test_accuracy"] for row in found]
@@ -75,11 +76,11 @@ class WinnerRecorder:
         report = render_report(compared)
         columns, metrics = finalists_columns(compared)
         tags = {
-            "sweeps.winner_trial": str(finalist.trial),
-            "sweeps.winner_params": params_text(finalist.params),
-            "sweeps.winner_seeds": ", ".join(str(r.seed) for r in rows[standings[0].key]),
-            "sweeps.left_out": "; ".join(left_out),
-            "sweeps.test_split_read": "true",
+            Tag.WINNER_TRIAL: str(finalist.trial),
+            Tag.WINNER_PARAMS: params_text(finalist.params),
+            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            Tag.LEFT_OUT: "; ".join(left_out),
+            Tag.TEST_SPLIT_READ: "true",
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)
@@ -96,9 +97,9 @@ class WinnerRecorder:
         copy = self._models / MODEL_FILE
         shutil.copyfile(self._models / f"{number}.keras", copy)
         tags = {
-            "sweeps.sweep": self._sweep_paths.name,
-            "sweeps.trial": str(number),
-            "sweeps.finalist_of": str(finalist.trial),
+            Tag.SWEEP: self._sweep_paths.name,
+            Tag.TRIAL: str(number),
+            Tag.FINALIST_OF: str(finalist.trial),
             **model_tags(self._data, copy, self._recorder.compute),
         }
         self._spool.adopt(copy, key)

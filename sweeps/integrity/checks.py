@@ -39,6 +39,7 @@ from tracking.spool.records import (
     TrialStateRecord,
     run_status,
 )
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.runs.sweep_reader import RunReader, StoredRun
@@ -225,11 +226,11 @@ class Checkup:
         died_ms, lives = spool.last_ms(), TrialLives(spool)
         open_trials = lives.running()
         for number in open_trials:
-            tags = {"sweeps.reason": "waits for the comparison to go on"}
+            tags = {Tag.REASON: "waits for the comparison to go on"}
             lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
         file = read_finalists(finalists_path(self._sweep.paths))
         if file is not None and not file.finished:
-            tags = {"sweeps.stopped_by": "a kill"}
+            tags = {Tag.STOPPED_BY: "a kill"}
             spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
         tracker = connect_tracker(
             self._sweep.file.settings, self._sweep.file.data_name, spool,
@@ -257,7 +258,7 @@ class Checkup:
         for trial in self._trials:
             self._close(trial, died_ms)
         if not self._sweep.file.is_finished and self._spool.has("sweep"):
-            tags = {"sweeps.stopped_by": "a kill"}
+            tags = {Tag.STOPPED_BY: "a kill"}
             self._spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
         sender = Sender(self._spool, lambda: tracker)
         sent = sender.drain(PATIENCE_SECONDS)
@@ -280,12 +281,12 @@ class Checkup:
             return  # Proposed and not started: the sweep records it when it is resumed.
         if trial.state.is_end:
             if told != trial.state:
-                tags = {"sweeps.reason": trial.reason}
+                tags = {Tag.REASON: trial.reason}
                 self._lives.put_end(
                     TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms)
                 )
         elif told != TrialState.PAUSED:
-            tags = {"sweeps.reason": "waits for the sweep to be resumed"}
+            tags = {Tag.REASON: "waits for the sweep to be resumed"}
             self._lives.put_state(
                 TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms)
             )

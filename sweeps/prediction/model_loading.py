@@ -17,9 +17,11 @@ from pipelines.data.prepared import Background
 from pipelines.evaluation.metrics import predict
 from pipelines.images.options import RESIZES, Resize
 from pipelines.models.keras_files import ModelShapes, load_saved_model, model_shapes
-from pipelines.runtime.compute import DEFAULT_COMPUTE, choose_backend, tagged_compute
+from pipelines.runtime.compute import DEFAULT_COMPUTE, choose_backend
 from search_spaces.errors import InputError
+from sweeps.state.recorded_options import tagged_compute
 from tracking.stores import check_existing_store, resolve_uri
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel
@@ -131,7 +133,7 @@ def _from_store(stored: StoredModel, path: Path) -> ChosenModel:
     names = stored.class_names
     if len(set(names)) != shapes.num_classes:
         names = _numbers(shapes.num_classes)
-    background = stored.tags.get("sweeps.background")
+    background = stored.tags.get(Tag.BACKGROUND)
     return ChosenModel(
         partial(predict, model),
         shapes,
@@ -140,9 +142,9 @@ def _from_store(stored: StoredModel, path: Path) -> ChosenModel:
         stored.name,
         stored.version,
         stored.run_id,
-        data=stored.tags.get("sweeps.data"),
+        data=stored.tags.get(Tag.DATA),
         background=next((word for word in get_args(Background) if word == background), None),
-        resize=next((w for w in RESIZES if w == stored.tags.get("sweeps.resize")), "fit"),
+        resize=next((w for w in RESIZES if w == stored.tags.get(Tag.RESIZE)), "fit"),
     )
 
 

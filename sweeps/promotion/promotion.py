@@ -20,18 +20,20 @@ import numpy as np
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.evaluation.paired_test import PairedTest, paired_test
 from pipelines.models.scoring import Score, ScoreTask
-from pipelines.runtime.compute import check_backend, tagged_compute
+from pipelines.runtime.compute import check_backend
 from search_spaces.errors import InputError
-from sweeps.cli.main import DONE, INTERRUPTED, REFUSED
+from sweeps.cli.exit_codes import DONE, INTERRUPTED, REFUSED
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.display import print_comparison, print_rules, print_serving
 from sweeps.promotion.gate import Limits, Rule, as_recorded, gate, same_data
 from sweeps.promotion.report import Verdict, promotion_texts, version_tags
 from sweeps.resources.machine import allot, detect_machine
 from sweeps.setup.data import reopen_data
+from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.jobs import score_job
 from sweeps.workers.run_job import JobFailedError, run_job
 from sweeps.workers.start import start_workers
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
@@ -90,13 +92,13 @@ class Promotion:
         self._candidate: StoredModel = self._store.of_run(request.run_id)
         self._facts: RunFacts = self._store.facts(request.run_id)
         tags = self._candidate.tags
-        if "sweeps.data" not in tags:
+        if Tag.DATA not in tags:
             raise InputError(
                 "A model must say what it was trained on. Received: "
-                f"{self._candidate.label}, which lacks the tag sweeps.data: it was not logged by "
+                f"{self._candidate.label}, which lacks the tag {Tag.DATA}: it was not logged by "
                 "a sweep."
             )
-        self._name = request.name or f"{self._facts.tags.get('sweeps.space')}-{tags['sweeps.data']}"
+        self._name = request.name or f"{self._facts.tags.get(Tag.SPACE)}-{tags[Tag.DATA]}"
         check_model_name(self._name)
         # On the cores: two processes there predict the same bits, whoever uses the GPUs meanwhile.
         self._slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
@@ -122,7 +124,7 @@ class Promotion:
     def _test_data(self) -> PreparedData:
         """The candidate's data set; a dry run leaves no prepared data behind."""
         tags = self._candidate.tags
-        name, wanted = tags["sweeps.data"], tags.get("sweeps.data_fingerprint", "")
+        name, wanted = tags[Tag.DATA], tags.get(Tag.DATA_FINGERPRINT, "")
         root = self._request.work_dir / "data"
         found = open_prepared(root, name, wanted)
         if found is not None:
@@ -332,8 +334,8 @@ class Promotion:
 
 
 def _data_of(model: StoredModel) -> str:
-    fingerprint = model.tags.get("sweeps.data_fingerprint", "unknown content")
-    return f"{model.tags.get('sweeps.data', 'an unknown set')} {fingerprint[:12]}"
+    fingerprint = model.tags.get(Tag.DATA_FINGERPRINT, "unknown content")
+    return f"{model.tags.get(Tag.DATA, 'an unknown set')} {fingerprint[:12]}"
 
 
 def who() -> str:

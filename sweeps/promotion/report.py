@@ -13,13 +13,13 @@ from pipelines.evaluation.paired_test import PairedTest
 from pipelines.models.scoring import Score
 from sweeps.promotion.gate import Limits, Rule
 from sweeps.promotion.model_card import Card, render_card
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.models.model_store import RunFacts
 
 MAX_CHARACTERS = 4_900
 """MLflow's columns for a version's description and its tags hold 5,000 characters."""
-_LIBRARIES = "sweeps.version."
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ def promotion_texts(
         Card(
             title=f"{verdict.name}: {facts.name}",
             data=data,
-            background=tags.get("sweeps.background", "mixed"),
+            background=tags.get(Tag.BACKGROUND, "mixed"),
             origin=origin_of(facts),
             params=dict(facts.params),
             intervals=seed_intervals(facts),
-            retrained=facts.tags.get("sweeps.kind") == "retrained",
+            retrained=facts.tags.get(Tag.KIND) == "retrained",
             score=verdict.candidate_score,
             rules=verdict.rules,
             champion=verdict.champion,
@@ -114,23 +114,23 @@ def origin_of(facts: RunFacts) -> dict[str, str]:
     """Sweep, trial, run, seeds, commit, versions; what is not known is left out."""
     tags, parent = facts.tags, facts.parent_tags
     commit = tags.get("mlflow.source.git.commit", "")
-    if commit and tags.get("sweeps.git_dirty") == "true":
+    if commit and tags.get(Tag.GIT_DIRTY) == "true":
         commit += " (with changes)"
     found = {
-        "sweep": tags.get("sweeps.sweep", ""),
+        "sweep": tags.get(Tag.SWEEP, ""),
         "run": f"{facts.name}, {facts.run_id}",
-        "trial": tags.get("sweeps.finalist_of", tags.get("sweeps.trial", "")),
-        "kind": tags.get("sweeps.kind", ""),
-        "published baseline": tags.get("sweeps.baseline", ""),
-        "seed": tags.get("sweeps.seed", ""),
-        "seeds of the intervals": parent.get("sweeps.winner_seeds", ""),
-        "compared finalists (trials)": parent.get("sweeps.finalists", ""),
-        "device": tags.get("sweeps.device", ""),
+        "trial": tags.get(Tag.FINALIST_OF, tags.get(Tag.TRIAL, "")),
+        "kind": tags.get(Tag.KIND, ""),
+        "published baseline": tags.get(Tag.BASELINE, ""),
+        "seed": tags.get(Tag.SEED, ""),
+        "seeds of the intervals": parent.get(Tag.WINNER_SEEDS, ""),
+        "compared finalists (trials)": parent.get(Tag.FINALISTS, ""),
+        "device": tags.get(Tag.DEVICE, ""),
         "commit": commit,
         "versions": ", ".join(
-            f"{key.removeprefix(_LIBRARIES)} {value}"
+            f"{key.removeprefix(Tag.VERSION_PREFIX)} {value}"
             for key, value in sorted(tags.items())
-            if key.startswith(_LIBRARIES)
+            if key.startswith(Tag.VERSION_PREFIX)
         ),
     }
     return {name: value for name, value in found.items() if value}
@@ -139,7 +139,7 @@ def origin_of(facts: RunFacts) -> dict[str, str]:
 def seed_intervals(facts: RunFacts) -> dict[str, str]:
     """Metric -> `0.9912 (0.9904 to 0.9920, n = 5)`; empty where the run has no finalists."""
     metrics, found = facts.parent_metrics, {}
-    num = int(metrics.get("winner_num_seeds", facts.parent_tags.get("sweeps.num_seeds", 0)))
+    num = int(metrics.get("winner_num_seeds", facts.parent_tags.get(Tag.NUM_SEEDS, 0)))
     for key in metrics:
         if key.startswith("winner_") and key.endswith("_mean"):
             name = key.removeprefix("winner_").removesuffix("_mean")
@@ -150,23 +150,26 @@ def seed_intervals(facts: RunFacts) -> dict[str, str]:
 
 def version_tags(facts: RunFacts, model_tags: Mapping[str, str], score: Score) -> dict[str, str]:
     """The tags of a version: where it comes from, what it was trained on, and what it reached."""
-    found = {key: value for key, value in model_tags.items() if key.startswith("sweeps.")}
-    found.pop("sweeps.record", None)
-    for name in ("sweep", "trial", "kind", "baseline", "seed", "space"):
-        if f"sweeps.{name}" in facts.tags:
-            found[f"sweeps.{name}"] = facts.tags[f"sweeps.{name}"]
-    if "sweeps.finalist_of" in facts.tags:  # The trial that people know, not the training's number.
-        found["sweeps.trial"] = facts.tags["sweeps.finalist_of"]
-    if "sweeps.winner_seeds" in facts.parent_tags:
-        found["sweeps.finalist_seeds"] = facts.parent_tags["sweeps.winner_seeds"]
+    found = {key: value for key, value in model_tags.items() if key.startswith(Tag.PREFIX)}
+    found.pop(Tag.RECORD, None)
+    for name in (Tag.SWEEP, Tag.TRIAL, Tag.KIND, Tag.BASELINE, Tag.SEED, Tag.SPACE):
+        if name in facts.tags:
+            found[name] = facts.tags[name]
+    if Tag.FINALIST_OF in facts.tags:  # The trial that people know, not the training's number.
+        found[Tag.TRIAL] = facts.tags[Tag.FINALIST_OF]
+    if Tag.WINNER_SEEDS in facts.parent_tags:
+        found[Tag.FINALIST_SEEDS] = facts.parent_tags[Tag.WINNER_SEEDS]
     if "mlflow.source.git.commit" in facts.tags:
-        found["sweeps.commit"] = facts.tags["mlflow.source.git.commit"]
+        found[Tag.COMMIT] = facts.tags["mlflow.source.git.commit"]
     found |= {
-        "sweeps.params": json.dumps(dict(facts.params)),
-        "sweeps.test_accuracy": f"{score.accuracy:.6g}",
-        "sweeps.test_loss": f"{score.loss:.6g}",
-        "sweeps.num_parameters": str(score.num_parameters),
-        **{f"sweeps.{name}_over_seeds": text for name, text in seed_intervals(facts).items()},
+        Tag.PARAMS: json.dumps(dict(facts.params)),
+        Tag.TEST_ACCURACY: f"{score.accuracy:.6g}",
+        Tag.TEST_LOSS: f"{score.loss:.6g}",
+        Tag.NUM_PARAMETERS: str(score.num_parameters),
+        **{
+            f"{Tag.PREFIX}{name}{Tag.OVER_SEEDS_SUFFIX}": text
+            for name, text in seed_intervals(facts).items()
+        },
     }
     # What does not fit is in the run and in the model card; half of it would be no JSON.
     return {key: value for key, value in found.items() if len(value) <= MAX_CHARACTERS}

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.runtime.compute import tagged_compute
 from search_spaces.errors import InputError
-from sweeps.cli.main import DONE, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, INTERRUPTED
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.display import print_serving
 from sweeps.promotion.promotion import who
 from sweeps.resources.machine import allot, detect_machine
+from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.jobs import check_job
 from sweeps.workers.run_job import JobFailedError, run_job
 from sweeps.workers.start import start_workers

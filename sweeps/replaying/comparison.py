@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.runtime.compute import LIBRARIES as BACKEND_LIBRARIES
-from pipelines.runtime.compute import tagged_compute
 from sweeps.formatting import count
 from sweeps.replaying.recipe import Device
 from sweeps.resources.gpu_usage import SYSTEM
+from sweeps.state.recorded_options import tagged_compute
+from tracking.tags import Tag
 
 TIMINGS = frozenset({"epoch_seconds", "images_per_second"})
 """No two trainings take the same time."""
-VERSION_TAG, COMMIT_TAG, DIRTY_TAG = (
-    "sweeps.version.",
-    "mlflow.source.git.commit",
-    "sweeps.git_dirty",
-)
+COMMIT_TAG = "mlflow.source.git.commit"
 LIBRARIES = ("keras", "numpy", "keras-sweeps")
 """Those that a trained number can follow from, beside its backend's; Optuna and MLflow only choose
 and remember."""
@@ -145,14 +142,14 @@ def causes(then: Circumstances, now: Circumstances) -> list[Cause]:
                               now.data_fingerprint[:12]))  # fmt: skip
     backend = tagged_compute(then.tags).backend
     for library in (*BACKEND_LIBRARIES[backend], *LIBRARIES):
-        was, is_now = (c.tags.get(VERSION_TAG + library) for c in (then, now))
+        was, is_now = (c.tags.get(Tag.VERSION_PREFIX + library) for c in (then, now))
         if was != is_now:
             found.append(_changed(CauseKind.VERSION, was, is_now, f"{library} "))
-    was, is_now = (c.tags.get(VERSION_TAG + "python") for c in (then, now))
+    was, is_now = (c.tags.get(Tag.VERSION_PREFIX + "python") for c in (then, now))
     if was != is_now:
         found.append(_changed(CauseKind.PYTHON, was, is_now))
     found += _code(then, now) + _device(then, now) + _determinism(then, now)
-    retried = then.tags.get("sweeps.retry_reason", "")
+    retried = then.tags.get(Tag.RETRY_REASON, "")
     if re.search("memory|exhausted", retried, re.IGNORECASE):
         found.append(Cause(CauseKind.MEMORY, f"when it was tried again after: {retried}"))
     return found
@@ -163,10 +160,10 @@ def _code(then: Circumstances, now: Circumstances) -> list[Cause]:
     was, is_now = (c.tags.get(COMMIT_TAG) for c in (then, now))
     if was != is_now:
         found.append(_changed(CauseKind.COMMIT, was and was[:12], is_now and is_now[:12]))
-    if then.tags.get(DIRTY_TAG) == "true":
+    if then.tags.get(Tag.GIT_DIRTY) == "true":
         detail = f"when it ran, beside commit {str(was)[:12]}; nobody recorded them"
         found.append(Cause(CauseKind.DIRTY, detail))
-    if now.tags.get(DIRTY_TAG) == "true":
+    if now.tags.get(Tag.GIT_DIRTY) == "true":
         found.append(Cause(CauseKind.DIRTY, f"now, beside commit {str(is_now)[:12]}"))
     return found
 

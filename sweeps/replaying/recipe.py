@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective, get_objective
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute, tagged_compute
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.trial import TrainOn, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
@@ -26,6 +26,8 @@ from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.resources.machine import Machine, allot
 from sweeps.setup.space import tagged_space
+from sweeps.state.recorded_options import tagged_compute
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.runs.run_reader import RecordedRun
@@ -121,21 +123,21 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
     train_on = run.params.get("train_on", "train")
     if train_on not in TRAINED_ON:
         raise _unfit(run, f"param train_on '{train_on}', not one of {', '.join(TRAINED_ON)}")
-    data_name = tags.get("sweeps.data") or parent.get("dataset")
+    data_name = tags.get(Tag.DATA) or parent.get("dataset")
     if data_name is None:
-        raise _unfit(run, "neither a tag sweeps.data nor a sweep's run that names its data set")
+        raise _unfit(run, f"neither a tag {Tag.DATA} nor a sweep's run that names its data set")
     known = run.parent_params is not None
     return Recipe(
         space=space.key,
         params=params_of(space, run.params),
-        seed=_whole(run, "tag sweeps.seed", tags.get("sweeps.seed")),
+        seed=_whole(run, f"tag {Tag.SEED}", tags.get(Tag.SEED)),
         num_epochs=_whole(run, "param max_epochs", run.params.get("max_epochs")),
         train_on=cast(TrainOn, train_on),
         objective=get_objective(parent.get("objective", "val_accuracy")),
         deterministic=parent.get("deterministic") == "True" if known else None,
         data_name=data_name,
-        data_fingerprint=tags.get("sweeps.data_fingerprint", ""),
-        device=parse_device(tags.get("sweeps.device", "cpu")),
+        data_fingerprint=tags.get(Tag.DATA_FINGERPRINT, ""),
+        device=parse_device(tags.get(Tag.DEVICE, "cpu")),
         num_workers=_optional(parent.get("num_workers")),
         num_threads=_optional(parent.get("num_threads")),
         class_weights=parent.get("class_weights", "none"),
@@ -223,9 +225,9 @@ def slot_like(recipe: Recipe, machine: Machine) -> tuple[Slot, Device]:
 
 def _check_trained(run: RecordedRun) -> None:
     """Raises InputError unless the run was trained by a sweep, for an epoch at least."""
-    kind = run.tags.get("sweeps.kind")
+    kind = run.tags.get(Tag.KIND)
     if kind is None:
-        raise _unfit(run, "no tag sweeps.kind: keras-sweeps did not record it")
+        raise _unfit(run, f"no tag {Tag.KIND}: keras-sweeps did not record it")
     if kind not in TRAINED_KINDS:
         choice = f"Choose one of its children: {', '.join(run.related)}." if run.related else ""
         raise InputError(
@@ -234,7 +236,7 @@ def _check_trained(run: RecordedRun) -> None:
         )
     if run.epochs:
         return
-    number = run.tags.get("sweeps.duplicate_of")
+    number = run.tags.get(Tag.DUPLICATE_OF)
     if number is not None:
         first = run.related[0] if run.related else f"that of trial {number}"
         raise InputError(
@@ -242,24 +244,24 @@ def _check_trained(run: RecordedRun) -> None:
             f"{run.run_id} ({run.name}), which repeats the point of trial {number} and was not "
             f"trained. Replay {first}."
         )
-    why = run.tags.get("sweeps.reason", "")
+    why = run.tags.get(Tag.REASON, "")
     raise InputError(
         "Only a run with at least one recorded epoch can be compared. Received: the run "
-        f"{run.run_id} ({run.name}), which has none ({run.tags.get('sweeps.state', 'no state')}"
+        f"{run.run_id} ({run.name}), which has none ({run.tags.get(Tag.STATE, 'no state')}"
         f"{f': {why}' if why else ''})."
     )
 
 
 def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
     """The run's space; raises InputError where the present code has another one or none."""
-    name = run.tags.get("sweeps.space", "")
+    name = run.tags.get(Tag.SPACE, "")
     space = tagged_space(run.tags, trusted)
     if space is None:
         if name not in SPACES:
             raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
         space = get_space(name)
     # The runs of `--baselines-only` have none: there the params alone must fit.
-    fingerprint = run.tags.get("sweeps.space_fingerprint", space.fingerprint)
+    fingerprint = run.tags.get(Tag.SPACE_FINGERPRINT, space.fingerprint)
     if fingerprint != space.fingerprint:
         commit = run.tags.get("mlflow.source.git.commit")
         raise InputError(

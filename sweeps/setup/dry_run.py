@@ -16,7 +16,7 @@ from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.engines.base import Later, Proposal
 from sweeps.engines.pruners.base import HalvingPruner, TrialCurve
 from sweeps.engines.pruners.rungs import rung_epochs

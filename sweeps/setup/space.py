@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.compute import tagged_compute
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.registry import SPACES, get_space
@@ -20,13 +19,12 @@ from search_spaces.space import Shape, Space
 from search_spaces.user_spaces.reference import find_reference, is_reference
 from search_spaces.user_spaces.space import user_space
 from sweeps.settings import SweepSettings
+from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.start import start_workers
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweeps.executors.base import Executor
-
-SOURCE_TAG = "sweeps.space_source"
-"""What a run needs beside the space's name, so that its space can be opened again: JSON."""
 
 
 def space_of(settings: SweepSettings, data: PreparedData) -> Space:
@@ -86,7 +84,7 @@ def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
         "input_shape": data.input_shape,
         "num_classes": data.num_classes,
     }
-    return {SOURCE_TAG: json.dumps(source)}
+    return {Tag.SPACE_SOURCE: json.dumps(source)}
 
 
 def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Space | None:
@@ -101,23 +99,24 @@ def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Spac
     Raises:
         InputError: The tag is damaged, the space is not there any more, or it is not trusted.
     """
-    if SOURCE_TAG not in tags:
+    if Tag.SPACE_SOURCE not in tags:
         return None
     try:
-        source: dict[str, Any] = json.loads(tags[SOURCE_TAG])
+        source: dict[str, Any] = json.loads(tags[Tag.SPACE_SOURCE])
         height, width, channels = (int(size) for size in source["input_shape"])
         asked = str(source["reference"]), tuple(map(str, source["narrowing"]))
         num_classes = int(source["num_classes"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A run's tag {SOURCE_TAG} must be as it was written. Received: {tags[SOURCE_TAG]!r}."
+            f"A run's tag {Tag.SPACE_SOURCE} must be as it was written. Received: "
+            f"{tags[Tag.SPACE_SOURCE]!r}."
         ) from error
     name = asked[0]
     is_ours = not is_reference(name)
-    if is_ours != (tags.get("sweeps.space") in SPACES) or (is_ours and name not in SPACES):
+    if is_ours != (tags.get(Tag.SPACE) in SPACES) or (is_ours and name not in SPACES):
         raise InputError(
-            "A run's tags must agree about its space. Received: sweeps.space "
-            f"{tags.get('sweeps.space')!r} and {SOURCE_TAG} {name!r}."
+            f"A run's tags must agree about its space. Received: {Tag.SPACE} "
+            f"{tags.get(Tag.SPACE)!r} and {Tag.SPACE_SOURCE} {name!r}."
         )
     if not is_ours and name not in trusted:
         raise InputError(

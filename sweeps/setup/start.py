@@ -14,7 +14,7 @@ from search_spaces.errors import InputError, redacted
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
-from sweeps.cli.main import DONE
+from sweeps.cli.exit_codes import DONE
 from sweeps.driver.session import Session
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts

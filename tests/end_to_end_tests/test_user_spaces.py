@@ -29,6 +29,7 @@ from search_spaces.user_spaces.space import user_space
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.settings import SweepSettings
+from sweeps.setup import space as chosen_space
 from sweeps.workers import space_host
 from sweeps.workers.jobs import Sampled
 from sweeps.workers.space_host import JOB_ID, SpaceHost
@@ -290,11 +291,11 @@ def test_a_look_that_ends_at_its_limit_says_so():
 
 def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
     space = replace(SPACES["mlp"], drops_class_weights=True)
-    monkeypatch.setattr(space, "open_space", lambda *_: space)
+    monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
     data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
-    assert space.space_of(SweepSettings(space="a.py:b"), data) is space
+    assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
     with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
-        space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
+        chosen_space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
 
 
 def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():

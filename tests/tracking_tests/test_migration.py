@@ -24,7 +24,7 @@ from stack import mlflow_server
 
 from sweeps.cli.commands.migrate import _migrate
 from sweeps.cli.main import main
-from tracking.migration.contents import ORIGIN_TAG
+from tracking.tags import Tag
 
 pytestmark = pytest.mark.stack
 
@@ -113,7 +113,7 @@ def migrate(moved, capsys) -> tuple[int, str, str]:
 
 def copy_of(client: MlflowClient, origin: str):
     experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
-    (found,) = client.search_runs(experiments, f"tags.`{ORIGIN_TAG}` = '{origin}'", ViewType.ALL)
+    (found,) = client.search_runs(experiments, f"tags.`{Tag.ORIGIN}` = '{origin}'", ViewType.ALL)
     return found
 
 
@@ -203,7 +203,7 @@ def test_what_was_decided_on_the_server_stays(moved, capsys, monkeypatch):
     client.update_run(parent.info.run_id, name="the best night")
     client.set_tag(trial.info.run_id, "mlflow.note.content", "look here")
     MlflowClient(uri).set_tag(ids["trial"], "mlflow.note.content", "older")
-    twin = client.create_run(trial.info.experiment_id, tags={ORIGIN_TAG: ids["parent"]}).info.run_id
+    twin = client.create_run(trial.info.experiment_id, tags={Tag.ORIGIN: ids["parent"]}).info.run_id
     status, _, err = migrate(moved, capsys)
     assert status != 0 and "copies of one; delete one of them" in err
     client.delete_run(twin)
@@ -312,7 +312,7 @@ def test_what_is_deleted_in_the_old_store_deletes_nothing_of_the_servers(
     assert served.get_experiment_by_name("with models").lifecycle_stage == "deleted"
     later = served.get_experiment_by_name("later").experiment_id
     stages = {
-        run.data.tags[ORIGIN_TAG]: run.info.lifecycle_stage
+        run.data.tags[Tag.ORIGIN]: run.info.lifecycle_stage
         for run in served.search_runs([later], run_view_type=ViewType.ALL)
     }
     assert stages[gone] == "deleted" and len(stages) == 2

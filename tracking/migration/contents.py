@@ -21,12 +21,11 @@ from mlflow.entities import Experiment, LoggedModel, Metric, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from tracking.tags import Tag
+
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-ORIGIN_TAG = "sweeps.origin"
-COPIED = "sweeps.copied."
-"""What tags on the server begin with that say what was copied: what is gone since was deleted."""
 MODEL_FILE = "MLmodel"
 """The one file that holds ids."""
 _ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])")
@@ -196,7 +195,7 @@ class StoreReader:
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {
             key: self.mapped(text) for key, text in tags.items()
-            if key != ORIGIN_TAG and not key.startswith(COPIED)
+            if key != Tag.ORIGIN and not key.startswith(Tag.COPIED_PREFIX)
         }  # fmt: skip
 
     def files(self, location: str) -> dict[str, str]:

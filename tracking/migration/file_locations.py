@@ -11,6 +11,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from search_spaces.errors import InputError, redacted
 from tracking.migration.contents import MODEL_FILE, StoreReader
+from tracking.tags import Tag
 
 
 def check_places(source: StoreReader) -> None:
@@ -46,7 +47,7 @@ def _missing(source: StoreReader, experiment: Experiment) -> Iterator[str]:
     place = _local(experiment.artifact_location)
     # Every run of a sweep has files.
     if place is not None and not place.is_dir():
-        runs = source.runs(experiment_id, "tags.`sweeps.kind` != ''")
+        runs = source.runs(experiment_id, f"tags.`{Tag.KIND}` != ''")
         if any(run.info.lifecycle_stage == "active" for run in runs):
             yield str(place)
     for model in source.models(experiment_id):

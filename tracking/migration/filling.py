@@ -22,8 +22,6 @@ from mlflow.entities import (
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking.migration.contents import (
-    COPIED,
-    ORIGIN_TAG,
     StoreReader,
     dataset_key,
     is_remark,
@@ -31,10 +29,11 @@ from tracking.migration.contents import (
 )
 from tracking.migration.counts import Counts
 from tracking.runs.tracker import VERSIONS_TAG
+from tracking.tags import Tag
 
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """MLflow's limits per request are 1,000 and 100."""
-MARK, BEGUN, WHOLE = f"{COPIED}state", "begun", "whole"
+MARK, BEGUN, WHOLE = f"{Tag.COPIED_PREFIX}state", "begun", "whole"
 """On experiments that were made here, and on runs: whether all of it was copied. What is otherwise
 than its original afterwards, somebody changed on the server."""
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
@@ -95,7 +94,7 @@ class Filler:
         for start in range(0, len(params), _MOST_PARAMS):
             self._to.log_batch(copy, params=params[start : start + _MOST_PARAMS])
         wanted = {key: self.source.mapped(text) for key, text in run.data.tags.items()}
-        wanted.pop(ORIGIN_TAG, None)  # A copy of a copy is known by the one it was made of.
+        wanted.pop(Tag.ORIGIN, None)  # A copy of a copy is known by the one it was made of.
         known = there.data.tags
         tags = [
             RunTag(key, text) for key, text in wanted.items()
@@ -149,7 +148,7 @@ class Filler:
         """Adds the tags that the copy of a logged model lacks, once versions are registered."""
         there = self._to.get_logged_model(copy)
         tags = {key: self.source.mapped(text) for key, text in model.tags.items()}
-        tags.pop(ORIGIN_TAG, None)
+        tags.pop(Tag.ORIGIN, None)
         new = {
             key: text for key, text in tags.items()
             if key != VERSIONS_TAG

@@ -19,8 +19,6 @@ from mlflow.entities import (
 
 from search_spaces.errors import InputError
 from tracking.migration.contents import (
-    COPIED,
-    ORIGIN_TAG,
     StoreReader,
     is_remark,
 )
@@ -29,6 +27,7 @@ from tracking.migration.file_locations import check_places
 from tracking.migration.filling import BEGUN, MARK, WHOLE, Filler
 from tracking.migration.registry import RegistryMigration
 from tracking.stores import sqlite_path
+from tracking.tags import Tag
 
 Say = Callable[[str], None]
 STAYS, DELETED, GONE = "stays", "deleted", "gone"
@@ -126,7 +125,7 @@ class Migration:
                 self._to.set_experiment_tag(found.experiment_id, MARK, WHOLE)
             if stage == DELETED:
                 runs = self.target.runs(found.experiment_id)
-                if all(ORIGIN_TAG in run.data.tags for run in runs):
+                if all(Tag.ORIGIN in run.data.tags for run in runs):
                     self._to.delete_experiment(found.experiment_id)
 
     def _experiment(self, experiment: Experiment) -> tuple[Experiment, str]:
@@ -155,7 +154,7 @@ class Migration:
         self.ids |= self._copies(iter(runs.values()))
         for model in self.source.models(experiment.experiment_id):
             owner = runs.get(self.ids.get(model.source_run_id or "", ""))
-            copy = owner and owner.data.tags.get(f"{COPIED}{model.model_id}")
+            copy = owner and owner.data.tags.get(f"{Tag.COPIED_PREFIX}{model.model_id}")
             if copy:
                 self.ids[model.model_id] = copy
                 self._registry.lost.add(copy)
@@ -169,7 +168,7 @@ class Migration:
             copy = known.get(run.info.run_id)
             if copy is None:
                 self.added.runs += 1
-                tags = {ORIGIN_TAG: run.info.run_id, **_user(run)}
+                tags = {Tag.ORIGIN: run.info.run_id, **_user(run)}
                 made = self._to.create_run(
                     target_id, run.info.start_time, tags, run_name=run.info.run_name
                 )
@@ -190,7 +189,7 @@ class Migration:
         """
         owner_id = self.ids.get(model.source_run_id or "")
         owner = None if owner_id is None else self._to.get_run(owner_id)
-        tag = f"{COPIED}{model.model_id}"
+        tag = f"{Tag.COPIED_PREFIX}{model.model_id}"
         before = None if owner is None else owner.data.tags.get(tag)
         if copy is None and before is not None:
             self.ids[model.model_id] = before
@@ -200,7 +199,7 @@ class Migration:
         if copy is None:
             self.added.logged_models += 1
             copy = self._to.create_logged_model(
-                target_id, model.name, owner_id, {ORIGIN_TAG: model.model_id},
+                target_id, model.name, owner_id, {Tag.ORIGIN: model.model_id},
                 dict(model.params), model.model_type,
             ).model_id  # fmt: skip
         if owner is not None and before is None and owner.info.lifecycle_stage == "active":
@@ -216,7 +215,7 @@ class Migration:
             is_run = isinstance(one, Run)
             tags, own = (one.data.tags, one.info.run_id) if is_run else (one.tags, one.model_id)
             is_active = not is_run or one.info.lifecycle_stage == "active"
-            origin, rank = tags[ORIGIN_TAG], (is_active, len(tags))
+            origin, rank = tags[Tag.ORIGIN], (is_active, len(tags))
             if origin in copies:
                 if is_active and ranks[origin][0]:  # A request that timed out was carried out.
                     pair = f"{own} and {copies[origin]}"
@@ -227,7 +226,7 @@ class Migration:
         return copies
 
 
-_COPIED = f"tags.`{ORIGIN_TAG}` != ''"
+_COPIED = f"tags.`{Tag.ORIGIN}` != ''"
 
 
 def _user(run: Run) -> Mapping[str, str]:

@@ -10,14 +10,13 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from search_spaces.errors import InputError
 from tracking.errors import MISSING, unless
 from tracking.migration.contents import (
-    COPIED,
-    ORIGIN_TAG,
     RegisteredContent,
     StoreReader,
     model_of,
 )
 from tracking.migration.counts import Counts
 from tracking.runs.tracker import VERSIONS_TAG
+from tracking.tags import Tag
 
 
 class RegistryMigration:
@@ -92,7 +91,7 @@ class RegistryMigration:
         for alias, number in content.aliases.items():
             if number in self.gone.get(name, ()):
                 continue
-            mark = f"{COPIED}alias.{model.creation_timestamp}.{alias}"
+            mark = f"{Tag.COPIED_PREFIX}alias.{model.creation_timestamp}.{alias}"
             before, now = there.tags.get(mark), there.aliases.get(alias)
             if now is None and before is not None:
                 self.gone.setdefault(name, set()).add(alias)
@@ -127,7 +126,7 @@ class RegistryMigration:
         name = model.name
         known = {int(one.version): one for one in self.target.versions(name)}
         for number, one in list(known.items()):
-            if _is_copy(model, one) and not one.tags[ORIGIN_TAG].endswith(f"/{number}"):
+            if _is_copy(model, one) and not one.tags[Tag.ORIGIN].endswith(f"/{number}"):
                 # It filled a gap, and was to be removed when the copy was interrupted.
                 self._to.delete_model_version(name, str(number))
                 del known[number]
@@ -165,12 +164,12 @@ class RegistryMigration:
         source = f"models:/{model_id}" if model_id else self.source.mapped(original.source)
         return self._to.create_model_version(
             model.name, source, run_id, description=original.description, model_id=model_id,
-            tags={ORIGIN_TAG: f"{_made(model)}{original.version}"},
+            tags={Tag.ORIGIN: f"{_made(model)}{original.version}"},
         )  # fmt: skip
 
 
 def _last_tag(model: RegisteredModel) -> str:
-    return f"{COPIED}version.{model.creation_timestamp}"
+    return f"{Tag.COPIED_PREFIX}version.{model.creation_timestamp}"
 
 
 def _last_copied(model: RegisteredModel, there: RegisteredModel) -> int:
@@ -184,4 +183,4 @@ def _made(model: RegisteredModel) -> str:
 
 
 def _is_copy(model: RegisteredModel, version: ModelVersion) -> bool:
-    return bool(version.tags.get(ORIGIN_TAG, "").startswith(_made(model)))
+    return bool(version.tags.get(Tag.ORIGIN, "").startswith(_made(model)))

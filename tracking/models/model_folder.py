@@ -20,8 +20,6 @@ from mlflow.types.schema import Schema, TensorSpec
 
 REQUIRED = ("mlflow", "keras", "tensorflow", "numpy")
 """TensorFlow on every backend: Keras takes it unless it is told, and the file fits each."""
-BACKEND_TAG = "sweeps.backend"
-"""Of a model; without it, it was trained on TensorFlow."""
 BACKEND_REQUIRED = {"jax": ("jax",), "torch": ("torch",)}
 
 

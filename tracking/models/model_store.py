@@ -24,9 +24,9 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters.run_params import INACTIVE
 from tracking.errors import MISSING_OR_WRONG, unless
 from tracking.models.class_names import class_names_of
+from tracking.tags import Tag
 
 KERAS_FILE = "data/model.keras"
-CHECKSUM_TAG = "sweeps.model_sha256"
 
 
 @dataclass(frozen=True)
@@ -111,32 +111,32 @@ class ModelStore:
         experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
         def latest(text: str) -> Run | None:
-            text = f"tags.`sweeps.sweep` = '{name}' AND {text}"
+            text = f"tags.`{Tag.SWEEP}` = '{name}' AND {text}"
             order = ["attributes.start_time DESC"]
             found = self._client.search_runs(experiments, text, max_results=1, order_by=order)
             return found[0] if found else None
 
-        final = latest("tags.`sweeps.kind` = 'finalists'")
+        final = latest(f"tags.`{Tag.KIND}` = 'finalists'")
         if final is not None:
-            uid = final.data.tags.get("sweeps.uid", "")
-            winner = latest(f"tags.`sweeps.winner` = 'true' AND tags.`sweeps.uid` = '{uid}'")
+            uid = final.data.tags.get(Tag.UID, "")
+            winner = latest(f"tags.`{Tag.WINNER}` = 'true' AND tags.`{Tag.UID}` = '{uid}'")
             if winner is None or final.info.status != "FINISHED":
                 raise InputError(
                     "A sweep whose finalists are being compared has no winner yet. Received: "
                     f"'{name}'. Go on with it: `keras-sweeps finalize {name}`; or name a run's id."
                 )
             return str(winner.info.run_id), "the winner of its finalists"
-        sweep = latest("tags.`sweeps.kind` = 'sweep'")
+        sweep = latest(f"tags.`{Tag.KIND}` = 'sweep'")
         if sweep is None:
             raise InputError(
                 f"A model comes from a sweep or a run of this store. Received: '{name}', which is "
                 "neither. `mlflow ui` shows what there is."
             )
         tags = sweep.data.tags
-        number, uid = tags.get("sweeps.best_trial"), tags.get("sweeps.uid", "")
+        number, uid = tags.get(Tag.BEST_TRIAL), tags.get(Tag.UID, "")
         trial = latest(
-            f"tags.`sweeps.uid` = '{uid}' AND tags.`sweeps.kind` = 'trial' AND "
-            f"tags.`sweeps.trial` = '{number}'"
+            f"tags.`{Tag.UID}` = '{uid}' AND tags.`{Tag.KIND}` = 'trial' AND "
+            f"tags.`{Tag.TRIAL}` = '{number}'"
         )
         if number is None or trial is None:
             raise InputError(
@@ -209,7 +209,7 @@ class ModelStore:
         Raises:
             InputError: It is missing, or its content is not the one that was logged.
         """
-        checksum = model.tags.get(CHECKSUM_TAG)
+        checksum = model.tags.get(Tag.MODEL_SHA256)
         if checksum is None:
             raise _foreign(model.label)
         location = self._client.get_logged_model(model.model_id).artifact_location

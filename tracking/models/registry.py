@@ -29,12 +29,9 @@ from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
 from tracking.models.model_store import StoredModel
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.spool.records import now_ms
+from tracking.tags import Tag
 
 CHAMPION, CANDIDATE, REFUSED = "champion", "candidate", "refused"
-MODEL_ID_TAG = "sweeps.model_id"
-STANDING_TAG = "sweeps.standing"
-_HISTORY_TAG = "sweeps.champion."
-_DECISION_TAG = "sweeps.succession"
 _TAKEN = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
@@ -110,14 +107,16 @@ class Registry:
     def names(self) -> list[str]:
         """The registered models that have had a champion, sorted."""
         found = self._client.search_registered_models(max_results=1000)
-        return sorted(m.name for m in found if any(k.startswith(_HISTORY_TAG) for k in m.tags))
+        return sorted(
+            m.name for m in found if any(k.startswith(Tag.CHAMPION_PREFIX) for k in m.tags)
+        )
 
     def reign(self, name: str) -> Reign:
         """The champion and the history that led to it, read in one step."""
         model = self._registered(name)
         if model is None:
             return Reign(None, ())
-        keys = sorted(key for key in model.tags if key.startswith(_HISTORY_TAG))
+        keys = sorted(key for key in model.tags if key.startswith(Tag.CHAMPION_PREFIX))
         history = tuple(Succession(**json.loads(model.tags[key])) for key in keys)
         version = model.aliases.get(CHAMPION)
         return Reign(int(version) if version is not None else None, history)
@@ -140,11 +139,11 @@ class Registry:
         """
         with unless(_TAKEN):
             self._client.create_registered_model(
-                name, tags={"sweeps.data": model.tags.get("sweeps.data", "")}
+                name, tags={Tag.DATA: model.tags.get(Tag.DATA, "")}
             )
         found = self._versions_of(name, model)
         if not found:
-            tags_at_once = {MODEL_ID_TAG: model.model_id, STANDING_TAG: CANDIDATE}
+            tags_at_once = {Tag.MODEL_ID: model.model_id, Tag.STANDING: CANDIDATE}
             with _as_default_store(self._uri):
                 self._client.create_model_version(
                     name, f"models:/{model.model_id}", run_id=model.run_id, tags=tags_at_once,
@@ -164,7 +163,7 @@ class Registry:
             self._client.set_model_version_tag(name, str(number), key, value)
         standing = self._standing(name, number)
         if standing == REFUSED:
-            self._client.set_model_version_tag(name, str(number), STANDING_TAG, CANDIDATE)
+            self._client.set_model_version_tag(name, str(number), Tag.STANDING, CANDIDATE)
         if standing != CHAMPION:
             self._client.set_registered_model_alias(name, CANDIDATE, str(number))
         self._link(model_id, name, number)
@@ -185,7 +184,7 @@ class Registry:
     def refuse(self, name: str, number: int) -> None:
         """Notes that the gate stayed closed for a version; who was champion once stays noted so."""
         if self._standing(name, number) == CANDIDATE:
-            self._client.set_model_version_tag(name, str(number), STANDING_TAG, REFUSED)
+            self._client.set_model_version_tag(name, str(number), Tag.STANDING, REFUSED)
 
     def crown(self, name: str, version: int, after: Reign, *, kind: str, by: str, why: str) -> bool:
         """Makes a version the champion, if nobody was crowned since `after` was read.
@@ -202,7 +201,7 @@ class Registry:
         crowned = True
         try:
             self._client.create_experiment(
-                self._token(name, generation), tags={_DECISION_TAG: json.dumps(asdict(succession))}
+                self._token(name, generation), tags={Tag.SUCCESSION: json.dumps(asdict(succession))}
             )
         except MlflowException as error:
             if error.error_code not in _TAKEN:
@@ -247,9 +246,9 @@ class Registry:
             token = self._client.get_experiment_by_name(self._token(name, generation))
             if token is None:
                 return latest
-            latest = Succession(**json.loads(token.tags[_DECISION_TAG]))
+            latest = Succession(**json.loads(token.tags[Tag.SUCCESSION]))
             self._client.set_registered_model_tag(
-                name, f"{_HISTORY_TAG}{generation:05d}", token.tags[_DECISION_TAG]
+                name, f"{Tag.CHAMPION_PREFIX}{generation:05d}", token.tags[Tag.SUCCESSION]
             )
 
     def _is_open(self, name: str, generation: int) -> bool:
@@ -258,11 +257,11 @@ class Registry:
 
     def _note_standings(self, name: str, latest: Succession) -> None:
         number = str(latest.version)
-        self._client.set_model_version_tag(name, number, STANDING_TAG, CHAMPION)
+        self._client.set_model_version_tag(name, number, Tag.STANDING, CHAMPION)
         if latest.previous is not None and latest.previous != latest.version:
             with unless(MISSING_OR_WRONG):  # Somebody may have deleted it.
                 self._client.set_model_version_tag(
-                    name, str(latest.previous), STANDING_TAG, "former champion"
+                    name, str(latest.previous), Tag.STANDING, "former champion"
                 )
         aliases = self._client.get_registered_model(name).aliases
         if str(aliases.get(CANDIDATE)) == number:
@@ -278,16 +277,16 @@ class Registry:
         return sorted(
             int(version.version)
             for version in found
-            if version.tags.get(MODEL_ID_TAG) == model.model_id
+            if version.tags.get(Tag.MODEL_ID) == model.model_id
         )
 
     def _standing(self, name: str, number: int) -> str:
         tags: dict[str, str] = self._client.get_model_version(name, str(number)).tags
-        return tags.get(STANDING_TAG, "")
+        return tags.get(Tag.STANDING, "")
 
     def note_test_read(self, run_id: str) -> None:
         """Notes on a run that its model was measured on the test split."""
-        self._client.set_tag(run_id, "sweeps.test_split_read", "true")
+        self._client.set_tag(run_id, Tag.TEST_SPLIT_READ, "true")
 
     def attach(self, run_id: str, texts: Mapping[str, str]) -> None:
         """Logs texts as artifacts of a run, by path."""

@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
 from tracking.runs.tracker import unusable_store
+from tracking.tags import Tag
 
 MAX_RELATED = 3
 ID_CHARACTERS = 32
@@ -104,10 +105,10 @@ class _Reader:
     def _related(self, run: Run) -> tuple[str, ...]:
         tags = run.data.tags
         text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
-        if "sweeps.duplicate_of" in tags:
+        if Tag.DUPLICATE_OF in tags:
             text = (
-                f"tags.`sweeps.uid` = '{tags.get('sweeps.uid')}' AND tags.`sweeps.kind` = 'trial' "
-                f"AND tags.`sweeps.trial` = '{tags['sweeps.duplicate_of']}'"
+                f"tags.`{Tag.UID}` = '{tags.get(Tag.UID)}' AND tags.`{Tag.KIND}` = 'trial' "
+                f"AND tags.`{Tag.TRIAL}` = '{tags[Tag.DUPLICATE_OF]}'"
             )
         return tuple(_label(found) for found in self._search(text))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
-from tracking.runs.tracker import RECORD_TAG, VERSIONS_TAG
+from tracking.runs.tracker import VERSIONS_TAG
+from tracking.tags import Tag
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class RunReader:
         """The child runs by trial; there must be one each."""
         found: dict[int, list[StoredRun]] = {}
         for run in self._search("trial"):
-            found.setdefault(int(run.data.tags["sweeps.trial"]), []).append(self._read(run))
+            found.setdefault(int(run.data.tags[Tag.TRIAL]), []).append(self._read(run))
         return found
 
     def model_numbers(self) -> list[int]:
@@ -62,19 +63,17 @@ class RunReader:
         Registered ones are kept for somebody else.
         """
         return sorted(
-            int(model.tags["sweeps.trial"])
-            for model in self._models()
-            if VERSIONS_TAG not in model.tags
+            int(model.tags[Tag.TRIAL]) for model in self._models() if VERSIONS_TAG not in model.tags
         )
 
     def all_model_numbers(self) -> list[int]:
         """As `model_numbers`, registered ones included."""
-        return sorted(int(model.tags["sweeps.trial"]) for model in self._models())
+        return sorted(int(model.tags[Tag.TRIAL]) for model in self._models())
 
     def _models(self) -> list[LoggedModel]:
         return list(
             self._client.search_logged_models(
-                self._experiments, f"tags.`{RECORD_TAG}` LIKE '{self._uid}/%'", max_results=1000
+                self._experiments, f"tags.`{Tag.RECORD}` LIKE '{self._uid}/%'", max_results=1000
             )
         )
 
@@ -82,24 +81,24 @@ class RunReader:
         """Trainings of a comparison -> the ids of their runs; there must be one each."""
         found: dict[int, list[str]] = {}
         for run in self._search("finalist") + self._search("retrained"):
-            number = int(run.data.tags["sweeps.trial"])
+            number = int(run.data.tags[Tag.TRIAL])
             found.setdefault(number, []).append(str(run.info.run_id))
         return found
 
     def num_winners(self) -> int:
         """Runs that are noted as a comparison's winner."""
-        text = f"tags.`sweeps.uid` = '{self._uid}' AND tags.`sweeps.winner` = 'true'"
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.WINNER}` = 'true'"
         return len(self._client.search_runs(self._experiments, text))
 
     def num_running(self) -> int:
         """Runs of any kind that are RUNNING."""
-        text = f"tags.`sweeps.uid` = '{self._uid}' AND attributes.status = 'RUNNING'"
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND attributes.status = 'RUNNING'"
         return len(self._client.search_runs(self._experiments, text, max_results=1000))
 
     def _search(self, kind: str) -> list[Run]:
         found: list[Run] = []
         token = None
-        text = f"tags.`sweeps.uid` = '{self._uid}' AND tags.`sweeps.kind` = '{kind}'"
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.KIND}` = '{kind}'"
         while True:
             page = self._client.search_runs(
                 self._experiments, text, max_results=1000, page_token=token
@@ -114,7 +113,7 @@ class RunReader:
         return StoredRun(
             run_id=str(run.info.run_id),
             status=str(run.info.status),
-            state=run.data.tags.get("sweeps.state", ""),
+            state=run.data.tags.get(Tag.STATE, ""),
             params=dict(run.data.params),
             tags=dict(run.data.tags),
             metrics=dict(run.data.metrics),

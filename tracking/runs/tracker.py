@@ -35,7 +35,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError, redacted, scrubbed
-from tracking.models.model_folder import BACKEND_TAG, write_model_folder
+from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
     EpochRecord,
@@ -55,12 +55,12 @@ from tracking.spool.records import (
     run_status,
 )
 from tracking.spool.sender import RejectedError
+from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
 """Longer values are refused or cut by MLflow."""
 MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
-RECORD_TAG = "sweeps.record"
 VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
 """MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
 list of their names and numbers."""
@@ -192,7 +192,7 @@ class MlflowTracker:
     def _start_sweep(self, record: SweepRecord, again: bool) -> str:
         self._sweep = record
         tags = {
-            "sweeps.kind": "sweep", **self._identity(), **record.tags, **self._tags_of_parent
+            Tag.KIND: "sweep", **self._identity(), **record.tags, **self._tags_of_parent
         }  # fmt: skip
         return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
@@ -206,9 +206,9 @@ class MlflowTracker:
         tags = {
             **self._identity(),
             **self._sweep.tags,
-            "sweeps.kind": "trial",
-            "sweeps.trial": str(record.number),
-            "sweeps.state": "RUNNING",
+            Tag.KIND: "trial",
+            Tag.TRIAL: str(record.number),
+            Tag.STATE: "RUNNING",
             MLFLOW_PARENT_RUN_ID: self.parent_run_id,
             **record.tags,
         }
@@ -216,7 +216,7 @@ class MlflowTracker:
 
     def _identity(self) -> dict[str, str]:
         assert self._sweep is not None
-        return {"sweeps.sweep": self._sweep.name, "sweeps.uid": self._sweep.uid}
+        return {Tag.SWEEP: self._sweep.name, Tag.UID: self._sweep.uid}
 
     def _epoch(self, record: EpochRecord, again: bool) -> None:
         del again
@@ -225,7 +225,7 @@ class MlflowTracker:
     def _trial_state(self, record: TrialStateRecord, again: bool) -> None:
         del again
         run_id = self._run(record.number)
-        self._finish(run_id, {"sweeps.state": record.state, **record.tags}, {}, {}, record.at_ms)
+        self._finish(run_id, {Tag.STATE: record.state, **record.tags}, {}, {}, record.at_ms)
         self._client.update_run(run_id, status=run_status(record.state))
 
     def _upload(self, record: FilesRecord, again: bool) -> None:
@@ -248,7 +248,7 @@ class MlflowTracker:
         run_id, created = self._run(record.number), self._record_tag(f"trial-{record.number}")
         if created in self._doubtful:
             self._only_run(created, run_id)  # By now a late double has arrived, and goes.
-        tags = {"sweeps.state": record.state, **record.tags}
+        tags = {Tag.STATE: record.state, **record.tags}
         self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
 
@@ -270,14 +270,14 @@ class MlflowTracker:
                 self.experiment_id,
                 name=MODEL_NAME,
                 source_run_id=run_id,
-                tags={**record.tags, RECORD_TAG: tag},
+                tags={**record.tags, Tag.RECORD: tag},
                 model_type="keras",
             ).model_id
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as scratch:
             folder = Path(scratch) / MODEL_NAME
             write_model_folder(
                 folder, path, record.input_shape, record.num_classes, run_id=run_id,
-                model_id=model_id, backend=record.tags.get(BACKEND_TAG, "tensorflow"),
+                model_id=model_id, backend=record.tags.get(Tag.BACKEND, "tensorflow"),
             )  # fmt: skip
             self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
@@ -348,7 +348,7 @@ class MlflowTracker:
                 self.experiment_id,
                 start_time=at_ms,
                 tags={
-                    MLFLOW_RUN_NAME: name, MLFLOW_SOURCE_NAME: "keras-sweeps", RECORD_TAG: tag,
+                    MLFLOW_RUN_NAME: name, MLFLOW_SOURCE_NAME: "keras-sweeps", Tag.RECORD: tag,
                     **tags,
                 },
             )  # fmt: skip
@@ -380,7 +380,7 @@ class MlflowTracker:
         A request that timed out may still be carried out by a slow server, after it was repeated:
         then the run that is known stays, or else the one that holds most.
         """
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{RECORD_TAG}` = '{tag}'")
+        runs = self._client.search_runs([self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'")
         if not runs:
             return None
         kept = max(
@@ -393,7 +393,7 @@ class MlflowTracker:
 
     def _find_model(self, tag: str) -> str | None:
         models = self._client.search_logged_models(
-            [self.experiment_id], f"tags.`{RECORD_TAG}` = '{tag}'"
+            [self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'"
         )
         return str(models[0].model_id) if models else None
 
@@ -434,7 +434,7 @@ def sweep_exists(uri: str, name: str) -> bool:
     try:
         client = MlflowClient(uri)
         experiments = [str(e.experiment_id) for e in client.search_experiments()]
-        text = f"tags.`sweeps.sweep` = '{name}' AND tags.`sweeps.kind` = 'sweep'"
+        text = f"tags.`{Tag.SWEEP}` = '{name}' AND tags.`{Tag.KIND}` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))
     except Exception as error:  # Each kind of store raises its own.
         raise unusable_store(uri, error) from error

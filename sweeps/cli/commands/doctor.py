@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from search_spaces.errors import redacted
-from sweeps.cli.main import DONE, FAILED
+from sweeps.cli.exit_codes import DONE, FAILED
 from sweeps.formatting import count
 from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
 from sweeps.state.sweep_file import driving, is_driven

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.evaluation.prediction_figures import MAX_DRAWN, draw_predictions, new_picture
 from pipelines.images.reading import POLARITIES, Picture, check_pictures, read_picture
 from search_spaces.errors import InputError
-from sweeps.cli.main import DONE
+from sweeps.cli.exit_codes import DONE
 from sweeps.cli.option_types import positive_int
 from sweeps.prediction.model_loading import (
     ChosenModel,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError, redacted
-from sweeps.cli.main import DONE
+from sweeps.cli.exit_codes import DONE
 from sweeps.cli.option_types import fraction, level, margin, positive_int, positive_number
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits

@@ -16,7 +16,7 @@ from pipelines.training.checkpoints import EpochReport
 from pipelines.training.trial import Decision, TrialResult
 from search_spaces.errors import InputError, redacted
 from search_spaces.user_spaces.reference import find_reference
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.cli.option_types import positive_int
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
@@ -33,6 +33,7 @@ from sweeps.workers.run_job import JobFailedError, run_job
 from sweeps.workers.start import start_workers
 from tracking.provenance import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
+from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.runs.run_reader import RecordedRun
@@ -158,8 +159,8 @@ def _data_like(recipe: Recipe, root: Path) -> PreparedData:
 
 def _say_plan(replay: Replay) -> None:
     run, recipe, data = replay.run, replay.recipe, replay.data
-    state = run.tags.get("sweeps.state", "state unknown")
-    say(f"run       {run.run_id}: {run.name} of {run.tags.get('sweeps.sweep', '?')}, {state}")
+    state = run.tags.get(Tag.STATE, "state unknown")
+    say(f"run       {run.run_id}: {run.name} of {run.tags.get(Tag.SWEEP, '?')}, {state}")
     epochs = f"{replay.num_epochs} of {count(max(run.epochs), 'epoch')}"
     mode = f"deterministic mode {'on' if replay.deterministic else 'off'}"
     say(

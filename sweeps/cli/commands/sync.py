@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import redacted, scrubbed
-from sweeps.cli.main import DONE, FAILED, INTERRUPTED
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.finalists.selection import finalists_paths, sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts

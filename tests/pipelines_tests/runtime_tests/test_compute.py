@@ -15,14 +15,13 @@ from pipelines.runtime.compute import (
     check_backend,
     check_compute,
     choose_backend,
-    compute_tags,
     jit_rule,
-    tagged_compute,
 )
 from pipelines.training.trial import TrialTask
 from search_spaces.errors import InputError
 from sweeps.resources.auto_compute import candidates, fastest
 from sweeps.settings import SweepSettings
+from sweeps.state.recorded_options import compute_tags, tagged_compute
 
 
 def test_a_backend_that_is_not_installed_is_one_line_with_the_way_out(monkeypatch):

@@ -18,7 +18,8 @@ from pipelines.data.arrays import ImageArrays
 from pipelines.data.builtin import Dataset
 from pipelines.data.custom.function_source import write_arrays
 from pipelines.data.prepared import PreparedData, store
-from pipelines.evaluation import metrics, predict
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import predict
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.feeding import JoinedRows, class_weight, epoch_input
 from pipelines.training.trial import Decision, TrialTask, run_trial

@@ -17,12 +17,12 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.driver.plan import trial_seed
 from sweeps.engines.base import PastTrial, TrialState
+from sweeps.finalists import session
 from sweeps.finalists.recording import past_trainings
 from sweeps.finalists.selection import (
     fresh_seed,
     pick_finalists,
     read_finalists,
-    session,
 )
 from sweeps.interrupts import Interrupts
 from sweeps.settings import FinalOptions, SweepSettings

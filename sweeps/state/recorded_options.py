@@ -1,0 +1,27 @@
+"""Training options as a run or a model tells them, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
+from tracking.tags import Tag
+
+
+def compute_tags(compute: Compute) -> dict[str, str]:
+    """The tags by which a run or a model says what it was trained with."""
+    return {
+        Tag.BACKEND: compute.backend,
+        Tag.PRECISION: compute.precision,
+        Tag.JIT: compute.jit,
+    }
+
+
+def tagged_compute(tags: Mapping[str, str]) -> Compute:
+    """What `compute_tags` says; that of before there were such tags where they are missing."""
+    before = DEFAULT_COMPUTE
+    return Compute(
+        tags.get(Tag.BACKEND, before.backend),
+        tags.get(Tag.PRECISION, before.precision),
+        tags.get(Tag.JIT, before.jit),
+    )

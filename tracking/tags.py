@@ -1,0 +1,87 @@
+"""The names of all tags that keras-sweeps writes in MLflow; each stands here alone."""
+
+from __future__ import annotations
+
+
+class Tag:
+    """Names of tags. Those that end in `_PREFIX` begin a name, that in `_SUFFIX` ends one.
+
+    They are what runs, models and versions of every release are found by: a name never changes.
+    """
+
+    PREFIX = "sweeps."
+
+    # Which run this is, and whose.
+    KIND = "sweeps.kind"
+    SWEEP = "sweeps.sweep"
+    UID = "sweeps.uid"
+    TRIAL = "sweeps.trial"
+    RECORD = "sweeps.record"
+    STATE = "sweeps.state"
+    REASON = "sweeps.reason"
+    STOPPED_BY = "sweeps.stopped_by"
+
+    # What was trained, on what, from which seed.
+    SPACE = "sweeps.space"
+    SPACE_FINGERPRINT = "sweeps.space_fingerprint"
+    SPACE_SOURCE = "sweeps.space_source"
+    BASELINE = "sweeps.baseline"
+    SEED = "sweeps.seed"
+    PARAMS = "sweeps.params"
+    DATA = "sweeps.data"
+    DATA_FINGERPRINT = "sweeps.data_fingerprint"
+    CLASS_NAMES = "sweeps.class_names"
+    BACKGROUND = "sweeps.background"
+    RESIZE = "sweeps.resize"
+    DUPLICATE_OF = "sweeps.duplicate_of"
+    ADAPTATIONS = "sweeps.adaptations"
+
+    # With which options, where, and by which code.
+    BACKEND = "sweeps.backend"
+    PRECISION = "sweeps.precision"
+    JIT = "sweeps.jit"
+    DEVICE = "sweeps.device"
+    GPU_SHARE = "sweeps.gpu_share"
+    PACKING = "sweeps.packing"
+    TRIALS_PER_GPU = "sweeps.trials_per_gpu"
+    GIT_DIRTY = "sweeps.git_dirty"
+    PROJECT_COMMIT = "sweeps.project_commit"
+    PROJECT_DIRTY = "sweeps.project_dirty"
+    COMMIT = "sweeps.commit"
+    VERSION_PREFIX = "sweeps.version."
+
+    # What became of it.
+    BEST_TRIAL = "sweeps.best_trial"
+    BEST_PARAMS = "sweeps.best_params"
+    NUM_RETRIES = "sweeps.num_retries"
+    RETRY_REASON = "sweeps.retry_reason"
+    AUDIT_VALUE = "sweeps.audit_value"
+    FIGURES = "sweeps.figures"
+    TEST_SPLIT_READ = "sweeps.test_split_read"
+    NUM_PARAMETERS = "sweeps.num_parameters"
+
+    # Finalists and their winner.
+    FINALISTS = "sweeps.finalists"
+    FINALIST_OF = "sweeps.finalist_of"
+    FINALIST_SEEDS = "sweeps.finalist_seeds"
+    NUM_SEEDS = "sweeps.num_seeds"
+    LEFT_OUT = "sweeps.left_out"
+    WINNER = "sweeps.winner"
+    WINNER_TRIAL = "sweeps.winner_trial"
+    WINNER_PARAMS = "sweeps.winner_params"
+    WINNER_SEEDS = "sweeps.winner_seeds"
+
+    # Models and the registry.
+    MODEL_ID = "sweeps.model_id"
+    MODEL_NOT_KEPT = "sweeps.model_not_kept"
+    MODEL_SHA256 = "sweeps.model_sha256"
+    STANDING = "sweeps.standing"
+    SUCCESSION = "sweeps.succession"
+    CHAMPION_PREFIX = "sweeps.champion."
+    TEST_ACCURACY = "sweeps.test_accuracy"
+    TEST_LOSS = "sweeps.test_loss"
+    OVER_SEEDS_SUFFIX = "_over_seeds"
+
+    # Copies in another store.
+    ORIGIN = "sweeps.origin"
+    COPIED_PREFIX = "sweeps.copied."
