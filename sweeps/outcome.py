@@ -1,4 +1,4 @@
-"""How what somebody asked for came to its end, in one word; a command makes an exit status of it."""
+"""How what somebody asked for came to its end; a command makes an exit status of it."""
 
 from __future__ import annotations
 
