@@ -29,13 +29,12 @@ import optuna
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.checkpoints import EpochReport
-from pipelines.training.trial import Decision, TrialResult, TrialTask
+from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
 from search_spaces.hyperparameters import active_values
 from search_spaces.space import Space
-from sweeps.driver.keeping import BestModels
-from sweeps.driver.loop import Sweep
-from sweeps.driver.plan import Plan
-from sweeps.driver.recorder import Recorder
+from sweeps.driver.loop import SweepLoop
+from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
 from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.engines.optuna_study.engine import OptunaEngine
@@ -129,19 +128,20 @@ def replay(
         space, objective, optuna.storages.InMemoryStorage(), "replay", "grid", seed,
         pruner=pruner, max_epochs=budget, reduction_factor=reduction_factor,
     )  # fmt: skip
-    board = Board("replay", objective, len(table), budget, 1, None)
+    board = Board("replay", objective, len(table), 1, None)
     with tempfile.TemporaryDirectory() as folder:
         paths = SweepPaths(Path(folder), "replay")
         data = PreparedData(
             "recorded", folder, "0" * 64, "", "", (1, 1, 1), 1, ("a",), {"train": 1}
         )
         recorder = Recorder(Spool(paths.spool), space, data, paths, BestModels(objective, 0))
-        plan = Plan(
-            space=space, data=data, num_trials=len(table), num_epochs=budget, patience=None,
+        plan = LoopPlan(
+            space=space, data=data, num_trials=len(table), schedule=Schedule(budget),
             seed=seed, slots=(Slot(0, 1),), paths=paths, rules=StopRules(target=target),
         )  # fmt: skip
         executor = ReplayExecutor(table)
-        stop = Sweep(plan, board, engine, executor, recorder, QuietView()).run(Interrupts())
+        loop = SweepLoop(plan, board, engine, executor, recorder, QuietView(), Interrupts())
+        stop = loop.run()
         assert stop in (StopReason.TARGET, StopReason.TRIALS), stop
     seconds = sum(
         sum(table[int(row.params["point"])].seconds[: len(row.curve)])
@@ -175,7 +175,7 @@ class ReplayExecutor:
         while True:
             value = row.values[epoch - 1]
             decision = yield EpochReport(task.number, epoch, metrics_of(value))
-            if decision is not Decision.GO_ON or epoch == task.num_epochs:
+            if decision is not Decision.GO_ON or epoch == task.schedule.num_epochs:
                 break
             epoch += 1
         best = max(range(epoch), key=lambda k: row.values[k]) + 1

@@ -134,22 +134,22 @@ def server(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
 
 def drive() -> None:
     """The real command with made-up trials; runs in the process of its own that `sweep` starts."""
-    from fakes import chaos_figures_job
+    from fake_jobs import chaos_figures_job
 
     from sweeps.cli.main import main as command
-    from sweeps.driver import loop, session
+    from sweeps.driver import figures, search
     from sweeps.executors import processes
 
-    original, plan = processes.ProcessExecutor, session.Plan
-    processes.ProcessExecutor = lambda preload, log, *args, **options: original("fakes", log)  # type: ignore
-    session.Plan = lambda **options: plan(**options, job=paced_job)  # type: ignore
-    loop.figures_job = chaos_figures_job
+    original, plan = processes.ProcessExecutor, search.LoopPlan
+    processes.ProcessExecutor = lambda preload, log, *args, **options: original("fake_jobs", log)  # type: ignore
+    search.LoopPlan = lambda **options: plan(**options, job=paced_job)  # type: ignore
+    figures.figures_job = chaos_figures_job
     sys.exit(command())
 
 
 def paced_job(task: Any, report: Any, slot: Any) -> Any:
     """Reports a made-up curve at the pace that was asked for."""
-    from fakes import recorded_job
+    from fake_jobs import recorded_job
 
     def paced(message: Any) -> Any:
         time.sleep(float(os.environ[PACE_VARIABLE]))

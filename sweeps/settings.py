@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from pipelines.data.custom.sources import check_dataset
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import get_objective
-from pipelines.runtime.compute import Compute, check_compute
-from pipelines.training.feeding import CLASS_WEIGHTS
+from pipelines.training.options import TrainingOptions, option_infos
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
@@ -43,7 +42,6 @@ class SweepSettings:
         num_epochs: budget of every trial; None for one that fits the data set's size.
         timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
             limit, `auto` for one that fits the data set's size.
-        patience: epochs without improvement after which a trial stops; None for never.
         engine: who proposes: `optuna` with its `sampler`, or `keras-tuner` with its `oracle`.
         sampler, oracle: one of the two; None for the engine that does not use it.
         num_workers, num_threads: trials at once and threads of each; None for automatic.
@@ -59,15 +57,12 @@ class SweepSettings:
         num_finalists: configurations that are compared on fresh seeds afterwards; 0 for none.
         num_finalist_seeds: trainings of each.
         retrain: whether the winner is trained on all training data: `all` or `none`.
-        deterministic: whether trials use only operations that repeat bit for bit.
         offline: whether nothing is sent to the tracking store until it is asked for.
         image_size, resize, color, broken: as `pipelines.images.options.ImageOptions`, for a source
             of the user's own.
-        class_weights: `balanced` weighs the loss of rare classes up.
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
-        backend, precision, jit: as `pipelines.runtime.compute.Compute`; a sweep that has begun has
-            no `auto` of them left, but for one of before there were such settings.
+        training: how trials train.
     """
 
     space: str
@@ -79,7 +74,6 @@ class SweepSettings:
     sampler: str | None = DEFAULT_SAMPLER
     seed: int = 0
     name: str | None = None
-    patience: int | None = None
     baselines: bool = True
     num_workers: int | None = None
     num_threads: int | None = None
@@ -103,20 +97,16 @@ class SweepSettings:
     num_finalists: int = 0
     num_finalist_seeds: int = DEFAULT_NUM_SEEDS
     retrain: str = "none"
-    deterministic: bool = False
     offline: bool = False
     image_size: str | None = None
     resize: str = ImageOptions.resize
     color: str = ImageOptions.color
     broken: str = ImageOptions.broken
-    class_weights: str = "none"
     narrowed: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     engine: str = "optuna"
     oracle: str | None = None
-    backend: str = "tensorflow"
-    precision: str = "float32"
-    jit: str = "auto"
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def __post_init__(self) -> None:
         for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
@@ -138,11 +128,6 @@ class SweepSettings:
                 f"'{min(both)}'. Leave one of them out."
             )
         return merged_rules((*self.narrowed, *self.fixed), "--set")
-
-    @property
-    def compute(self) -> Compute:
-        """With what trials are trained."""
-        return Compute(self.backend, self.precision, self.jit)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -212,19 +197,32 @@ class SweepSettings:
                 "--trials-per-gpu needs a GPU. Received: "
                 f"{self.trials_per_gpu}, and --gpus none. Leave one of them out."
             )
-        check_compute(self.backend, self.precision, self.jit)
+        self.training.check()
         check_dataset(self.dataset, self.image_options, exists=not resumed)
-        if self.class_weights not in CLASS_WEIGHTS:
-            raise unknown_name("class weights", self.class_weights, CLASS_WEIGHTS)
         if self.name is not None:
             check_name(self.name)
         if self.experiment is not None and not self.experiment.strip():
             raise InputError("--experiment must not be empty. Received: ''.")
 
+    def values(self) -> dict[str, Any]:
+        """Name -> value of every setting, the training options among the others."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "training"}
+        return own | vars(self.training)
+
+    def with_values(self, **changes: Any) -> SweepSettings:
+        """The settings with some of `values` changed."""
+        of_training = {name: changes.pop(name) for name in option_infos() if name in changes}
+        return replace(self, **changes, training=replace(self.training, **of_training))
+
+    def stored(self) -> dict[str, Any]:
+        """The settings as sweep.json and the sweep's run have them."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "training"}
+        return own | self.training.stored()
+
     def as_params(self) -> dict[str, object]:
         """The settings for the record, without addresses, which may hold secrets."""
         hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name"}
-        return {key: value for key, value in asdict(self).items() if key not in hidden}
+        return {key: value for key, value in self.stored().items() if key not in hidden}
 
 
 def check_name(name: str) -> None:

@@ -28,10 +28,13 @@ MAX_CELLS_WITH_TEXT = 20
 def render_trial(folder: str, data: PreparedData) -> None:
     """Draws a finished trial's curves, confusion matrix and mistakes from its own files.
 
-    The predictions are the caller's to remove, once the pictures are where they belong.
+    Curves alone, where nothing validated. The predictions are the caller's to remove, once the
+    pictures are where they belong.
     """
     path = Path(folder)
     _draw_curves(path / HISTORY_FILE, path / CURVES_PICTURE)
+    if not (path / PREDICTIONS_FILE).exists():
+        return
     probabilities = np.load(path / PREDICTIONS_FILE, allow_pickle=False)["probabilities"]
     pixels, labels = data.arrays("validation")
     matrix = confusion_matrix(probabilities, labels, data.num_classes)

@@ -30,7 +30,7 @@ def preload() -> None:
     import matplotlib.figure  # noqa: F401
 
     import pipelines.evaluation.figures
-    import pipelines.training.reproduction  # noqa: F401
+    import pipelines.training.trial  # noqa: F401
 
 
 def configure(

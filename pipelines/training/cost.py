@@ -18,10 +18,10 @@ import numpy as np
 
 from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.metrics import PREDICT_BATCH, predict
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.runtime.process import seed_everything
 from pipelines.training.epoch import Training, set_jit
 from pipelines.training.loops import epoch_loop
+from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.hyperparameters import Params
 from search_spaces.labels import labels_for
 from search_spaces.registry import get_space
@@ -48,7 +48,7 @@ class MeasureTask:
     data: PreparedData
     num_epochs: int
     seed: int
-    compute: Compute = DEFAULT_COMPUTE
+    training: TrainingOptions = DEFAULT_TRAINING
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def measure_point(
         params, task.data.input_shape, task.data.num_classes, len(x), task.num_epochs
     )
     model, batch_size = assembled.model, assembled.batch_size
-    set_jit(model, task.compute.jit)
+    set_jit(model, task.training.jit)
     training = Training(x, y, task.data.num_classes, task.seed)
     loop = epoch_loop(assembled, training, resident_bytes=resident_bytes)
     if loop is None:

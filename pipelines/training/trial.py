@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,9 @@ from pipelines.evaluation.metrics import (
     predict,
     validation_metrics,
 )
+from pipelines.models.keras_files import load_saved_model
 from pipelines.models.saving import store_model
 from pipelines.objectives import Objective
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.checkpoints import (
     Checkpoint,
     EpochReport,
@@ -41,6 +41,7 @@ from pipelines.training.checkpoints import (
 from pipelines.training.epoch import NonFiniteLossError, Training, set_jit, train_epoch
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
 from pipelines.training.loops import EpochLoop, epoch_loop
+from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial_files import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -70,64 +71,78 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """What one trial trains on, for how long, and what is measured at its end.
+
+    Attributes:
+        num_epochs: the full budget, and the span of a learning rate schedule.
+        train_on: `train+validation` trains on both parts; then nothing validates.
+        last_epoch: where training ends when that is before the schedule's span does.
+        keep: whose weights are the model's: those of the epoch with the best objective, or of the
+            last one; always of the last one where nothing validates.
+        reload: whether the test split is measured with the model saved and loaded again.
+        measure_test: whether the finished model is measured on the test split, once.
+    """
+
+    num_epochs: int
+    train_on: TrainOn = "train"
+    last_epoch: int | None = None
+    keep: Literal["best", "last"] = "best"
+    reload: bool = False
+    measure_test: bool = False
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are images that do not train."""
+        return self.train_on == "train"
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last epoch's weights are the model's."""
+        return self.keep == "last" or not self.validates
+
+    @property
+    def end_epoch(self) -> int:
+        """The epoch after which training ends."""
+        return self.num_epochs if self.last_epoch is None else self.last_epoch
+
+
+@dataclass(frozen=True)
 class TrialTask:
     """All that a worker needs to train one trial, or to continue it.
 
     Attributes:
         params: a complete point of the space.
-        num_epochs: the full budget, and the span of a learning rate schedule.
         seed: of weights, dropout, augmentation and, with the epoch's number, of shuffling.
-        patience: epochs without improvement of the objective after which training stops; None
-            for never.
         folder: where the trial leaves its files and its checkpoint; it exists.
         num_reported: epochs that were reported in an earlier life of the trial. The last of them
             is reported again, because its answer may have been lost; the others are not.
         predict_batch: images per prediction step; smaller after memory ran out.
-        train_on: `train+validation` trains on both parts; then nothing validates, and the last
-            epoch's weights are the model's.
-        last_epoch: where training ends when that is before the schedule's span does.
-        measure_test: whether the finished model is measured on the test split, once.
-        deterministic: whether only operations that repeat bit for bit are used.
-        class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         stream_above: bytes of training pixels above which they are read from disk in every epoch.
         sources: the files of a user's space, which must not change under a sweep.
-        compute: backend, precision and compilation.
     """
 
     number: int
     space: str
     params: Params
     data: PreparedData
-    num_epochs: int
+    schedule: Schedule
     seed: int
     objective: Objective
     folder: str
-    patience: int | None = None
+    training: TrainingOptions = DEFAULT_TRAINING
     num_reported: int = 0
     predict_batch: int = PREDICT_BATCH
-    train_on: TrainOn = "train"
-    last_epoch: int | None = None
-    measure_test: bool = False
-    deterministic: bool = False
-    class_weights: str = "none"
     stream_above: int = STREAM_ABOVE_BYTES
     sources: Sources = ()
-    compute: Compute = DEFAULT_COMPUTE
 
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
-        parts = [self.space, self.params, self.data.fingerprint, self.num_epochs, self.seed]
-        weights = [] if self.class_weights == "none" else [self.class_weights]
-        # What was not there when a trial began adds nothing, so that it goes on.
-        compute = [] if self.compute == DEFAULT_COMPUTE else [astuple(self.compute)]
-        parts += [self.objective.metric, self.train_on, *weights, *compute]
+        schedule = self.schedule
+        parts = [self.space, self.params, self.data.fingerprint, schedule.num_epochs, self.seed,
+                 self.objective.metric, schedule.train_on, *self.training.identity]  # fmt: skip
         return json.dumps(parts, sort_keys=True)
-
-    @property
-    def end_epoch(self) -> int:
-        """The epoch after which training ends."""
-        return self.num_epochs if self.last_epoch is None else self.last_epoch
 
 
 @dataclass(frozen=True)
@@ -176,7 +191,7 @@ def run_trial(
         NonFiniteLossError: The loss became NaN or infinite; nothing is kept.
         SourceChangedError: The space's files are not what they were.
     """
-    training = _Training(task, resident_bytes)
+    training, patience = _Training(task, resident_bytes), task.training.early_stopping
     stopped_by = "epochs"
     while True:
         epoch = len(training.history)
@@ -185,9 +200,9 @@ def run_trial(
             if decision is not Decision.GO_ON:
                 stopped_by = decision.value
                 break
-        if epoch >= task.end_epoch:
+        if epoch >= task.schedule.end_epoch:
             break
-        if task.patience is not None and epoch - training.best_epoch >= task.patience:
+        if patience is not None and epoch - training.best_epoch >= patience:
             stopped_by = "early stopping"
             break
         training.train_one_epoch()
@@ -202,7 +217,7 @@ class _Training:
         self._task, self._resident_bytes = task, resident_bytes
         self._space = get_space(task.space)
         check_sources(task.sources)
-        self._validates = task.train_on == "train"
+        self._validates = task.schedule.validates
         x, y = task.data.arrays("train")
         self._validation = more_x, more_y = task.data.arrays("validation")
         self._train: tuple[np.ndarray | JoinedRows, np.ndarray] = x, y
@@ -210,18 +225,18 @@ class _Training:
             self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
         self._assembled = self._space.assembled(
             task.params, task.data.input_shape, task.data.num_classes,
-            len(self._train[0]), task.num_epochs,
+            len(self._train[0]), task.schedule.num_epochs,
         )  # fmt: skip
         self._model = self._assembled.model
         self._optimizer = getattr(self._model, "optimizer", None)
-        set_jit(self._model, task.compute.jit)
+        set_jit(self._model, task.training.jit)
         self._training = Training(
             self._train[0],
             self._train[1],
             task.data.num_classes,
             task.seed,
             validation=self._validation if self._validates else None,
-            class_weight=class_weight(self._train[1], task.class_weights),
+            class_weight=class_weight(self._train[1], task.training.class_weights),
             stream_above=task.stream_above,
         )
         self.history: list[EpochReport] = []
@@ -251,7 +266,8 @@ class _Training:
         probabilities = self._validate(epoch, metrics)
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(EpochReport(task.number, epoch, metrics))
-        if best is None or not self._validates or task.objective.better(metrics, best.metrics):
+        last = task.schedule.keeps_last
+        if best is None or last or task.objective.better(metrics, best.metrics):
             self.best_epoch = epoch
             self._best_weights = [np.array(weight) for weight in self._model.get_weights()]
             self._best_probabilities = probabilities
@@ -309,9 +325,9 @@ class _Training:
             stopped_by=stopped_by,
             adaptations=(
                 *self._space.adaptations(task.params, task.data.input_shape),
-                *([NOT_COMPILED] if task.compute.jit == "on" and not self._is_compiled() else []),
+                *([NOT_COMPILED] if task.training.jit == "on" and not self._is_compiled() else []),
             ),
-            test_metrics=self._test_metrics() if task.measure_test and is_complete else {},
+            test_metrics=self._test_metrics() if task.schedule.measure_test and is_complete else {},
             not_stored=not_stored,
         )
 
@@ -322,8 +338,11 @@ class _Training:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("identity") == self._task.identity:
                 return dict(found)
+        model = self._model
+        if self._task.schedule.reload:
+            model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
         x, y = self._task.data.arrays("test")
-        probabilities = predict(self._model, x, self._task.predict_batch)
+        probabilities = predict(model, x, self._task.predict_batch)
         metrics = {
             "test_accuracy": accuracy(probabilities, y),
             "test_loss": cross_entropy(probabilities, y),

@@ -2,336 +2,372 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.training.checkpoints import EpochReport
-from pipelines.training.reproduction import ReproductionResult, ReproductionTask
-from search_spaces.errors import redacted, scrubbed
+from pipelines.objectives import get_objective
+from pipelines.training.options import TrainingOptions
+from pipelines.training.trial import Schedule, TrialResult
+from search_spaces.errors import redacted
 from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
-from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
-from sweeps.driver.loop import WAIT_SECONDS
-from sweeps.driver.plan import trial_seed
-from sweeps.driver.recorder import data_record
-from sweeps.driver.sending import DRAIN_SECONDS
-from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
-from sweeps.formatting import count, duration
+from sweeps.baselines.report import BaselinesReport, Reproduced
+from sweeps.driver.plan import LoopPlan, trial_seed
+from sweeps.driver.recorder import BestModels, Recorder
+from sweeps.driver.search import STATUS_NAMES
+from sweeps.driver.session import LoopEnd, Recording, Session
+from sweeps.driver.spooled_trials import past_trials, read_trials
+from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.view import View
+from sweeps.engines.base import Proposal, TrialPlan
+from sweeps.engines.fixed import FixedEngine
+from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.progress import speaker
+from sweeps.outcome import Outcome
 from sweeps.resources.auto_compute import decide_compute
-from sweeps.resources.machine import allot, detect_machine, with_gpus
+from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import prepare_data
 from sweeps.setup.preflight import check_places
-from sweeps.state.paths import SweepPaths, claim_name
-from sweeps.state.recorded_options import compute_tags
-from sweeps.workers.jobs import reproduce_job
+from sweeps.setup.resume import merged
+from sweeps.setup.stores import Destination
+from sweeps.state.paths import SweepPaths, claim_name, paths_of
+from sweeps.state.sweep_file import (
+    BASELINES,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    SweepFile,
+    check_same_data,
+    check_same_store,
+    driving,
+    write_sweep_file,
+)
+from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
-from tracking.spool.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
-from tracking.stores import resolve_uri, ui_command
+from tracking.spool.records import SweepEnd
+from tracking.stores import resolve_uri
 from tracking.tags import Tag
 
-TOLERANCE_POINTS = 0.3
-"""A difference above this calls for more seeds before it is believed."""
+if TYPE_CHECKING:
+    from tracking.spool.spool import Spool
+
 NUM_FURTHER_SEEDS = 2
 """RMSprop at 0.001 without decay has a heavy lower tail after five epochs (four seeds of
 `cnn3_valid_60k` reached 0.9822, 0.9898, 0.9916, 0.9935), so one seed is not a verdict. A baseline
 off by more than the tolerance is trained on this many further seeds, whatever they bring, and the
 median of all of them is compared; every value is shown."""
 
-Results = dict[str, list[ReproductionResult]]
-"""By baseline, one result per seed."""
+
+@dataclass(frozen=True)
+class BaselinesStart:
+    """What was asked for, beside the settings themselves.
+
+    Attributes:
+        say, warn: tell a person, one line a call.
+        given: names of the settings that were given; the others are defaults.
+        earlier: the training of published models that is to go on; None for a new one.
+    """
+
+    say: Callable[[str], None]
+    warn: Callable[[str], None]
+    view: Callable[[], View]
+    given: Collection[str] = ()
+    earlier: SweepFile | None = None
 
 
-def run_baselines(settings: SweepSettings, space: str | None, *, quiet: bool) -> int:
-    """Trains the baselines of one space, or of all, one after the other; prints the comparison.
+@dataclass(frozen=True)
+class BaselinesResult:
+    """How a session ended.
 
-    One seed each; one that is off is trained on two further seeds, and the median counts.
+    Attributes:
+        error: what broke it off, one line.
+        problems: what else people should know, a line each.
+        recorded: whether everything was sent and accepted.
+    """
 
-    Returns:
-        1 where a baseline failed or, on the data set of its publication, differs by more than
-        `TOLERANCE_POINTS`.
+    outcome: Outcome
+    report: BaselinesReport
+    file: SweepFile
+    error: str = ""
+    problems: tuple[str, ...] = ()
+    recorded: bool = True
+
+
+def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> BaselinesResult:
+    """Trains the baselines of one space, or of all; or goes on with them.
+
+    One seed each; one that is off is trained on two further seeds, and the median counts. The
+    outcome is FAILED where a baseline failed or, on the data set of its publication, differs by
+    more than seeds explain.
 
     Raises:
         InputError: The settings or places cannot be used; nothing was started.
+        KeyboardInterrupt: An interrupt came before the first training.
     """
-    say = speaker(quiet)
-    settings.validate_common()
-    check_places(settings, with_study=False)
-    chosen = [b for b in all_baselines() if space in (None, b.space)]
+    say, earlier = start.say, start.earlier
+    if earlier is not None:
+        settings = merged(earlier, settings, start.given, accept=False)
+    settings.validate_common(resumed=earlier is not None)
+    check_places(settings, with_study=False, resume=earlier is not None)
+    chosen = [b for b in all_baselines() if settings.space in ("", b.space)]
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
     data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
-    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
-    allotment = allot(machine, 1, settings.num_threads)
-    space_like = get_space(chosen[0].space)
-    decided = decide_compute(settings, space_like, data, allotment.slots[0], say)
-    settings = decided.settings
-    name = claim_name(settings, f"baselines-{data.name}")
+    machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
+    allotment = allot(machine, settings.num_workers, settings.num_threads, 1)
+    if earlier is None:
+        first = get_space(chosen[0].space)
+        settings = decide_compute(settings, first, data, allotment.slots[0], say).settings
+        settings = replace(
+            settings,
+            name=claim_name(settings, f"baselines-{data.name}"),
+            experiment=settings.experiment or f"baselines-{data.name}",
+            dataset=settings.dataset or data.name,
+            tracking_uri=resolve_uri(settings.tracking_uri),
+        )
+        file = SweepFile(
+            uuid.uuid4().hex, RUNNING, settings, data.name, data.fingerprint, "", BASELINES
+        )
+    else:
+        check_same_data(earlier, data.fingerprint, earlier.space_fingerprint)
+        file = replace(earlier, status=RUNNING, settings=settings)
+    name, uri = settings.name, resolve_uri(settings.tracking_uri)
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     say(f"machine   {allotment.reason}")
-    say(f"compute   {settings.compute.text}")
-    say(f"tracking  {redacted(resolve_uri(settings.tracking_uri))}, run {name}")
-    with Interrupts() as interrupts:
-        command = _Reproduction(settings, name, data, allotment.slots[0], SweepPaths(root, name))
-        return command.run(chosen, interrupts, say)
+    say(f"compute   {settings.training.compute.text}")
+    resumed = ", resumed" if earlier is not None else ""
+    say(f"tracking  {redacted(uri)}, run {name}{resumed}")
+    with driving(paths_of(settings)), Interrupts() as interrupts:
+        return _Baselines(file, chosen, data, allotment, interrupts, start).run()
 
 
-class _Reproduction:
-    """One run of the command: its executor, its tracker, and the results so far."""
+class _Baselines:
+    """One session. The lock of its folder must be held."""
 
     def __init__(
         self,
-        settings: SweepSettings,
-        name: str,
+        file: SweepFile,
+        chosen: list[Baseline],
         data: PreparedData,
-        slot: Slot,
-        paths: SweepPaths,
+        allotment: Allotment,
+        interrupts: Interrupts,
+        start: BaselinesStart,
     ) -> None:
-        from tracking.spool.sender import Sender
         from tracking.spool.spool import Spool
 
-        self._settings, self._name, self._data = settings, name, data
-        self._slot, self._paths = slot, paths
-        self._executor: Executor = start_workers(paths.server_log, settings.backend)
+        settings = file.settings
+        self._file, self._chosen, self._data, self._start = file, chosen, data, start
+        self._settings, self._paths = settings, paths_of(settings)
+        self._objective = get_objective(settings.objective)
+        self._spool: Spool = Spool(self._paths.spool)
+        uri = resolve_uri(settings.tracking_uri)
+        if start.earlier is not None:
+            check_same_store(start.earlier, uri, sent=bool(self._spool.answers()))
+        # As published: nothing ends a training early, and no class weighs more than another.
+        compute = settings.training.compute
+        training = TrainingOptions(
+            backend=compute.backend, precision=compute.precision, jit=compute.jit,
+            deterministic=settings.training.deterministic,
+        )  # fmt: skip
+        self._recorder = _BaselineRecorder(chosen, self._spool, data, self._paths, training)
+        plan = LoopPlan(
+            space=get_space(chosen[0].space),
+            data=data,
+            num_trials=len(chosen) * (1 + NUM_FURTHER_SEEDS),
+            schedule=Schedule(1),  # Each has its own.
+            seed=settings.seed,
+            slots=allotment.slots,
+            paths=self._paths,
+            training=training,
+            num_retries=settings.num_retries,
+            stall_seconds=settings.stall_seconds,
+            layout=allotment.layout,
+            level=allotment.level,
+            trials_per_gpu=1,
+            job=train_job,
+        )
+        board = Board(
+            title=f"published models on {data.name}",
+            objective=self._objective,
+            num_trials=len(chosen),
+            num_slots=len(allotment.slots),
+            timeout_seconds=None,
+            data_name=data.name,
+        )
+        spare = None if training.deterministic else warm_up
+        executor = start_workers(self._paths.server_log, compute.backend, warm_up=spare)
         try:
-            from tracking.runs.tracker import MlflowTracker
-
-            uri = resolve_uri(settings.tracking_uri)
-            experiment = settings.experiment or f"baselines-{data.name}"
-            self._spool = Spool(paths.spool)
-            tracker = MlflowTracker(uri, experiment, self._spool.folder_of)
+            destination = None
+            if not settings.offline:
+                destination = Destination(settings, data.name, self._spool)
+                destination.check()
+            write_sweep_file(self._paths.state, file)
+            assert settings.name is not None
+            self._session = Session(
+                plan, board, self._recorder,
+                Recording(self._spool, settings.name, uri, destination),
+                executor, start.view(), interrupts,
+            )  # fmt: skip
         except BaseException:
-            self._executor.close()
+            executor.close()
             raise
-        self._sender = Sender(self._spool, lambda: tracker)
-        self._num_runs = 0
-        self._open: set[int] = set()
-        self._failures: dict[str, str] = {}
 
-    def run(
-        self, chosen: list[Baseline], interrupts: Interrupts, say: Callable[[str], None]
-    ) -> int:
-        from tracking.provenance import git_tags, version_tags
-
-        params = {"dataset": self._data.name, "seed": self._settings.seed}
-        tags = {
-            **git_tags(),
-            **version_tags(),
-            Tag.DATA_FINGERPRINT: self._data.fingerprint,
-            Tag.TEST_SPLIT_READ: "true",
-        }
-        record = SweepRecord(self._name, params, tags, data_record(self._data), uuid.uuid4().hex)
-        results: Results = {}
-        status = FAILED
+    def run(self) -> BaselinesResult:
+        """Trains what is missing, and compares."""
         try:
-            self._spool.put(record)
-            for baseline in chosen:
-                if not interrupts.received:
-                    results[baseline.name] = self._all_seeds(baseline, interrupts, say)
-            status = self._status(chosen, results, interrupts)
-        finally:
-            self._executor.close()
-            self._end_open_runs()
-            name = {DONE: "FINISHED", INTERRUPTED: "KILLED"}.get(status, "FAILED")
-            self._spool.put(SweepEnd(name))  # type: ignore[arg-type]
-            sent = self._sender.drain(DRAIN_SECONDS, lambda: interrupts.urgent)
-            self._sender.close()
-        print_comparison(chosen, results, self._data.name)
-        unsent = self._spool.rejections()
-        if not sent:
-            unsent.append(f"{self._spool.num_waiting} records; {self._sender.problem}")
-        uri = resolve_uri(self._settings.tracking_uri)
-        for line in unsent:
-            print(f"WARNING: not recorded in MLflow: {scrubbed(line, uri)}", file=sys.stderr)
-        for line in self._problems(chosen, results) if status == FAILED else []:
-            print(f"error: {line}", file=sys.stderr)
-        command = ui_command(uri)
-        if command:
-            say(f"\nNext:\n  {command}   # the curves, in experiment baselines-{self._data.name}")
-        return FAILED if unsent and status == DONE else status
+            self._start_record()
+            self._session.start_sending()
+        except BaseException:
+            self._session.executor.close()
+            raise
+        # Those that were off in an earlier session go on with their further seeds.
+        wanted = [*self._plan(0), *self._further_seeds(say=False)]
+        past, wanted = past_trials(wanted, read_trials(self._spool), self._objective)
+        engine = FixedEngine(wanted, past, self._further_seeds)
+        end = self._session.run_loop(engine)
+        report = self._report()
+        outcome, error = self._outcome(end, report), end.error
+        problems = [*end.problems, *self._record_end(end, outcome), *self._session.send_rest()]
+        recorded = not self._spool.rejections()
+        return BaselinesResult(outcome, report, self._file, error, tuple(problems), recorded)
 
-    def _end_open_runs(self) -> None:
-        """Whatever broke off, no run is left without an end."""
-        for number in self._open:
-            self._spool.put(TrialEnd(number, "KILLED"))
-        self._open.clear()
+    def _plan(self, attempt: int) -> list[Proposal]:
+        return [self._proposal(baseline, attempt) for baseline in self._chosen]
 
-    def _problems(self, chosen: list[Baseline], results: Results) -> list[str]:
-        """Why the command is not done, a line each."""
-        lines = []
-        for baseline in chosen:
-            middle = median_result(results.get(baseline.name, []))
-            if middle is None:
-                reason = self._failures.get(baseline.name, "not trained")
-                lines.append(f"{baseline.name}: {reason}")
-            elif self._is_off(baseline, middle):
-                gap = difference_points(baseline, middle)
-                lines.append(
-                    f"{baseline.name} differs by {gap:+.2f} points, "
-                    f"more than the {TOLERANCE_POINTS} that seeds explain."
+    def _proposal(self, baseline: Baseline, attempt: int) -> Proposal:
+        # The same seeds whichever baselines are chosen, and whichever needed more of them.
+        everything = all_baselines()
+        seed = trial_seed(
+            self._settings.seed, everything.index(baseline) + attempt * len(everything)
+        )
+        schedule = Schedule(
+            self._settings.num_epochs or baseline.num_epochs,
+            baseline.train_on,
+            keep="last",
+            reload=baseline.reload,
+            measure_test=True,
+        )
+        return Proposal(
+            self._number(baseline, attempt),
+            baseline.params,
+            baseline=baseline.name,
+            name=baseline.name,
+            plan=TrialPlan(schedule, get_space(baseline.space), seed),
+        )
+
+    def _number(self, baseline: Baseline, attempt: int) -> int:
+        return self._chosen.index(baseline) + attempt * len(self._chosen)
+
+    def _further_seeds(self, *, say: bool = True) -> Sequence[Proposal]:
+        """Further seeds of the baselines whose first one was off."""
+        results, wanted = self._results(), []
+        for baseline in self._chosen:
+            first = results[baseline.name][:1]
+            if not first or not self._as_published(baseline) or not first[0].is_off(baseline):
+                continue
+            further = [self._proposal(baseline, 1 + k) for k in range(NUM_FURTHER_SEEDS)]
+            if say and further[0].number not in self._session.board.rows:
+                gap = first[0].difference_points(baseline)
+                self._start.say(
+                    f"{baseline.name} is off by {gap:+.2f} points: training two further seeds"
                 )
-        return lines
+            wanted += further
+        return wanted
 
-    def _all_seeds(
-        self, baseline: Baseline, interrupts: Interrupts, say: Callable[[str], None]
-    ) -> list[ReproductionResult]:
-        """One result, or three where the first is off; fewer where a training failed."""
-        found = []
-        for attempt in range(1 + NUM_FURTHER_SEEDS):
-            # The same seeds whichever baselines are chosen, and whichever needed more of them.
-            place = all_baselines().index(baseline) + attempt * len(all_baselines())
-            seed = trial_seed(self._settings.seed, place)
-            result = self._reproduce(self._num_runs, baseline, seed, interrupts, say)
-            self._num_runs += 1
-            if result is None:
-                break
-            found.append(result)
-            if attempt == 0 and not self._is_off(baseline, result):
-                break
-            if attempt == 0:
-                gap = difference_points(baseline, result)
-                say(f"{baseline.name} is off by {gap:+.2f} points: training two further seeds")
+    def _results(self) -> dict[str, list[Reproduced]]:
+        """By baseline, what the spool holds of each seed that is complete; the first one first."""
+        ends = read_trials(self._spool).ends
+        found: dict[str, list[Reproduced]] = {}
+        for baseline in self._chosen:
+            numbers = [self._number(baseline, k) for k in range(1 + NUM_FURTHER_SEEDS)]
+            found[baseline.name] = [
+                Reproduced.of(ends[number].metrics) for number in numbers if number in ends
+            ]
         return found
 
-    def _is_off(self, baseline: Baseline, result: ReproductionResult) -> bool:
-        """Whether a result that should be the published one is not, by more than the tolerance."""
-        as_published = self._settings.num_epochs is None and baseline.dataset == self._data.name
-        return as_published and abs(difference_points(baseline, result)) > TOLERANCE_POINTS
+    def _as_published(self, baseline: Baseline) -> bool:
+        return self._settings.num_epochs is None and baseline.dataset == self._data.name
 
-    def _reproduce(
-        self,
-        number: int,
-        baseline: Baseline,
-        seed: int,
-        interrupts: Interrupts,
-        say: Callable[[str], None],
-    ) -> ReproductionResult | None:
-        folder = self._paths.trial(number)
-        folder.mkdir(parents=True)
-        epochs = self._settings.num_epochs or baseline.num_epochs
-        task = ReproductionTask(
-            number, baseline, self._data, seed, str(folder), epochs, self._settings.compute
+    def _report(self) -> BaselinesReport:
+        failures = {
+            row.baseline: row.reason for row in self._session.board.rows.values() if row.details
+        }
+        return BaselinesReport(
+            tuple(self._chosen),
+            self._results(),
+            self._data.name,
+            frozenset(b.name for b in self._chosen if self._as_published(b)),
+            {name: reason for name, reason in failures.items() if name is not None},
         )
-        params = {**baseline.params, "max_epochs": epochs, "train_on": baseline.train_on}
-        tags = {Tag.BASELINE: baseline.name, Tag.SPACE: baseline.space,
-                Tag.SEED: str(seed), **compute_tags(self._settings.compute)}  # fmt: skip
-        self._spool.put(TrialRecord(number, baseline.name, params, tags))
-        job_id = f"baseline-{number}"
-        log_path = str(self._paths.trial_log(number))
-        self._executor.start(job_id, reproduce_job, task, self._slot, log_path)
-        say(f"{baseline.name}: training for {count(epochs, 'epoch')} on {baseline.train_on}")
-        while not interrupts.received:
-            for event in self._executor.events(WAIT_SECONDS):
-                if isinstance(event, Reported):
-                    self._reported(job_id, baseline, event.message, say)
-                elif isinstance(event, Returned):
-                    return self._returned(baseline, event.value)
-                else:
-                    self._failed(number, baseline, event, say)
-                    return None
-        self._executor.stop(job_id)
-        return None
 
-    def _reported(
-        self, job_id: str, baseline: Baseline, report: EpochReport, say: Callable[[str], None]
+    def _outcome(self, end: LoopEnd, report: BaselinesReport) -> Outcome:
+        if end.interrupted:
+            return Outcome.INTERRUPTED
+        return Outcome.FAILED if end.error or report.problems() else Outcome.DONE
+
+    def _start_record(self) -> None:
+        from tracking.provenance import git_tags, version_tags
+
+        assert self._settings.name is not None
+        params = {"dataset": self._data.name, "seed": self._settings.seed}
+        tags = {**git_tags(), **version_tags(), Tag.TEST_SPLIT_READ: "true"}
+        self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
+
+    def _record_end(self, end: LoopEnd, outcome: Outcome) -> list[str]:
+        """Records how it ended or waits; one line per problem."""
+        waits = end.suspended or outcome is Outcome.INTERRUPTED
+        try:
+            if end.suspended:
+                self._recorder.sweep_waits("SCHEDULED", end.reason)
+            else:
+                status = STATUS_NAMES.get(outcome, "FAILED")
+                self._recorder.sweep_ended(SweepEnd(status, {Tag.STOPPED_BY: end.reason}))  # type: ignore[arg-type]
+            state = replace(self._file, status=INTERRUPTED if waits else FINISHED)
+            write_sweep_file(self._paths.state, state)
+        except OSError as error:
+            return [f"the end was not written: {error}; resume it"]
+        return []
+
+
+class _BaselineRecorder(Recorder):
+    """Records trainings of published models, with what was published beside what they reach."""
+
+    def __init__(
+        self,
+        chosen: Sequence[Baseline],
+        spool: Spool,
+        data: PreparedData,
+        paths: SweepPaths,
+        training: TrainingOptions,
     ) -> None:
-        self._executor.answer(job_id, True)
-        self._spool.put(EpochRecord(report.number, report.epoch, report.metrics))
-        seconds = duration(report.metrics["epoch_seconds"])
-        accuracy = report.metrics["accuracy"]
-        say(f"{baseline.name} epoch {report.epoch}: accuracy {accuracy:.4f} in {seconds}")
+        models = BestModels(get_objective("val_accuracy"), 0)
+        super().__init__(spool, None, data, paths, models, training)
+        self._by_name = {baseline.name: baseline for baseline in chosen}
 
-    def _returned(self, baseline: Baseline, result: ReproductionResult) -> ReproductionResult:
+    def models_known(self, board: Board) -> None:
+        """No model is kept."""
+
+    def progress(self, board: Board) -> None:
+        """Baselines do not compete."""
+
+    def _params_of(self, row: TrialRow) -> dict[str, object]:
+        return {**super()._params_of(row), "train_on": row.schedule.train_on}
+
+    def _tags_of(self, row: TrialRow) -> dict[str, str]:
+        return {**super()._tags_of(row), Tag.SPACE: row.space.name}
+
+    def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
+        baseline = self._by_name[row.baseline or ""]
         metrics = {
-            "test_accuracy": result.test_accuracy,
-            "test_loss": result.test_loss,
             "published_test_accuracy": baseline.accuracy,
-            "num_parameters": result.num_parameters,
+            "num_parameters": float(result.num_parameters),
             "training_seconds": result.training_seconds,
         }
         if baseline.loss is not None:
             metrics["published_test_loss"] = baseline.loss
-        tags = {Tag.DEVICE: result.device, Tag.TEST_SPLIT_READ: "true"}
-        self._end(TrialEnd(result.number, "COMPLETE", metrics, tags))
-        return result
-
-    def _failed(
-        self, number: int, baseline: Baseline, event: Raised, say: Callable[[str], None]
-    ) -> None:
-        reason = f"{event.kind}: {event.reason}"
-        self._failures[baseline.name] = reason
-        say(f"{baseline.name} failed: {reason}\n{event.details}")
-        texts = {"traceback.txt": event.details}
-        self._end(TrialEnd(number, "FAILED", {}, {Tag.REASON: reason}, texts))
-
-    def _end(self, end: TrialEnd) -> None:
-        self._open.discard(end.number)
-        self._spool.put(end)
-        shutil.rmtree(self._paths.trial(end.number), ignore_errors=True)
-
-    def _status(
-        self,
-        chosen: list[Baseline],
-        results: Results,
-        interrupts: Interrupts,
-    ) -> int:
-        if interrupts.received:
-            return INTERRUPTED
-        return FAILED if self._problems(chosen, results) else DONE
-
-
-def print_comparison(chosen: list[Baseline], results: Results, dataset: str) -> None:
-    """The table of published against reproduced test accuracy and loss; differences in points."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(
-        Column("baseline", no_wrap=True), "parameters", "published", "reproduced", "points",
-        "published loss", "reproduced loss", "difference", Column("time", no_wrap=True),
-        box=box.SIMPLE_HEAD, title=f"Test accuracy on {dataset}", title_justify="left",
-    )  # fmt: skip
-    for baseline in chosen:
-        seeds = results.get(baseline.name, [])
-        result = median_result(seeds)
-        if result is None:
-            table.add_row(baseline.name, "", f"{baseline.accuracy:.4f}", "not trained")
-            continue
-        loss = "" if baseline.loss is None else f"{baseline.loss:.4f}"
-        gap = "" if baseline.loss is None else f"{result.test_loss - baseline.loss:+.4f}"
-        table.add_row(
-            baseline.name,
-            f"{result.num_parameters:,}",
-            f"{baseline.accuracy:.4f}",
-            f"{result.test_accuracy:.4f}",
-            f"{difference_points(baseline, result):+.2f}",
-            loss,
-            f"{result.test_loss:.4f}",
-            gap,
-            duration(result.training_seconds),
-        )
-    Console(width=None if Console().is_terminal else 120, markup=False).print(table)
-    for name, seeds in results.items():
-        if len(seeds) > 1:
-            values = ", ".join(f"{seed.test_accuracy:.4f}" for seed in seeds)
-            print(f"{name}: the median of {len(seeds)} seeds is shown ({values}).")
-    if any(baseline.dataset != dataset for baseline in chosen):
-        print(f"The published figures are those on mnist; {dataset} is another data set.")
-
-
-def median_result(results: list[ReproductionResult]) -> ReproductionResult | None:
-    """The result of median test accuracy (of two the lower one); None without any."""
-    if not results:
-        return None
-    return sorted(results, key=lambda result: result.test_accuracy)[(len(results) - 1) // 2]
-
-
-def difference_points(baseline: Baseline, result: ReproductionResult) -> float:
-    """Reproduced minus published test accuracy, in percentage points."""
-    return 100.0 * (result.test_accuracy - baseline.accuracy)
+        return metrics

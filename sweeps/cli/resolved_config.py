@@ -30,7 +30,7 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
     budget = budget_for(settings, data.num_images["train"])
     options = {setting: option for option, setting in SETTING_OF.items()}
     values: dict[str, Any] = {
-        options.get(name, name): value for name, value in vars(settings).items()
+        options.get(name, name): value for name, value in settings.values().items()
     }
     for option, setting in _SWITCHED.items():
         values[option] = not getattr(settings, setting)

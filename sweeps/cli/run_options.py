@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import fields
+from typing import Any
 
 from pipelines.data.custom.sources import absolute_dataset
 from pipelines.images.options import add_image_options
 from pipelines.objectives import OBJECTIVES
-from pipelines.runtime.compute import AUTO, BACKENDS, PRECISIONS
-from pipelines.training.feeding import CLASS_WEIGHTS
+from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.hyperparameters.narrowing import merged_rules
 from search_spaces.registry import stored_name
 from sweeps.cli.commands.finalize import add_finalist_options
@@ -94,12 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)
-    own.add_argument(
-        "--class-weights",
-        choices=CLASS_WEIGHTS,
-        default="none",
-        help="balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
-    )
+    _add_training_options(own)
     part = parser.add_argument_group("a part of the space")
     part.add_argument("--set", action="append", metavar="RULE",
         help="values that are left of a parameter: optimizer=adam,adamw or filters_0=16..64 "
@@ -148,44 +144,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     train = parser.add_argument_group("training")
     train.add_argument(
-        "--early-stopping",
-        type=positive_int,
-        metavar="N",
-        help="end a trial after N epochs without improvement (default: never)",
-    )
-    train.add_argument(
         "--threads",
         type=or_auto(positive_int),
         default=None,
         metavar="N",
         help="threads of each trial (default: auto)",
     )
-    train.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="tensorflow",
-        help="what Keras runs on; jax and torch are extras to install (default: %(default)s)",
-    )
-    train.add_argument(
-        "--precision",
-        choices=(*PRECISIONS, AUTO),
-        default="float32",
-        help="Keras' dtype policy of every trial; auto measures which is faster here, once "
-        "(default: %(default)s)",
-    )
-    train.add_argument(
-        "--jit",
-        choices=(AUTO, "on", "off"),
-        default=AUTO,
-        help="whether training steps are compiled; auto is what suits backend and device "
-        "(default: %(default)s)",
-    )
-    train.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="only operations that repeat bit for bit, for `replay` (slower; on cores trials "
-        "repeat without it)",
-    )
+    _add_training_options(train)
     _add_gpu_options(parser)
     store = parser.add_argument_group("where things go")
     store.add_argument(
@@ -222,6 +187,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+
+
+def _add_training_options(group: argparse._ArgumentGroup) -> None:
+    """Adds those that `TrainingOptions` declares for this group."""
+    for declared in fields(TrainingOptions):
+        info: OptionInfo = declared.metadata["option"]
+        if info.group != group.title:
+            continue
+        how: dict[str, Any] = {"default": declared.default, "help": info.help}
+        if info.choices:
+            how["choices"] = info.choices
+        elif isinstance(declared.default, bool):
+            how = {"action": "store_true", "help": info.help}
+        else:
+            how |= {"type": positive_int, "metavar": info.metavar}
+        group.add_argument(f"--{declared.name.replace('_', '-')}", **how)
 
 
 def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
@@ -335,7 +316,6 @@ SETTING_OF = {
     "trials": "num_trials",
     "epochs": "num_epochs",
     "timeout": "timeout_seconds",
-    "early_stopping": "patience",
     "no_baselines": "baselines",
     "workers": "num_workers",
     "threads": "num_threads",
@@ -364,7 +344,6 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         objective=arguments.objective,
         seed=arguments.seed,
         name=arguments.name,
-        patience=arguments.early_stopping,
         baselines=not arguments.no_baselines,
         num_workers=arguments.workers,
         num_threads=arguments.threads,
@@ -387,17 +366,13 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         num_finalists=arguments.finalists,
         num_finalist_seeds=arguments.finalist_seeds,
         retrain=arguments.retrain,
-        deterministic=arguments.deterministic,
         offline=arguments.offline,
         image_size=arguments.image_size,
         resize=arguments.resize,
         color=arguments.color,
         broken=arguments.broken,
-        class_weights=arguments.class_weights,
         narrowed=merged_rules(arguments.set or (), "--set"),
         fixed=merged_rules(arguments.fix or (), "--fix"),
-        backend=arguments.backend,
-        precision=arguments.precision,
-        jit=arguments.jit,
+        training=TrainingOptions(**{name: getattr(arguments, name) for name in option_infos()}),
         **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
     )

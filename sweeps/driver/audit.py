@@ -6,53 +6,36 @@ They stay pruned: study, ranking and winner do not change.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.training.trial import Decision, TrialTask
+from pipelines.training.trial import Decision
 from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
-from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
-from sweeps.executors.base import Event, Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.base import Event, Raised, Reported, Returned, Slot
 from sweeps.executors.failures import hang
-from sweeps.resources.packing import Slots
-from sweeps.state.paths import SweepPaths
 
 PREFIX = "audit-"
 
 
 class Audit:
-    """Trains chosen trials on free slots; `fill`, `event` and `end_stalled` are the loop's to call.
+    """Trains pruned trials on free slots; `fill`, `event` and `end_stalled` are the loop's to call.
 
-    Args:
-        count: how many pruned trials to train; drawn with `seed` from those with a checkpoint.
-        slots: the loop's; they are taken from it and given back.
-        make_task: what a worker needs to continue a trial.
+    Which ones follows from the plan's seed; they are among those with a checkpoint.
     """
 
-    def __init__(
-        self,
-        board: Board,
-        executor: Executor,
-        recorder: Recorder,
-        paths: SweepPaths,
-        count: int,
-        seed: int,
-        slots: Slots,
-        make_task: Callable[[TrialRow], TrialTask],
-        job: Job,
-    ) -> None:
-        self._board, self._executor, self._recorder = board, executor, recorder
-        self._paths, self._free, self._make_task, self._job = paths, slots, make_task, job
+    def __init__(self, trials: Trials) -> None:
+        plan, board = trials.plan, trials.board
+        self._trials, self._board, self._executor = trials, board, trials.executor
+        self._paths, self._free = plan.paths, trials.packer.slots
         self._pruned = [
             row
             for row in board.in_state(TrialState.PRUNED)
-            if (paths.trial(row.number) / CHECKPOINT_FILE).exists()
+            if (plan.paths.trial(row.number) / CHECKPOINT_FILE).exists()
         ]
-        order = np.random.default_rng([seed, len(board.rows)]).permutation(len(self._pruned))
-        self._waiting = [self._pruned[index] for index in order[:count]]
+        order = np.random.default_rng([plan.seed, len(board.rows)]).permutation(len(self._pruned))
+        self._waiting = [self._pruned[index] for index in order[: plan.num_audited]]
         self._slots: dict[int, Slot] = {}
         self._heard: dict[int, float] = {}
 
@@ -69,7 +52,9 @@ class Audit:
             self._slots[number], self._heard[number] = slot, time.monotonic()
             log_path = str(self._paths.trial_log(number))
             try:
-                self._executor.start(job_id, self._job, self._make_task(row), slot, log_path)
+                self._executor.start(
+                    job_id, self._trials.plan.job, self._trials.task(row), slot, log_path
+                )
             except (OSError, EOFError) as error:
                 self.event(Raised(job_id, type(error).__name__, str(error), ""))
 
@@ -83,7 +68,7 @@ class Audit:
         self._free.give_back(self._slots.pop(number))
         if isinstance(event, Returned):
             self._board.audits[number] = event.value.value
-            self._recorder.audited(number, event.value.value)
+            self._trials.recorder.audited(number, event.value.value)
         else:
             self._board.failed_audits[number] = f"{event.kind}: {event.reason}"
         (self._paths.trial(number) / MODEL_FILE).unlink(missing_ok=True)
@@ -102,4 +87,4 @@ class Audit:
             self._executor.stop(f"{PREFIX}{number}")
             self._free.give_back(self._slots.pop(number))
         for row in self._pruned:
-            self._recorder.forget(row.number)
+            self._trials.recorder.forget(row.number)

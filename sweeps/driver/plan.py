@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
+from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
+from pipelines.training.trial import Schedule
 from search_spaces.space import Space
 from sweeps.driver.stop_rules import StopRules
 from sweeps.executors.base import Job, Slot
@@ -17,38 +18,32 @@ from sweeps.workers.jobs import train_job
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoopPlan:
     """What the loop needs to know about its trials; `job` is what trains one.
 
     Attributes:
+        schedule: of every trial that has no plan of its own.
+        training: how every trial trains.
         slots: where trials run on cores; on GPUs `layout` cuts them as they are needed.
         layout, level: the GPUs and how many trials share one; None on cores.
         trials_per_gpu: what was asked for; None for auto.
         num_retries: further tries of a trial that another try can help.
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
-        deterministic: whether trials use only operations that repeat bit for bit.
-        measure_test: whether complete trials are measured on the test split (finalists only).
-        class_weights: `balanced` weighs the loss of rare classes up.
-        compute: backend, precision and compilation of every trial.
     """
 
     space: Space
     data: PreparedData
     num_trials: int
-    num_epochs: int
-    patience: int | None
+    schedule: Schedule
     seed: int
     slots: tuple[Slot, ...]
     paths: SweepPaths
+    training: TrainingOptions = DEFAULT_TRAINING
     rules: StopRules = field(default_factory=StopRules)
     num_retries: int = 0
     stall_seconds: float | None = None
     num_audited: int = 0
-    deterministic: bool = False
-    measure_test: bool = False
-    class_weights: str = "none"
-    compute: Compute = DEFAULT_COMPUTE
     job: Job = train_job
     layout: GpuLayout | None = None
     level: int = 1

@@ -6,18 +6,19 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
+from pipelines.objectives import Objective
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.checkpoints import EpochReport
+from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial import TrialResult
 from pipelines.training.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from search_spaces.hyperparameters.run_params import recorded_params
 from search_spaces.space import Space
-from sweeps.driver.keeping import BestModels
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
@@ -48,17 +49,41 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 
+@dataclass
+class BestModels:
+    """The best `limit` trials seen so far."""
+
+    objective: Objective
+    limit: int
+    _kept: dict[int, float] = field(default_factory=dict)
+
+    def offer(self, number: int, value: float) -> tuple[bool, int | None]:
+        """Whether to keep this trial's model, and whose model it replaces.
+
+        Of equals the earlier one stays.
+        """
+        self._kept[number] = value
+        if len(self._kept) <= self.limit:
+            return True, None
+        worst = max(self._kept, key=lambda n: (self.objective.sort_key(self._kept[n]), n))
+        del self._kept[worst]
+        return worst != number, None if worst == number else worst
+
+
 class Recorder:
-    """Records one sweep. A record that the spool has already is not put again."""
+    """Records one sweep. A record that the spool has already is not put again.
+
+    Trials with a fixed plan are recorded by subclasses, which say otherwise what a run is told.
+    """
 
     def __init__(
         self,
         spool: Spool,
-        space: Space,
+        space: Space | None,
         data: PreparedData,
         paths: SweepPaths,
         models: BestModels,
-        compute: Compute = DEFAULT_COMPUTE,
+        training: TrainingOptions = DEFAULT_TRAINING,
     ) -> None:
         self._spool = spool
         self._lives = TrialLives(spool)
@@ -66,37 +91,58 @@ class Recorder:
         self._data = data
         self._paths = paths
         self._models = models
-        self.compute = compute
+        self.compute = training.compute
         self._progress_step = -1
 
     def sweep_started(
         self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
         """The parent run; in a resumed sweep, that it runs again."""
-        common = {
-            Tag.SPACE: self._space.name,
-            Tag.SPACE_FINGERPRINT: self._space.fingerprint,
-            Tag.DATA: self._data.name,
-            Tag.DATA_FINGERPRINT: self._data.fingerprint,
-            **tags,
-        }
+        common = {Tag.DATA: self._data.name, Tag.DATA_FINGERPRINT: self._data.fingerprint, **tags}
+        if self._space is not None:  # None where the trials are points of several spaces.
+            common[Tag.SPACE] = self._space.name
+            common[Tag.SPACE_FINGERPRINT] = self._space.fingerprint
         record = SweepRecord(name, params, common, data_record(self._data), uid)
         if not self._spool.put(record):
             self._spool.put(SweepStateRecord("RUNNING", {Tag.STOPPED_BY: "not yet"}))
 
-    def trial_started(self, row: TrialRow, num_epochs: int) -> None:
+    def trial_started(self, row: TrialRow) -> None:
         """A child run with every parameter of the space."""
+        self._spool.put(TrialRecord(row.number, row.name, self._params_of(row), self._tags_of(row)))
+
+    def _params_of(self, row: TrialRow) -> dict[str, object]:
+        schedule = row.schedule
         params: dict[str, object] = {
-            **recorded_params(self._space.parameters, row.params),
-            "max_epochs": num_epochs,
+            **recorded_params(row.space.parameters, row.params),
+            "max_epochs": schedule.num_epochs,
         }
-        self._spool.put(TrialRecord(row.number, row.name, params, self._tags_of(row)))
+        if schedule.last_epoch is not None:
+            params["last_epoch"] = schedule.last_epoch
+        if not schedule.validates:
+            params["train_on"] = schedule.train_on
+        return params
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
         tags = {Tag.SEED: str(row.seed), **compute_tags(self.compute)}
         if row.baseline:
             tags[Tag.BASELINE] = row.baseline
         return tags
+
+    def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
+        """The final metrics of a run; `best_*` are those of the epoch whose weights are kept."""
+        del row
+        return {
+            **{
+                f"best_{name}": value
+                for name, value in result.metrics.items()
+                if name in ("loss", "accuracy") or name.startswith("val_")
+            },
+            "best_epoch": result.best_epoch,
+            "num_epochs": result.num_epochs,
+            "num_parameters": result.num_parameters,
+            "model_bytes": result.model_bytes,
+            "training_seconds": result.training_seconds,
+        }
 
     @property
     def longest_epoch_seconds(self) -> float:
@@ -161,17 +207,9 @@ class Recorder:
 
     def trial_completed(self, row: TrialRow, result: TrialResult, state: TrialState) -> None:
         """Ends a run with what it reached, and keeps its model if it is among the best."""
-        metrics = {f"best_{name}": value for name, value in result.metrics.items()
-                   if name in ("loss", "accuracy") or name.startswith("val_")}  # fmt: skip
-        metrics |= {
-            "best_epoch": result.best_epoch,
-            "num_epochs": result.num_epochs,
-            "num_parameters": result.num_parameters,
-            "model_bytes": result.model_bytes,
-            "training_seconds": result.training_seconds,
-        }
+        metrics = self._metrics_of(row, result)
         if not result.model_bytes:
-            del metrics["model_bytes"]
+            metrics.pop("model_bytes", None)
         not_kept = {Tag.MODEL_NOT_KEPT: result.not_stored} if result.not_stored else {}
         metrics |= result.test_metrics
         tags = {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.objectives import Objective
+from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters import Params
+from search_spaces.space import Space
 from sweeps.engines.base import TrialState
+from sweeps.formatting import params_text
 
 
 @dataclass
@@ -15,7 +20,8 @@ class TrialRow:
     """One trial as the driver sees it.
 
     Attributes:
-        curve: the objective after each epoch.
+        schedule, space: what it trains on and for how long, and the space of its point.
+        curve: `metric` after each epoch.
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
@@ -30,7 +36,9 @@ class TrialRow:
     name: str
     params: Params
     seed: int
-    slot: int
+    schedule: Schedule
+    space: Space
+    slot: int = 0
     baseline: str | None = None
     state: TrialState = TrialState.RUNNING
     value: float | None = None
@@ -68,7 +76,6 @@ class Board:
     title: str
     objective: Objective
     num_trials: int
-    num_epochs: int
     num_slots: int
     timeout_seconds: float | None
     started: float = field(default_factory=time.monotonic)
@@ -77,6 +84,16 @@ class Board:
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
+
+    def metric(self, row: TrialRow) -> str:
+        """What is told of a trial after each epoch: the objective, where it validates."""
+        return self.objective.metric if row.schedule.validates else "accuracy"
+
+    def value(self, row: TrialRow, metrics: Mapping[str, float]) -> float:
+        """The `metric` of a trial among those of an epoch; NaN where a `fit` does not tell it."""
+        if row.schedule.validates:
+            return self.objective.value(metrics)
+        return metrics.get("accuracy", math.nan)
 
     def running(self) -> list[TrialRow]:
         """The trials that train now."""
@@ -141,3 +158,31 @@ class Board:
     def compute_seconds(self) -> float:
         """Time that all trials took together."""
         return sum(row.seconds for row in self.rows.values())
+
+    def audit_top(self) -> int:
+        """How many trials are "the top" of a sweep: a tenth of them, at least one complete one."""
+        complete = len(self.ranking())
+        return min(complete, max(1, len(self.proposed()) // 10))
+
+
+def leaderboard_columns(board: Board) -> dict[str, list[object]]:
+    """The whole table by columns, best first, then the trials without a value."""
+    ranking = board.ranking()
+    contenders = board.contenders()
+    rows = contenders + [row for row in board.rows.values() if row not in contenders]
+    metric = board.objective.metric
+    return {
+        "rank": [k + 1 if k < len(ranking) else None for k in range(len(rows))],
+        "trial": [row.number for row in rows],
+        "baseline": [row.baseline or "" for row in rows],
+        "state": [row.state.value for row in rows],
+        metric: [row.value for row in rows],
+        f"last_{metric}": [row.curve[-1] if row.curve else None for row in rows],
+        "best_epoch": [row.best_epoch for row in rows],
+        "num_parameters": [row.num_parameters for row in rows],
+        "seconds": [round(row.seconds, 1) for row in rows],
+        "params": [params_text(row.params) for row in rows],
+        "num_epochs": [len(row.curve) for row in rows],
+        "audit_value": [board.audits.get(row.number) for row in rows],
+        "reason": [row.reason for row in rows],
+    }

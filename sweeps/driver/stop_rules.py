@@ -11,6 +11,9 @@ from search_spaces.errors import InputError
 from sweeps.driver.status import Board
 from sweeps.engines.base import TrialState
 
+STOPPED = "the sweep was stopped"
+"""Why a trial ended that a stop rule or an interrupt ended."""
+
 
 class StopReason(StrEnum):
     """Why a sweep ended."""

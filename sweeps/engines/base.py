@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pipelines.training.trial import Decision
+from pipelines.training.trial import Decision, Schedule
 from search_spaces.hyperparameters import Params
+from search_spaces.space import Space
 
 
 class TrialState(StrEnum):
@@ -33,6 +34,20 @@ class TrialState(StrEnum):
 
 
 @dataclass(frozen=True)
+class TrialPlan:
+    """What is fixed for one trial, where a search leaves it to the sweep.
+
+    Attributes:
+        space: whose point it is.
+        seed: everything random in its training follows from it.
+    """
+
+    schedule: Schedule
+    space: Space
+    seed: int
+
+
+@dataclass(frozen=True)
 class Proposal:
     """One trial to run.
 
@@ -40,6 +55,8 @@ class Proposal:
         baseline: the published configuration that it is, if any.
         duplicate_of: an earlier trial of the very same point; it need not be trained again.
         name: what people call it; empty for the trial's number.
+        plan: how it is trained; None for as all trials of the sweep.
+        curve: epoch -> what an earlier session recorded of it, as in `PastTrial`.
     """
 
     number: int
@@ -47,6 +64,8 @@ class Proposal:
     baseline: str | None = None
     duplicate_of: int | None = None
     name: str = ""
+    plan: TrialPlan | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,7 @@ class PastTrial:
     duplicate_of: int | None = None
     ended_at: float | None = None
     name: str = ""
+    plan: TrialPlan | None = None
 
 
 class Later:

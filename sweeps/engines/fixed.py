@@ -1,34 +1,59 @@
-"""An engine that searches nothing: it proposes given configurations, each once, and prunes none."""
+"""An engine that searches nothing: it proposes trials of a fixed plan, and prunes none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.training.trial import Decision
-from sweeps.engines.base import PastTrial, Proposal, TrialState
+from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
 
 
-class PlannedEngine:
-    """Proposes `plan` in order.
+def _nothing_more() -> Sequence[Proposal]:
+    return ()
+
+
+class FixedEngine:
+    """Proposes a plan in order, and what follows from its results.
 
     Args:
-        plan: the proposals, numbered from 0.
+        plan: the proposals; their numbers are unique.
         past: those of an earlier session; they are not proposed again.
+        more: asked when every trial has ended; what it returns and was not proposed yet is next.
     """
 
-    def __init__(self, plan: Sequence[Proposal], past: Sequence[PastTrial] = ()) -> None:
-        self._past = list(past)
-        known = {trial.number for trial in past}
-        self._waiting = [proposal for proposal in plan if proposal.number not in known]
+    def __init__(
+        self,
+        plan: Sequence[Proposal],
+        past: Sequence[PastTrial] = (),
+        more: Callable[[], Sequence[Proposal]] = _nothing_more,
+    ) -> None:
+        self._past, self._more = list(past), more
+        self._known = {trial.number for trial in past}
+        self._running = {trial.number for trial in past if not trial.state.is_end}
+        self._waiting: list[Proposal] = []
+        self._add(plan)
+
+    def _add(self, proposals: Sequence[Proposal]) -> None:
+        new = [proposal for proposal in proposals if proposal.number not in self._known]
+        self._known |= {proposal.number for proposal in new}
+        self._waiting += new
 
     def past(self) -> list[PastTrial]:
         """The trials of earlier sessions."""
         return self._past
 
-    def ask(self) -> Proposal | None:
-        """The next proposal, or None after the last."""
-        return self._waiting.pop(0) if self._waiting else None
+    def ask(self) -> Proposal | Later | None:
+        """The next proposal; None when there is none and will be none."""
+        if not self._waiting:
+            if self._running:
+                return Later()
+            self._add(self._more())
+        if not self._waiting:
+            return None
+        proposal = self._waiting.pop(0)
+        self._running.add(proposal.number)
+        return proposal
 
     def report(self, number: int, epoch: int, value: float) -> Decision:
         """Every trial trains in full."""
@@ -57,7 +82,8 @@ class PlannedEngine:
         reason: str = "",
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing is learned."""
+        """The trial has ended; its results are the recorder's."""
+        self._running.discard(number)
 
     def plots_html(self) -> str:
         """There is no study to show."""

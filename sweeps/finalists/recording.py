@@ -1,24 +1,34 @@
-"""What the spool is told of finalists' trainings, and what it tells of earlier sessions."""
+"""What the spool is told of finalists' trainings, and of the winner at the end."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.objectives import Objective, get_objective
-from pipelines.runtime.compute import Compute
+from pipelines.objectives import Objective
+from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import TrialResult
 from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.space import Space
-from sweeps.driver.keeping import BestModels
-from sweeps.driver.recorder import Recorder
+from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow
-from sweeps.engines.base import PastTrial, TrialState
-from sweeps.finalists.selection import FinalistsFile
+from sweeps.engines.base import TrialState
+from sweeps.finalists.estimates import Standing
+from sweeps.finalists.report import Compared, finalists_columns, render_report
+from sweeps.finalists.selection import (
+    Finalist,
+    FinalistsFile,
+    finalists_path,
+    finalists_paths,
+    models_folder,
+    write_finalists,
+)
+from sweeps.formatting import params_text
 from sweeps.state.paths import SweepPaths
-from tracking.spool.records import EpochRecord, TrialEnd
-from tracking.spool.trial_history import TrialLives
+from tracking.spool.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -31,15 +41,15 @@ class FinalistRecorder(Recorder):
     def __init__(
         self,
         file: FinalistsFile,
+        objective: Objective,
         models: Path,
         spool: Spool,
         space: Space,
         data: PreparedData,
         paths: SweepPaths,
-        compute: Compute,
+        training: TrainingOptions,
     ) -> None:
-        none = BestModels(get_objective("val_accuracy"), 0)
-        super().__init__(spool, space, data, paths, none, compute)
+        super().__init__(spool, space, data, paths, BestModels(objective, 0), training)
         self._file, self._models_folder = file, models
 
     def models_known(self, board: Board) -> None:
@@ -49,12 +59,23 @@ class FinalistRecorder(Recorder):
         """The best single value is what a comparison does not go by."""
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        finalist = self._file.finalist_of(row.number)
+        retrained = row.number == self._file.retrained_number
+        finalist = self._file.finalist_of(row.params)
         return {
             **super()._tags_of(row),
-            Tag.KIND: "finalist",
+            Tag.KIND: "retrained" if retrained else "finalist",
             Tag.FINALIST_OF: str(finalist.trial),
         }
+
+    def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
+        metrics = super()._metrics_of(row, result)
+        if row.schedule.validates:
+            return metrics
+        # Nothing validated, so no epoch is the best one.
+        kept = ("num_epochs", "num_parameters", "training_seconds", "model_bytes")
+        last = {name: result.metrics[name] for name in ("loss", "accuracy")
+                if name in result.metrics}  # fmt: skip
+        return last | {name: metrics[name] for name in kept}
 
     def _keep_model(self, row: TrialRow, result: TrialResult, end: TrialEnd) -> None:
         del end, result
@@ -65,50 +86,94 @@ class FinalistRecorder(Recorder):
         path.replace(self._models_folder / f"{row.number}.keras")
 
 
-def past_trainings(
-    spool: Spool, file: FinalistsFile, objective: Objective, models: Path
-) -> list[PastTrial]:
-    """The trainings that the spool holds, as the loop takes them over.
+class WinnerRecorder:
+    """Records one comparison's winner; every step may be repeated after a kill."""
 
-    A complete one whose model is not where it belongs was interrupted between the two, and one
-    that was killed, or failed in an earlier session, is wanted still: they go on.
-    """
-    lives, plan = TrialLives(spool), {proposal.number: proposal for proposal in file.plan()}
-    curves: dict[int, dict[int, float]] = {}
-    ends: dict[int, TrialEnd] = {}
-    for record in spool.replay():
-        if isinstance(record, EpochRecord) and record.number in plan:
-            curves.setdefault(record.number, {})[record.epoch] = objective.value(record.metrics)
-        elif isinstance(record, TrialEnd):
-            ends[record.number] = record
-    found = []
-    for number, proposal in plan.items():
-        told = lives.last_state(number)
-        if told is None:
-            continue
-        state = TrialState(told)
-        is_kept = number in ends and "model_bytes" in ends[number].metrics
-        missing = is_kept and not (models / f"{number}.keras").exists()
-        lost = state is TrialState.COMPLETE and missing
-        if lost or state is not TrialState.COMPLETE:
-            state = TrialState.RUNNING
-        end = ends[number] if state.is_end else None
-        metrics = dict(end.metrics) if end else {}
-        found.append(
-            PastTrial(
+    def __init__(
+        self,
+        sweep_paths: SweepPaths,
+        file: FinalistsFile,
+        objective: Objective,
+        data: PreparedData,
+        spool: Spool,
+        recorder: Recorder,
+    ) -> None:
+        self._sweep_paths, self._file, self._objective = sweep_paths, file, objective
+        self._data, self._spool, self._recorder = data, spool, recorder
+        self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
+        self.keeps_model = True
+
+    def record(
+        self,
+        standings: list[Standing],
+        rows: dict[int, list[TrialRow]],
+        chosen: int,
+        left_out: list[str],
+    ) -> str:
+        """Keeps the winner's model, ends the runs, and remembers the table."""
+        ends = {
+            record.number: record
+            for record in self._spool.replay()
+            if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
+        }
+        file, finalist = self._file, self._file.finalists[standings[0].key]
+        self.keeps_model = "model_bytes" in ends[chosen].metrics
+        self._spool.put(TagsRecord(chosen, {Tag.WINNER: "true"}))
+        self._keep_winner(chosen, finalist, ends[chosen])
+        tests = {
+            place: [ends[row.number].metrics["test_accuracy"] for row in found]
+            for place, found in rows.items()
+        }
+        compared = Compared(
+            file, self._objective, self._data, standings, tests, left_out, chosen,
+            ends[chosen].metrics,
+        )  # fmt: skip
+        report = render_report(compared)
+        columns, metrics = finalists_columns(compared)
+        tags = {
+            Tag.WINNER_TRIAL: str(finalist.trial),
+            Tag.WINNER_PARAMS: params_text(finalist.params),
+            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            Tag.LEFT_OUT: "; ".join(left_out),
+            Tag.TEST_SPLIT_READ: "true",
+        }
+        end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
+        self._recorder.sweep_ended(end)
+        path = finalists_path(self._sweep_paths)
+        write_finalists(path, replace(file, finished=True, report=report))
+        remove_leftovers(self._sweep_paths, file)
+        return report
+
+    def _keep_winner(self, number: int, finalist: Finalist, end: TrialEnd) -> None:
+        key = f"trial-{number}/model"
+        if self._spool.has(key) or "model_bytes" not in end.metrics:
+            return  # A user's model with code of its own is not stored.
+        # Copied: until the record is in the spool a kill must find the model where it was.
+        copy = self._models / MODEL_FILE
+        shutil.copyfile(self._models / f"{number}.keras", copy)
+        tags = {
+            Tag.SWEEP: self._sweep_paths.name,
+            Tag.TRIAL: str(number),
+            Tag.FINALIST_OF: str(finalist.trial),
+            **model_tags(self._data, copy, self._recorder.compute),
+        }
+        self._spool.adopt(copy, key)
+        self._spool.put(
+            ModelRecord(
                 number=number,
-                params=proposal.params,
-                state=state,
-                value=metrics.get(f"best_{objective.metric}"),
-                curve=curves.get(number, {}),
-                reason=end.tags.get(Tag.REASON, "") if end else "",
-                facts={
-                    "best_epoch": int(metrics.get("best_epoch", 0)) or None,
-                    "num_parameters": int(metrics.get("num_parameters", 0)) or None,
-                    "seconds": metrics.get("training_seconds", 0.0),
-                },
-                ended_at=end.at_ms / 1000 if end else None,
-                name=proposal.name,
+                path=MODEL_FILE,
+                input_shape=self._data.input_shape,
+                num_classes=self._data.num_classes,
+                metrics={name: end.metrics[name] for name in ("test_accuracy", "test_loss")},
+                at_ms=end.at_ms,
+                step=int(end.metrics.get("best_epoch", end.metrics["num_epochs"])),
+                tags=tags,
             )
         )
-    return found
+
+
+def remove_leftovers(sweep_paths: SweepPaths, file: FinalistsFile) -> None:
+    """Removes the models of a comparison that has ended; the winner's is in the spool or MLflow."""
+    shutil.rmtree(models_folder(sweep_paths), ignore_errors=True)
+    folder = finalists_paths(sweep_paths).trial(file.retrained_number)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.objectives import Objective
+from pipelines.objectives import Objective, get_objective
+from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
-from sweeps.engines.base import PastTrial, Proposal, TrialState
+from search_spaces.space import Space
+from sweeps.driver.plan import trial_seed
+from sweeps.engines.base import PastTrial, Proposal, TrialPlan, TrialState
+from sweeps.settings import DEFAULT_NUM_FINALISTS, FinalOptions, budget_for
 from sweeps.state.paths import SweepPaths
+from sweeps.state.stored_sweep import StoredSweep
 from tracking.spool.spool import Spool
 
 FORMAT = 1
@@ -60,21 +66,36 @@ class FinalistsFile:
     finished: bool = False
     report: str = ""
 
-    def plan(self) -> list[Proposal]:
+    def plan(self, space: Space) -> list[Proposal]:
         """Every training, all finalists in turn, so that an interruption leaves them even."""
+        schedule = Schedule(self.num_epochs, measure_test=True)
         return [
-            Proposal(
-                seed * len(self.finalists) + place,
-                finalist.params,
-                name=f"{finalist.name}, fresh seed {seed + 1}",
+            self._proposal(
+                seed * len(self.finalists) + place, finalist, space, schedule,
+                f"fresh seed {seed + 1}",
             )
             for seed in range(self.num_seeds)
             for place, finalist in enumerate(self.finalists)
-        ]
+        ]  # fmt: skip
 
-    def finalist_of(self, number: int) -> Finalist:
-        """The finalist that a training belongs to."""
-        return self.finalists[number % len(self.finalists)]
+    def retraining(self, finalist: Finalist, space: Space, num_epochs: int) -> Proposal:
+        """The winner's training on all data, which ends after so many epochs of the schedule."""
+        schedule = Schedule(self.num_epochs, "train+validation", num_epochs, measure_test=True)
+        return self._proposal(self.retrained_number, finalist, space, schedule, "all data")
+
+    def _proposal(
+        self, number: int, finalist: Finalist, space: Space, schedule: Schedule, what: str
+    ) -> Proposal:
+        return Proposal(
+            number,
+            finalist.params,
+            name=f"{finalist.name}, {what}",
+            plan=TrialPlan(schedule, space, trial_seed(self.seed, number)),
+        )
+
+    def finalist_of(self, params: Params) -> Finalist:
+        """The finalist of a configuration; no two have the same."""
+        return next(finalist for finalist in self.finalists if finalist.params == params)
 
     @property
     def retrained_number(self) -> int:
@@ -173,3 +194,59 @@ def read_finalists(path: Path) -> FinalistsFile | None:
             f"A comparison of finalists is described by its file. Received: {path} "
             f"({type(error).__name__}). Restore it from a copy."
         ) from error
+
+
+def begin_finalists(
+    sweep: StoredSweep, space: Space, options: FinalOptions, num_train_images: int
+) -> FinalistsFile:
+    """The comparison of a sweep: the one that began already, or a new one.
+
+    Raises:
+        InputError: One began with other options, or the sweep has nothing to compare.
+    """
+    path = finalists_path(sweep.paths)
+    found = read_finalists(path)
+    if found is not None:
+        _check_same(found, options)
+        return found
+    from sweeps.engines.optuna_study.storage import open_storage, read_study
+
+    settings = sweep.file.settings
+    try:
+        trials = read_study(
+            open_storage(settings.storage), sweep.paths.name, space,
+            settings.sampler,
+        )  # fmt: skip
+    except KeyError:
+        raise InputError(
+            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
+            "--storage does not hold."
+        ) from None
+    num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
+    picked = pick_finalists(trials, get_objective(settings.objective), num_finalists)
+    file = FinalistsFile(
+        uid=uuid.uuid4().hex,
+        seed=fresh_seed(settings.seed),
+        num_seeds=options.num_seeds or settings.num_finalist_seeds,
+        num_epochs=budget_for(settings, num_train_images).num_epochs,
+        num_asked=num_finalists,
+        num_trials=len(trials),
+        retrain=options.retrain or settings.retrain,
+        finalists=picked,
+    )
+    write_finalists(path, file)
+    return file
+
+
+def _check_same(file: FinalistsFile, options: FinalOptions) -> None:
+    for option, asked, began in (
+        ("--finalists", options.num_finalists, file.num_asked),
+        ("--finalist-seeds", options.num_seeds, file.num_seeds),
+        ("--retrain", options.retrain, file.retrain),
+    ):
+        if asked not in (None, began):
+            raise InputError(
+                "A sweep's finalists are compared once, because their test results are known "
+                f"then. Received: {option} {asked}, and the comparison began with {began}. Leave "
+                "the option out."
+            )

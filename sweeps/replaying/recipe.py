@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective, get_objective
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
-from pipelines.training.trial import TrainOn, TrialTask
+from pipelines.runtime.compute import Compute
+from pipelines.training.options import TrainingOptions
+from pipelines.training.trial import Schedule, TrainOn, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
 from search_spaces.hyperparameters.run_params import (
@@ -26,7 +27,7 @@ from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.resources.machine import Machine, allot
 from sweeps.setup.space import tagged_space
-from sweeps.state.recorded_options import tagged_compute
+from sweeps.state.recorded_options import recorded_options
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Recipe:
 
     Attributes:
         num_epochs: the span of its schedule, whether or not it was trained so far.
+        training: the options; what ended a trial early is none of them.
         deterministic: None where the run of its sweep, which knew it, is gone.
         num_workers, num_threads: what the sweep was told of sharing the machine.
     """
@@ -73,15 +75,19 @@ class Recipe:
     num_epochs: int
     train_on: TrainOn
     objective: Objective
+    training: TrainingOptions
     deterministic: bool | None
     data_name: str
     data_fingerprint: str
     device: Device
     num_workers: int | None = None
     num_threads: int | None = None
-    class_weights: str = "none"
     sources: Sources = ()
-    compute: Compute = DEFAULT_COMPUTE
+
+    @property
+    def compute(self) -> Compute:
+        """With what numbers were computed."""
+        return self.training.compute
 
     def task(
         self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
@@ -95,16 +101,12 @@ class Recipe:
             space=self.space,
             params=self.params,
             data=data,
-            num_epochs=self.num_epochs,
+            schedule=Schedule(self.num_epochs, self.train_on, last_epoch),
             seed=self.seed,
             objective=self.objective,
             folder=folder,
-            train_on=self.train_on,
-            last_epoch=last_epoch,
-            deterministic=deterministic,
-            class_weights=self.class_weights,
+            training=replace(self.training, deterministic=deterministic, early_stopping=None),
             sources=self.sources,
-            compute=self.compute,
         )
 
 
@@ -140,9 +142,8 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
         device=parse_device(tags.get(Tag.DEVICE, "cpu")),
         num_workers=_optional(parent.get("num_workers")),
         num_threads=_optional(parent.get("num_threads")),
-        class_weights=parent.get("class_weights", "none"),
+        training=recorded_options(tags, parent),
         sources=space.sources,
-        compute=tagged_compute(tags),
     )
 
 

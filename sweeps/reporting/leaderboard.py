@@ -33,7 +33,7 @@ def print_summary(board: Board, reason: str) -> None:
             str(rank),
             f"* {row.name}" if row.baseline else f"  {row.name}",
             f"{row.value:.4f}",
-            f"{row.best_epoch}/{board.num_epochs}",
+            f"{row.best_epoch}/{row.schedule.num_epochs}",
             f"{row.num_parameters:,}",
             duration(row.seconds),
             *_fitting(row),
@@ -64,36 +64,13 @@ def print_summary(board: Board, reason: str) -> None:
     )
 
 
-def leaderboard_columns(board: Board) -> dict[str, list[object]]:
-    """The whole table by columns, best first, then the trials without a value."""
-    ranking = board.ranking()
-    contenders = board.contenders()
-    rows = contenders + [row for row in board.rows.values() if row not in contenders]
-    metric = board.objective.metric
-    return {
-        "rank": [k + 1 if k < len(ranking) else None for k in range(len(rows))],
-        "trial": [row.number for row in rows],
-        "baseline": [row.baseline or "" for row in rows],
-        "state": [row.state.value for row in rows],
-        metric: [row.value for row in rows],
-        f"last_{metric}": [row.curve[-1] if row.curve else None for row in rows],
-        "best_epoch": [row.best_epoch for row in rows],
-        "num_parameters": [row.num_parameters for row in rows],
-        "seconds": [round(row.seconds, 1) for row in rows],
-        "params": [params_text(row.params) for row in rows],
-        "num_epochs": [len(row.curve) for row in rows],
-        "audit_value": [board.audits.get(row.number) for row in rows],
-        "reason": [row.reason for row in rows],
-    }
-
-
 def _print_audit(console: object, board: Board) -> None:
     """How many of the audited pruned trials would have been among the best."""
     for number, reason in board.failed_audits.items():
         console.print(f"Audit: trial {number} could not be trained to the end: {reason}")  # type: ignore[attr-defined]
     if not board.audits:
         return
-    top = top_of(board)
+    top = board.audit_top()
     bar = board.ranking()[top - 1].value if top else None
     missed = [
         number
@@ -106,12 +83,6 @@ def _print_audit(console: object, board: Board) -> None:
         f"would have been among the best {max(top, 1)}{names}."
     )
     console.print(text, highlight=False)  # type: ignore[attr-defined]
-
-
-def top_of(board: Board) -> int:
-    """How many trials are "the top" of a sweep: a tenth of them, at least one that completed."""
-    complete = len(board.ranking())
-    return min(complete, max(1, len(board.proposed()) // 10))
 
 
 def _print_lost(console: object, rows: list[TrialRow], state: TrialState | None) -> None:

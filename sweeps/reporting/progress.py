@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.view import View
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
 
@@ -24,31 +25,14 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def warn(text: str) -> None:
+    """Prints a line that people must not miss, on standard error."""
+    print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
 def speaker(quiet: bool) -> Callable[[str], None]:
     """What says a command's lines: `say`, or nothing at all."""
     return (lambda text: None) if quiet else say
-
-
-class View(Protocol):
-    """Hears of every change of a sweep."""
-
-    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
-        """A trial started, or goes on."""
-
-    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
-        """A trial failed and will be tried again."""
-
-    def reported(self, board: Board, row: TrialRow) -> None:
-        """A trial reported an epoch."""
-
-    def ended(self, board: Board, row: TrialRow) -> None:
-        """A trial ended, or paused."""
-
-    def update(self, board: Board) -> None:
-        """Time has passed."""
-
-    def close(self) -> None:
-        """The sweep has ended."""
 
 
 class QuietView:
@@ -91,9 +75,8 @@ class PlainView(QuietView):
 
     def reported(self, board: Board, row: TrialRow) -> None:
         """Says what an epoch reached."""
-        metric = board.objective.metric
-        epoch = f"epoch {len(row.curve)}/{board.num_epochs}"
-        self._line(f"{row.name} {epoch}: {metric} {row.curve[-1]:.4f}")
+        epoch = f"epoch {len(row.curve)}/{row.schedule.end_epoch}"
+        self._line(f"{row.name} {epoch}: {board.metric(row)} {row.curve[-1]:.4f}")
 
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
@@ -142,6 +125,8 @@ def end_text(board: Board, row: TrialRow) -> str:
         return f"not trained: {row.reason}"
     if row.state is TrialState.PAUSED and row.curve:
         return f"paused at epoch {len(row.curve)}: {board.objective.metric} {row.curve[-1]:.4f}"
+    if row.state is TrialState.COMPLETE and not row.schedule.validates:
+        return f"complete after epoch {len(row.curve)} in {took}"
     if row.value is not None:
         return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch} in {took}"
     return f"{row.state.value.lower()} after {took}: {row.reason}"
@@ -195,7 +180,11 @@ def live_screen(board: Board) -> RenderableType:
         now = f"{row.curve[-1]:.4f}" if row.curve else "training"
         passed = duration(board.elapsed_seconds() - (row.started - board.started))
         running.add_row(
-            row.name, f"{len(row.curve)}/{board.num_epochs}", now, sparkline(row.curve), passed
+            row.name,
+            f"{len(row.curve)}/{row.schedule.end_epoch}",
+            now,
+            sparkline(row.curve),
+            passed,
         )
     lines.append(running)
     recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -73,7 +73,9 @@ def _opened(settings: SweepSettings) -> Space:
             settings.dataset, Path(settings.work_dir) / "data", settings.image_options
         )
         shape, num_classes = data.input_shape, data.num_classes
-    return open_space(settings.space, settings.narrowing, shape, num_classes, settings.backend)
+    return open_space(
+        settings.space, settings.narrowing, shape, num_classes, settings.training.backend
+    )
 
 
 def _baselines(space: Space) -> Table:

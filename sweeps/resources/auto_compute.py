@@ -49,9 +49,11 @@ def decide_compute(
     Raises:
         KeyboardInterrupt: An interrupt came first.
     """
-    ways = candidates(settings.compute, on_gpu=slot.gpu is not None, is_ours=not space.reference)
+    ways = candidates(
+        settings.training.compute, on_gpu=slot.gpu is not None, is_ours=not space.reference
+    )
     if len(ways) == 1:
-        reason = "" if settings.jit == ways[0].jit else "jit by rule"
+        reason = "" if settings.training.jit == ways[0].jit else "jit by rule"
         return Decided(_with(settings, ways[0]), reason)
     say(f"measuring {len(ways)} ways to compute: {', '.join(_short(way) for way in ways)}")
     points = space.distinct_baselines()
@@ -101,12 +103,10 @@ def _measured(
 ) -> list[float | None]:
     """Seconds of a trial in each way; None where it cannot be trained so, or not in time."""
     budget = budget_for(settings, data.num_images["train"])
-    tasks = tuple(
-        MeasureTask(settings.space, (params,), data, budget.num_epochs, settings.seed, way)
-        for way in ways
-    )
+    plain = MeasureTask(settings.space, (params,), data, budget.num_epochs, settings.seed)
+    tasks = tuple(replace(plain, training=_with(settings, way).training) for way in ways)
     # The server that is started here forks the trials later.
-    executor = start_workers(Path(os.devnull), settings.backend)
+    executor = start_workers(Path(os.devnull), settings.training.backend)
     found: list[float | None] = [None] * len(ways)
 
     def hear(message: tuple[int, float | None]) -> bool:
@@ -129,7 +129,7 @@ def _measured(
 
 
 def _with(settings: SweepSettings, way: Compute) -> SweepSettings:
-    return replace(settings, precision=way.precision, jit=way.jit)
+    return settings.with_values(precision=way.precision, jit=way.jit)
 
 
 def _short(way: Compute) -> str:

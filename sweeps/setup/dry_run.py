@@ -16,13 +16,13 @@ from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.engines.base import Later, Proposal
 from sweeps.engines.pruners.base import HalvingPruner, TrialCurve
 from sweeps.engines.pruners.rungs import rung_epochs
 from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
 from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
@@ -39,17 +39,14 @@ PICTURES_SECONDS = 0.3
 END_SECONDS = 2.0
 
 
-def dry_run(settings: SweepSettings) -> int:
+def dry_run(settings: SweepSettings) -> Outcome:
     """Prints the settings, the space, the first points with their cost, and an estimate.
-
-    Returns:
-        the exit status.
 
     Raises:
         InputError: The settings or the data cannot be used.
     """
     allotment = allot(
-        with_gpus(detect_machine(settings.backend), settings.gpus),
+        with_gpus(detect_machine(settings.training.backend), settings.gpus),
         settings.num_workers, settings.num_threads, settings.trials_per_gpu,
     )  # fmt: skip
     data = sweep_data(settings)
@@ -62,7 +59,7 @@ def dry_run(settings: SweepSettings) -> int:
           f"space     {space.name}: {size_text(space)}\n"
           f"data      {data.name} ({data.origin}): {data.sizes()}\n"
           f"machine   {allotment.reason}\n"
-          f"compute   {settings.compute.text}\n"
+          f"compute   {settings.training.compute.text}\n"
           f"trials    {trials_text(settings, budget)}\n"
           f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
     if space.narrowing:
@@ -76,10 +73,10 @@ def dry_run(settings: SweepSettings) -> int:
         started = time.monotonic()
         found = _measure(proposals, settings, data, budget, allotment, interrupts)
     if interrupts.received:
-        return INTERRUPTED
+        return Outcome.INTERRUPTED
     if isinstance(found, str):
         print(found)
-        return FAILED
+        return Outcome.FAILED
     measured, import_seconds = found
     print_points(proposals, measured)
     total, epochs = estimate(settings, budget, len(allotment.slots), proposals, measured)
@@ -96,7 +93,7 @@ def dry_run(settings: SweepSettings) -> int:
     else:
         text += f": {epochs} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
     print(f"{text} (measured in {duration(time.monotonic() - started)}).")
-    return DONE
+    return Outcome.DONE
 
 
 def size_text(space: Space) -> str:
@@ -116,14 +113,15 @@ def size_text(space: Space) -> str:
 
 
 def _other_settings(settings: SweepSettings) -> list[str]:
+    values = settings.values()
     names = {
-        "patience": "early stopping after {} epochs",
+        "early_stopping": "early stopping after {} epochs",
         "num_kept_models": "{} models kept",
         "num_retries": "{} retries of a failed trial",
         "num_audited": "{} pruned trials audited",
     }
-    shown = [text.format(getattr(settings, name)) for name, text in names.items()
-             if getattr(settings, name)]  # fmt: skip
+    shown = [text.format(values[name]) for name, text in names.items()
+             if values[name]]  # fmt: skip
     return ["; ".join(shown)] if shown else []
 
 
@@ -157,7 +155,7 @@ def _measure(
     """Measures on all slots at once, as the sweep will use them; a reason where that fails."""
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         started = time.monotonic()
-        executor = start_workers(Path(folder) / "server.log", settings.backend)
+        executor = start_workers(Path(folder) / "server.log", settings.training.backend)
         measured: dict[int, Measurement] = {}
         try:
             slots = allotment.slots[: len(proposals)]
@@ -166,7 +164,7 @@ def _measure(
                 points = tuple(proposal.params for proposal in shares[str(k)])
                 task = MeasureTask(
                     settings.space, points, data, budget.num_epochs, settings.seed,
-                    settings.compute,
+                    settings.training,
                 )  # fmt: skip
                 log = str(Path(folder) / f"{k}.log")
                 executor.start(str(k), measure_job, task, slot, log)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields, replace
 from pathlib import Path
 
 from pipelines.runtime.compute import AUTO
+from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import is_repointed
@@ -19,6 +19,13 @@ from sweeps.state.sweep_file import (
     with_passwords,
 )
 
+
+def _training(change: Change) -> dict[str, str]:
+    """Training options, with how the command line calls them, by whether they may change."""
+    found = {name for name, info in option_infos().items() if info.change == change}
+    return {name: f"--{name.replace('_', '-')}" for name in found}
+
+
 # Trials that were trained with the one cannot be compared with, or continued under, the other.
 _FIXED = {
     "space": "--space",
@@ -27,19 +34,15 @@ _FIXED = {
     "seed": "--seed",
     "num_epochs": "--epochs",
     "baselines": "--no-baselines",
-    "deterministic": "--deterministic",
     "engine": "--engine",
     "oracle": "--oracle",
     "image_size": "--image-size",
     "resize": "--resize",
     "color": "--color",
     "broken": "--broken",
-    "class_weights": "--class-weights",
     "narrowed": "--set",
     "fixed": "--fix",
-    "backend": "--backend",
-    "precision": "--precision",
-    "jit": "--jit",
+    **_training("never"),
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.
 _MATTERING = {
@@ -47,9 +50,9 @@ _MATTERING = {
     "pruner": "--pruner",
     "min_epochs": "--min-epochs",
     "reduction_factor": "--reduction-factor",
-    "patience": "--early-stopping",
     "protect_baselines": "--prune-baselines",
     "experiment": "--experiment",
+    **_training("if accepted"),
 }
 
 
@@ -85,12 +88,8 @@ def merged(
     Raises:
         InputError: A setting that was given differs and must not, or needs to be accepted.
     """
-    old = stored.settings
-    changed = [
-        field.name
-        for field in fields(SweepSettings)
-        if field.name in given and getattr(settings, field.name) != getattr(old, field.name)
-    ]
+    old, asked, known = stored.settings, settings.values(), stored.settings.values()
+    changed = [name for name in known if name in given and asked[name] != known[name]]
     fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
     rule = "That cannot change in a sweep that has begun: start a new one for it."
     _refuse(fixed, _FIXED, old, settings, rule)
@@ -98,10 +97,10 @@ def merged(
         mattering = [name for name in changed if name in _MATTERING]
         rule = "Leave it out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
-    taken = {name: getattr(settings, name) for name in changed if name not in _FIXED}
+    taken = {name: asked[name] for name in changed if name not in _FIXED}
     if "dataset" in changed and is_repointed(stored, settings):
         taken["dataset"] = settings.dataset
-    new = with_passwords(replace(old, **taken, work_dir=settings.work_dir))
+    new = with_passwords(old.with_values(**taken, work_dir=settings.work_dir))
     check_addresses(new, ("tracking_uri", "storage"))
     return new
 
@@ -112,7 +111,7 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
     Or it may: the user's own data in another place. Whoever opens them looks at their content.
     """
     if name in ("precision", "jit"):
-        return bool(getattr(settings, name) == AUTO)
+        return bool(settings.values()[name] == AUTO)
     if name != "dataset":
         return False
     return settings.dataset == stored.data_name or is_repointed(stored, settings)
@@ -120,7 +119,7 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
 
 def _shown(name: str, settings: SweepSettings) -> object:
     """The value as its option means it: --no-baselines turns `baselines` off."""
-    value = getattr(settings, name)
+    value = settings.values()[name]
     if isinstance(value, tuple):
         return " ".join(value) or "nothing"
     return not value if name in ("baselines", "protect_baselines") else value

@@ -34,9 +34,13 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         InputError: It cannot be used, does not fit the data, or cannot be narrowed so.
     """
     space = open_space(
-        settings.space, settings.narrowing, data.input_shape, data.num_classes, settings.backend
+        settings.space,
+        settings.narrowing,
+        data.input_shape,
+        data.num_classes,
+        settings.training.backend,
     )
-    if settings.class_weights != "none" and space.drops_class_weights:
+    if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
             "--class-weights reaches a HyperModel's own fit as `class_weight`. Received: "
             f"'{settings.space}', whose fit does not pass it on to model.fit. Pass it on, or name "

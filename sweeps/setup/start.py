@@ -1,35 +1,34 @@
-"""A sweep from its settings to its end: checks, asks, opens everything, and runs it."""
+"""A sweep from its settings to an opened one: checks, asks, and opens everything."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 import uuid
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError, redacted
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
-from sweeps.cli.exit_codes import DONE
-from sweeps.driver.session import Session
+from sweeps.driver.search import OpenedSweep
+from sweeps.driver.session import Recording
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
-from sweeps.reporting.progress import speaker
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
-from sweeps.settings import FinalOptions, SweepSettings, budget_for
+from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.data import sweep_data
 from sweeps.setup.preflight import check_places
-from sweeps.setup.resume import merged, sweep_to_resume
-from sweeps.setup.space import space_of
-from sweeps.setup.stores import open_engine, open_tracker
+from sweeps.setup.resume import merged
+from sweeps.setup.space import source_tags, space_of
+from sweeps.setup.stores import Destination, open_engine
 from sweeps.state.paths import claim_name, paths_of
-from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
     RUNNING,
     SweepFile,
@@ -42,85 +41,99 @@ from sweeps.workers.jobs import warm_up
 from sweeps.workers.start import start_workers
 from tracking.stores import resolve_uri
 
+if TYPE_CHECKING:
+    from tracking.runs.tracker import MlflowTracker
+
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Start:
-    """What was asked for on the command line, beside the settings themselves.
+    """What was asked for, beside the settings themselves.
 
     Attributes:
         given: names of the settings that were given; the others are defaults.
-        resume: whether a sweep is to be resumed.
+        earlier: the sweep that is to go on; None for a new one.
         accept_changes: whether settings that matter may change then.
+        say, warn: tell a person, one line a call.
+        config: the settings and data as a file that starts the same sweep again.
     """
 
+    say: Say
+    warn: Say
+    config: Callable[[SweepSettings, PreparedData], dict[str, str]]
     given: Collection[str] = ()
-    resume: bool = False
+    earlier: SweepFile | None = None
     accept_changes: bool = False
-    quiet: bool = False
 
 
-def run_sweep(settings: SweepSettings, start: Start) -> int:
-    """Runs a sweep, or goes on with one, and prints its result; returns the exit status.
+@dataclass(frozen=True)
+class StartedSweep:
+    """A sweep whose lock is held: opened, with where its records go."""
+
+    opened: OpenedSweep
+    destination: Destination | None
+    interrupts: Interrupts
+
+    @property
+    def tracker(self) -> MlflowTracker | None:
+        """The tracking store; None where nothing was sent to it."""
+        return self.destination.tracker if self.destination is not None else None
+
+
+@contextmanager
+def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSweep]:
+    """Checks everything, takes the sweep's lock, and opens it; the lock is held in the block.
 
     Raises:
         InputError: The settings or the places they name cannot be used; nothing was started.
+        KeyboardInterrupt: An interrupt came before the first trial.
     """
-    say = speaker(start.quiet)
-    earlier = sweep_to_resume(settings, start.given, resume=start.resume)
+    say, earlier = start.say, start.earlier
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
         settings.validate(resumed=True)
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
     check_places(settings, resume=earlier is not None)
-    machine = with_gpus(detect_machine(settings.backend), settings.gpus)
+    machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier)
-    space = _open_space(settings, data, say)
+    space = _open_space(settings, data, start)
     how = ""
     if earlier is None:
         decided = decide_compute(settings, space, data, allotment.slots[0], say)
         settings, how = decided.settings, decided.reason
         settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
     paths = paths_of(settings)
-    with ExitStack() as stack:
-        stack.enter_context(driving(paths))
+    with driving(paths):
         if "trials_per_gpu" in start.given:
             paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
         _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
-        interrupts = stack.enter_context(Interrupts())
-        settings = file.settings
-        try:
-            session = open_session(settings, space, data, allotment, interrupts, file, earlier)
-        except InputError:
-            if earlier is None:
-                # There is no study, so the name is free again. After an interrupt there may be
-                # one: then the sweep has begun, and can be resumed.
-                shutil.rmtree(paths.sweep, ignore_errors=True)
-            raise
-        status = session.run(interrupts, quiet=start.quiet)
-        if status != DONE or not settings.num_finalists:
-            return status
-        from sweeps.finalists.session import finalize
-
-        options = FinalOptions(
-            settings.num_finalists, settings.num_finalist_seeds, settings.retrain
-        )
-        return finalize(StoredSweep(paths, file), options, interrupts, quiet=start.quiet)
+        with Interrupts() as interrupts:
+            try:
+                started = _open(file, space, data, allotment, interrupts, start)
+            except InputError:
+                if earlier is None:
+                    # There is no study, so the name is free again. After an interrupt there may be
+                    # one: then the sweep has begun, and can be resumed.
+                    shutil.rmtree(paths.sweep, ignore_errors=True)
+                raise
+            yield started
 
 
-def _open_space(settings: SweepSettings, data: PreparedData, say: Callable[[str], None]) -> Space:
+def _open_space(settings: SweepSettings, data: PreparedData, start: Start) -> Space:
     """The sweep's space; says what people should know of it."""
     if is_reference(settings.space):
-        title = settings.compute.title
-        say(f"looking at the space: importing {title} and building models takes some seconds")
+        title = settings.training.compute.title
+        start.say(f"looking at the space: importing {title} and building models takes some seconds")
     space = space_of(settings, data)
     for note in space.notes:
-        print(f"WARNING: {note}", file=sys.stderr, flush=True)
+        start.warn(note)
     if space.narrowing:
         left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
-        say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
+        start.say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
     return space
 
 
@@ -137,7 +150,7 @@ def _sweep_file(
 
 
 def _say_plan(
-    say: Callable[[str], None],
+    say: Say,
     settings: SweepSettings,
     data: PreparedData,
     allotment: Allotment,
@@ -150,25 +163,25 @@ def _say_plan(
     for line in data.notes:
         say(f"          {line}")
     say(f"machine   {allotment.reason}")
-    say(f"compute   {settings.compute.text}{f' ({how})' if how else ''}")
+    say(f"compute   {settings.training.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
         where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
-    say(f"starting the workers: importing {settings.compute.title} takes some seconds, once")
+    title = settings.training.compute.title
+    say(f"starting the workers: importing {title} takes some seconds, once")
 
 
-def open_session(
-    settings: SweepSettings,
+def _open(
+    file: SweepFile,
     space: Space,
     data: PreparedData,
     allotment: Allotment,
     interrupts: Interrupts,
-    file: SweepFile,
-    earlier: SweepFile | None,
-) -> Session:
+    start: Start,
+) -> StartedSweep:
     """Opens storage, study, workers, spool and tracker.
 
     The server of workers imports TensorFlow while MLflow is imported here: each takes seconds.
@@ -177,32 +190,50 @@ def open_session(
         InputError: A store cannot be used, or the name is taken.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
-    paths = paths_of(settings)
+    settings, earlier = file.settings, start.earlier
+    paths, uri = paths_of(settings), resolve_uri(settings.tracking_uri)
+    assert settings.name is not None
     # First, because the server's import takes longest: everything else happens meanwhile.
     # What repeats bit for bit is decided before a device starts: no process is warm by then.
-    spare = None if settings.deterministic else warm_up
-    executor = start_workers(paths.server_log, settings.backend, warm_up=spare)
+    spare = None if settings.training.deterministic else warm_up
+    executor = start_workers(paths.server_log, settings.training.backend, warm_up=spare)
     try:
+        from tracking.provenance import git_tags, version_tags
         from tracking.spool.spool import Spool
 
         spool = Spool(paths.spool)
         if earlier is not None:
-            uri = resolve_uri(settings.tracking_uri)
             check_same_store(earlier, uri, sent=bool(spool.answers()))
         else:
             # Before the study: a study that no sweep on disk knows would block the name.
             write_sweep_file(paths.state, file)
-        tracker = None
+        destination = None
         if not settings.offline:
-            tracker = open_tracker(settings, data.name, spool)
+            destination = Destination(settings, data.name, spool)
+            destination.check()
         # The study last: what can be refused is refused before it exists.
-        num = allotment.num_parallel
-        engine = open_engine(settings, space, data, file, num, begun=spool.has("trial-0"))
+        num, begun = allotment.num_parallel, spool.has("trial-0")
+        engine = open_engine(settings, space, data, file, num, begun=begun)
         if earlier is not None:
             write_sweep_file(paths.state, file)  # Only now: the addresses are good.
         if interrupts.received:
             raise KeyboardInterrupt
+        opened = OpenedSweep(
+            settings=settings,
+            space=space,
+            data=data,
+            allotment=allotment,
+            file=file,
+            engine=engine,
+            executor=executor,
+            recording=Recording(spool, settings.name, uri, destination, (settings.storage,)),
+            tags={**git_tags(), **version_tags(), **source_tags(space, data),
+                  **compute_tags(settings.training.compute)},
+            texts=start.config(settings, data),
+            say=start.say,
+            warn=start.warn,
+        )  # fmt: skip
     except BaseException:
         executor.close()
         raise
-    return Session(settings, space, data, allotment, file, engine, executor, spool, tracker)
+    return StartedSweep(opened, destination, interrupts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def make_engine(
     from sweeps.setup.space import make_executor
     from sweeps.workers.oracle_host import OracleHost
 
-    host = OracleHost(partial(make_executor, settings.backend))
+    host = OracleHost(partial(make_executor, settings.training.backend))
     atexit.register(host.close)
     return KerasTunerEngine(
         record, space, objective, settings.oracle, settings.seed, num_epochs,
@@ -102,18 +103,46 @@ def make_engine(
     )  # fmt: skip
 
 
-def open_tracker(settings: SweepSettings, data_name: str, spool: Spool) -> MlflowTracker | None:
-    """The tracking store; None where it is away and this sweep has begun already.
+class Destination:
+    """The tracking store of a session: opened when it is first needed, again where it was away.
 
-    Raises:
-        InputError: A new sweep's store cannot be used.
+    Attributes:
+        tracker: the store, once it was there.
     """
-    try:
-        return connect_tracker(settings, data_name, spool)
-    except InputError:
-        if spool.has("sweep"):
-            return None
-        raise
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        data_name: str,
+        spool: Spool,
+        parent_run_id: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._open: Callable[[], MlflowTracker] = lambda: connect_tracker(
+            settings, data_name, spool, parent_run_id()
+        )
+        self._begun = spool.has("sweep")
+        self.tracker: MlflowTracker | None = None
+
+    def __call__(self) -> MlflowTracker:
+        """Returns the store.
+
+        Raises:
+            InputError: It cannot be used.
+        """
+        if self.tracker is None:
+            self.tracker = self._open()
+        return self.tracker
+
+    def check(self) -> None:
+        """Opens the store; raises InputError where a new sweep's cannot be used.
+
+        A sweep that has begun goes on while it is away.
+        """
+        try:
+            self()
+        except InputError:
+            if not self._begun:
+                raise
 
 
 def connect_tracker(

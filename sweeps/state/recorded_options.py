@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
+from pipelines.training.options import TrainingOptions, from_stored
 from tracking.tags import Tag
 
 
@@ -25,3 +27,17 @@ def tagged_compute(tags: Mapping[str, str]) -> Compute:
         tags.get(Tag.PRECISION, before.precision),
         tags.get(Tag.JIT, before.jit),
     )
+
+
+def recorded_options(tags: Mapping[str, str], params: Mapping[str, str]) -> TrainingOptions:
+    """The training options that a run was trained with.
+
+    Args:
+        tags: the run's own.
+        params: those of its sweep's run; empty where that is gone.
+    """
+    compute = tagged_compute(tags)
+    return replace(
+        from_stored(params),
+        backend=compute.backend, precision=compute.precision, jit=compute.jit,
+    )  # fmt: skip

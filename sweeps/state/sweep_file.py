@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.options import from_stored
 from search_spaces.errors import InputError, place_of, redacted
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
@@ -18,6 +19,8 @@ from tracking.stores import resolve_uri
 
 FORMAT = 1
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
+SEARCH, BASELINES = "sweep", "baselines"
+"""What a sweep's folder holds: a search, or the published models trained as published."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class SweepFile:
     Attributes:
         uid: names this sweep among all sweeps everywhere.
         status: `running` also after a kill; `interrupted`; `finished`.
+        kind: SEARCH or BASELINES.
     """
 
     uid: str
@@ -35,6 +39,7 @@ class SweepFile:
     data_name: str
     data_fingerprint: str
     space_fingerprint: str
+    kind: str = SEARCH
 
     @property
     def is_finished(self) -> bool:
@@ -47,7 +52,7 @@ def write_sweep_file(path: Path, file: SweepFile) -> None:
 
     Passwords in addresses are left out; who resumes such a sweep gives the address again.
     """
-    settings = asdict(file.settings)
+    settings = file.settings.stored()
     for name in ("tracking_uri", "storage"):
         if settings[name] is not None:
             settings[name] = redacted(settings[name])
@@ -59,6 +64,7 @@ def write_sweep_file(path: Path, file: SweepFile) -> None:
         "data_name": file.data_name,
         "data_fingerprint": file.data_fingerprint,
         "space_fingerprint": file.space_fingerprint,
+        **({} if file.kind == SEARCH else {"kind": file.kind}),
     }
     new = path.with_name(f"{path.name}.new")
     with new.open("w", encoding="utf-8") as out:
@@ -76,17 +82,18 @@ def read_sweep_file(path: Path) -> SweepFile:
     """
     try:
         body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(SweepSettings)}
+        known = {field.name for field in fields(SweepSettings)} - {"training"}
         settings = {key: value for key, value in body["settings"].items() if key in known}
         if body["format"] != FORMAT:
             raise ValueError(f"format {body['format']}")
         return SweepFile(
             uid=body["uid"],
             status=body["status"],
-            settings=SweepSettings(**settings),
+            settings=SweepSettings(**settings, training=from_stored(body["settings"])),
             data_name=body["data_name"],
             data_fingerprint=body["data_fingerprint"],
             space_fingerprint=body["space_fingerprint"],
+            kind=body.get("kind", SEARCH),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -95,11 +102,17 @@ def read_sweep_file(path: Path) -> SweepFile:
         ) from error
 
 
-def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> SweepPaths:
+_KINDS = {SEARCH: "a sweep that searches", BASELINES: "a training of the published models"}
+
+
+def find_sweep(
+    work_dir: Path, name: str | None, *, finished: bool = False, kind: str | None = None
+) -> SweepPaths:
     """The named sweep, or the one that began last.
 
     Args:
         finished: whether one that is finished will do.
+        kind: SEARCH or BASELINES, where only that will do.
 
     Raises:
         InputError: There is none.
@@ -113,6 +126,12 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
             raise InputError(
                 f"A sweep's name must be one in {work_dir / 'sweeps'}. Received: '{name}'. {there}"
             )
+        found_kind = read_sweep_file(paths.state).kind if kind is not None else None
+        if found_kind != kind:
+            raise InputError(
+                f"That is for {_KINDS[kind or SEARCH]}. Received: '{name}', which is "
+                f"{_KINDS[found_kind or SEARCH]}."
+            )
         return paths
     found = sorted(
         (work_dir / "sweeps").glob("*/sweep.json"),
@@ -120,7 +139,10 @@ def find_sweep(work_dir: Path, name: str | None, *, finished: bool = False) -> S
         reverse=True,
     )
     for path in found:
-        if finished or not read_sweep_file(path).is_finished:
+        if finished and kind is None:
+            return SweepPaths(work_dir.absolute(), path.parent.name)
+        file = read_sweep_file(path)
+        if (finished or not file.is_finished) and kind in (None, file.kind):
             return SweepPaths(work_dir.absolute(), path.parent.name)
     if finished:
         raise InputError(f"There must be a sweep. Received: {work_dir / 'sweeps'}, which has none.")

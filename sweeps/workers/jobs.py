@@ -15,7 +15,6 @@ from pipelines.runtime.compute import Compute
 from pipelines.runtime.device import resident_limit
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.cost import Measurement, MeasureTask
-from pipelines.training.reproduction import ReproductionResult, ReproductionTask
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.space import Shape
 from search_spaces.user_spaces.reference import Sources, find_reference
@@ -53,18 +52,10 @@ def train_job(
     """Trains one trial on its slot."""
     from pipelines.training.trial import run_trial
 
-    device = configured(slot, task.seed, deterministic=task.deterministic, compute=task.compute)
+    device = configured(
+        slot, task.seed, deterministic=task.training.deterministic, compute=task.training.compute
+    )
     return run_trial(task, report, device, resident_bytes=_room(slot))
-
-
-def reproduce_job(
-    task: ReproductionTask, report: Callable[[EpochReport], bool], slot: Slot
-) -> ReproductionResult:
-    """Trains one published model on its slot."""
-    from pipelines.training.reproduction import reproduce
-
-    device = configured(slot, task.seed, compute=task.compute)
-    return reproduce(task, report, device, resident_bytes=_room(slot))
 
 
 def score_job(task: ScoreTask, report: object, slot: Slot) -> Score:
@@ -90,7 +81,7 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
     """Measures points on a slot; reports when the libraries are there."""
     from pipelines.training.cost import measure_points
 
-    configured(slot, task.seed, compute=task.compute)
+    configured(slot, task.seed, compute=task.training.compute)
     report("ready")
     return measure_points(task, resident_bytes=_room(slot))
 
@@ -108,10 +99,10 @@ def calibrate_job(
     from pipelines.runtime.process import set_precision
     from pipelines.training.cost import measure_points
 
-    configured(slot, tasks[0].seed, compute=tasks[0].compute)
+    configured(slot, tasks[0].seed, compute=tasks[0].training.compute)
     touch()  # The first way would pay for the start of the device otherwise.
     for number, task in enumerate(tasks):
-        set_precision(task.compute.precision)
+        set_precision(task.training.precision)
         try:
             (found,) = measure_points(task, resident_bytes=_room(slot))
         except Exception:  # Whatever a backend lacks: an operation in this precision, a compiler.

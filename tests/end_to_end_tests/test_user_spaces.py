@@ -19,6 +19,7 @@ from driven_commands import drive
 from mlflow import MlflowClient
 
 from pipelines.data.prepared import PreparedData
+from pipelines.training.options import TrainingOptions
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, declare
 from search_spaces.hyperparameters.narrowing import narrowed
@@ -295,7 +296,9 @@ def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
     data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
     assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
     with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
-        chosen_space.space_of(SweepSettings(space="a.py:b", class_weights="balanced"), data)
+        chosen_space.space_of(
+            SweepSettings(space="a.py:b", training=TrainingOptions(class_weights="balanced")), data
+        )
 
 
 def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():

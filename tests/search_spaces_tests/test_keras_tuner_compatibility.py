@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 import pytest
 import user_models
+from changed_tasks import changed
 from keras_tuner.src.engine.hyperparameters import hp_types
 from made_arrays import make_arrays
 
@@ -21,7 +22,7 @@ from pipelines.data.prepared import store
 from pipelines.models.keras_files import load_saved_model
 from pipelines.models.user_model_check import check_model, look_at_space
 from pipelines.objectives import OBJECTIVES
-from pipelines.training.trial import Decision, TrialTask, run_trial
+from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, SourceChangedError
 from search_spaces.hyperparameters import (
@@ -427,10 +428,11 @@ def test_parameters_of_fit_are_found_without_training():
 
 def task(tiny_data, folder: Path, name: str, params, **options) -> TrialTask:
     folder.mkdir(exist_ok=True)
-    return TrialTask(
-        0, reference(name).text, params, tiny_data, 3, 5, OBJECTIVES["val_accuracy"], str(folder),
-        **options,
+    plain = TrialTask(
+        0, reference(name).text, params, tiny_data, Schedule(3), 5, OBJECTIVES["val_accuracy"],
+        str(folder),
     )  # fmt: skip
+    return changed(plain, **options)
 
 
 SMALL = {"num_layers": 2, "units_0": 16, "units_1": 8, "dropout": 0.2, "learning_rate": 0.01,
@@ -522,7 +524,9 @@ def test_keras_tuners_own_hypermodels_train_and_are_kept(name, tmp_path):
     assert all("does not seem to rescale" in note for note in notes), notes
     params = source.sample(HyperParameters())
     result = run_trial(
-        TrialTask(0, ready.text, params, data, 1, 5, OBJECTIVES["val_loss"], str(tmp_path)),
+        TrialTask(
+            0, ready.text, params, data, Schedule(1), 5, OBJECTIVES["val_loss"], str(tmp_path)
+        ),
         lambda _: Decision.GO_ON,
     )
     print(name, result)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import user_fits
+from changed_tasks import changed
 from made_arrays import make_arrays
 
 from pipelines.data.builtin import Dataset
@@ -16,7 +17,7 @@ from pipelines.models.user_model_check import look_at_space
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.cost import MeasureTask, measure_point
 from pipelines.training.epoch import Training, train_epoch
-from pipelines.training.trial import Decision, TrialTask, run_trial
+from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from pipelines.training.user_fit import EpochError
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters
@@ -39,10 +40,11 @@ def source(name, num_classes=3):
 
 def task(data, folder, name, params, **options):
     folder.mkdir(exist_ok=True)
-    return TrialTask(
-        0, reference(name).text, params, data, 2, 5, OBJECTIVES["val_accuracy"], str(folder),
-        **options,
+    plain = TrialTask(
+        0, reference(name).text, params, data, Schedule(2), 5, OBJECTIVES["val_accuracy"],
+        str(folder),
     )  # fmt: skip
+    return changed(plain, **options)
 
 
 def go_on(_):

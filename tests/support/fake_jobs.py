@@ -19,7 +19,7 @@ from sweeps.executors.base import Slot
 def curve_of(task: TrialTask) -> list[float]:
     """A made-up learning curve that follows from the seed."""
     top = 0.5 + 0.5 * (task.seed % 1000) / 1000
-    return [top * (1 - 0.5**epoch) for epoch in range(1, task.num_epochs + 1)]
+    return [top * (1 - 0.5**epoch) for epoch in range(1, task.schedule.num_epochs + 1)]
 
 
 def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
@@ -38,7 +38,7 @@ def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
             if decision is not Decision.GO_ON:
                 stopped_by = decision.value
                 break
-        if done >= task.num_epochs:
+        if done >= task.schedule.num_epochs:
             break
         done += 1
         with (folder / "trained.txt").open("a") as file:
@@ -57,10 +57,14 @@ def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 
 def finalist_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """As `recorded_job` for a finalist: with a test result; also for a winner on all data."""
-    result = recorded_job(replace(task, num_epochs=task.end_epoch), report, slot)
+    result = recorded_job(
+        replace(task, schedule=replace(task.schedule, num_epochs=task.schedule.end_epoch)),
+        report,
+        slot,
+    )
     (Path(task.folder) / "model.keras").write_text(f"weights of seed {task.seed}")
     (Path(task.folder) / "predictions.npz").write_text("not drawn yet")
-    assert task.measure_test
+    assert task.schedule.measure_test
     return replace(result, test_metrics={"test_accuracy": result.value - 0.01, "test_loss": 0.1})
 
 

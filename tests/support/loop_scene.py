@@ -10,11 +10,11 @@ import fake_jobs
 import fake_loop_parts
 
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
-from sweeps.driver.keeping import BestModels
-from sweeps.driver.loop import Sweep
-from sweeps.driver.plan import Plan
-from sweeps.driver.recorder import Recorder
+from sweeps.driver.loop import SweepLoop
+from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
 from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.executors.base import Slot
@@ -38,11 +38,11 @@ class Scene:
         watch = options.pop("watch", None)
         options["rules"] = StopRules(**options.pop("rules", {}))
         defaults = {
-            "space": SPACE, "data": tiny_data, "num_trials": 4, "num_epochs": 3,
-            "patience": None, "seed": 0, "slots": (Slot(0, 1),),
+            "space": SPACE, "data": tiny_data, "num_trials": 4, "schedule": Schedule(options.pop("num_epochs", 3)),
+            "seed": 0, "slots": (Slot(0, 1),),
             "paths": SweepPaths(tmp_path / "work", "name"), "job": fake_jobs.recorded_job,
         }  # fmt: skip
-        plan = Plan(**{**defaults, **options})
+        plan = LoopPlan(**{**defaults, **options})
         self.paths = plan.paths
         self.engine = fake_loop_parts.ListEngine(
             fake_loop_parts.random_points(SPACE, count), decide
@@ -58,15 +58,16 @@ class Scene:
             "title",
             objective,
             plan.num_trials,
-            plan.num_epochs,
             len(plan.slots),
             plan.rules.timeout_seconds,
         )
         self.interrupts = Interrupts()
-        self.sweep = Sweep(plan, self.board, self.engine, self.executor, recorder, view, watch)
+        self.sweep = SweepLoop(
+            plan, self.board, self.engine, self.executor, recorder, view, self.interrupts, watch
+        )
 
     def run(self) -> StopReason:
-        reason = self.sweep.run(self.interrupts)
+        reason = self.sweep.run()
         self.sent()
         assert self.executor.closed
         return reason

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, redacted
+from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.option_types import positive_int
 from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
+from sweeps.reporting.progress import make_view, speaker, warn
 from sweeps.settings import (
     DEFAULT_NUM_FINALISTS,
     DEFAULT_NUM_SEEDS,
@@ -15,8 +22,11 @@ from sweeps.settings import (
     check_num_seeds,
 )
 from sweeps.setup.preflight import check_places
-from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import StoredSweep, add_sweep_options, stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
+
+if TYPE_CHECKING:
+    from sweeps.finalists.session import ComparisonResult, Telling
 
 DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
 EXAMPLES = """
@@ -88,7 +98,42 @@ def run(arguments: argparse.Namespace) -> int:
             "--unfinished. They are compared once."
         )
     check_places(sweep.file.settings, resume=True)
-    with driving(sweep.paths), Interrupts() as interrupts:
-        from sweeps.finalists.session import finalize
+    from sweeps.finalists.session import finalize
 
-        return finalize(sweep, options, interrupts, quiet=arguments.quiet)
+    with driving(sweep.paths), Interrupts() as interrupts:
+        return print_comparison(
+            finalize(sweep, options, interrupts, telling(quiet=arguments.quiet)), sweep
+        )
+
+
+def telling(*, quiet: bool) -> Telling:
+    """A comparison's view and lines on this terminal."""
+    from sweeps.finalists.session import Telling
+
+    return Telling(partial(make_view, quiet), speaker(quiet), warn)
+
+
+def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:
+    """Prints what a comparison found and what comes next; returns the exit status."""
+    if result.report:
+        print(result.report)
+    for line in result.problems:
+        warn(line)
+    if not result.ran:
+        return EXIT_CODES[result.outcome]
+    name, work_dir = sweep.paths.name, sweep.file.settings.work_dir
+    usual = Path(work_dir).absolute() == Path(".sweeps").absolute()
+    where = "" if usual else f" --work-dir {work_dir}"
+    if result.outcome is Outcome.FAILED:
+        print(f"error: {result.error}", file=sys.stderr)
+    print("\nNext:")
+    if not result.sent:
+        print(f"  keras-sweeps sync {name}{where}  # send it all to {redacted(sweep.uri)}")
+    if result.outcome is not Outcome.DONE:
+        print(f"  keras-sweeps finalize {name}{where}  # go on")
+    elif not result.keeps_model:
+        print("  nothing to promote: its models hold code of their own and were not kept")
+    elif result.sent:
+        print(f"  keras-sweeps promote {name}{where}  # make the winner the champion")
+    lost = result.outcome is Outcome.DONE and not result.recorded
+    return FAILED if lost else EXIT_CODES[result.outcome]

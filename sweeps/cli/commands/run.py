@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
+from sweeps.cli.commands.finalize import print_comparison, telling
+from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
+from sweeps.cli.resolved_config import CONFIG_FILE, resolved_config
 from sweeps.cli.run_options import SETTING_OF, add_options, settings_from
-from sweeps.settings import (
-    SweepSettings,
-)
+from sweeps.outcome import Outcome
+from sweeps.reporting.leaderboard import print_summary
+from sweeps.reporting.next_steps import print_next_steps
+from sweeps.reporting.progress import make_view, speaker, warn
+from sweeps.settings import FinalOptions, SweepSettings
+from sweeps.setup.resume import merged, sweep_to_resume
+from sweeps.state.paths import paths_of
+from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file
+
+if TYPE_CHECKING:
+    from sweeps.driver.search import SweepResult
+    from tracking.runs.tracker import MlflowTracker
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_options", "run"]
 DESCRIPTION = "Search a space of image models; compare every trial in MLflow."
@@ -26,6 +43,11 @@ examples:
   {prog} --space cnn --describe
   {prog} --baselines-only
 """
+
+
+def _given(arguments: argparse.Namespace) -> set[str]:
+    """Names of the settings that the command line or the file holds."""
+    return {SETTING_OF.get(name, name) for name in arguments.given}
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -51,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."
         )
     settings = settings_from(arguments)
-    given = {SETTING_OF.get(name, name) for name in arguments.given}
+    given = _given(arguments)
     if arguments.space is not None:
         # A name may be that of a sweep which goes on, and its source may have moved.
         settings.validate(resumed=arguments.resume or "name" in given)
@@ -60,11 +82,70 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from sweeps.setup.dry_run import dry_run
 
-        return dry_run(settings)
-    from sweeps.setup.start import Start, run_sweep
+        return EXIT_CODES[dry_run(settings)]
+    return _run(settings, given, arguments)
 
-    start = Start(given, arguments.resume, arguments.accept_changes, arguments.quiet)
-    return run_sweep(settings, start)
+
+def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
+    """Runs a sweep, or goes on with one, and what was asked for after it."""
+    from sweeps.driver.search import run_search
+    from sweeps.setup.start import Start, started_sweep
+
+    earlier = sweep_to_resume(settings, given, resume=arguments.resume)
+    if earlier is not None and earlier.kind == BASELINES:
+        return _baselines(arguments, earlier)
+    start = Start(
+        say=speaker(arguments.quiet),
+        warn=warn,
+        config=lambda settings, data: {CONFIG_FILE: resolved_config(settings, data)},
+        given=given,
+        earlier=earlier,
+        accept_changes=arguments.accept_changes,
+    )
+    with started_sweep(settings, start) as started:
+        opened = started.opened
+        result = run_search(opened, make_view(arguments.quiet), started.interrupts)
+        status = _print_result(result, opened.settings, started.tracker)
+        if status != DONE or not opened.settings.num_finalists:
+            return status
+        from sweeps.finalists.session import finalize
+
+        options = FinalOptions(
+            opened.settings.num_finalists,
+            opened.settings.num_finalist_seeds,
+            opened.settings.retrain,
+        )
+        sweep = StoredSweep(paths_of(opened.settings), opened.file)
+        told = telling(quiet=arguments.quiet)
+        return print_comparison(finalize(sweep, options, started.interrupts, told), sweep)
+
+
+def _print_result(
+    result: SweepResult, settings: SweepSettings, tracker: MlflowTracker | None
+) -> int:
+    """Prints what a sweep found, what failed and what comes next; returns the exit status."""
+    print_summary(result.board, result.reason)
+    if result.outcome is Outcome.FAILED:
+        _print_failure(result)
+    for line in result.problems:
+        warn(line)
+    print_next_steps(settings, result.board, tracker, unfinished=result.unfinished)
+    lost = result.outcome is Outcome.DONE and not result.recorded
+    return FAILED if lost else EXIT_CODES[result.outcome]
+
+
+def _print_failure(result: SweepResult) -> None:
+    trial = result.failed_trial
+    if result.error:
+        print(f"error: {result.error}", file=sys.stderr)
+    elif trial is not None:
+        print(trial.details.rstrip(), file=sys.stderr)
+        print(f"error: no trial completed. Latest: {trial.reason}", file=sys.stderr)
+    elif result.board.rows:
+        print(
+            "error: no trial completed within the limits; give more --timeout or fewer --epochs.",
+            file=sys.stderr,
+        )
 
 
 def _print_schema() -> int:
@@ -79,9 +160,7 @@ def _print_schema() -> int:
 
 def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
     """Prints the settings of a new sweep, or of the one that would be resumed."""
-    from sweeps.cli.resolved_config import resolved_config
     from sweeps.setup.data import sweep_data
-    from sweeps.setup.resume import merged, sweep_to_resume
 
     earlier = sweep_to_resume(settings, given, resume=resume)
     if earlier is not None:
@@ -104,7 +183,8 @@ def _look(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _baselines(arguments: argparse.Namespace) -> int:
+def _check_baselines(arguments: argparse.Namespace) -> None:
+    """Raises InputError for options that published models leave no room for."""
     from search_spaces.registry import get_space
 
     if arguments.no_baselines:
@@ -116,6 +196,19 @@ def _baselines(arguments: argparse.Namespace) -> int:
         )
     if arguments.set or arguments.fix:
         raise InputError("--baselines-only trains models as published: leave --set and --fix out.")
-    from sweeps.baselines.session import run_baselines
 
-    return run_baselines(settings_from(arguments), arguments.space, quiet=arguments.quiet)
+
+def _baselines(arguments: argparse.Namespace, earlier: SweepFile | None = None) -> int:
+    """Trains the published models, or goes on with them, and prints the comparison."""
+    from sweeps.baselines.session import BaselinesStart, reproduce_baselines
+    from sweeps.cli.baseline_table import print_baselines
+
+    _check_baselines(arguments)
+    settings, given = settings_from(arguments), _given(arguments)
+    if earlier is None and arguments.resume:
+        earlier = read_sweep_file(
+            find_sweep(Path(settings.work_dir), settings.name, kind=BASELINES).state
+        )
+    quiet = arguments.quiet
+    start = BaselinesStart(speaker(quiet), warn, partial(make_view, quiet), given, earlier)
+    return print_baselines(reproduce_baselines(settings, start), speaker(quiet))

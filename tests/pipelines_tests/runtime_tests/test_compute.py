@@ -17,7 +17,8 @@ from pipelines.runtime.compute import (
     choose_backend,
     jit_rule,
 )
-from pipelines.training.trial import TrialTask
+from pipelines.training.options import TrainingOptions
+from pipelines.training.trial import Schedule, TrialTask
 from search_spaces.errors import InputError
 from sweeps.resources.auto_compute import candidates, fastest
 from sweeps.settings import SweepSettings
@@ -54,13 +55,15 @@ def test_the_environment_of_workers_names_the_backend():
 def test_tags_come_back_and_their_lack_means_what_was_before_there_were_any():
     compute = Compute("torch", "mixed_bfloat16", "off")
     assert tagged_compute(compute_tags(compute)) == compute
-    assert tagged_compute({}) == DEFAULT_COMPUTE == SweepSettings("cnn").compute
+    assert tagged_compute({}) == DEFAULT_COMPUTE == SweepSettings("cnn").training.compute
 
 
 def test_checkpoints_of_before_fit_and_those_of_another_backend_do_not(tiny_data):
-    task = TrialTask(0, "mlp", {}, tiny_data, 2, 0, OBJECTIVES["val_accuracy"], "")
+    task = TrialTask(0, "mlp", {}, tiny_data, Schedule(2), 0, OBJECTIVES["val_accuracy"], "")
     assert "tensorflow" not in task.identity
-    others = [replace(task, compute=Compute(backend)).identity for backend in BACKENDS]
+    others = [
+        replace(task, training=TrainingOptions(backend=backend)).identity for backend in BACKENDS
+    ]
     assert others[0] == task.identity and len(set(others)) == 3
 
 

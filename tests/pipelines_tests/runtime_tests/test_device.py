@@ -12,7 +12,8 @@ import pytest
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.runtime.device import MemoryShare, device_environment, take_share
-from pipelines.training.trial import Decision, TrialTask
+from pipelines.training.options import TrainingOptions
+from pipelines.training.trial import Decision, Schedule, TrialTask
 from search_spaces.registry import get_space
 from sweeps.executors.base import Reported, Returned, Slot
 from sweeps.executors.processes import ProcessExecutor
@@ -155,7 +156,15 @@ def trained(server: ProcessExecutor, data: Any, folder: Path, slot: Slot) -> Any
     space = get_space("mlp")
     params = space.complete({"dropout_0": 0.3})
     task = TrialTask(
-        0, "mlp", params, data, 2, 7, OBJECTIVES["val_accuracy"], str(folder), deterministic=True
+        0,
+        "mlp",
+        params,
+        data,
+        Schedule(2),
+        7,
+        OBJECTIVES["val_accuracy"],
+        str(folder),
+        TrainingOptions(deterministic=True),
     )
     server.start("trial", train_job, task, slot, str(folder / "log"))
     reports, process = [], server.process_id("trial")

@@ -14,7 +14,7 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.process import set_precision
 from pipelines.training.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
-from pipelines.training.trial import Decision, TrialResult, TrialTask, run_trial
+from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask, run_trial
 from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from search_spaces.registry import get_space
 
@@ -33,7 +33,9 @@ def make_task(tiny_data: Any, folder: Path, point: dict[str, Any]) -> TrialTask:
     folder.mkdir()
     space = get_space("cnn")
     params = space.complete({"num_blocks": 1, "batch_size": 32, "dropout_0": 0.2, **point})
-    return TrialTask(3, "cnn", params, tiny_data, 4, 11, OBJECTIVES["val_accuracy"], str(folder))
+    return TrialTask(
+        3, "cnn", params, tiny_data, Schedule(4), 11, OBJECTIVES["val_accuracy"], str(folder)
+    )
 
 
 class Driver:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from changed_tasks import changed
 from made_arrays import make_arrays
 
 from pipelines.data.array_files import npy_arrays
@@ -22,7 +23,7 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import predict
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.feeding import JoinedRows, class_weight, epoch_input
-from pipelines.training.trial import Decision, TrialTask, run_trial
+from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from search_spaces import cnn, mlp
 
 TIMES = ("epoch_seconds", "images_per_second")
@@ -45,7 +46,9 @@ def task(uneven, tmp_path) -> TrialTask:
     params = mlp.SPACE.complete(
         {"num_layers": 1, "units_0": 64, "batch_size": 32, "dropout_0": 0.2}
     )
-    return TrialTask(0, "mlp", params, uneven, 2, 11, OBJECTIVES["val_auc"], str(tmp_path))
+    return TrialTask(
+        0, "mlp", params, uneven, Schedule(2), 11, OBJECTIVES["val_auc"], str(tmp_path)
+    )
 
 
 def reports(task: TrialTask, folder: Path) -> list[dict[str, float]]:
@@ -67,7 +70,7 @@ def reports(task: TrialTask, folder: Path) -> list[dict[str, float]]:
     ids=["weighted", "all"],
 )
 def test_reading_from_disk_gives_the_numbers_of_memory_bit_for_bit(task, tmp_path, options):
-    asked = replace(task, **options)
+    asked = changed(task, **options)
     from_memory = reports(asked, tmp_path / "memory")
     from_disk = reports(replace(asked, stream_above=0), tmp_path / "disk")
     assert from_memory == from_disk
@@ -75,8 +78,8 @@ def test_reading_from_disk_gives_the_numbers_of_memory_bit_for_bit(task, tmp_pat
 
 
 def test_balanced_weights_change_the_training_and_its_identity(task, tmp_path):
-    weighted = replace(task, class_weights="balanced", num_epochs=1)
-    plain = replace(weighted, class_weights="none")
+    weighted = changed(task, class_weights="balanced", num_epochs=1)
+    plain = changed(weighted, class_weights="none")
     assert reports(plain, tmp_path / "a") != reports(weighted, tmp_path / "b")
     assert plain.identity != weighted.identity
     assert plain.identity == replace(plain, stream_above=0).identity, "the same numbers"
@@ -173,7 +176,7 @@ from search_spaces import mlp
 
 configure(1, None, 0)
 params = mlp.SPACE.complete({"num_layers": 1, "units_0": 64, "batch_size": 256})
-task = TrialTask(0, "mlp", params, data, 1, 0, OBJECTIVES["val_accuracy"], ".",
+task = TrialTask(0, "mlp", params, data, Schedule(1), 0, OBJECTIVES["val_accuracy"], ".",
                  **({"stream_above": int(sys.argv[3])} if len(sys.argv) > 3 else {}))
 print(run_trial(task, lambda report: Decision.GO_ON).value)
 """

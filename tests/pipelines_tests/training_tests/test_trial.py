@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from changed_tasks import changed
 
 from pipelines.evaluation.figures import render_trial
 from pipelines.evaluation.metrics import (
@@ -27,6 +28,7 @@ from pipelines.training.trial import (
     NOT_COMPILED,
     Decision,
     NonFiniteLossError,
+    Schedule,
     TrialTask,
     run_trial,
 )
@@ -42,7 +44,9 @@ def task(tiny_data, tmp_path) -> TrialTask:
     )
     folder = tmp_path / "trial"
     folder.mkdir()
-    return TrialTask(0, "mlp", params, tiny_data, 3, 11, OBJECTIVES["val_accuracy"], str(folder))
+    return TrialTask(
+        0, "mlp", params, tiny_data, Schedule(3), 11, OBJECTIVES["val_accuracy"], str(folder)
+    )
 
 
 def run(task: TrialTask, answer=lambda report: Decision.GO_ON):
@@ -72,7 +76,7 @@ def test_every_epoch_is_reported_with_all_metrics(task):
 
 
 def test_the_saved_model_is_that_of_the_best_epoch_and_takes_raw_pixels(task):
-    result, _ = run(replace(task, num_epochs=5))
+    result, _ = run(changed(task, num_epochs=5))
     model = keras.models.load_model(Path(task.folder) / MODEL_FILE, safe_mode=True)
     x, y = task.data.arrays("validation")
     probabilities = predict(model, x)
@@ -107,7 +111,7 @@ def test_patience_ends_a_trial_that_does_not_improve(task):
             "batch_size": 512,
         }  # fmt: skip
     )
-    flat = replace(task, params=params, num_epochs=30, patience=2)
+    flat = changed(task, params=params, num_epochs=30, early_stopping=2)
     result, reports = run(flat)
     assert result.stopped_by == "early stopping"
     assert len(reports) == result.best_epoch + 2 < 30
@@ -166,7 +170,7 @@ def test_augmented_and_scheduled_points_train(task):
             "head": "average",
         }  # fmt: skip
     )
-    result, reports = run(replace(task, space="cnn", params=params, num_epochs=2))
+    result, reports = run(changed(task, space="cnn", params=params, num_epochs=2))
     assert result.num_epochs == 2
     assert reports[1].metrics["learning_rate"] == pytest.approx(0.0, abs=1e-9)
 
@@ -237,7 +241,7 @@ def test_a_model_that_cannot_be_compiled_says_so(task, zoom):
         {"num_blocks": 1, "filters_0": 8, "augmentation": zoom > 0,
          **({"augmentation_zoom": zoom} if zoom else {})}
     )  # fmt: skip
-    asked = replace(task, space="cnn", params=params, num_epochs=1, compute=Compute(jit="on"))
+    asked = changed(task, space="cnn", params=params, num_epochs=1, jit="on")
     result, _ = run(asked)
     assert (NOT_COMPILED in result.adaptations) == (zoom > 0)
     without, _ = run(replace(asked, compute=Compute(jit="off")))

@@ -6,8 +6,8 @@ import sys
 
 import fake_jobs
 
-import sweeps.driver.loop as loop
-import sweeps.driver.session as session
+import sweeps.driver.figures as figures
+import sweeps.driver.search as search
 import sweeps.executors.processes as processes
 from sweeps.cli.main import main
 
@@ -15,7 +15,7 @@ if __name__ == "__main__":
     original = processes.ProcessExecutor
     # Without TensorFlow a driver is up in seconds, so that many can be killed.
     processes.ProcessExecutor = lambda preload, log, *args, **options: original("fake_jobs", log)  # type: ignore[assignment,misc]
-    plan = session.Plan
-    session.Plan = lambda **options: plan(**options, job=fake_jobs.chaos_job)  # type: ignore[assignment,misc]
-    loop.figures_job = fake_jobs.chaos_figures_job
+    plan = search.LoopPlan
+    search.LoopPlan = lambda **options: plan(**options, job=fake_jobs.chaos_job)  # type: ignore[assignment,misc]
+    figures.figures_job = fake_jobs.chaos_figures_job
     sys.exit(main())

@@ -11,8 +11,8 @@ import sys
 import fake_gpu
 import fake_jobs
 
-import sweeps.driver.loop as loop
-import sweeps.driver.session as session
+import sweeps.driver.figures as figures
+import sweeps.driver.search as search
 import sweeps.executors.processes as processes
 import sweeps.resources.calibration as calibration
 import sweeps.resources.gpu_monitor as gpu_watch
@@ -25,9 +25,9 @@ if __name__ == "__main__":
     processes.ProcessExecutor = lambda preload, log, *args, **options: original(  # type: ignore[assignment,misc]
         "fake_jobs", log, warm_up=fake_jobs.warm_up if options else None
     )
-    plan = session.Plan
-    session.Plan = lambda **options: plan(**options, job=fake_jobs.crowded_chaos_job)  # type: ignore[assignment,misc]
-    loop.figures_job = fake_jobs.chaos_figures_job
+    plan = search.LoopPlan
+    search.LoopPlan = lambda **options: plan(**options, job=fake_jobs.crowded_chaos_job)  # type: ignore[assignment,misc]
+    figures.figures_job = fake_jobs.chaos_figures_job
     calibration.measure_job = fake_jobs.measuring_job
     devices.missing_cuda = lambda backend: ""
     gpu_watch.NvmlMeter = fake_gpu.WorkersMeter  # type: ignore[assignment,misc]

@@ -18,7 +18,8 @@ from typing import Any
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.training.trial import TrialTask
+from pipelines.training.options import TrainingOptions
+from pipelines.training.trial import Schedule, TrialTask
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.executors.processes import ProcessExecutor
@@ -41,7 +42,15 @@ def deterministic_job(task: TrialTask, report: Any, slot: Slot) -> bool:
 
 def in_a_worker(*, deterministic: bool) -> bool:
     task = TrialTask(
-        0, "mlp", {}, NO_DATA, 1, 0, get_objective("val_accuracy"), "", deterministic=deterministic
+        0,
+        "mlp",
+        {},
+        NO_DATA,
+        Schedule(1),
+        0,
+        get_objective("val_accuracy"),
+        "",
+        TrainingOptions(deterministic=deterministic),
     )
     executor = ProcessExecutor("sweeps.workers.preload", Path("server.log"))
     try:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.training.options import TrainingOptions
 from sweeps.cli.config_file import config_schema, config_text, config_tokens, setting_actions
 from sweeps.cli.main import COMMANDS, main, make_parser
 from sweeps.cli.resolved_config import option_values
@@ -168,13 +169,11 @@ SETTINGS = st.builds(
     trials_per_gpu=st.none() | st.integers(1, 64),
     timeout_seconds=st.none() | st.floats(0.001, 1e6).map(lambda x: float(f"{x:g}")),
     seed=st.integers(0, 2**31 - 1),
-    patience=st.none() | st.integers(1, 100),
     baselines=st.booleans(),
     protect_baselines=st.booleans(),
     num_workers=st.none() | st.integers(1, 64),
     stall_seconds=st.none() | st.integers(1, 10**6).map(float),
     target=st.none() | st.just("val_accuracy>=0.9"),
-    deterministic=st.booleans(),
     offline=st.booleans(),
     num_finalists=st.integers(1, 9),
     retrain=st.sampled_from(["all", "none"]),
@@ -182,7 +181,14 @@ SETTINGS = st.builds(
     resize=st.sampled_from(["fit", "crop", "stretch"]),
     color=st.sampled_from(["auto", "grey", "rgb"]),
     broken=st.sampled_from(["refuse", "skip"]),
-    class_weights=st.sampled_from(["none", "balanced"]),
+    training=st.builds(
+        TrainingOptions,
+        early_stopping=st.none() | st.integers(1, 100),
+        class_weights=st.sampled_from(["none", "balanced"]),
+        precision=st.sampled_from(["float32", "mixed_bfloat16", "auto"]),
+        jit=st.sampled_from(["auto", "on", "off"]),
+        deterministic=st.booleans(),
+    ),
     name=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
     narrowed=st.sampled_from([(), ("optimizer=adam,sgd", "units_0=64..128")]),
     fixed=st.sampled_from([(), ("batch_norm_0=true",)]),

@@ -16,11 +16,11 @@ import optuna
 import pytest
 
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
-from sweeps.driver.keeping import BestModels
-from sweeps.driver.loop import Sweep
-from sweeps.driver.plan import Plan
-from sweeps.driver.recorder import Recorder
+from sweeps.driver.loop import SweepLoop
+from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
 from sweeps.engines.base import Engine
 from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
@@ -119,15 +119,15 @@ def drive(
         engine = KerasTunerEngine(record, SPACE, objective, oracle, 0, NUM_EPOCHS, 3, propose)
     models = BestModels(objective, 1)
     defaults: dict[str, Any] = {
-        "space": SPACE, "data": data, "num_trials": NUM_TRIALS, "num_epochs": NUM_EPOCHS,
-        "patience": None, "seed": 0, "slots": (Slot(0, 1),), "paths": paths, "num_retries": 1,
+        "space": SPACE, "data": data, "num_trials": NUM_TRIALS, "schedule": Schedule(NUM_EPOCHS),
+        "seed": 0, "slots": (Slot(0, 1),), "paths": paths, "num_retries": 1,
         "job": fake_jobs.recorded_job,
     }  # fmt: skip
-    plan = Plan(**{**defaults, **options})
-    board = Board("s", objective, NUM_TRIALS, NUM_EPOCHS, 1, None)
+    plan = LoopPlan(**{**defaults, **options})
+    board = Board("s", objective, NUM_TRIALS, 1, None)
     recorder = Recorder(spool, SPACE, data, paths, models)
-    sweep = Sweep(plan, board, engine, fake_executor.InlineExecutor(), recorder, QuietView())
-    sweep.run(Interrupts())
+    executor = fake_executor.InlineExecutor()
+    SweepLoop(plan, board, engine, executor, recorder, QuietView(), Interrupts()).run()
     spool.close()
 
 

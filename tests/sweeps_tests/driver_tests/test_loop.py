@@ -11,9 +11,9 @@ from loop_scene import SPACE, Scene
 
 from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
-from pipelines.training.trial import Decision
-from sweeps.driver.keeping import BestModels
+from pipelines.training.trial import Decision, Schedule
 from sweeps.driver.plan import trial_seed
+from sweeps.driver.recorder import BestModels
 from sweeps.driver.status import TrialRow
 from sweeps.driver.stop_rules import StopReason
 from sweeps.engines.base import PastTrial, TrialState
@@ -90,7 +90,9 @@ def test_failures_of_different_kinds_do_not_stop_the_sweep(scene):
 
 def test_an_interrupt_kills_what_runs_in_engine_and_tracker_alike(scene):
     s = scene(job=fake_jobs.uneven_job, slots=(Slot(0, 1), Slot(1, 1)))
-    s.sweep._view = fake_loop_parts.ScriptedView(lambda board: setattr(s.interrupts, "count", 1))
+    s.sweep._trials.view = fake_loop_parts.ScriptedView(
+        lambda board: setattr(s.interrupts, "count", 1)
+    )
     assert s.run() is StopReason.INTERRUPTED
     states = {number: state for number, (state, _, _) in s.engine.told.items()}
     assert TrialState.KILLED in states.values() and TrialState.COMPLETE in states.values()
@@ -131,7 +133,7 @@ def test_an_engine_that_breaks_leaves_every_trial_to_be_resumed(scene, method):
     s = scene()
     setattr(s.engine, method, broken)
     with pytest.raises(RuntimeError, match="disk is full"):
-        s.sweep.run(s.interrupts)
+        s.sweep.run()
     s.sent()
     assert s.executor.closed
     assert {row.state for row in s.board.rows.values()} <= {TrialState.PAUSED, TrialState.RUNNING}
@@ -186,7 +188,7 @@ def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
 
 
 def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
-    monkeypatch.setattr("sweeps.driver.loop.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("sweeps.driver.retries.GRACE_SECONDS", 0.3)
     s = scene(job=fake_jobs.endless_job, rules={"timeout_seconds": 0.1})
     assert s.run() is StopReason.TIMEOUT
     assert s.engine.told[0][0] is TrialState.PRUNED
@@ -357,7 +359,7 @@ def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene
     for number, value in s.board.audits.items():
         assert s.tracker.tags[number]["sweeps.audit_value"] == f"{value:.6g}"
         row = s.board.rows[number]
-        assert value == fake_jobs.curve_of(s.sweep._task(row))[-1]
+        assert value == fake_jobs.curve_of(s.sweep._trials.task(row))[-1]
     assert all(epoch[1] == 1 for epoch in s.tracker.epochs if epoch[0])
     assert list(s.paths.sweep.glob("trial-*")) == []
 
@@ -368,7 +370,7 @@ def test_termination_leaves_what_runs_and_waits_to_be_resumed(scene):
     def terminate(board: Any) -> None:
         s.interrupts.count, s.interrupts.terminated = 1, True
 
-    s.sweep._view = fake_loop_parts.ScriptedView(terminate)
+    s.sweep._trials.view = fake_loop_parts.ScriptedView(terminate)
     assert s.run() is StopReason.PREEMPTED
     assert set(states_of(s).values()) == {"COMPLETE"}
     open_ones = set(s.board.rows) - set(s.engine.told)
@@ -389,7 +391,8 @@ def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resu
 def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
     s = scene(num_trials=3, num_points=3)
     points = fake_loop_parts.random_points(SPACE, 3)
-    task = s.sweep._task(TrialRow(1, "trial 1", points[1], trial_seed(0, 1), 0))
+    row = TrialRow(1, "trial 1", points[1], trial_seed(0, 1), Schedule(3), SPACE)
+    task = s.sweep._trials.task(row)
     curve = fake_jobs.curve_of(task)
     s.engine.history = [
         PastTrial(0, points[0], TrialState.COMPLETE, 0.9, {1: 0.5, 2: 0.9}, facts={"seconds": 5.0}),
@@ -455,7 +458,7 @@ def test_no_improvement_counts_from_the_end_of_the_best_one(scene):
 
 def test_an_interrupt_leaves_paused_trials_to_be_promoted_later(scene):
     s = scene(decide=pause_at_one(set()), num_trials=3, num_points=3)
-    s.sweep._view = fake_loop_parts.ScriptedView(
+    s.sweep._trials.view = fake_loop_parts.ScriptedView(
         lambda board: setattr(s.interrupts, "count", int(len(board.rows) == 2))
     )
     assert s.run() is StopReason.INTERRUPTED

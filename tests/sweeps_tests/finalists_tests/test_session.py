@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import fake_executor
@@ -15,10 +14,11 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
+from sweeps.cli.commands.finalize import print_comparison, telling
 from sweeps.driver.plan import trial_seed
+from sweeps.driver.spooled_trials import past_trials, read_trials
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import session
-from sweeps.finalists.recording import past_trainings
 from sweeps.finalists.selection import (
     fresh_seed,
     pick_finalists,
@@ -117,7 +117,8 @@ def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
 
 def compare(sweep: StoredSweep, options=None, interrupts=None) -> int:
     options = options or FinalOptions(2, 3, "none")
-    return session.finalize(sweep, options, interrupts or Interrupts(), quiet=True)
+    found = session.finalize(sweep, options, interrupts or Interrupts(), telling(quiet=True))
+    return print_comparison(found, sweep)
 
 
 def records(sweep: StoredSweep, kind: type) -> list[Any]:
@@ -201,7 +202,7 @@ def test_the_winner_is_trained_on_all_data_for_the_epochs_that_validation_chose(
 
 def test_a_winner_whose_training_on_all_data_failed_is_trained_again(sweep, monkeypatch, capsys):
     def failing(task, report, slot):
-        if task.train_on != "train":
+        if task.schedule.train_on != "train":
             raise RuntimeError("out of luck")
         return fake_jobs.finalist_job(task, report, slot)
 
@@ -247,7 +248,7 @@ def test_a_retraining_that_crashes_is_tried_again(sweep, monkeypatch):
     tries = []
 
     def crashing(task, report, slot):
-        if task.train_on != "train":
+        if task.schedule.train_on != "train":
             tries.append(task.number)
             if len(tries) < 3:
                 raise fake_jobs.Died("the process was killed by signal SIGKILL")
@@ -344,13 +345,13 @@ def test_a_complete_training_without_its_model_is_trained_again(sweep, tmp_path)
     compare(sweep)
     file = read_finalists(sweep.paths.sweep / "finalists" / "finalists.json")
     spool = Spool(sweep.paths.sweep / "finalists" / "spool", read_only=True)
-    found = past_trainings(spool, file, ACCURACY, Path("nowhere"))
-    assert {trial.state for trial in found} == {TrialState.RUNNING}
-    for number in range(6):
-        (tmp_path / f"{number}.keras").touch()
-    found = past_trainings(spool, file, ACCURACY, tmp_path)
-    assert {trial.state for trial in found} == {TrialState.COMPLETE}
-    assert all(trial.value == max(trial.curve.values()) for trial in found)
+    plan = file.plan(SPACE)
+    past, wanted = past_trials(plan, read_trials(spool), ACCURACY, lambda number: True)
+    assert not past and [trial.number for trial in wanted] == list(range(6))
+    assert all(len(trial.curve) == 3 for trial in wanted), "they go on after what was recorded"
+    past, wanted = past_trials(plan, read_trials(spool), ACCURACY)
+    assert {trial.state for trial in past} == {TrialState.COMPLETE} and not wanted
+    assert all(trial.value == max(trial.curve.values()) for trial in past)
 
 
 def test_one_seed_is_refused():

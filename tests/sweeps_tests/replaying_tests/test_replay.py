@@ -321,8 +321,11 @@ def test_a_task_has_all_that_the_run_was_trained_with(tiny_data):
     recipe = recipe_of(run)
     task = recipe.task(tiny_data, "folder", 2, deterministic=True)
     assert task.params == get_space("cnn").baselines[0].params
-    assert (task.num_epochs, task.end_epoch, task.seed, task.train_on) == (9, 2, 7, "train")
-    assert task.patience is None and not task.measure_test and task.deterministic
+    schedule = task.schedule
+    assert (schedule.num_epochs, schedule.end_epoch, task.seed) == (9, 2, 7)
+    assert schedule.train_on == "train"
+    assert task.training.early_stopping is None and task.training.deterministic
+    assert not schedule.measure_test
     assert recipe.deterministic and recipe.objective.metric == "val_loss"
     assert recipe.device == Device(None, 2)
 

@@ -6,34 +6,28 @@ import pytest
 from rich.console import Console
 
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, sparkline
-from sweeps.reporting.leaderboard import leaderboard_columns, print_summary
+from sweeps.reporting.leaderboard import print_summary
 from sweeps.reporting.progress import PlainView, live_screen
 
 
 @pytest.fixture
 def board():
-    board = Board("mine: cnn on digits", OBJECTIVES["val_accuracy"], 5, 4, 1, 900.0)
+    board = Board("mine: cnn on digits", OBJECTIVES["val_accuracy"], 5, 1, 900.0)
     params = get_space("cnn").complete({})
+    more = Schedule(4), get_space("cnn")
+    complete, failed = TrialState.COMPLETE, TrialState.FAILED
     rows = [
+        TrialRow(0, "trial 0 (cnn3)", params, 1, *more, 0, "cnn3", complete, 0.95, 3, [0.5, 0.95]),
+        TrialRow(1, "trial 1", params, 2, *more, 0, None, complete, 0.97, 4, [0.6, 0.97]),
         TrialRow(
-            0, "trial 0 (cnn3)", params, 1, 0, "cnn3", TrialState.COMPLETE, 0.95, 3, [0.5, 0.95]
+            2, "trial 2", params, 3, *more, state=failed, reason="ValueError: [/job:x] [bold]"
         ),
-        TrialRow(1, "trial 1", params, 2, 0, None, TrialState.COMPLETE, 0.97, 4, [0.6, 0.97]),
-        TrialRow(
-            2,
-            "trial 2",
-            params,
-            3,
-            0,
-            None,
-            TrialState.FAILED,
-            reason="ValueError: [/job:x] [bold]",
-        ),
-        TrialRow(3, "trial 3", params, 4, 0, None, TrialState.RUNNING, curve=[0.1, 0.4]),
+        TrialRow(3, "trial 3", params, 4, *more, curve=[0.1, 0.4]),
     ]
     for row in rows:
         row.num_parameters, row.seconds = 93_322, 12.0
@@ -53,7 +47,7 @@ def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, caps
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):
-    empty = Board("mine", OBJECTIVES["val_loss"], 5, 4, 1, None)
+    empty = Board("mine", OBJECTIVES["val_loss"], 5, 1, None)
     print_summary(empty, "interrupted")
     assert "interrupted; no trial completed" in capsys.readouterr().out
     assert empty.seconds_left() is None

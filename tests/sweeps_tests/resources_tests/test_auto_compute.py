@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.training import cost
 from pipelines.training.cost import MeasureTask, measure_points
+from pipelines.training.options import TrainingOptions
 from search_spaces.registry import get_space
 from sweeps.executors.base import Slot
 from sweeps.resources import auto_compute
@@ -16,7 +17,11 @@ from sweeps.settings import SweepSettings
 from sweeps.workers import jobs
 
 SETTINGS = SweepSettings(
-    space="mlp", precision="auto", num_trials=1, num_epochs=1, timeout_seconds=100.0
+    space="mlp",
+    training=TrainingOptions(precision="auto"),
+    num_trials=1,
+    num_epochs=1,
+    timeout_seconds=100.0,
 )
 
 
@@ -31,8 +36,8 @@ def test_each_way_is_measured_and_a_way_without_auto_is_taken(tiny_data):
     found = decided(tiny_data)
     assert found.reason.startswith("measured: float32 jit off ")
     assert found.reason.count(" s a trial") == 2 and "not measured" not in found.reason
-    assert found.settings.precision in ("float32", "mixed_bfloat16")
-    assert found.settings.jit == "off"
+    assert found.settings.training.precision in ("float32", "mixed_bfloat16")
+    assert found.settings.training.jit == "off"
 
 
 def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
@@ -40,7 +45,7 @@ def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
     monkeypatch.setattr(auto_compute, "seconds_for", lambda seconds: limits.append(seconds) or 0)
     found = decided(tiny_data)
     assert found.reason.count("not measured") == 2
-    assert found.settings.precision == "float32"
+    assert found.settings.training.precision == "float32"
     assert limits == [100.0], "the sweep's own"
 
 

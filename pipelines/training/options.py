@@ -1,0 +1,163 @@
+"""The training options: the one declaration of how every trial of a sweep trains.
+
+The parser of `run`, the settings, sweep.json, the params of runs, checkpoints, and what may change
+in a resumed sweep all follow from the fields of `TrainingOptions`. A new option is a field here and
+the code that heeds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any, Literal
+
+from pipelines.runtime.compute import (
+    AUTO,
+    BACKENDS,
+    DEFAULT_COMPUTE,
+    PRECISIONS,
+    Compute,
+    check_compute,
+)
+from pipelines.training.feeding import CLASS_WEIGHTS
+from search_spaces.errors import unknown_name
+
+Change = Literal["never", "if accepted"]
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What is to be known of one training option, beside its name, type and default.
+
+    Attributes:
+        help: what the command line says of it.
+        group: the group of options that lists it.
+        choices: its values, where they are few.
+        stored: its name in sweep.json and in the params of runs, where that is not its own: the
+            first releases called it so, and what is stored keeps its name.
+        change: whether it may change in a sweep that has begun.
+        identifies: whether what was trained with one value cannot go on with another.
+    """
+
+    help: str
+    group: str = "training"
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    stored: str = ""
+    change: Change = "never"
+    identifies: bool = False
+
+
+def _option(default: Any, text: str, **info: Any) -> Any:
+    return field(default=default, metadata={"option": OptionInfo(text, **info)})
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How trials train, by the names of the options.
+
+    Attributes:
+        early_stopping: epochs without improvement of the objective after which a trial ends; None
+            for never.
+        class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
+        backend, precision, jit: as `pipelines.runtime.compute.Compute`; a sweep that has begun has
+            no `auto` of them left, but for one of before there were such options.
+        deterministic: whether trials use only operations that repeat bit for bit.
+    """
+
+    early_stopping: int | None = _option(
+        None, "end a trial after N epochs without improvement (default: never)",
+        metavar="N", stored="patience", change="if accepted",
+    )  # fmt: skip
+    class_weights: str = _option(
+        "none",
+        "balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
+        group="your own data", choices=CLASS_WEIGHTS, identifies=True,
+    )  # fmt: skip
+    backend: str = _option(
+        "tensorflow",
+        "what Keras runs on; jax and torch are extras to install (default: %(default)s)",
+        choices=BACKENDS,
+    )
+    precision: str = _option(
+        "float32",
+        "Keras' dtype policy of every trial; auto measures which is faster here, once "
+        "(default: %(default)s)",
+        choices=(*PRECISIONS, AUTO),
+    )
+    jit: str = _option(
+        AUTO,
+        "whether training steps are compiled; auto is what suits backend and device "
+        "(default: %(default)s)",
+        choices=(AUTO, "on", "off"),
+    )
+    deterministic: bool = _option(
+        False,
+        "only operations that repeat bit for bit, for `replay` (slower; on cores trials repeat "
+        "without it)",
+    )
+
+    @property
+    def compute(self) -> Compute:
+        """With what numbers are computed."""
+        return Compute(self.backend, self.precision, self.jit)
+
+    def check(self) -> None:
+        """Raises InputError for the first option whose value cannot be."""
+        check_compute(self.backend, self.precision, self.jit)
+        for name, info in option_infos().items():
+            value = getattr(self, name)
+            if info.choices and value not in info.choices:
+                raise unknown_name(name.replace("_", " "), value, info.choices)
+
+    def stored(self) -> dict[str, Any]:
+        """Stored name -> value, as `from_stored` reads it."""
+        return {info.stored or n: getattr(self, n) for n, info in option_infos().items()}
+
+    @property
+    def identity(self) -> list[Any]:
+        """What trained numbers follow from; options at their defaults add nothing.
+
+        So a trial that began before an option existed goes on from its checkpoint.
+        """
+        weights = [] if self.class_weights == "none" else [self.class_weights]
+        compute = [] if self.compute == DEFAULT_COMPUTE else [astuple(self.compute)]
+        more = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.metadata["option"].identifies
+            and f.name != "class_weights"
+            and getattr(self, f.name) != f.default
+        }
+        return [*weights, *compute, *([more] if more else [])]
+
+
+DEFAULT_TRAINING = TrainingOptions()
+
+
+def option_infos() -> dict[str, OptionInfo]:
+    """Name -> what is to be known of the option, in the order of declaration."""
+    return {f.name: f.metadata["option"] for f in fields(TrainingOptions)}
+
+
+def from_stored(values: Mapping[str, Any]) -> TrainingOptions:
+    """The options in what was stored; defaults for those that did not exist then.
+
+    Args:
+        values: by stored name; as they are, or as the texts that a run's params hold.
+    """
+    found: dict[str, Any] = {}
+    for f in fields(TrainingOptions):
+        name = f.metadata["option"].stored or f.name
+        if name in values:
+            found[f.name] = _value(values[name], f.default)
+    return TrainingOptions(**found)
+
+
+def _value(stored: Any, default: Any) -> Any:
+    """A value that may have become a text, such as 'True', 'None' or '3'."""
+    if not isinstance(stored, str) or isinstance(default, str):
+        return stored
+    if isinstance(default, bool):
+        return stored == "True"
+    return None if stored == "None" else int(stored)

@@ -1,0 +1,84 @@
+"""How trials end that do not end by themselves: pruned, killed with the sweep, or left to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sweeps.driver.figures import Figures
+from sweeps.driver.status import TrialRow
+from sweeps.driver.stop_rules import STOPPED
+from sweeps.driver.trials import Trials
+from sweeps.engines.base import TrialState
+
+_WAITED = "waited at epoch {} for a promotion that did not come"
+
+
+class Ends:
+    """Ends what is paused, what runs, and what waits."""
+
+    def __init__(self, trials: Trials, figures: Figures) -> None:
+        self._trials, self._figures = trials, figures
+        self._board, self._plan = trials.board, trials.plan
+
+    def prune_hopeless(self) -> None:
+        """Ends paused trials that can never be promoted, so that their checkpoints can go."""
+        for number in self._trials.engine.hopeless(self._plan.num_trials):
+            row = self._board.rows[number]
+            row.reason = f"pruned at epoch {len(row.curve)}: too many are better"
+            self._end_one_paused(row)
+
+    def end_paused(self) -> None:
+        """When no slot will be free again for them, paused trials have been pruned."""
+        for row in self._board.in_state(TrialState.PAUSED):
+            row.reason = _WAITED.format(len(row.curve))
+            self._end_one_paused(row)
+        for row in self._board.rows.values():
+            if row.waiting:  # A stop rule came before its turn.
+                row.reason = STOPPED
+                self._trials.end_without_result(row, TrialState.PRUNED)
+                self._figures.forget(row)
+
+    def _end_one_paused(self, row: TrialRow) -> None:
+        self._trials.recorder.paused_trial_ended(row, TrialState.PRUNED)
+        self._trials.end(row, TrialState.PRUNED)
+        if not self._plan.num_audited:
+            self._figures.forget(row)
+
+    def kill_running(self) -> None:
+        """Ends everything that runs or is to run, as far as possible: each step for itself.
+
+        What is paused stays so: a sweep that is resumed may promote it.
+        """
+        self._stop_running()
+        for row in self._board.rows.values():
+            if row.waiting:
+                row.reason = STOPPED
+                _attempt(partial(self._trials.recorder.trial_lost, row, TrialState.KILLED))
+                _attempt(partial(self._trials.end, row, TrialState.KILLED))
+                self._figures.forget(row)
+
+    def suspend_running(self) -> None:
+        """Leaves what still runs to be resumed: its last epoch is in its checkpoint."""
+        self._stop_running()
+        for row in self._board.rows.values():
+            if row.waiting:
+                row.state, row.reason = TrialState.PAUSED, "waits for the sweep to be resumed"
+                _attempt(partial(self._trials.recorder.trial_suspended, row))
+        for number in self._figures.numbers():
+            _attempt(partial(self._figures.give_up, number, STOPPED))
+            self._figures.forget(self._board.rows[number])
+
+    def _stop_running(self) -> None:
+        for row in self._board.running():
+            _attempt(partial(self._trials.stop, row))
+            self._trials.release(row)
+            row.waiting = True
+
+
+def _attempt(step: Callable[[], object]) -> None:
+    """One step of an orderly end; the next ones must happen even if this one fails."""
+    try:
+        step()
+    except Exception:  # Whatever a full disk or a lost database raises, the rest must end.
+        return

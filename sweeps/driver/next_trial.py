@@ -1,0 +1,101 @@
+"""Which trial is next: one that waits, one that the engine promotes, or a new one."""
+
+from __future__ import annotations
+
+from sweeps.driver.plan import trial_seed
+from sweeps.driver.status import TrialRow
+from sweeps.driver.trials import Trials
+from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
+
+
+class NextTrial:
+    """Chooses the trial for a free slot, and takes over those of earlier sessions."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials, self._plan, self._board = trials, trials.plan, trials.board
+        self._engine, self._recorder = trials.engine, trials.recorder
+        self.exhausted = False
+        """Whether the engine has no further proposal."""
+
+    def choose(self) -> TrialRow | None:
+        """The trial to start now; None where there is none for the time being."""
+        running = self._board.running()
+        if any(row.spared_memory for row in running):
+            return None  # It has the machine to itself.
+        waiting = [row for row in self._board.rows.values() if row.waiting]
+        ready = [row for row in waiting if not row.spared_memory]
+        if ready:
+            return ready[0]
+        if waiting:
+            return None if running else waiting[0]
+        while True:
+            last = self.exhausted or len(self._board.proposed()) >= self._plan.num_trials
+            number = self._engine.next_promotion(closing=last and not running)
+            if number is not None:
+                return self._board.rows[number]
+            proposal = None if last else self._engine.ask()
+            if last or isinstance(proposal, Later):
+                return None
+            if proposal is None:
+                self.exhausted = True
+                continue
+            row = self._new_row(proposal)
+            if proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
+                return row
+
+    def take_over(self, past: PastTrial) -> TrialRow:
+        """A row for a trial of an earlier session: ended, waiting at its rung, or to go on."""
+        row = self._new_row(past)
+        row.value, row.state, row.reason = past.value, past.state, past.reason
+        row.best_epoch = past.facts.get("best_epoch")
+        row.num_parameters = past.facts.get("num_parameters")
+        row.duplicate_of = past.facts.get("duplicate_of")
+        row.seconds = past.facts.get("seconds", row.seconds)
+        if past.state.is_end:
+            row.end_order = len(self._board.ended()) - 1
+        row.past = past.state.is_end
+        row.waiting = past.state is TrialState.RUNNING
+        if past.duplicate_of is not None and row.waiting:
+            self._repeat(row, past.duplicate_of)
+        return row
+
+    def _new_row(self, proposal: Proposal | PastTrial) -> TrialRow:
+        number, plan = proposal.number, proposal.plan
+        baseline = (proposal.baseline or "").partition(",")[0]
+        default = f"trial {number} ({baseline})" if baseline else f"trial {number}"
+        row = TrialRow(
+            number,
+            proposal.name or default,
+            proposal.params,
+            plan.seed if plan else trial_seed(self._plan.seed, number),
+            schedule=plan.schedule if plan else self._plan.schedule,
+            space=plan.space if plan else self._plan.space,
+            baseline=proposal.baseline,
+            curve=list(proposal.curve.values()),
+            waiting=True,
+        )
+        row.seconds = self._recorder.trained_seconds(number)
+        # From here on the trial has an end, whatever happens: row, study and run know it.
+        self._board.rows[number] = row
+        self._recorder.trial_started(row)
+        return row
+
+    def _repeat(self, row: TrialRow, number: int) -> bool:
+        """Ends a trial whose point was trained before with that trial's result.
+
+        As Optuna's documentation advises for duplicated samples.
+
+        Returns:
+            False where the earlier trial failed, so that training it again is worth while.
+        """
+        first = self._board.rows.get(number)
+        if first is None or first.state in (TrialState.FAILED, TrialState.KILLED):
+            return False
+        # The result of one that still runs is not known: then the repetition has none.
+        state = first.state if first.state.is_end else TrialState.PRUNED
+        row.waiting, row.duplicate_of = False, number
+        row.reason = f"the same point as trial {number}"
+        row.best_epoch, row.num_parameters = first.best_epoch, first.num_parameters
+        self._recorder.trial_lost(row, state)
+        self._trials.end(row, state, first.value)
+        return True

@@ -1,0 +1,125 @@
+"""What decides that a trial which failed is tried again, and which trial has failed."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from search_spaces.errors import SourceChangedError
+from sweeps.driver.figures import Figures
+from sweeps.driver.status import TrialRow
+from sweeps.driver.stop_rules import STOPPED, StopReason
+from sweeps.driver.trials import Trials, trial_number
+from sweeps.engines.base import TrialState
+from sweeps.executors.base import Raised
+from sweeps.executors.failures import Failure, FailureKind, classify, hang
+from sweeps.interrupts import Interrupts
+
+NUM_SAME_FAILURES = 3
+"""So many first trials failing for one reason mean that the next would, too."""
+GRACE_SECONDS = 120.0
+"""What an epoch may take beyond the time limit: a whole epoch is worth waiting for, an hour not."""
+STALL_SECONDS = 600.0
+STALL_EPOCHS = 20
+"""Without a limit of the user's, a trial hangs when it reports nothing for the longer of the two:
+ten minutes, and twenty times the longest epoch that this sweep has seen."""
+FIRST_EPOCH_SECONDS = 6 * 3600.0
+"""Before any epoch nobody knows how long one takes; longer ones need `--trial-timeout`."""
+
+
+class Retries:
+    """Takes failures of trials, notices those that hang, and gives another try where it can help.
+
+    Attributes:
+        source_changed: what of a user's space is not as it was, where that ended a trial.
+        longest_epoch: seconds of the longest epoch that the sweep has seen.
+    """
+
+    def __init__(self, trials: Trials, figures: Figures, interrupts: Interrupts) -> None:
+        self._trials, self._figures, self._interrupts = trials, figures, interrupts
+        self._board, self._plan = trials.board, trials.plan
+        self.source_changed = ""
+        self.longest_epoch = 0.0
+
+    def raised(self, event: Raised) -> None:
+        """A trial's job raised, or its process died."""
+        row = self._board.rows[trial_number(event.job_id)]
+        if event.kind == SourceChangedError.__name__:
+            self.source_changed = event.reason
+        if self.source_changed or (event.kind == "Died" and self._interrupts.received):
+            # What ended the sweep ended its processes, too: service managers signal whole groups.
+            # And a trial that was to be built from other code than those before it can wait.
+            row.reason = STOPPED
+            self._trials.release(row)
+            row.waiting = True
+            return
+        self.broken(row, event)
+
+    def broken(self, row: TrialRow, event: Raised) -> None:
+        """A trial failed by this event; another try, or its end."""
+        self._failed(row, classify(event, memory_ran_out=self._trials.memory_ran_out(row)))
+
+    def end_overdue(self) -> None:
+        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
+        limit = self._plan.rules.timeout_seconds
+        if limit is None or self._board.elapsed_seconds() < limit + GRACE_SECONDS:
+            return
+        for row in self._board.running():
+            self._trials.stop(row)
+            row.reason = f"stopped because {StopReason.TIMEOUT.value}"
+            self._trials.release(row)
+            self._trials.end_without_result(row, TrialState.PRUNED)
+            self._figures.forget(row)
+
+    def end_stalled(self) -> None:
+        """Ends trials that report nothing any more; another try may help."""
+        limit, now = self.stall_limit(), time.monotonic()
+        for row in self._board.running():
+            if now - self._trials.last_report[row.number] > limit:
+                self._trials.stop(row)
+                self._failed(row, hang(limit))
+
+    def stall_limit(self) -> float:
+        """Seconds without a report after which a trial hangs."""
+        if self._plan.stall_seconds is not None:
+            return self._plan.stall_seconds
+        if not self.longest_epoch:
+            return FIRST_EPOCH_SECONDS
+        return max(STALL_SECONDS, STALL_EPOCHS * self.longest_epoch)
+
+    def all_failed_alike(self) -> bool:
+        """Whether the first trials of this session all failed, for one reason."""
+        ended = [row for row in self._board.ended() if not row.past]
+        if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials):
+            return False
+        # Messages often name the trial's number or folder: digits do not make another cause.
+        causes = {(row.state, re.sub(r"\d+", "#", row.reason)) for row in ended}
+        return len(causes) == 1 and ended[0].state is TrialState.FAILED
+
+    def _failed(self, row: TrialRow, failure: Failure) -> None:
+        """Another try where it can help and is left, else the end."""
+        slot = self._trials.release(row)
+        short = failure.kind is FailureKind.OUT_OF_MEMORY
+        packer = self._trials.packer
+        change = packer.ran_out_of_memory(slot) if short and slot is not None else None
+        if change is not None:
+            # That it shared the GPU is not the trial's fault, so `--retries` does not count it.
+            row.num_repacked += 1
+            self._board.num_slots = packer.num_slots
+            self._try_again(row, f"{failure.reason} ({change})")
+            return
+        if failure.can_retry and row.num_retries < self._plan.num_retries:
+            row.num_retries += 1
+            row.spared_memory |= short
+            self._try_again(row, failure.reason)
+            return
+        tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
+        row.reason, row.details = failure.reason + tries, failure.details
+        self._trials.end_without_result(row, TrialState.FAILED)
+        self._trials.recorder.progress(self._board)
+        self._figures.forget(row)
+
+    def _try_again(self, row: TrialRow, reason: str) -> None:
+        row.waiting = True
+        self._trials.recorder.trial_retried(row, reason)
+        self._trials.view.retried(self._board, row, reason)

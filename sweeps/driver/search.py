@@ -1,0 +1,265 @@
+"""A sweep's own session: the loop under an engine that searches, and how its run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import get_objective
+from pipelines.training.cost import MeasureTask
+from pipelines.training.trial import Schedule
+from search_spaces.space import Space
+from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import BestModels, Recorder
+from sweeps.driver.session import LoopEnd, Recording, Session
+from sweeps.driver.status import Board, TrialRow, leaderboard_columns
+from sweeps.driver.stop_rules import StopReason, StopRules, parse_target
+from sweeps.driver.view import View
+from sweeps.engines.base import Engine, TrialState
+from sweeps.executors.base import Executor
+from sweeps.formatting import params_text
+from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
+from sweeps.resources.calibration import measured_point
+from sweeps.resources.gpu_monitor import GpuWatch
+from sweeps.resources.machine import Allotment
+from sweeps.resources.packing_start import packed
+from sweeps.settings import SweepSettings, budget_for
+from sweeps.state.paths import paths_of
+from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
+from tracking.tags import Tag
+
+if TYPE_CHECKING:
+    from tracking.spool.records import SweepEnd
+
+STATUS_NAMES = {Outcome.DONE: "FINISHED", Outcome.INTERRUPTED: "KILLED"}
+"""How MLflow calls the end of a sweep's run; everything else is FAILED."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a session of a sweep ended.
+
+    Attributes:
+        reason: why it ended, in words.
+        error: what failed, one line; empty where a trial says it.
+        problems: what else people should know, a line each.
+        unfinished: whether it can be resumed.
+        recorded: whether everything that could be sent was accepted.
+    """
+
+    outcome: Outcome
+    board: Board
+    reason: str
+    error: str = ""
+    problems: tuple[str, ...] = ()
+    unfinished: bool = False
+    recorded: bool = True
+
+    @property
+    def failed_trial(self) -> TrialRow | None:
+        """The trial that failed last."""
+        failed = self.board.in_state(TrialState.FAILED)
+        return failed[-1] if failed else None
+
+
+@dataclass
+class OpenedSweep:
+    """Everything that a sweep needs, opened; `run_search` closes it.
+
+    Attributes:
+        tags: of the sweep's run, beside those that follow from data and space.
+        texts: files of the sweep's run: name -> content.
+        say: tells a person, one line a call.
+    """
+
+    settings: SweepSettings
+    space: Space
+    data: PreparedData
+    allotment: Allotment
+    file: SweepFile
+    engine: Engine
+    executor: Executor
+    recording: Recording
+    tags: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda text: None
+    warn: Callable[[str], None] = lambda text: None
+
+
+def run_search(opened: OpenedSweep, view: View, interrupts: Interrupts) -> SweepResult:
+    """Runs the sweep to its end, records it, and closes what was opened."""
+    return _Search(opened, view, interrupts).run()
+
+
+class _Search:
+    def __init__(self, opened: OpenedSweep, view: View, interrupts: Interrupts) -> None:
+        settings, data, allotment = opened.settings, opened.data, opened.allotment
+        objective = get_objective(settings.objective)
+        budget = budget_for(settings, data.num_images["train"])
+        self._opened, self._interrupts, self._budget = opened, interrupts, budget
+        self._paths, self._pages = paths_of(settings), dict(opened.texts)
+        self._board = Board(
+            title=f"{settings.name}: {opened.space.name} on {data.name}",
+            objective=objective,
+            num_trials=settings.num_trials,
+            num_slots=len(allotment.slots),
+            timeout_seconds=budget.timeout_seconds,
+            data_name=data.name,
+            earlier_seconds=opened.recording.spool.active_seconds(),
+        )
+        recorder = Recorder(
+            opened.recording.spool, opened.space, data, self._paths,
+            BestModels(objective, settings.num_kept_models), settings.training,
+        )  # fmt: skip
+        target = settings.target
+        plan = LoopPlan(
+            space=opened.space,
+            data=data,
+            num_trials=settings.num_trials,
+            schedule=Schedule(budget.num_epochs),
+            seed=settings.seed,
+            slots=allotment.slots,
+            paths=self._paths,
+            training=settings.training,
+            rules=StopRules(
+                timeout_seconds=budget.timeout_seconds,
+                max_total_epochs=settings.max_total_epochs,
+                target=None if target is None else parse_target(target, objective),
+                patience_trials=settings.patience_trials,
+            ),
+            num_retries=settings.num_retries,
+            stall_seconds=settings.stall_seconds,
+            num_audited=settings.num_audited,
+            layout=allotment.layout,
+            level=allotment.level,
+            trials_per_gpu=settings.trials_per_gpu,
+        )
+        self._session = Session(
+            plan, self._board, recorder, opened.recording, opened.executor, view, interrupts
+        )
+
+    def run(self) -> SweepResult:
+        """Runs the sweep to its end."""
+        try:
+            self._start_record()
+            self._session.start_sending()
+            _import_for_the_end()
+        except BaseException:
+            self._opened.executor.close()
+            raise
+        end = self._session.run_loop(self._opened.engine, self._packed, self._draw_plots)
+        outcome, reason, error = self._outcome(end), end.reason, end.error
+        if self._interrupts.received and outcome is Outcome.FAILED:
+            outcome, reason, error = Outcome.INTERRUPTED, StopReason.INTERRUPTED.value, ""
+        problems = [*end.problems, *self._record_end(outcome, reason, suspended=end.suspended)]
+        problems += self._session.send_rest()
+        return SweepResult(
+            outcome,
+            self._board,
+            reason,
+            error,
+            tuple(problems),
+            unfinished=end.suspended or outcome is Outcome.INTERRUPTED,
+            recorded=not self._opened.recording.spool.rejections(),
+        )
+
+    def _outcome(self, end: LoopEnd) -> Outcome:
+        if end.interrupted:
+            return Outcome.INTERRUPTED
+        if end.stop is None or end.error or end.stop is StopReason.FAILING:
+            return Outcome.FAILED
+        return Outcome.FAILED if self._board.best() is None else Outcome.DONE
+
+    def _start_record(self) -> None:
+        settings, data = self._opened.settings, self._opened.data
+        params = settings.as_params() | {
+            "dataset": data.name,
+            "num_epochs": self._budget.num_epochs,
+            "timeout_seconds": self._budget.timeout_seconds,
+        }
+        assert settings.name is not None
+        self._session.recorder.sweep_started(
+            settings.name, self._opened.file.uid, params, self._opened.tags
+        )
+
+    def _packed(self, plan: LoopPlan, watch: GpuWatch | None) -> LoopPlan:
+        """Settles how many trials share a GPU."""
+        settings = self._opened.settings
+        found = packed(
+            self._opened.allotment.for_trials(settings.num_trials), settings.trials_per_gpu,
+            self._paths, self._session.recorder, self._opened.executor, watch, self._interrupts,
+            self._measure_task, self._budget.timeout_seconds, self._opened.say,
+        )  # fmt: skip
+        self._board.num_slots = len(found.slots)
+        return replace(plan, slots=found.slots, level=found.level)
+
+    def _measure_task(self) -> MeasureTask:
+        settings, space = self._opened.settings, self._opened.space
+        point = measured_point(space, baselines=settings.baselines)
+        return MeasureTask(
+            space.key, (point,), self._opened.data, self._budget.num_epochs, settings.seed,
+            settings.training,
+        )  # fmt: skip
+
+    def _draw_plots(self) -> None:
+        try:
+            self._pages["study.html"] = self._opened.engine.plots_html()
+        except Exception as problem:  # Plots must not cost the sweep its end.
+            self._opened.warn(f"no plots of the study: {self._session.broke_off(problem)}")
+
+    def _record_end(self, outcome: Outcome, reason: str, *, suspended: bool) -> list[str]:
+        """Records how the sweep ended or waits; one line per problem."""
+        recorder = self._session.recorder
+        try:
+            if suspended:
+                recorder.sweep_waits("SCHEDULED", reason)
+            else:
+                recorder.sweep_ended(self._end_record(outcome, reason))
+            # FAILED by one cause in all trials is an end, too; an interrupt is not.
+            waits = suspended or outcome is Outcome.INTERRUPTED
+            state = replace(self._opened.file, status=INTERRUPTED if waits else FINISHED)
+            write_sweep_file(self._paths.state, state)
+        except OSError as error:
+            return [f"the end of the sweep was not written: {error}; resume it"]
+        return []
+
+    def _end_record(self, outcome: Outcome, reason: str) -> SweepEnd:
+        from tracking.spool.records import SweepEnd
+
+        board = self._board
+        tags, metrics = {Tag.STOPPED_BY: reason}, {}
+        best = board.best()
+        if best is not None and best.value is not None:
+            tags[Tag.BEST_TRIAL] = str(best.number)
+            tags[Tag.BEST_PARAMS] = params_text(best.params)
+        metrics["total_training_seconds"] = board.compute_seconds()
+        metrics["total_epochs"] = float(board.num_epochs_trained())
+        metrics["wall_seconds"] = board.elapsed_seconds()
+        for state in TrialState:
+            if state.is_end:
+                metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))
+        if board.audits:
+            metrics["num_audited"] = float(len(board.audits))
+            metrics["audit_top"] = float(board.audit_top())
+        return SweepEnd(
+            status=STATUS_NAMES.get(outcome, "FAILED"),  # type: ignore[arg-type]
+            tags=tags,
+            metrics=metrics,
+            texts=self._pages,
+            leaderboard=leaderboard_columns(board) if board.rows else {},
+        )
+
+
+def _import_for_the_end() -> None:
+    """Imports what the plots need while the first trial trains."""
+    import threading
+
+    def work() -> None:
+        from sweeps.engines.optuna_study import plots
+
+        plots.import_plotly()
+
+    threading.Thread(target=work, daemon=True, name="imports").start()

@@ -1,0 +1,133 @@
+"""One trial on its slot: started, released, ended; what every other part of the loop calls."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+from pipelines.evaluation.metrics import PREDICT_BATCH
+from pipelines.training.trial import TrialTask
+from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import Recorder
+from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.view import View
+from sweeps.engines.base import Engine, TrialState
+from sweeps.executors.base import Executor, Raised, Slot
+from sweeps.executors.failures import kernel_memory_kills
+from sweeps.resources.gpu_monitor import GpuWatch
+from sweeps.resources.gpu_usage import GpuUsage
+from sweeps.resources.packer import Packer
+
+SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
+_PREFIX = "trial-"
+
+
+class Trials:
+    """The trials of a loop: their rows, their slots, and what has been received from each.
+
+    Whatever happens to a trial is written in one order: first to the tracker's spool, then to the
+    study.
+    """
+
+    def __init__(
+        self,
+        plan: LoopPlan,
+        board: Board,
+        engine: Engine,
+        executor: Executor,
+        recorder: Recorder,
+        view: View,
+        watch: GpuWatch | None = None,
+    ) -> None:
+        self.plan, self.board, self.engine = plan, board, engine
+        self.executor, self.recorder, self.view = executor, recorder, view
+        self.packer = Packer(
+            plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
+            recorder,
+        )  # fmt: skip
+        self.usage = GpuUsage(executor, watch)
+        self.last_report: dict[int, float] = {}
+        """By trial, when it last started or reported (`time.monotonic`)."""
+        self.slots: dict[int, Slot] = {}
+        self._memory_kills: dict[int, int] = {}
+
+    def start(self, row: TrialRow, slot: Slot) -> Raised | None:
+        """Starts a trial, or goes on with it; returns why its process could not be started."""
+        number, again = row.number, bool(row.curve)
+        self.slots[number] = slot
+        row.slot, row.waiting, row.state, row.reason = slot.index, False, TrialState.RUNNING, ""
+        row.started = self.last_report[number] = time.monotonic()
+        self._memory_kills[number] = kernel_memory_kills()
+        self.recorder.trial_runs(row, slot)
+        self.view.started(self.board, row, again=again)
+        try:
+            task = self.task(row)
+            self.plan.paths.trial(number).mkdir(parents=True, exist_ok=True)
+            log_path = str(self.plan.paths.trial_log(number))
+            self.executor.start(job_id(number), self.plan.job, task, slot, log_path)
+            self.usage.started(job_id(number))
+        except (OSError, EOFError) as error:
+            details = "".join(traceback.format_exception(error))
+            return Raised(job_id(number), type(error).__name__, str(error), details)
+        return None
+
+    def task(self, row: TrialRow) -> TrialTask:
+        """What a worker needs to train the trial, or to continue it."""
+        return TrialTask(
+            number=row.number,
+            space=row.space.key,
+            params=row.params,
+            data=self.plan.data,
+            schedule=row.schedule,
+            seed=row.seed,
+            objective=self.board.objective,
+            folder=str(self.plan.paths.trial(row.number)),
+            training=self.plan.training,
+            num_reported=len(row.curve),
+            predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
+            sources=row.space.sources,
+        )
+
+    def stop(self, row: TrialRow) -> None:
+        """Ends the trial's process at once."""
+        self.executor.stop(job_id(row.number))
+
+    def release(self, row: TrialRow) -> Slot | None:
+        """Frees the slot of a trial that ran; None where it was freed before."""
+        row.seconds += time.monotonic() - row.started
+        slot = self.slots.pop(row.number, None)
+        if slot is not None:  # None where telling an end failed, and the loop ends it once more.
+            self.packer.slots.give_back(slot)
+        return slot
+
+    def memory_ran_out(self, row: TrialRow) -> bool:
+        """Whether the kernel ended some process for want of memory since the trial started."""
+        return kernel_memory_kills() > self._memory_kills[row.number]
+
+    def end(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
+        """Ends a trial in the study, once the spool has its end."""
+        facts = {
+            "best_epoch": row.best_epoch,
+            "num_parameters": row.num_parameters,
+            "seconds": round(row.seconds, 3),
+            "duplicate_of": row.duplicate_of,
+        }
+        self.engine.tell(row.number, state, value, row.reason, facts)
+        row.end_order = len(self.board.ended())
+        row.state, row.value, row.waiting = state, value, False
+        self.view.ended(self.board, row)
+
+    def end_without_result(self, row: TrialRow, state: TrialState) -> None:
+        """Ends a trial that reached nothing of its own, with its reason, everywhere."""
+        self.recorder.trial_lost(row, state)
+        self.end(row, state)
+
+
+def job_id(number: int) -> str:
+    """What the executor calls a trial's job."""
+    return f"{_PREFIX}{number}"
+
+
+def trial_number(identity: str) -> int:
+    """The trial of a job that `job_id` named."""
+    return int(identity.removeprefix(_PREFIX))
