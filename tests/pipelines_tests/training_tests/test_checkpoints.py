@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from changed_tasks import changed
 
 from pipelines.objectives import OBJECTIVES
-from pipelines.runtime.compute import Compute
 from pipelines.runtime.process import set_precision
 from pipelines.training.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
 from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask, run_trial
@@ -88,13 +88,16 @@ def test_a_continued_trial_equals_an_uninterrupted_one(tiny_data, tmp_path, name
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_trial_of_mixed_precision_continues_as_well(tiny_data, tmp_path, precision):
     """With float16 the optimizer holds the scale of the loss, too."""
-    compute = Compute("tensorflow", precision, "off")
     whole, parts, rest = Driver(), Driver(2), Driver()
     try:
         set_precision(precision)
-        task = replace(make_task(tiny_data, tmp_path / "whole", POINTS["adam"]), compute=compute)
+        task = changed(
+            make_task(tiny_data, tmp_path / "whole", POINTS["adam"]), precision=precision, jit="off"
+        )
         run(task, whole)
-        task = replace(make_task(tiny_data, tmp_path / "parts", POINTS["adam"]), compute=compute)
+        task = changed(
+            make_task(tiny_data, tmp_path / "parts", POINTS["adam"]), precision=precision, jit="off"
+        )
         run(task, parts)
         run_trial(replace(task, num_reported=2), rest)
     finally:

@@ -23,7 +23,6 @@ from pipelines.evaluation.metrics import (
     validation_metrics,
 )
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
-from pipelines.runtime.compute import Compute
 from pipelines.training.trial import (
     NOT_COMPILED,
     Decision,
@@ -244,5 +243,5 @@ def test_a_model_that_cannot_be_compiled_says_so(task, zoom):
     asked = changed(task, space="cnn", params=params, num_epochs=1, jit="on")
     result, _ = run(asked)
     assert (NOT_COMPILED in result.adaptations) == (zoom > 0)
-    without, _ = run(replace(asked, compute=Compute(jit="off")))
+    without, _ = run(changed(asked, jit="off"))
     assert NOT_COMPILED not in without.adaptations

@@ -134,10 +134,10 @@ fix:
   optimizer: sgd
 """
     found = parsed(tmp_path, text, "--no-deterministic", "--baselines")
-    assert not found.deterministic and found.baselines
+    assert not found.training.deterministic and found.baselines
     found = parsed(tmp_path, text, "--set", "optimizer=adam,adamw", "--fix=filters_0=16")
     assert found.narrowing == ("optimizer=adam,adamw", "filters_0=16")
-    assert found.deterministic and not found.baselines
+    assert found.training.deterministic and not found.baselines
 
 
 def test_two_rules_for_one_parameter_are_refused(tmp_path, capsys):
