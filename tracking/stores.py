@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_UI = "http://127.0.0.1:5000"

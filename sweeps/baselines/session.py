@@ -11,7 +11,6 @@ from pathlib import Path
 from pipelines.data.prepared import PreparedData
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.reproduction import ReproductionResult, ReproductionTask
-from search_spaces.errors import redacted, scrubbed
 from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
@@ -32,6 +31,7 @@ from sweeps.state.paths import SweepPaths, claim_name
 from sweeps.state.recorded_options import compute_tags
 from sweeps.workers.jobs import reproduce_job
 from sweeps.workers.start import start_workers
+from tracking.addresses import redacted, scrubbed
 from tracking.spool.records import EpochRecord, SweepEnd, SweepRecord, TrialEnd, TrialRecord
 from tracking.stores import resolve_uri, ui_command
 from tracking.tags import Tag

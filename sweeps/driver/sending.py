@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import scrubbed
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
+from tracking.addresses import scrubbed
 
 if TYPE_CHECKING:
     from tracking.spool.sender import Sender

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.cost import MeasureTask
-from search_spaces.errors import scrubbed
 from search_spaces.space import Space
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.cli.resolved_config import CONFIG_FILE, resolved_config
@@ -45,6 +44,7 @@ from sweeps.state.sweep_file import (
 from sweeps.state.sweep_file import (
     INTERRUPTED as WAITS,
 )
+from tracking.addresses import scrubbed
 from tracking.stores import resolve_uri
 from tracking.tags import Tag
 

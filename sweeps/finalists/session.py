@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.trial import TrialTask
-from search_spaces.errors import redacted
 from search_spaces.space import Space
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.driver.loop import Sweep
@@ -50,6 +49,7 @@ from sweeps.state.stored_sweep import StoredSweep
 from sweeps.state.sweep_file import check_same_data
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
+from tracking.addresses import redacted
 from tracking.spool.records import SweepEnd
 from tracking.tags import Tag
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from mlflow.entities import Experiment
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 from tracking.migration.contents import MODEL_FILE, StoreReader
 from tracking.tags import Tag
 

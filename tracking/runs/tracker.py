@@ -34,7 +34,8 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
-from search_spaces.errors import InputError, redacted, scrubbed
+from search_spaces.errors import InputError
+from tracking.addresses import redacted, scrubbed
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 from tracking.stores import (
     DEFAULT_URI,
     check_existing_store,
