@@ -1,7 +1,8 @@
-"""`.keras` files: opened in Keras' safe mode only, and only where they name classes of pictures.
+"""`.keras` files: written where a model needs no code of its own, opened in Keras' safe mode only.
 
-The archive is looked at before Keras is: a damaged file, a Lambda layer (Python code), or a class
-that is not Keras' own is refused with a reason. Keras' safe mode holds the same line again.
+Only models that name classes of pictures are opened. The archive is looked at before Keras is: a
+damaged file, a Lambda layer (Python code), or a class that is not Keras' own is refused with a
+reason. Keras' safe mode holds the same line again.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.runtime.quiet_import import quiet_start
+from pipelines.runtime.process import quiet_start
 from search_spaces.errors import InputError
-from search_spaces.space import Shape
+from search_spaces.labels import num_outputs
+from search_spaces.space import Assembled, Shape
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +65,30 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
         model = _loaded(path, name)
         _check_probabilities(model, model_shapes(model, name), name)
     return model
+
+
+def store_model(assembled: Assembled, path: Path) -> tuple[int, str]:
+    """Size of the file in bytes, and why there is none (then the size is 0).
+
+    A model of ours can be stored; one of a user's may have layers of its own, whose code no
+    `.keras` file holds. What is stored gives a probability for each class, also where the model
+    has one output for two classes.
+    """
+    if assembled.is_ours:
+        assembled.model.save(path)
+        return path.stat().st_size, ""
+    try:
+        _with_all_classes(assembled.model).save(path)
+        check_archive(path, "the model")
+    except OSError:
+        raise  # A full disk is no property of the model.
+    except InputError as error:
+        path.unlink(missing_ok=True)
+        return 0, str(error).partition("Received: ")[2] or str(error)
+    except Exception as error:  # Whatever a layer without `get_config` makes Keras raise.
+        path.unlink(missing_ok=True)
+        return 0, f"it cannot be saved ({type(error).__name__})"
+    return path.stat().st_size, ""
 
 
 def _loaded(path: Path, name: str) -> keras.Model:
@@ -203,6 +229,17 @@ def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> 
             f"{name}, whose output ranges from {found.min():.3g} to {found.max():.3g} and sums to "
             f"{sums[0]:.3g}. End it with a softmax."
         )
+
+
+def _with_all_classes(model: keras.Model) -> keras.Model:
+    """The model itself, or, where it gives that of the second class alone, both probabilities."""
+    import keras
+
+    if num_outputs(model) != 1:
+        return model
+    (second,) = model.outputs
+    first = keras.layers.Rescaling(-1.0, offset=1.0)(second)
+    return keras.Model(model.inputs, keras.layers.Concatenate()([first, second]))
 
 
 def _first_line(error: Exception) -> str:

@@ -12,11 +12,10 @@ import numpy as np
 from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.metrics import PREDICT_BATCH, predict, validation_metrics
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.checkpoints import MODEL_FILE, EpochReport
 from pipelines.training.epoch import Training, set_jit, train_epoch
 from pipelines.training.feeding import JoinedRows
 from pipelines.training.loops import epoch_loop
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.registry import get_space
 from search_spaces.space import Baseline
 

@@ -27,10 +27,16 @@ from pipelines.evaluation.metrics import (
     predict,
     validation_metrics,
 )
-from pipelines.models.saving import store_model
+from pipelines.models.keras_files import store_model
 from pipelines.objectives import Objective
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.checkpoints import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+    TEST_FILE,
     Checkpoint,
     EpochReport,
     assign_arrays,
@@ -41,14 +47,6 @@ from pipelines.training.checkpoints import (
 from pipelines.training.epoch import NonFiniteLossError, Training, set_jit, train_epoch
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
 from pipelines.training.loops import EpochLoop, epoch_loop
-from pipelines.training.trial_files import (
-    CHECKPOINT_FILE,
-    HISTORY_FILE,
-    MODEL_FILE,
-    PREDICTIONS_FILE,
-    SUMMARY_FILE,
-    TEST_FILE,
-)
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.user_spaces.reference import Sources, check_sources

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pipelines.training.checkpoints import CHECKPOINT_FILE, MODEL_FILE
 from pipelines.training.trial import Decision, TrialTask
-from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.data.prepared import PreparedData
-from pipelines.training.trial_files import PREDICTIONS_FILE
+from pipelines.training.checkpoints import PREDICTIONS_FILE
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import TrialRow
 from sweeps.executors.base import Event, Executor, Raised, Slot

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE, EpochReport
 from pipelines.training.trial import TrialResult
-from pipelines.training.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from search_spaces.hyperparameters.run_params import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.keeping import BestModels

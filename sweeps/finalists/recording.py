@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective, get_objective
 from pipelines.runtime.compute import Compute
+from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.trial import TrialResult
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.space import Space
 from sweeps.driver.keeping import BestModels
 from sweeps.driver.recorder import Recorder

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.checkpoints import MODEL_FILE, EpochReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.hyperparameters.run_params import recorded_params
 from search_spaces.space import Space
 from sweeps.executors.base import Job, Raised, Slot

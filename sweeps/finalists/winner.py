@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
-from pipelines.training.trial_files import MODEL_FILE
+from pipelines.training.checkpoints import MODEL_FILE
 from sweeps.driver.recorder import Recorder, model_tags
 from sweeps.driver.status import TrialRow
 from sweeps.engines.base import TrialState

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
-from pipelines.training.trial_files import CHECKPOINT_FILE
+from pipelines.training.checkpoints import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.run_params import recorded_name, recorded_params

@@ -21,8 +21,8 @@ from pipelines.data.prepared import store
 from pipelines.models.keras_files import load_saved_model
 from pipelines.models.user_model_check import check_model, look_at_space
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.trial import Decision, TrialTask, run_trial
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, SourceChangedError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.checkpoints import CHECKPOINT_FILE
 from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.trial import Decision, EpochReport, TrialResult, TrialTask
-from pipelines.training.trial_files import CHECKPOINT_FILE
 from search_spaces.errors import SourceChangedError
 from sweeps.executors.base import Slot
 

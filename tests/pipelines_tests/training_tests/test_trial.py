@@ -23,6 +23,7 @@ from pipelines.evaluation.metrics import (
 )
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
 from pipelines.runtime.compute import Compute
+from pipelines.training.checkpoints import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from pipelines.training.trial import (
     NOT_COMPILED,
     Decision,
@@ -30,7 +31,6 @@ from pipelines.training.trial import (
     TrialTask,
     run_trial,
 )
-from pipelines.training.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 
