@@ -14,7 +14,15 @@ class InputError(ValueError):
     """Input that breaks a rule; its message states the rule, what was received and the way out.
 
     Commands print the message as one line on standard error and exit with status 2.
+
+    Attributes:
+        reason: what is wrong with what was received, as a phrase, for callers that put it into
+            words of their own; empty where none does.
     """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def unknown_name(kind: str, received: str, valid: Iterable[str]) -> InputError:

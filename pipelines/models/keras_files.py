@@ -26,6 +26,7 @@ from search_spaces.space import Assembled, Shape
 if TYPE_CHECKING:
     import keras
 
+_FILE_RULE = "A model must be a .keras file."
 CONFIG, METADATA = "config.json", "metadata.json"
 MAX_EXPANSION, EXPANSION_FLOOR = 100, 2**20
 """A member that says it grows more than so, beyond a mebibyte, is a bomb; weights are stored."""
@@ -84,7 +85,7 @@ def store_model(assembled: Assembled, path: Path) -> tuple[int, str]:
         raise  # A full disk is no property of the model.
     except InputError as error:
         path.unlink(missing_ok=True)
-        return 0, str(error).partition("Received: ")[2] or str(error)
+        return 0, f"the model, {error.reason}"
     except Exception as error:  # Whatever a layer without `get_config` makes Keras raise.
         path.unlink(missing_ok=True)
         return 0, f"it cannot be saved ({type(error).__name__})"
@@ -132,29 +133,31 @@ def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
 
 
 def check_archive(path: Path, name: str) -> None:
-    """Raises InputError unless the file is a whole Keras archive of Keras' own classes."""
-    rule = "A model must be a .keras file."
+    """Raises InputError unless the file is a whole Keras archive of Keras' own classes.
+
+    Its `reason` follows a name for the model, and says what to do about it.
+    """
     if path.suffix != ".keras":
         raise InputError(
-            f"{rule} Received: {name}. Save it with model.save('model.keras'); no other kind is "
-            "loaded, because others can hold code."
+            f"{_FILE_RULE} Received: {name}. Save it with model.save('model.keras'); no other kind "
+            "is loaded, because others can hold code."
         )
     if not path.is_file():
         kind = "which is no file" if path.exists() else "which does not exist"
-        raise InputError(f"{rule} Received: {name}, {kind}. Check its name.")
+        raise _refused(name, f"{kind}. Check its name.")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if not {CONFIG, METADATA} <= set(members):
-                raise InputError(
-                    f"{rule} Received: {name}, an archive without Keras' {CONFIG}. Save it with "
-                    "model.save()."
+                raise _refused(
+                    name, f"an archive without Keras' {CONFIG}. Save it with model.save()."
                 )
             for info in members.values():
                 if info.file_size > EXPANSION_FLOOR + MAX_EXPANSION * info.compress_size:
-                    raise InputError(
-                        f"{rule} Received: {name}, whose {info.filename} would unpack to "
-                        f"{info.file_size:,} bytes: it is not loaded. Save it with model.save()."
+                    raise _refused(
+                        name,
+                        f"whose {info.filename} would unpack to {info.file_size:,} bytes: it is "
+                        "not loaded. Save it with model.save().",
                     )
             # Keras reads weights in a way that skips their checksums when memory is short.
             damaged = archive.testzip()
@@ -162,17 +165,20 @@ def check_archive(path: Path, name: str) -> None:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{rule} Received: {name} ({error.strerror or error}).") from error
+        why = error.strerror or str(error)
+        raise InputError(
+            f"{_FILE_RULE} Received: {name} ({why}).", reason=f"which cannot be read ({why})."
+        ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RecursionError,
             NotImplementedError, RuntimeError) as error:  # fmt: skip
-        raise InputError(
-            f"{rule} Received: {name}, which is truncated, damaged or another kind of file "
-            f"({type(error).__name__}). Copy or save it again."
+        raise _refused(
+            name,
+            "which is truncated, damaged or another kind of file "
+            f"({type(error).__name__}). Copy or save it again.",
         ) from error
     if damaged is not None:
-        raise InputError(
-            f"{rule} Received: {name}, whose {damaged} is damaged (checksum differs). Copy or "
-            "save it again."
+        raise _refused(
+            name, f"whose {damaged} is damaged (checksum differs). Copy or save it again."
         )
     _check_classes(config, name)
 
@@ -184,15 +190,22 @@ def _check_classes(config: Any, name: str) -> None:
         config = {key: value for key, value in config.items() if key != "compile_config"}
     for class_name, module in _classes(config):
         if class_name in ("Lambda", "__lambda__"):
-            raise InputError(
-                f"A model must not hold Python code. Received: {name}, which has a Lambda layer: "
-                "it is not loaded. Build it from Keras' own layers."
+            raise _refused(
+                name,
+                "which has a Lambda layer: it is not loaded. Build it from Keras' own layers.",
+                rule="A model must not hold Python code.",
             )
         if module and module != "builtins" and module.partition(".")[0] != "keras":
-            raise InputError(
-                f"A model must consist of Keras' own classes. Received: {name}, which has a "
-                f"'{module}.{class_name}': it is not loaded. Build it from Keras' own layers."
+            raise _refused(
+                name,
+                f"which has a '{module}.{class_name}': it is not loaded. Build it from Keras' own "
+                "layers.",
+                rule="A model must consist of Keras' own classes.",
             )
+
+
+def _refused(name: str, reason: str, rule: str = _FILE_RULE) -> InputError:
+    return InputError(f"{rule} Received: {name}, {reason}", reason=reason)
 
 
 def _classes(config: Any) -> Iterator[tuple[str, str]]:
