@@ -25,9 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.array_files import ArrayFile, npy_arrays
+from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
 from pipelines.data.custom.sources import OwnSource
-from pipelines.data.npy_writer import NpyWriter
 from search_spaces.errors import InputError
 
 OUTCOME = "outcome.json"

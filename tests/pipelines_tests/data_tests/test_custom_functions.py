@@ -16,8 +16,7 @@ from pipelines.data.custom import function_source
 from pipelines.data.custom.function_source import write_arrays
 from pipelines.data.custom.prepare import prepare_own, print_prepared
 from pipelines.data.custom.sources import own_source
-from pipelines.data.prepared import PreparedData
-from pipelines.data.staging import unfinished_folder
+from pipelines.data.prepared import PreparedData, unfinished_folder
 from search_spaces.errors import InputError
 
 SOURCE = """

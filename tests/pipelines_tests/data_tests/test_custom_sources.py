@@ -18,11 +18,10 @@ from image_folders import COLOURS, SUFFIXES, make_folder, picture
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.array_files import npz_arrays
+from pipelines.data.array_files import NpyWriter, npz_arrays
 from pipelines.data.arrays import fingerprint
 from pipelines.data.custom.prepare import prepare_own
 from pipelines.data.custom.sources import absolute_dataset, check_dataset, own_source
-from pipelines.data.npy_writer import NpyWriter
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
 from pipelines.data.splits import TEST, TRAIN, VALIDATION, classes_of, divide
 from pipelines.images.options import ImageOptions
