@@ -34,10 +34,9 @@ from search_spaces.hyperparameters import (
 )
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
-from search_spaces.user_spaces.hp_bridge import AskingHyperParameters, described
 from search_spaces.user_spaces.loading import load_hypermodel
 from search_spaces.user_spaces.reference import find_reference
-from search_spaces.user_spaces.source import TunerSource, assemble
+from search_spaces.user_spaces.source import AskingHyperParameters, TunerSource, assemble, described
 from search_spaces.user_spaces.space import user_space
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.hyperparameters import (
