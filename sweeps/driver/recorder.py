@@ -22,7 +22,6 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import compute_tags
-from tracking.models.class_names import class_name_tags
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -41,7 +40,7 @@ from tracking.spool.records import (
     TrialStateRecord,
 )
 from tracking.spool.trial_history import TrialLives
-from tracking.tags import Tag
+from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool

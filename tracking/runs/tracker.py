@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,6 @@ TABLE_FILE = "leaderboard.json"
 VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
 """MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
 list of their names and numbers."""
-NOT_FOUND = 404
 FINAL_CODES = (
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",
@@ -311,7 +311,7 @@ class MlflowTracker:
             files.delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_logged_model(model_id)
         except MlflowException as error:
-            if error.get_http_status_code() != NOT_FOUND:  # type: ignore[no-untyped-call]
+            if error.get_http_status_code() != HTTPStatus.NOT_FOUND:  # type: ignore[no-untyped-call]
                 raise
         self._ids[key] = ""
 

@@ -17,7 +17,7 @@ from tracking.stores import (
 )
 
 if TYPE_CHECKING:
-    from tracking.migration.counts import Counts
+    from tracking.migration.contents import Counts
 
 DESCRIPTION = "Copy every run, artifact, logged model and registered version into a server."
 EXAMPLES = """
