@@ -76,6 +76,9 @@ def misnamed():
 
 def leaves():
     raise SystemExit("no data today")
+
+def like_ours():
+    raise TypeError("returned early")
 """
 
 
@@ -113,6 +116,7 @@ def test_several_datasets_are_the_parts(mine):
         ("twice", r"returned 'x_train', twice"),
         ("misnamed", r"returned a Dataset as 'training'; call it train, validation"),
         ("leaves", r"raised SystemExit: no data today"),
+        ("like_ours", r"raised TypeError: returned early \(mine.py, line \d+\)"),
     ],
 )
 def test_what_a_function_must_not_return_is_told(mine, function, words):
