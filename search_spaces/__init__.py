@@ -1,5 +1,8 @@
 """Search spaces: what may be tried, and what model a point of a space means."""
 
 from search_spaces.hypermodels import as_hypermodel
+from search_spaces.hyperparameters import HyperParameters
+from search_spaces.registry import get_space
+from search_spaces.space import Space
 
-__all__ = ["as_hypermodel"]
+__all__ = ["HyperParameters", "Space", "as_hypermodel", "get_space"]

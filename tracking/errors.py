@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 
-from search_spaces.errors import redacted, scrubbed
+from tracking.addresses import redacted, scrubbed
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 DENIED = "PERMISSION_DENIED"

@@ -7,17 +7,18 @@ import contextlib
 import json
 import os
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_UI = "http://127.0.0.1:5000"
 CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
-UNAUTHORIZED, FORBIDDEN = 401, 403
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -189,13 +190,13 @@ def _check_server(uri: str, option: str) -> None:
         status = requests.get(page, timeout=CHECK_SECONDS, **_credentials()).status_code
     except requests.RequestException:
         return
-    if status == UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         raise InputError(
             f"{option} must be a server that lets you in. Received: {redacted(uri)}, which "
             "asks for a user and password and was given none, or wrong ones. Set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         )
-    if status == FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN:
         raise InputError(
             f"{option} must be a server that takes requests under this name. Received: "
             f"{redacted(uri)}, which refuses. Start it with that name in --allowed-hosts, or ask "

@@ -19,6 +19,8 @@ from search_spaces.errors import InputError
 
 CHUNK_BYTES = 16 * 2**20
 """What is held of an array that is read, converted or hashed piece by piece."""
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a file that is truncated, corrupt or another kind raises."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ def read_npz(path: Path) -> ImageArrays:
             if missing:
                 raise InputError(f"{path} must hold {', '.join(names)}; missing: {missing}.")
             arrays = [file[name] for name in names]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except DAMAGE as error:
         raise InputError(
             f"{path} is corrupt or truncated ({error}). Remove or replace it and start again."
         ) from error
@@ -128,7 +130,7 @@ def read_idx_gz(folder: Path) -> ImageArrays:
             labels = gzip.decompress((folder / f"{stem}-labels-idx1-ubyte.gz").read_bytes())
             parts.append(np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28))
             parts.append(np.frombuffer(labels, np.uint8, offset=8))
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except DAMAGE as error:
         raise InputError(
             f"The IDX files in {folder} are corrupt ({error}). Remove them."
         ) from error

@@ -2,12 +2,18 @@
 
 Folder `<root>/<name>-<first 12 digits of the fingerprint>/` holds `x_<part>.npy`, `y_<part>.npy`
 for the parts train, validation and test, and `meta.json`, which is written last: a folder without
-it is not there. A sweep opens train and validation only.
+it is not there. Until then the data are in an unfinished folder beside it, which ends with its
+process. A sweep opens train and validation only.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,18 +23,21 @@ import numpy as np
 from pipelines.data.arrays import ImageArrays, fingerprint
 from pipelines.data.builtin import MNIST_CONTENT, Dataset, get_dataset, load
 from pipelines.data.download import Progress
-from pipelines.data.staging import unfinished_folder
+from pipelines.data.splits import SEED, VALIDATION_SHARE
 from search_spaces.space import Shape
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-VALIDATION_SHARE = 0.2
 Background = Literal["dark", "light", "mixed"]
 BACKGROUND_IMAGES, BACKGROUND_SHARE, DARK = 1_000, 0.9, 64
 """Of so many images this share must have a border whose median pixel is so dark, or so light."""
-SPLIT_SEED = 0
+META_FILE = "meta.json"
+"""The description, which makes a folder complete."""
 SOURCE_FILE = "source.json"
 """Where the data came from; only a user's own have it (`pipelines.data.custom.prepare`)."""
+_UNFINISHED_PREFIX = ".preparing-"
+_LOCK_SECONDS = 24 * 3600
+"""A lock without its folder is removed after so long: before, it may be about to be taken."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def split_indices(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.
     from sklearn.model_selection import train_test_split
 
     train, validation = train_test_split(
-        np.arange(count), test_size=VALIDATION_SHARE, random_state=SPLIT_SEED, stratify=labels
+        np.arange(count), test_size=VALIDATION_SHARE, random_state=SEED, stratify=labels
     )
     phrase = f"a stratified {VALIDATION_SHARE:.0%} of the training images validate"
     return np.sort(train), np.sort(validation), phrase
@@ -129,7 +138,7 @@ def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
     """The prepared data set of that content under `root`; None where it is not there or damaged."""
     folder = prepared_folder(root, name, content)
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / META_FILE).read_text())
     except (FileNotFoundError, ValueError):
         return None
     meta["input_shape"] = tuple(meta["input_shape"])
@@ -189,6 +198,30 @@ def store(
         return place(partial, root, data)
 
 
+@contextmanager
+def unfinished_folder(root: Path) -> Iterator[Path]:
+    """A new folder under `root`, removed afterwards where it was not renamed.
+
+    A process holds the lock of its folder from before that is there until it is gone; folders
+    whose lock nobody holds were left behind by processes that were killed, and are removed first.
+
+    Raises:
+        OSError: `root` cannot be written.
+    """
+    from filelock import FileLock
+
+    root.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(root)
+    folder = root / f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex[:12]}"
+    with FileLock(_lock_of(folder)):
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _lock_of(folder).unlink(missing_ok=True)
+
+
 def place(
     partial: Path, root: Path, data: PreparedData, refreshed: tuple[str, ...] = ()
 ) -> PreparedData:
@@ -197,7 +230,7 @@ def place(
     Args:
         refreshed: files that a folder of the same content, which is there already, takes over.
     """
-    (partial / "meta.json").write_text(json.dumps(asdict(data), indent=1))
+    (partial / META_FILE).write_text(json.dumps(asdict(data), indent=1))
     partial.chmod(0o755)
     folder = prepared_folder(root, data.name, data.fingerprint)
     try:
@@ -218,5 +251,34 @@ def place(
 
 def _replace_damaged(partial: Path, folder: Path) -> None:
     """Puts whole arrays where damaged ones are; a process that has mapped those keeps them."""
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == "meta.json"):
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == META_FILE):
         path.replace(folder / path.name)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _remove_left_behind(root: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    for path in root.glob(f"{_UNFINISHED_PREFIX}*"):
+        if path.suffix == ".lock":
+            if not path.with_suffix("").exists() and _age_seconds(path) > _LOCK_SECONDS:
+                path.unlink(missing_ok=True)
+            continue
+        lock = FileLock(_lock_of(path))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        _lock_of(path).unlink(missing_ok=True)
+        lock.release()
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

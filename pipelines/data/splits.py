@@ -11,6 +11,7 @@ from search_spaces.errors import InputError
 
 TEST_SHARE = VALIDATION_SHARE = 0.2
 SEED = 0
+"""Of every split, those of the built-in sets included."""
 MAX_CLASSES = 1_000
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Places in `pipelines.data.prepared.PARTS`."""

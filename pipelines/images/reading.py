@@ -27,6 +27,7 @@ FORMATS = (
     "PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "ICO", "JPEG2000",
 )  # fmt: skip
 """The only ones that are tried: Pillow would start Ghostscript for a file that says EPS."""
+_FILE_RULE = "A picture must be a file that can be read."
 MAX_PIXELS = 120_000_000
 """A 108-megapixel camera's pictures fit; a file of some bytes that claims more is a bomb."""
 BLACK, MIDDLE, WHITE = 0, 127.5, 255
@@ -198,33 +199,40 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
     except UnidentifiedImageError as error:
         raise InputError(
             f"A picture must be a file of a common kind (PNG, JPEG, GIF, BMP, TIFF, WebP ...). "
-            f"Received: {path}, which is none of them. Convert it to PNG or JPEG."
+            f"Received: {path}, which is none of them. Convert it to PNG or JPEG.",
+            reason="is none of them",
         ) from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over.
         raise InputError(
             f"A picture must be readable to its end. Received: {path}, which is truncated, "
             f"corrupt or of a rare kind ({type(error).__name__}: {error}). Save it again as PNG "
-            "or JPEG."
+            "or JPEG.",
+            reason=str(error),
         ) from error
 
 
 def _check_file(path: Path) -> None:
-    rule = "A picture must be a file that can be read."
     if path.is_dir():
-        raise InputError(f"{rule} Received: {path}, which is a folder. Name the files in it.")
+        raise _no_file(path, "is a folder", "Name the files in it.")
     if not path.exists():
-        raise InputError(f"{rule} Received: {path}, which does not exist. Check its name.")
+        raise _no_file(path, "does not exist", "Check its name.")
     if not path.is_file():
-        raise InputError(f"{rule} Received: {path}, which is no regular file. Save it as one.")
+        raise _no_file(path, "is no regular file", "Save it as one.")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
         raise InputError(
-            f"{rule} Received: {path} ({error.strerror}). Allow it to be read, or name a copy."
+            f"{_FILE_RULE} Received: {path} ({error.strerror}). Allow it to be read, or name a "
+            "copy.",
+            reason=str(error.strerror),
         ) from error
     if empty:
-        raise InputError(f"{rule} Received: {path}, which is empty. Save the picture again.")
+        raise _no_file(path, "is empty", "Save the picture again.")
+
+
+def _no_file(path: Path, reason: str, way_out: str) -> InputError:
+    return InputError(f"{_FILE_RULE} Received: {path}, which {reason}. {way_out}", reason=reason)
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
@@ -232,7 +240,8 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
     if width < 1 or height < 1:
         raise InputError(
             f"A picture must have at least one pixel. Received: {path} of {width}x{height}. Save "
-            "it again."
+            "it again.",
+            reason=f"of {width}x{height}",
         )
     if width * height > MAX_PIXELS:
         raise _too_large(path, f"{width}x{height}")
@@ -241,7 +250,8 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 def _too_large(path: Path, found: str) -> InputError:
     return InputError(
         f"A picture must have at most {MAX_PIXELS // 1_000_000} million pixels. Received: {path}, "
-        f"which claims {found}. Scale it down."
+        f"which claims {found}. Scale it down.",
+        reason=f"claims {found}",
     )
 
 

@@ -1,7 +1,8 @@
-"""`.keras` files: opened in Keras' safe mode only, and only where they name classes of pictures.
+"""`.keras` files: written where a model needs no code of its own, opened in Keras' safe mode only.
 
-The archive is looked at before Keras is: a damaged file, a Lambda layer (Python code), or a class
-that is not Keras' own is refused with a reason. Keras' safe mode holds the same line again.
+Only models that name classes of pictures are opened. The archive is looked at before Keras is: a
+damaged file, a Lambda layer (Python code), or a class that is not Keras' own is refused with a
+reason. Keras' safe mode holds the same line again.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.runtime.quiet_import import quiet_start
+from pipelines.runtime.process import quiet_start
 from search_spaces.errors import InputError
-from search_spaces.space import Shape
+from search_spaces.labels import num_outputs
+from search_spaces.space import Assembled, Shape
 
 if TYPE_CHECKING:
     import keras
 
+_FILE_RULE = "A model must be a .keras file."
 CONFIG, METADATA = "config.json", "metadata.json"
 MAX_EXPANSION, EXPANSION_FLOOR = 100, 2**20
 """A member that says it grows more than so, beyond a mebibyte, is a bomb; weights are stored."""
@@ -63,6 +66,30 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
         model = _loaded(path, name)
         _check_probabilities(model, model_shapes(model, name), name)
     return model
+
+
+def store_model(assembled: Assembled, path: Path) -> tuple[int, str]:
+    """Size of the file in bytes, and why there is none (then the size is 0).
+
+    A model of ours can be stored; one of a user's may have layers of its own, whose code no
+    `.keras` file holds. What is stored gives a probability for each class, also where the model
+    has one output for two classes.
+    """
+    if assembled.is_ours:
+        assembled.model.save(path)
+        return path.stat().st_size, ""
+    try:
+        _with_all_classes(assembled.model).save(path)
+        check_archive(path, "the model")
+    except OSError:
+        raise  # A full disk is no property of the model.
+    except InputError as error:
+        path.unlink(missing_ok=True)
+        return 0, f"the model, {error.reason}"
+    except Exception as error:  # Whatever a layer without `get_config` makes Keras raise.
+        path.unlink(missing_ok=True)
+        return 0, f"it cannot be saved ({type(error).__name__})"
+    return path.stat().st_size, ""
 
 
 def _loaded(path: Path, name: str) -> keras.Model:
@@ -106,29 +133,31 @@ def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
 
 
 def check_archive(path: Path, name: str) -> None:
-    """Raises InputError unless the file is a whole Keras archive of Keras' own classes."""
-    rule = "A model must be a .keras file."
+    """Raises InputError unless the file is a whole Keras archive of Keras' own classes.
+
+    Its `reason` follows a name for the model, and says what to do about it.
+    """
     if path.suffix != ".keras":
         raise InputError(
-            f"{rule} Received: {name}. Save it with model.save('model.keras'); no other kind is "
-            "loaded, because others can hold code."
+            f"{_FILE_RULE} Received: {name}. Save it with model.save('model.keras'); no other kind "
+            "is loaded, because others can hold code."
         )
     if not path.is_file():
         kind = "which is no file" if path.exists() else "which does not exist"
-        raise InputError(f"{rule} Received: {name}, {kind}. Check its name.")
+        raise _refused(name, f"{kind}. Check its name.")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if not {CONFIG, METADATA} <= set(members):
-                raise InputError(
-                    f"{rule} Received: {name}, an archive without Keras' {CONFIG}. Save it with "
-                    "model.save()."
+                raise _refused(
+                    name, f"an archive without Keras' {CONFIG}. Save it with model.save()."
                 )
             for info in members.values():
                 if info.file_size > EXPANSION_FLOOR + MAX_EXPANSION * info.compress_size:
-                    raise InputError(
-                        f"{rule} Received: {name}, whose {info.filename} would unpack to "
-                        f"{info.file_size:,} bytes: it is not loaded. Save it with model.save()."
+                    raise _refused(
+                        name,
+                        f"whose {info.filename} would unpack to {info.file_size:,} bytes: it is "
+                        "not loaded. Save it with model.save().",
                     )
             # Keras reads weights in a way that skips their checksums when memory is short.
             damaged = archive.testzip()
@@ -136,17 +165,20 @@ def check_archive(path: Path, name: str) -> None:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{rule} Received: {name} ({error.strerror or error}).") from error
+        why = error.strerror or str(error)
+        raise InputError(
+            f"{_FILE_RULE} Received: {name} ({why}).", reason=f"which cannot be read ({why})."
+        ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RecursionError,
             NotImplementedError, RuntimeError) as error:  # fmt: skip
-        raise InputError(
-            f"{rule} Received: {name}, which is truncated, damaged or another kind of file "
-            f"({type(error).__name__}). Copy or save it again."
+        raise _refused(
+            name,
+            "which is truncated, damaged or another kind of file "
+            f"({type(error).__name__}). Copy or save it again.",
         ) from error
     if damaged is not None:
-        raise InputError(
-            f"{rule} Received: {name}, whose {damaged} is damaged (checksum differs). Copy or "
-            "save it again."
+        raise _refused(
+            name, f"whose {damaged} is damaged (checksum differs). Copy or save it again."
         )
     _check_classes(config, name)
 
@@ -158,15 +190,22 @@ def _check_classes(config: Any, name: str) -> None:
         config = {key: value for key, value in config.items() if key != "compile_config"}
     for class_name, module in _classes(config):
         if class_name in ("Lambda", "__lambda__"):
-            raise InputError(
-                f"A model must not hold Python code. Received: {name}, which has a Lambda layer: "
-                "it is not loaded. Build it from Keras' own layers."
+            raise _refused(
+                name,
+                "which has a Lambda layer: it is not loaded. Build it from Keras' own layers.",
+                rule="A model must not hold Python code.",
             )
         if module and module != "builtins" and module.partition(".")[0] != "keras":
-            raise InputError(
-                f"A model must consist of Keras' own classes. Received: {name}, which has a "
-                f"'{module}.{class_name}': it is not loaded. Build it from Keras' own layers."
+            raise _refused(
+                name,
+                f"which has a '{module}.{class_name}': it is not loaded. Build it from Keras' own "
+                "layers.",
+                rule="A model must consist of Keras' own classes.",
             )
+
+
+def _refused(name: str, reason: str, rule: str = _FILE_RULE) -> InputError:
+    return InputError(f"{rule} Received: {name}, {reason}", reason=reason)
 
 
 def _classes(config: Any) -> Iterator[tuple[str, str]]:
@@ -203,6 +242,17 @@ def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> 
             f"{name}, whose output ranges from {found.min():.3g} to {found.max():.3g} and sums to "
             f"{sums[0]:.3g}. End it with a softmax."
         )
+
+
+def _with_all_classes(model: keras.Model) -> keras.Model:
+    """The model itself, or, where it gives that of the second class alone, both probabilities."""
+    import keras
+
+    if num_outputs(model) != 1:
+        return model
+    (second,) = model.outputs
+    first = keras.layers.Rescaling(-1.0, offset=1.0)(second)
+    return keras.Model(model.inputs, keras.layers.Concatenate()([first, second]))
 
 
 def _first_line(error: Exception) -> str:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.evaluation.metrics import both_classes
-from pipelines.models.keras_files import SUM_TOLERANCE
-from pipelines.models.saving import store_model
+from pipelines.models.keras_files import SUM_TOLERANCE, store_model
 from search_spaces.errors import InputError
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled, Shape

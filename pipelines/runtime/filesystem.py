@@ -1,4 +1,4 @@
-"""Whether a folder can be written, found out before anything depends on it."""
+"""Whether what an option names can be written, found out before anything depends on it."""
 
 from __future__ import annotations
 
@@ -28,3 +28,20 @@ def check_writable(folder: Path, option: str) -> None:
             f"({error.strerror or error}). Change into a folder that you can write to, or name "
             f"another with {option}."
         ) from error
+
+
+def new_picture(given: str, option: str = "--picture") -> Path:
+    """The file that an option names for a drawing.
+
+    Raises:
+        InputError: It is there already, is no .png, or its folder is missing or not writable.
+    """
+    path = Path(given)
+    if path.exists():
+        raise InputError(f"{option} must name a new file. Received: {path}, which exists.")
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{option} must end in .png. Received: {path}.")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} must be in an existing folder. Received: {path}.")
+    check_writable(path.parent, option)
+    return path

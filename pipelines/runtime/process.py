@@ -1,4 +1,4 @@
-"""Sets up the deep-learning runtime of one worker process, before it runs anything.
+"""Sets up the deep-learning runtime of one process, before it runs anything.
 
 Imported by the preloaded server as well, so nothing here may touch a device at import.
 """
@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from pipelines.runtime.compute import BACKEND_VARIABLE, TITLES, Compute
 from pipelines.runtime.device import MemoryShare, take_share
+
+LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def preload() -> None:
@@ -21,7 +26,7 @@ def preload() -> None:
     A child forked after TensorFlow ran an operation hangs; after a mere import it works. Importing
     JAX or PyTorch starts nothing, either. Which backend it is, the environment says.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault(LOG_LEVEL_VARIABLE, "2")
     warnings.filterwarnings("ignore", category=FutureWarning)
     # JAX warns of every fork, whether or not it runs already.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
@@ -31,6 +36,34 @@ def preload() -> None:
 
     import pipelines.evaluation.figures
     import pipelines.training.trial  # noqa: F401
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Hides standard error while TensorFlow is imported and first used; nothing afterwards.
+
+    Its first lines (no GPU found, no driver) are printed before it minds any level, straight to
+    the descriptor. Exceptions pass as ever. Who sets TF_CPP_MIN_LOG_LEVEL sees everything.
+    """
+    if LOG_LEVEL_VARIABLE in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[LOG_LEVEL_VARIABLE] = "2"
+    try:
+        kept = os.dup(2)
+    except OSError:  # Standard error is closed: nothing to hide.
+        yield
+        return
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def configure(

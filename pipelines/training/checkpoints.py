@@ -1,8 +1,9 @@
-"""Full checkpoints: a trial that continues from one equals a trial that was never interrupted.
+"""What a trial leaves in its folder: the names of its files, and its checkpoint.
 
-A `.keras` file is not enough: the seed generators of dropout and augmentation layers do not come
-back from it. So every array of the model and of its optimizer is stored, and assigned to a model
-built anew; data order follows from the seed and the epoch's number and needs no state.
+A trial that continues from a checkpoint equals a trial that was never interrupted. A `.keras` file
+is not enough for that: the seed generators of dropout and augmentation layers do not come back from
+it. So every array of the model and of its optimizer is stored, and assigned to a model built anew;
+data order follows from the seed and the epoch's number and needs no state.
 """
 
 from __future__ import annotations
@@ -20,7 +21,28 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
+MODEL_FILE = "model.keras"
+CHECKPOINT_FILE = "checkpoint.npz"
+RESULT_FILE = "result.json"
+TEST_FILE = "test.json"
+PREDICTIONS_FILE = "predictions.npz"
+HISTORY_FILE = "curves.csv"
+SUMMARY_FILE = "model_summary.txt"
+CURVES_PICTURE = "curves.png"
+CONFUSION_TABLE = "confusion_validation.csv"
+CONFUSION_PICTURE = "confusion_validation.png"
+MISTAKES_PICTURE = "mistakes_validation.png"
+FIGURE_FILES = (
+    SUMMARY_FILE,
+    HISTORY_FILE,
+    CURVES_PICTURE,
+    CONFUSION_TABLE,
+    CONFUSION_PICTURE,
+    MISTAKES_PICTURE,
+)
+"""What goes to MLflow as artifacts of every trial."""
 FORMAT = 1
+"""Of a checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,15 @@ from pipelines.evaluation.metrics import (
     predict,
     validation_metrics,
 )
-from pipelines.models.keras_files import load_saved_model
-from pipelines.models.saving import store_model
+from pipelines.models.keras_files import load_saved_model, store_model
 from pipelines.objectives import Objective
 from pipelines.training.checkpoints import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+    TEST_FILE,
     Checkpoint,
     EpochReport,
     assign_arrays,
@@ -42,14 +47,6 @@ from pipelines.training.epoch import NonFiniteLossError, Training, set_jit, trai
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
 from pipelines.training.loops import EpochLoop, epoch_loop
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
-from pipelines.training.trial_files import (
-    CHECKPOINT_FILE,
-    HISTORY_FILE,
-    MODEL_FILE,
-    PREDICTIONS_FILE,
-    SUMMARY_FILE,
-    TEST_FILE,
-)
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.user_spaces.reference import Sources, check_sources

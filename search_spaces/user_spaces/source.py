@@ -1,28 +1,83 @@
-"""A user's HyperModel asked for its parameters, and built at a point, where Keras may be."""
+"""A user's HyperModel asked for its parameters, and built at a point.
+
+Imports Keras Tuner, and with it Keras: only for processes that may have them.
+"""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
+import keras_tuner
 import numpy as np
+from keras_tuner.src.engine.hyperparameters import hp_types
 
 from search_spaces.hyperparameters import active_values, declare
-from search_spaces.hyperparameters.parameter import Params
+from search_spaces.hyperparameters.parameter import (
+    Condition,
+    Parameter,
+    Params,
+    Value,
+    boolean_parameter,
+    choice_parameter,
+    fixed_parameter,
+    float_parameter,
+    int_parameter,
+)
 from search_spaces.labels import takes_one_hot
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
 from search_spaces.user_spaces.loading import failure_text, load_hypermodel
 from search_spaces.user_spaces.reference import Reference
 
-if TYPE_CHECKING:
-    import keras
-
-    from search_spaces.user_spaces.hp_bridge import Answer
-
+Answer = Callable[[Parameter], Value | None]
+"""The value of a parameter; None for one that is inactive."""
 DEFAULT_BATCH_SIZE = 32
 """Keras' own."""
+
+
+class AskingHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
+    """Asks for every parameter when it is declared; all else is Keras Tuner's own."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
+        self._validate_name(hyperparameter.name)
+        # Inactive ones are declared, too: whoever answers learns the whole space.
+        value = self._answer(described(hyperparameter))
+        if self.is_active(hyperparameter) and hyperparameter.name not in self.values:
+            self.values[hyperparameter.name] = value
+        return super()._register(hyperparameter, overwrite)
+
+
+class MissingParameterError(LookupError):
+    """A space asks for a parameter that a point does not hold."""
+
+
+class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
+    """Answers from a point; Keras Tuner's own takes the default of what a point lacks.
+
+    A trial that did so would train with values that nothing records.
+    """
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        self.values = dict(params)
+
+    def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
+        name = hyperparameter.name
+        if self.is_active(hyperparameter) and name not in self.values:
+            raise MissingParameterError(
+                f"The space asked for '{name}', which its point does not hold: it was not asked "
+                "for when the point was sampled. Declare it in build, or in fit before anything "
+                "that depends on the data."
+            )
+        return super()._register(hyperparameter, overwrite)
 
 
 class TunerSource:
@@ -46,10 +101,6 @@ class TunerSource:
 
     def build(self, answer: Answer) -> tuple[Any, keras.Model]:
         """Builds a model with values that `answer` gives; returns the `hp` that asked, too."""
-        import keras
-
-        from search_spaces.user_spaces.hp_bridge import AskingHyperParameters
-
         keras.utils.set_random_seed(0)  # A space that draws lots draws the same ones.
         hp = AskingHyperParameters(answer)
         self.hypermodel.declare_hyperparameters(hp)
@@ -73,8 +124,6 @@ class TunerSource:
 
         What `build` raises passes; what `fit` raises does not, because it only pretends to train.
         """
-        import keras
-
         hp, model = self.build(answer)
         if self.has_own_fit and isinstance(model, keras.Model):
             self.pretend(hp, model)
@@ -107,8 +156,6 @@ def assemble(
     Raises:
         MissingParameterError: It asks for a parameter that the point does not hold.
     """
-    from search_spaces.user_spaces.hp_bridge import HeldHyperParameters
-
     hypermodel = load_hypermodel(reference, input_shape, num_classes)
     hp = HeldHyperParameters(params)
     hypermodel.declare_hyperparameters(hp)
@@ -124,10 +171,23 @@ def assemble(
     )
 
 
+def described(hp: Any) -> Parameter:
+    """A parameter of Keras Tuner's as ours, with the values that Keras Tuner itself can reach.
+
+    With a step that is no exact fraction of a range, it does not reach the upper end: 0 to 0.5 by
+    0.1 ends at 0.4, because 0.5 // 0.1 is 4. A default that cannot be reached is the nearest value
+    that can.
+    """
+    conditions = tuple(Condition(c.name, tuple(c.values)) for c in hp.conditions)
+    parameter = _without_conditions(hp)
+    return Parameter(
+        **{**vars(parameter), "conditions": conditions,
+           "default": parameter.nearest(parameter.default)}
+    )  # fmt: skip
+
+
 def has_own_fit(hypermodel: Any) -> bool:
     """Whether the HyperModel trains its models itself."""
-    import keras_tuner
-
     return type(hypermodel).fit is not keras_tuner.HyperModel.fit
 
 
@@ -142,3 +202,18 @@ def _batch_size(params: Params) -> int:
     found = params.get("batch_size")
     usable = isinstance(found, int | float) and found >= 1
     return int(found) if usable and found is not None else DEFAULT_BATCH_SIZE
+
+
+def _without_conditions(hp: Any) -> Parameter:
+    if isinstance(hp, hp_types.Fixed):
+        return fixed_parameter(hp.name, hp.value)
+    if isinstance(hp, hp_types.Boolean):
+        return boolean_parameter(hp.name, bool(hp.default))
+    if isinstance(hp, hp_types.Choice):
+        values = [float(v) if isinstance(v, float) else v for v in hp.values]
+        return choice_parameter(hp.name, values, ordered=bool(hp.ordered), default=hp.default)
+    low, high = hp.min_value, hp.max_value
+    if hp.step is not None and hp.sampling == "linear":
+        high = low + (hp._get_n_values() - 1) * hp.step
+    make = int_parameter if isinstance(hp, hp_types.Int) else float_parameter
+    return make(hp.name, low, high, hp.step, hp.sampling, hp.default)

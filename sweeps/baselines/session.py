@@ -12,7 +12,6 @@ from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
-from search_spaces.errors import redacted
 from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
 from sweeps.baselines.report import BaselinesReport, Reproduced
@@ -49,6 +48,7 @@ from sweeps.state.sweep_file import (
 )
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
+from tracking.addresses import redacted
 from tracking.spool.records import SweepEnd
 from tracking.stores import resolve_uri
 from tracking.tags import Tag

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from search_spaces.errors import InputError, holds_password, redacted, unknown_name
+from search_spaces.errors import InputError, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from tracking.addresses import holds_password, redacted
 
 COMMANDS = {
     "run": "run a sweep, or look at spaces and baselines",

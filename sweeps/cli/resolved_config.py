@@ -6,12 +6,12 @@ from typing import Any
 
 from pipelines.data.custom.sources import is_own
 from pipelines.data.prepared import PreparedData
-from search_spaces.errors import redacted
 from search_spaces.registry import short_name
 from sweeps.cli.config_file import config_text
 from sweeps.cli.main import make_parser
 from sweeps.cli.run_options import SETTING_OF
 from sweeps.settings import SweepSettings, budget_for
+from tracking.addresses import redacted
 from tracking.stores import resolve_uri
 
 CONFIG_FILE = "sweep.yaml"

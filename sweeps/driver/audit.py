@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
+from pipelines.training.checkpoints import CHECKPOINT_FILE, MODEL_FILE
 from pipelines.training.trial import Decision
-from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Raised, Reported, Returned, Slot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pipelines.training.trial_files import PREDICTIONS_FILE
+from pipelines.training.checkpoints import PREDICTIONS_FILE
 from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState

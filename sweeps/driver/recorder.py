@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE, EpochReport
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial import TrialResult
-from pipelines.training.trial_files import FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from search_spaces.hyperparameters.run_params import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow
@@ -24,7 +23,6 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import compute_tags
-from tracking.models.class_names import class_name_tags
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -43,7 +41,7 @@ from tracking.spool.records import (
     TrialStateRecord,
 )
 from tracking.spool.trial_history import TrialLives
-from tracking.tags import Tag
+from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import scrubbed
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import Recorder
@@ -23,6 +22,7 @@ from sweeps.executors.base import Executor
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
+from tracking.addresses import scrubbed
 
 if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 
-from search_spaces.errors import holds_password
+from tracking.addresses import holds_password
 
 SECRETS = (
     "MLFLOW_TRACKING_USERNAME",

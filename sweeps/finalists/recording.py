@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
+from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import TrialResult
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.space import Space
 from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import get_objective
-from pipelines.training.trial_files import CHECKPOINT_FILE
+from pipelines.training.checkpoints import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
@@ -42,7 +42,7 @@ from tracking.spool.records import (
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from tracking.runs.sweep_reader import RunReader, StoredRun
+    from tracking.runs.run_reader import RunReader, StoredRun
 
 PATIENCE_SECONDS = 60.0
 
@@ -55,7 +55,7 @@ class Checkup:
     """
 
     def __init__(self, sweep: StoredSweep, *, writable: bool = False) -> None:
-        from tracking.runs.sweep_reader import RunReader
+        from tracking.runs.run_reader import RunReader
         from tracking.spool.spool import Spool
         from tracking.spool.trial_history import TrialLives
 
@@ -181,7 +181,7 @@ class Checkup:
 
     def _of_finalists(self) -> list[str]:
         """What a comparison of finalists left, where nobody drives it."""
-        from tracking.runs.sweep_reader import RunReader
+        from tracking.runs.run_reader import RunReader
 
         file = read_finalists(finalists_path(self._sweep.paths))
         if self._final is None or self._driven or file is None:

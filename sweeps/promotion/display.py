@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipelines.models.scoring import Score
-from search_spaces.errors import redacted
 from sweeps.promotion.gate import Rule
+from tracking.addresses import redacted
 from tracking.stores import DEFAULT_URI
 
 if TYPE_CHECKING:

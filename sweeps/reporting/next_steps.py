@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import redacted
 from sweeps.driver.status import Board
 from sweeps.settings import SweepSettings
+from tracking.addresses import redacted
 from tracking.stores import compare_link, resolve_uri, ui_command
 
 if TYPE_CHECKING:

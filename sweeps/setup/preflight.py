@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.runtime.filesystem import check_writable
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths, used_name
+from tracking.addresses import redacted
 from tracking.stores import check_database, check_store, resolve_uri, sqlite_path
 
 STORE_SECONDS = 10.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
@@ -39,6 +39,7 @@ from sweeps.state.sweep_file import (
 )
 from sweeps.workers.jobs import warm_up
 from sweeps.workers.start import start_workers
+from tracking.addresses import redacted
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from search_spaces.registry import short_name
 from search_spaces.space import Space
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.preflight import STORE_SECONDS, within
 from sweeps.state.sweep_file import SweepFile
+from tracking.addresses import redacted
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.training.options import from_stored
-from search_spaces.errors import InputError, place_of, redacted
+from search_spaces.errors import InputError
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
+from tracking.addresses import place_of, redacted
 from tracking.stores import resolve_uri
 
 FORMAT = 1

@@ -156,11 +156,11 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     Raises:
         InputError: The space cannot be used.
     """
+    configured(slot, 0)
     from pipelines.models.user_model_check import look_at_space
     from search_spaces.user_spaces.loading import loaded_sources
     from search_spaces.user_spaces.source import TunerSource
 
-    configured(slot, 0)
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
     notes = look_at_space(source) if task.check else ()

@@ -21,7 +21,7 @@ from sweeps.cli.resolved_config import option_values
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import reopen_data, sweep_data
 from sweeps.state.sweep_file import SweepFile
-from tracking.models.class_names import class_name_tags, class_names_of
+from tracking.tags import class_name_tags, class_names_of
 
 ROOT = Path(__file__).parents[2]
 

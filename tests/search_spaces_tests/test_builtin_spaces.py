@@ -190,7 +190,7 @@ def test_unknown_or_inactive_parameters_are_refused():
 def test_sampling_and_describing_import_neither_keras_nor_optuna():
     code = (
         "import sys, numpy as np\n"
-        "from search_spaces.registry import get_space\n"
+        "from search_spaces import HyperParameters, Space, get_space\n"
         "from search_spaces.hyperparameters import RandomHyperParameters\n"
         "get_space('cnn').sample(RandomHyperParameters(np.random.default_rng(0)))\n"
         "from sweeps.cli.main import main\n"

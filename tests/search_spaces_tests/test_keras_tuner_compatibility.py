@@ -22,8 +22,8 @@ from pipelines.data.prepared import store
 from pipelines.models.keras_files import load_saved_model
 from pipelines.models.user_model_check import check_model, look_at_space
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
-from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.errors import InputError, SourceChangedError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
@@ -35,10 +35,9 @@ from search_spaces.hyperparameters import (
 )
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
-from search_spaces.user_spaces.hp_bridge import AskingHyperParameters, described
 from search_spaces.user_spaces.loading import load_hypermodel
 from search_spaces.user_spaces.reference import find_reference
-from search_spaces.user_spaces.source import TunerSource, assemble
+from search_spaces.user_spaces.source import AskingHyperParameters, TunerSource, assemble, described
 from search_spaces.user_spaces.space import user_space
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.hyperparameters import (

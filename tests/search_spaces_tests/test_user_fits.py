@@ -21,9 +21,8 @@ from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from pipelines.training.user_fit import EpochError
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters
-from search_spaces.user_spaces.hp_bridge import MissingParameterError
 from search_spaces.user_spaces.reference import find_reference
-from search_spaces.user_spaces.source import TunerSource, assemble
+from search_spaces.user_spaces.source import MissingParameterError, TunerSource, assemble
 from search_spaces.user_spaces.space import user_space
 
 FILE = user_fits.__file__

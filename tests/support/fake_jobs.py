@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.training.checkpoints import CHECKPOINT_FILE, EpochReport
 from pipelines.training.cost import Measurement, MeasureTask
-from pipelines.training.trial import Decision, EpochReport, TrialResult, TrialTask
-from pipelines.training.trial_files import CHECKPOINT_FILE
+from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.errors import SourceChangedError
 from sweeps.executors.base import Slot
 
@@ -248,7 +248,7 @@ def always_dying_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 
 def not_finite_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Ends as training ends when the loss is NaN."""
-    from pipelines.training.trial import NonFiniteLossError
+    from pipelines.training.epoch import NonFiniteLossError
 
     raise NonFiniteLossError("The training loss became nan in epoch 1.")
 

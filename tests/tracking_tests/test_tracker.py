@@ -1,14 +1,10 @@
-"""Real MLflow: states, params, metrics, inputs, models that load, and stores that are refused."""
+"""Real MLflow: states, params, metrics, inputs, and models that load."""
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 import sys
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import keras
@@ -20,9 +16,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn
-from search_spaces.errors import InputError, holds_password, place_of, redacted, scrubbed
-from tracking import provenance, stores
-from tracking.provenance import git_tags, version_tags
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool.records import (
     DataRecord,
@@ -259,160 +252,6 @@ def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
     assert tracker.model_id(0) is None
     found = MlflowClient(uri).search_logged_models([tracker.experiment_id])
     assert [m.model_id for m in found] == []
-
-
-def test_a_store_that_cannot_be_used_is_refused(tmp_path):
-    with pytest.raises(InputError, match="must be a usable MLflow store"):
-        MlflowTracker("nonsense://host", "x")
-    for uri in (
-        "nonsense://host",
-        "http://[bad",
-        "sqlite:////tmp",
-        "sqlite://",
-        "postgresql://[bad",
-    ):
-        with pytest.raises(InputError, match="--tracking-uri must"):
-            stores.check_store(uri)
-    (tmp_path / "text.db").write_text("this is not a database at all")
-    with pytest.raises(InputError, match="another kind of file"):
-        stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
-    with pytest.raises(InputError, match="no longer writes plain folders"):
-        stores.check_store(str(tmp_path))
-    with pytest.raises(InputError, match="existing folder"):
-        stores.check_store(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
-
-
-def test_a_server_that_does_not_answer_is_refused_in_time():
-    started = time.monotonic()
-    with pytest.raises(InputError, match="does not answer at /health"):
-        stores.check_store("http://user:secret@127.0.0.1:9")
-    assert time.monotonic() - started < 10
-
-
-def test_a_server_that_hangs_is_refused_in_time(monkeypatch):
-    monkeypatch.setattr(stores, "CHECK_SECONDS", 0.5)
-
-    class Hanging(BaseHTTPRequestHandler):
-        def do_GET(self):
-            time.sleep(5)
-
-    server = HTTPServer(("127.0.0.1", 0), Hanging)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with pytest.raises(InputError, match="does not answer"):
-        stores.check_store(f"http://127.0.0.1:{server.server_port}")
-
-
-def test_passwords_are_not_shown():
-    with pytest.raises(InputError) as caught:
-        stores.check_store("http://user:secret@127.0.0.1:9")
-    assert "secret" not in str(caught.value)
-    assert redacted("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
-    assert (
-        redacted("postgresql://h/db?user=u&password=secret")
-        == "postgresql://h/db?user=u&password=***"
-    )
-    assert "secret" not in scrubbed("API request to http://u:secret@h failed", "http://u:secret@h")
-    assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
-
-
-@pytest.mark.parametrize(
-    ("address", "holds"),
-    [
-        ("postgresql://u:secret@h/d", True), ("postgresql://h/d?password=secret", True),
-        ("postgresql://u@h/d", False), ("postgresql://u:***@h/d", False),
-        ("postgresql://[bad", False), ("sqlite:///a.db", False),
-    ],
-)  # fmt: skip
-def test_a_password_in_an_address_is_seen(address, holds):
-    assert holds_password(address) is holds
-
-
-def test_two_addresses_of_one_place_are_equal():
-    one = place_of("http://u:secret@h:5000/")
-    assert one == place_of("http://h:5000") == place_of("http://other:***@h:5000")
-    assert one != place_of("http://h:5001")
-
-
-def test_a_server_that_wants_a_password_is_told_from_one_that_is_not_there(monkeypatch):
-    seen = []
-
-    class Guarded(BaseHTTPRequestHandler):
-        def do_GET(self):
-            seen.append(self.headers.get("Authorization"))
-            known = "Basic " + base64.b64encode(b"me:mine").decode()
-            free = self.path == "/health" or seen[-1] == known
-            self.send_response(200 if free else 401)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Guarded)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HOME", "/nowhere")
-    for name in ("USERNAME", "PASSWORD", "TOKEN"):
-        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
-    with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
-        stores.check_store(uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mine")
-    stores.check_store(uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
-    stores.check_store(uri)  # As for MLflow, a name and password come first.
-    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
-    with pytest.raises(InputError):
-        stores.check_store(uri)
-    assert seen[-1] == "Bearer abc"
-    server.shutdown()
-
-
-def test_links_and_commands_fit_the_store(monkeypatch):
-    assert stores.ui_command("sqlite:///mlflow.db") == "mlflow ui"
-    assert stores.ui_command("sqlite:////x/y.db").endswith("--backend-store-uri sqlite:////x/y.db")
-    assert stores.ui_command("http://h:5000") is None
-    link = stores.compare_link("http://h:5000/", "7", ["a", "b"])
-    assert (
-        link
-        == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
-    )
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
-    assert stores.resolve_uri(None) == "http://h:1"
-    assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
-
-
-def make_repository(folder: Path, name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text("1")
-    for words in (["init", "-q"], ["add", name], ["commit", "-qm", "x"]):
-        command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
-        subprocess.run(command, check=True)
-
-
-def test_commit_and_versions_are_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "installed" / "context.py")
-    (tmp_path / "installed").mkdir()
-    assert git_tags() == {}, "neither the code nor the folder is in a repository"
-    make_repository(tmp_path / "project", "file")
-    monkeypatch.chdir(tmp_path / "project")
-    assert git_tags()["sweeps.git_dirty"] == "false"
-    Path("file").write_text("2")
-    project = git_tags()
-    assert project["sweeps.git_dirty"] == "true"
-    assert len(project["mlflow.source.git.commit"]) == 40
-    # A package that lies in a repository which does not track it has none.
-    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "project" / "installed.py")
-    Path("installed.py").touch()
-    assert git_tags() == project
-    # A clone of the code counts before the folder, which is noted, too.
-    make_repository(tmp_path / "code", "context.py")
-    monkeypatch.setattr(provenance, "CODE_FILE", tmp_path / "code" / "context.py")
-    tags = git_tags()
-    assert tags["mlflow.source.git.commit"] != project["mlflow.source.git.commit"]
-    assert tags["sweeps.git_dirty"] == "false"
-    assert tags["sweeps.project_commit"] == project["mlflow.source.git.commit"]
-    assert tags["sweeps.project_dirty"] == "true"
-    assert version_tags()["sweeps.version.keras"] == keras.__version__
 
 
 def test_telemetry_is_off_wherever_we_import_mlflow():

@@ -12,13 +12,14 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Metric, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking.tags import Tag
@@ -26,8 +27,6 @@ from tracking.tags import Tag
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-MODEL_FILE = "MLmodel"
-"""The one file that holds ids."""
 _ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])")
 _PAGE = 1000
 Ids = Mapping[str, str]
@@ -86,6 +85,25 @@ class RegisteredContent:
     tags: Mapping[str, str]
     aliases: Mapping[str, str]
     versions: Mapping[str, VersionContent] = field(default_factory=dict)
+
+
+@dataclass
+class Counts:
+    """What a store holds, or what was added to one."""
+
+    experiments: int = 0
+    runs: int = 0
+    metric_points: int = 0
+    artifacts: int = 0
+    logged_models: int = 0
+    registered_models: int = 0
+    versions: int = 0
+    aliases: int = 0
+
+    def text(self) -> str:
+        """All of them in one line."""
+        parts = [f"{getattr(self, one.name):,} {one.name}" for one in fields(self)]
+        return ", ".join(parts).replace("_", " ")
 
 
 class StoreReader:
@@ -216,7 +234,7 @@ class StoreReader:
         target = folder / hashlib.sha256(path.encode()).hexdigest()[:16]
         target.mkdir(exist_ok=True)
         file = Path(files.download_artifacts(path, str(target)))
-        if file.name == MODEL_FILE:
+        if file.name == MLMODEL_FILE_NAME:  # The one file that holds ids.
             file.write_text(self.mapped(file.read_text(encoding="utf-8")), encoding="utf-8")
         return file
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow.entities import Experiment
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from search_spaces.errors import InputError, redacted
-from tracking.migration.contents import MODEL_FILE, StoreReader
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
+from tracking.migration.contents import StoreReader
 from tracking.tags import Tag
 
 
@@ -54,8 +56,8 @@ def _missing(source: StoreReader, experiment: Experiment) -> Iterator[str]:
         folder = _local(model.artifact_location)
         if folder is None or str(model.status) != "READY":
             continue
-        if not (folder / MODEL_FILE).is_file():
-            yield str(folder / MODEL_FILE)
+        if not (folder / MLMODEL_FILE_NAME).is_file():
+            yield str(folder / MLMODEL_FILE_NAME)
 
 
 def _local(location: str) -> Path | None:

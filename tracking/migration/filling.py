@@ -22,12 +22,12 @@ from mlflow.entities import (
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking.migration.contents import (
+    Counts,
     StoreReader,
     dataset_key,
     is_remark,
     point,
 )
-from tracking.migration.counts import Counts
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.tags import Tag
 

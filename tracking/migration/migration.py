@@ -19,10 +19,10 @@ from mlflow.entities import (
 
 from search_spaces.errors import InputError
 from tracking.migration.contents import (
+    Counts,
     StoreReader,
     is_remark,
 )
-from tracking.migration.counts import Counts
 from tracking.migration.file_locations import check_places
 from tracking.migration.filling import BEGUN, MARK, WHOLE, Filler
 from tracking.migration.registry import RegistryMigration

@@ -10,11 +10,11 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from search_spaces.errors import InputError
 from tracking.errors import MISSING, unless
 from tracking.migration.contents import (
+    Counts,
     RegisteredContent,
     StoreReader,
     model_of,
 )
-from tracking.migration.counts import Counts
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.tags import Tag
 

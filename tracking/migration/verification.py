@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from tracking.migration.contents import (
+    Counts,
     ModelContent,
     RegisteredContent,
     RunContent,
     VersionContent,
     is_remark,
 )
-from tracking.migration.counts import Counts
 from tracking.migration.migration import Migration
 from tracking.runs.tracker import VERSIONS_TAG
 

@@ -14,7 +14,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 from tracking.stores import DATABASES, check_database
 
 MIN_PASSWORD_CHARACTERS = 12

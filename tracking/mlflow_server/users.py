@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import requests
 
 from tracking.mlflow_server.options import ServerPlan, password_in
@@ -52,7 +54,8 @@ def _signs_in(address: str, name: str, password: str) -> bool:
             f"{address}/{_API}/get", params={"username": name}, auth=(name, password),
             timeout=ANSWER_SECONDS,
         )  # fmt: skip
-    if not answer.ok and answer.status_code not in (401, 403):
+    refused = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if not answer.ok and answer.status_code not in refused:
         raise OSError(f"the server answered status {answer.status_code} to user '{name}'")
     return answer.ok
 

@@ -16,7 +16,10 @@ from pathlib import Path
 import numpy as np
 from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types.schema import Schema, TensorSpec
+
+from tracking.models.model_store import KERAS_FILE
 
 REQUIRED = ("mlflow", "keras", "tensorflow", "numpy")
 """TensorFlow on every backend: Keras takes it unless it is told, and the file fits each."""
@@ -41,10 +44,10 @@ def write_model_folder(
     Args:
         backend: what Keras ran on; one that is not installed here is not required there.
     """
-    data = folder / "data"
+    data = (folder / KERAS_FILE).parent
     data.mkdir(parents=True)
     (data / "keras_module.txt").write_text("keras")
-    shutil.copyfile(keras_file, data / "model.keras")
+    shutil.copyfile(keras_file, folder / KERAS_FILE)
 
     model = Model(run_id=run_id, model_id=model_id, artifact_path="model")
     model.signature = ModelSignature(
@@ -53,7 +56,7 @@ def write_model_folder(
     )
     model.add_flavor(
         "keras",
-        data="data",
+        data=data.name,
         keras_version=importlib.metadata.version("keras"),
         keras_backend=backend,
         save_exported_model=False,
@@ -65,7 +68,7 @@ def write_model_folder(
         python_env="python_env.yaml",
     )
     model.model_size_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    model.save(str(folder / "MLmodel"))
+    model.save(str(folder / MLMODEL_FILE_NAME))
     _write_environment(folder, backend)
 
 

@@ -23,10 +23,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.run_params import INACTIVE
 from tracking.errors import MISSING_OR_WRONG, unless
-from tracking.models.class_names import class_names_of
-from tracking.tags import Tag
+from tracking.tags import Tag, class_names_of
 
 KERAS_FILE = "data/model.keras"
+"""In the folder of a logged model."""
+CHAMPION = "champion"
+"""The alias of the version that serves, and that a bare name means."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class ModelStore:
             raise InputError(
                 f"A model must be given as NAME@alias or NAME/3. Received: '{reference}'."
             )
-        name, alias, number = match[1], match[2] or "champion", match[3]
+        name, alias, number = match[1], match[2] or CHAMPION, match[3]
         try:
             if number is not None:
                 found = self._client.get_model_version(name, number)

@@ -26,12 +26,12 @@ from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
 from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
-from tracking.models.model_store import StoredModel
+from tracking.models.model_store import CHAMPION, StoredModel
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
 
-CHAMPION, CANDIDATE, REFUSED = "champion", "candidate", "refused"
+CANDIDATE, REFUSED = "candidate", "refused"
 _TAKEN = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 

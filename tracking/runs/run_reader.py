@@ -1,4 +1,4 @@
-"""Reads one run back from MLflow with everything that it takes to train it again."""
+"""Reads runs back from MLflow, as plain values: all of a sweep, or one to train it again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import LoggedModel, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
-from tracking.runs.tracker import unusable_store
+from tracking.errors import MISSING, unless
+from tracking.runs.tracker import VERSIONS_TAG, unusable_store
 from tracking.tags import Tag
 
 MAX_RELATED = 3
 ID_CHARACTERS = 32
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as MLflow holds it.
+
+    Attributes:
+        reports: step -> value of the objective.
+        num_points: points of the objective's history, repetitions included.
+        status: MLflow's own status.
+        state: the tag `sweeps.state`.
+    """
+
+    run_id: str
+    status: str
+    state: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    reports: Mapping[int, float]
+    num_points: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ def read_run(uri: str, reference: str) -> RecordedRun:
         InputError: There is none, several begin so, or the store cannot be used.
     """
     try:
-        reader = _Reader(uri)
+        reader = _OneRunReader(uri)
         return reader.read(reader.find(reference))
     except InputError:
         raise
@@ -54,7 +75,96 @@ def read_run(uri: str, reference: str) -> RecordedRun:
         raise unusable_store(uri, error) from error
 
 
-class _Reader:
+class RunReader:
+    """Reads the runs of one sweep.
+
+    Args:
+        uid: the sweep's own, in the tag `sweeps.uid`.
+    """
+
+    def __init__(self, uri: str, uid: str, metric: str) -> None:
+        self._client = MlflowClient(uri)
+        self._uid = uid
+        self._metric = metric
+        self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+
+    def sweep_runs(self) -> list[StoredRun]:
+        """The parent runs; there must be one."""
+        return [self._read(run) for run in self._search("sweep")]
+
+    def trial_runs(self) -> dict[int, list[StoredRun]]:
+        """The child runs by trial; there must be one each."""
+        found: dict[int, list[StoredRun]] = {}
+        for run in self._search("trial"):
+            found.setdefault(int(run.data.tags[Tag.TRIAL]), []).append(self._read(run))
+        return found
+
+    def model_numbers(self) -> list[int]:
+        """The trials of the models that are kept for the sweep, one entry per model.
+
+        Registered ones are kept for somebody else.
+        """
+        return sorted(
+            int(model.tags[Tag.TRIAL]) for model in self._models() if VERSIONS_TAG not in model.tags
+        )
+
+    def all_model_numbers(self) -> list[int]:
+        """As `model_numbers`, registered ones included."""
+        return sorted(int(model.tags[Tag.TRIAL]) for model in self._models())
+
+    def _models(self) -> list[LoggedModel]:
+        return list(
+            self._client.search_logged_models(
+                self._experiments, f"tags.`{Tag.RECORD}` LIKE '{self._uid}/%'", max_results=1000
+            )
+        )
+
+    def finalist_runs(self) -> dict[int, list[str]]:
+        """Trainings of a comparison -> the ids of their runs; there must be one each."""
+        found: dict[int, list[str]] = {}
+        for run in self._search("finalist") + self._search("retrained"):
+            number = int(run.data.tags[Tag.TRIAL])
+            found.setdefault(number, []).append(str(run.info.run_id))
+        return found
+
+    def num_winners(self) -> int:
+        """Runs that are noted as a comparison's winner."""
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.WINNER}` = 'true'"
+        return len(self._client.search_runs(self._experiments, text))
+
+    def num_running(self) -> int:
+        """Runs of any kind that are RUNNING."""
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND attributes.status = 'RUNNING'"
+        return len(self._client.search_runs(self._experiments, text, max_results=1000))
+
+    def _search(self, kind: str) -> list[Run]:
+        found: list[Run] = []
+        token = None
+        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.KIND}` = '{kind}'"
+        while True:
+            page = self._client.search_runs(
+                self._experiments, text, max_results=1000, page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _read(self, run: Run) -> StoredRun:
+        history = self._client.get_metric_history(run.info.run_id, self._metric)
+        return StoredRun(
+            run_id=str(run.info.run_id),
+            status=str(run.info.status),
+            state=run.data.tags.get(Tag.STATE, ""),
+            params=dict(run.data.params),
+            tags=dict(run.data.tags),
+            metrics=dict(run.data.metrics),
+            reports={point.step: point.value for point in history},
+            num_points=len(history),
+        )
+
+
+class _OneRunReader:
     def __init__(self, uri: str) -> None:
         self._client = MlflowClient(uri)
         self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
@@ -95,12 +205,9 @@ class _Reader:
 
     def _parent_params(self, run: Run) -> dict[str, str] | None:
         parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-        try:
+        with unless(MISSING):
             return dict(self._client.get_run(parent).data.params) if parent else None
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+        return None
 
     def _related(self, run: Run) -> tuple[str, ...]:
         tags = run.data.tags

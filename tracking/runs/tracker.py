@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
 )
 
-from search_spaces.errors import InputError, redacted, scrubbed
+from search_spaces.errors import InputError
+from tracking.addresses import redacted, scrubbed
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
@@ -64,7 +66,6 @@ TABLE_FILE = "leaderboard.json"
 VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
 """MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
 list of their names and numbers."""
-NOT_FOUND = 404
 FINAL_CODES = (
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",
@@ -310,7 +311,7 @@ class MlflowTracker:
             files.delete_artifacts()  # type: ignore[no-untyped-call]
             self._client.delete_logged_model(model_id)
         except MlflowException as error:
-            if error.get_http_status_code() != NOT_FOUND:  # type: ignore[no-untyped-call]
+            if error.get_http_status_code() != HTTPStatus.NOT_FOUND:  # type: ignore[no-untyped-call]
                 raise
         self._ids[key] = ""
 

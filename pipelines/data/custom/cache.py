@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.data.custom.sources import MAX_NAME, OwnSource, own_source
-from pipelines.data.prepared import SOURCE_FILE, PreparedData
+from pipelines.data.prepared import META_FILE, SOURCE_FILE, PreparedData
 from search_spaces.errors import InputError
 
 DIGEST_DIGITS = 6
@@ -50,7 +50,7 @@ def earlier_data(root: Path, source: OwnSource) -> list[EarlierData]:
     found = []
     for path in sorted(root.glob(f"*/{SOURCE_FILE}")):
         known = _read(path)
-        data = known and _read(path.with_name("meta.json"))
+        data = known and _read(path.with_name(META_FILE))
         if not known or not data or not {"name", "fingerprint"} <= set(data):
             continue
         text = known.get("source", "")
@@ -124,7 +124,7 @@ def remove_unused(
         (kept if is_needed else removed).append(data)
     for data in removed:
         # First what makes it complete: nobody opens it any more while the rest goes.
-        (data.folder / "meta.json").unlink(missing_ok=True)
+        (data.folder / META_FILE).unlink(missing_ok=True)
         shutil.rmtree(data.folder)
     return removed, kept
 

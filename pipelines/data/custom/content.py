@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -239,12 +238,9 @@ def _unreadable(path: Path) -> str:
 
 
 def _reason(path: Path, error: InputError) -> str:
-    """`cats/7.jpg (truncated ...)`: the file, and what its own error says of it."""
-    said = str(error).partition(f"Received: {path}")[2].strip(" ,.").split(". ")[0]
-    raised = re.search(r"\(\w+: (.*)\)$", said)
-    why = raised[1] if raised else said.removeprefix("which ").strip("()")
+    """`cats/7.jpg (truncated ...)`: the file, and what is wrong with it."""
     place = Path(*path.parts[-2:])
-    return f"{place} ({why})" if why else str(place)
+    return f"{place} ({error.reason})" if error.reason else str(place)
 
 
 # Arrays

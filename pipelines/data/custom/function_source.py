@@ -1,18 +1,23 @@
 """A user's own function that returns data, called in a process of its own.
 
 The process writes plain npy files; whatever the function imports (TensorFlow, say) never gets into
-the driver. `main` is that process.
+the driver. `main` is that process, which never outlives the one that started it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -20,13 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.array_files import ArrayFile, npy_arrays
-from pipelines.data.custom.child_process import end_with_starter, run_bound
+from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
 from pipelines.data.custom.sources import OwnSource
-from pipelines.data.npy_writer import NpyWriter
 from search_spaces.errors import InputError
 
 OUTCOME = "outcome.json"
+TICK_SECONDS = 1.0
 FORMS = (
     "(x, y), ((x_train, y_train), (x_test, y_test)), a dict with x_train, y_train ... or x, y, "
     "or a tf.data.Dataset of pairs, or several: (train, test)"
@@ -43,6 +47,10 @@ RESERVED_BYTES = 256 * 2**20
 BETWEEN_LOOKS = 64
 """Batches from one look at the disk to the next."""
 PARTS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+class WrongResultError(TypeError):
+    """There is no such function, or it returned none of the forms; the message says which."""
 
 
 def call_function(
@@ -65,7 +73,7 @@ def call_function(
 
     # -P: a file of the user's own must not shadow the modules that this process needs.
     command = [sys.executable, "-P", "-c", code, target, source.function, str(folder)]
-    status = run_bound(command, log, tick)
+    status = _run_bound(command, log, tick)
     try:
         outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -81,7 +89,7 @@ def call_function(
 
 def main(target: str, function: str, folder: str) -> None:
     """The process: imports, calls, writes the arrays and what came of it."""
-    end_with_starter()
+    _end_with_starter()
     place = Path(folder)
     try:
         names = write_arrays(_function(target, function)(), place)
@@ -95,7 +103,7 @@ def write_arrays(result: object, folder: Path) -> list[str]:
     """Writes what a function returned; the names of the arrays.
 
     Raises:
-        TypeError: It is none of the forms.
+        WrongResultError: It is none of the forms.
     """
     written: list[str] = []
     for name, value in _named(result):
@@ -105,7 +113,9 @@ def write_arrays(result: object, folder: Path) -> list[str]:
         for one in names:
             if one in written or one not in NAMES:
                 why = "twice" if one in written else "which is none of the names that count"
-                raise TypeError(f"returned '{one}', {why}; these do: {', '.join(sorted(NAMES))}")
+                raise WrongResultError(
+                    f"returned '{one}', {why}; these do: {', '.join(sorted(NAMES))}"
+                )
         written += names
         if hasattr(value, "as_numpy_iterator"):
             x, y = names
@@ -127,7 +137,7 @@ def _named(result: object) -> Iterator[tuple[str, Any]]:
             if key in PARTS:
                 yield from _part(PARTS[key], value)
             elif hasattr(value, "as_numpy_iterator"):
-                raise TypeError(f"returned a Dataset as '{key}'; call it {', '.join(PARTS)}")
+                raise WrongResultError(f"returned a Dataset as '{key}'; call it {', '.join(PARTS)}")
             else:
                 yield str(key), value
     elif isinstance(result, (tuple, list)) and len(result) in (2, 3):
@@ -139,9 +149,9 @@ def _named(result: object) -> Iterator[tuple[str, Any]]:
             yield from zip("xy", result, strict=True)
         else:
             kinds = ", ".join(type(part).__name__ for part in result)
-            raise TypeError(f"returned ({kinds}), which is none of these")
+            raise WrongResultError(f"returned ({kinds}), which is none of these")
     else:
-        raise TypeError(f"returned {type(result).__name__}, which is none of these")
+        raise WrongResultError(f"returned {type(result).__name__}, which is none of these")
 
 
 def _is_part(value: object) -> bool:
@@ -157,14 +167,14 @@ def _part(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield f"x_{name}", value[0]
         yield f"y_{name}", value[1]
     else:
-        raise TypeError(
+        raise WrongResultError(
             f"returned {type(value).__name__} as '{name}', which must be a Dataset or a pair (x, y)"
         )
 
 
 def _stream(dataset: Any, x_path: Path, y_path: Path) -> None:
     if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == INFINITE:
-        raise TypeError("returned a Dataset without an end; leave its .repeat() out")
+        raise WrongResultError("returned a Dataset without an end; leave its .repeat() out")
     with ExitStack() as stack:
         writers: list[NpyWriter] = []
         for number, (pixels, labels) in enumerate(_batches(dataset)):
@@ -182,14 +192,16 @@ def _stream(dataset: Any, x_path: Path, y_path: Path) -> None:
             for writer, rows in zip(writers, (pixels, labels), strict=True):
                 writer.append(rows)
         if not writers:
-            raise TypeError("returned a Dataset without elements")
+            raise WrongResultError("returned a Dataset without elements")
 
 
 def _batches(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The elements as batches, whether or not the Dataset is batched."""
     for element in dataset.as_numpy_iterator():
         if not isinstance(element, tuple) or len(element) != 2:
-            raise TypeError("returned a Dataset whose elements are not pairs of picture and label")
+            raise WrongResultError(
+                "returned a Dataset whose elements are not pairs of picture and label"
+            )
         x, y = np.asarray(element[0]), np.asarray(element[1])
         if y.dtype.hasobject:
             y = np.array(y.tolist(), dtype=bytes) if y.ndim else np.array(y.item(), dtype=bytes)
@@ -203,7 +215,9 @@ def _plain(array: np.ndarray, name: str) -> np.ndarray:
     """Text in an array of objects (pandas has such) as plain text."""
     if all(isinstance(value, str) for value in array.reshape(-1)):
         return array.astype(str)
-    raise TypeError(f"returned '{name}' as an array of Python objects, not of numbers of one shape")
+    raise WrongResultError(
+        f"returned '{name}' as an array of Python objects, not of numbers of one shape"
+    )
 
 
 def _function(target: str, name: str) -> Callable[[], object]:
@@ -215,7 +229,9 @@ def _function(target: str, name: str) -> Callable[[], object]:
     found = getattr(module, name, None)
     if not callable(found):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise TypeError(f"has no function '{name}'; it has: {', '.join(names[:10]) or 'none'}")
+        raise WrongResultError(
+            f"has no function '{name}'; it has: {', '.join(names[:10]) or 'none'}"
+        )
     return found  # type: ignore[no-any-return]
 
 
@@ -242,9 +258,62 @@ def _file_module(path: Path) -> ModuleType:
 def _told(error: BaseException) -> str:
     """The error in one phrase, with the line of the user's code that it came from."""
     text = " ".join(str(error).split())[:300]
-    if isinstance(error, TypeError) and text.startswith(("returned", "has no")):
+    if isinstance(error, WrongResultError):
         return text
     frames = traceback.extract_tb(error.__traceback__)
     last = next((f for f in reversed(frames) if "pipelines" not in f.filename), None)
     where = f" ({Path(last.filename).name}, line {last.lineno})" if last is not None else ""
     return f"raised {type(error).__name__}: {text}{where}"
+
+
+def _run_bound(arguments: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
+    """Runs a command to its end and answers its status; its output goes into a file.
+
+    The command must call `_end_with_starter` first. It leads a group of its own, so that whatever
+    it starts ends with it, too.
+
+    Args:
+        tick: called every second while it runs.
+    """
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    # Its standard input stays open as long as this process lives, however that ends.
+    try:
+        while True:
+            try:
+                return process.wait(TICK_SECONDS)
+            except subprocess.TimeoutExpired:
+                tick()
+    finally:
+        if process.returncode is None:
+            _kill_group(process.pid)
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _end_with_starter() -> None:
+    """Ends this process and its group as soon as the one that started it with `_run_bound` ends."""
+    watched = os.dup(0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)  # The code that runs here may want to read.
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(watched, 1):
+                pass
+        _kill_group(0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-starter").start()
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(group, signal.SIGKILL)
+        elif group:
+            os.kill(group, signal.SIGTERM)

@@ -18,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.data.array_files import npz_arrays
+from pipelines.data.array_files import NpyWriter, npz_arrays
 from pipelines.data.arrays import fingerprint
 from pipelines.data.custom.cache import data_name, earlier_data, owner_of
 from pipelines.data.custom.content import Content, array_content, picture_content
 from pipelines.data.custom.function_source import call_function
 from pipelines.data.custom.listing import PictureList, list_folder, list_table
 from pipelines.data.custom.sources import OwnSource
-from pipelines.data.npy_writer import NpyWriter
 from pipelines.data.prepared import (
     PARTS,
     SOURCE_FILE,
@@ -33,9 +32,9 @@ from pipelines.data.prepared import (
     open_prepared,
     place,
     prepared_folder,
+    unfinished_folder,
 )
 from pipelines.data.splits import Division, divide, some
-from pipelines.data.staging import unfinished_folder
 from pipelines.images.options import ImageOptions
 from search_spaces.errors import InputError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from search_spaces.errors import redacted
 from sweeps.cli.exit_codes import DONE, FAILED
 from sweeps.formatting import count
 from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
 from sweeps.state.sweep_file import driving, is_driven
+from tracking.addresses import redacted
 from tracking.stores import check_store
 
 DESCRIPTION = "Hold a sweep's study, spool and MLflow runs against each other."

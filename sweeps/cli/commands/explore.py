@@ -13,9 +13,8 @@ from pipelines.data.custom.prepare import prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, check_dataset, is_own, own_source
 from pipelines.data.download import print_progress
 from pipelines.data.prepared import PARTS, PreparedData, prepare
-from pipelines.evaluation.prediction_figures import new_picture
 from pipelines.images.options import add_image_options, image_options
-from pipelines.runtime.filesystem import check_writable
+from pipelines.runtime.filesystem import check_writable, new_picture
 from search_spaces.errors import InputError
 
 DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a picture of samples."

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.option_types import positive_int
 from sweeps.interrupts import Interrupts
@@ -24,6 +24,7 @@ from sweeps.settings import (
 from sweeps.setup.preflight import check_places
 from sweeps.state.stored_sweep import StoredSweep, add_sweep_options, stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
+from tracking.addresses import redacted
 
 if TYPE_CHECKING:
     from sweeps.finalists.session import ComparisonResult, Telling

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
 from tracking.stores import (
     DEFAULT_URI,
     check_existing_store,
@@ -16,7 +17,7 @@ from tracking.stores import (
 )
 
 if TYPE_CHECKING:
-    from tracking.migration.counts import Counts
+    from tracking.migration.contents import Counts
 
 DESCRIPTION = "Copy every run, artifact, logged model and registered version into a server."
 EXAMPLES = """

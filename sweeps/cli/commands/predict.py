@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.evaluation.prediction_figures import MAX_DRAWN, draw_predictions, new_picture
+from pipelines.evaluation.figures import MAX_DRAWN, draw_predictions
 from pipelines.images.reading import POLARITIES, Picture, check_pictures, read_picture
+from pipelines.runtime.filesystem import new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.option_types import positive_int

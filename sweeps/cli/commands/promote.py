@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.runtime.filesystem import check_writable
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.option_types import fraction, level, margin, positive_int, positive_number
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits
 from sweeps.reporting.progress import say
 from sweeps.state.sweep_file import check_addresses, find_sweep, read_sweep_file, with_passwords
+from tracking.addresses import redacted
 from tracking.stores import check_existing_store, resolve_uri
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pipelines.runtime.compute import check_backend
 from pipelines.runtime.filesystem import check_writable
 from pipelines.training.checkpoints import EpochReport
 from pipelines.training.trial import Decision, TrialResult
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from search_spaces.user_spaces.reference import find_reference
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.cli.option_types import positive_int
@@ -31,6 +31,7 @@ from sweeps.state.sweep_file import swept_spaces
 from sweeps.workers.jobs import train_job
 from sweeps.workers.run_job import JobFailedError, run_job
 from sweeps.workers.start import start_workers
+from tracking.addresses import redacted
 from tracking.provenance import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
 from tracking.tags import Tag

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from search_spaces.errors import redacted
+from tracking.addresses import redacted
 from tracking.mlflow_server.options import ServerPlan, port_number, server_plan
 from tracking.mlflow_server.schema_lock import first_alone, only_server, unserved_experiments
 from tracking.stores import DEFAULT_URI

@@ -8,12 +8,13 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from search_spaces.errors import InputError, redacted
+from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
 from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from tracking.addresses import redacted
 from tracking.mlflow_server.schema_lock import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.

@@ -16,8 +16,7 @@ from pipelines.data.custom import function_source
 from pipelines.data.custom.function_source import write_arrays
 from pipelines.data.custom.prepare import prepare_own, print_prepared
 from pipelines.data.custom.sources import own_source
-from pipelines.data.prepared import PreparedData
-from pipelines.data.staging import unfinished_folder
+from pipelines.data.prepared import PreparedData, unfinished_folder
 from search_spaces.errors import InputError
 
 SOURCE = """
@@ -77,6 +76,9 @@ def misnamed():
 
 def leaves():
     raise SystemExit("no data today")
+
+def like_ours():
+    raise TypeError("returned early")
 """
 
 
@@ -114,6 +116,7 @@ def test_several_datasets_are_the_parts(mine):
         ("twice", r"returned 'x_train', twice"),
         ("misnamed", r"returned a Dataset as 'training'; call it train, validation"),
         ("leaves", r"raised SystemExit: no data today"),
+        ("like_ours", r"raised TypeError: returned early \(mine.py, line \d+\)"),
     ],
 )
 def test_what_a_function_must_not_return_is_told(mine, function, words):

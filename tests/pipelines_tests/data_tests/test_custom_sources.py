@@ -11,20 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from image_folders import COLOURS, SUFFIXES, make_folder, picture
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.array_files import npz_arrays
-from pipelines.data.arrays import fingerprint
 from pipelines.data.custom.prepare import prepare_own
 from pipelines.data.custom.sources import absolute_dataset, check_dataset, own_source
-from pipelines.data.npy_writer import NpyWriter
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
-from pipelines.data.splits import TEST, TRAIN, VALIDATION, classes_of, divide
 from pipelines.images.options import ImageOptions
 from search_spaces.errors import InputError
 
@@ -426,17 +419,6 @@ def test_a_damaged_npz_is_refused(tmp_path, damage):
         prepared(tmp_path / "a.npz")
 
 
-def test_a_pickle_in_an_npz_is_never_loaded(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'exploded'}",)
-
-    np.savez(tmp_path / "a.npz", x=np.array([Bomb()], dtype=object), y=np.array([1]))
-    with pytest.raises(InputError, match="pickled"):
-        npz_arrays(tmp_path / "a.npz")
-    assert not (tmp_path / "exploded").exists()
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -530,65 +512,3 @@ def test_the_folder_says_where_it_came_from(tmp_path):
     data = prepared(make_folder(tmp_path / "p", 4), color="grey")
     known = json.loads((Path(data.folder) / "source.json").read_text())
     assert known["source"] == str(tmp_path / "p") and known["options"]["color"] == "grey"
-
-
-# Pieces
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)),
-    st.integers(1, 300),
-)
-def test_a_fingerprint_in_pieces_is_that_of_the_whole(array, num_bytes):
-    import hashlib
-
-    from pipelines.data import arrays
-
-    whole = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
-    original, arrays.row_pieces.__defaults__ = arrays.row_pieces.__defaults__, (num_bytes,)
-    try:
-        assert fingerprint([array]) == whole
-    finally:
-        arrays.row_pieces.__defaults__ = original
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(3, 60), min_size=2, max_size=8), st.booleans(), st.booleans())
-def test_every_class_is_in_every_part_in_its_share(counts, with_validation, with_test):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    given_parts = np.zeros(len(labels), np.int8)
-    extra = [part for part, there in ((VALIDATION, with_validation), (TEST, with_test)) if there]
-    for part in extra:
-        labels = np.concatenate([labels, np.arange(len(counts))])
-        given_parts = np.concatenate([given_parts, np.full(len(counts), part, np.int8)])
-    names = [str(k) for k in range(len(counts))]
-    parts = divide(labels, given_parts, names, "here").parts
-    for part in extra:
-        assert (parts[given_parts == part] == part).all()
-    for label, count in enumerate(counts):
-        found = np.bincount(parts[(labels == label) & (given_parts == TRAIN)], minlength=3)
-        assert found.sum() == count and found[TRAIN] >= 1
-        if not with_test:
-            assert found[TEST] == max(1, int(0.2 * count + 0.5))
-        assert (found[VALIDATION] == 0) == with_validation
-
-
-def test_rows_are_appended_to_a_file_that_numpy_reads(tmp_path):
-    rows = np.arange(1000 * 6, dtype=np.int16).reshape(1000, 2, 3)
-    with NpyWriter(tmp_path / "a.npy", (2, 3), rows.dtype) as writer:
-        for first in range(0, 1000, 7):
-            writer.append(rows[first : first + 7])
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), rows)
-    with (
-        pytest.raises(ValueError, match="beside rows of"),
-        NpyWriter(tmp_path / "b.npy", (2,), rows.dtype) as writer,
-    ):
-        writer.append(rows)
-
-
-def test_a_thousand_classes_are_classes_and_more_are_not():
-    labels, names = classes_of(np.array([f"class {k:04d}" for k in range(1000)]), "here")
-    assert len(names) == 1000 and list(labels) == list(range(1000))
-    with pytest.raises(InputError, match="Received: 1,001"):
-        classes_of(np.arange(1001), "here")

@@ -228,6 +228,13 @@ def test_weights_that_are_no_numbers_are_refused():
     assert "must give class probabilities" in refusal(saved(model))
 
 
+def test_a_refusal_keeps_its_reason_on_its_way_between_processes():
+    error = pickle.loads(
+        pickle.dumps(InputError("A rule. Received: x, which is empty.", reason="y"))
+    )
+    assert (str(error), error.reason) == ("A rule. Received: x, which is empty.", "y")
+
+
 def test_a_message_calls_the_model_by_its_label():
     path = saved(classifier(activation=None))
     assert "digits version 3" in refusal(path, "digits version 3")

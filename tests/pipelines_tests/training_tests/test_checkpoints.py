@@ -13,9 +13,15 @@ from changed_tasks import changed
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.runtime.process import set_precision
-from pipelines.training.checkpoints import Checkpoint, EpochReport, load_checkpoint, save_checkpoint
+from pipelines.training.checkpoints import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    Checkpoint,
+    EpochReport,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask, run_trial
-from pipelines.training.trial_files import CHECKPOINT_FILE, MODEL_FILE
 from search_spaces.registry import get_space
 
 # Everything that has a state: momentum, batch normalisation, dropout, augmentation, schedules.

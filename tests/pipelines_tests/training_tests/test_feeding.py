@@ -145,7 +145,7 @@ MAKE_AND_PREPARE = """
 import resource, sys, zipfile
 from pathlib import Path
 import numpy as np
-from pipelines.data.npy_writer import NpyWriter
+from pipelines.data.array_files import NpyWriter
 from pipelines.data.custom.prepare import prepare_own
 from pipelines.data.custom.sources import own_source
 

@@ -23,15 +23,9 @@ from pipelines.evaluation.metrics import (
     validation_metrics,
 )
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
-from pipelines.training.trial import (
-    NOT_COMPILED,
-    Decision,
-    NonFiniteLossError,
-    Schedule,
-    TrialTask,
-    run_trial,
-)
-from pipelines.training.trial_files import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
+from pipelines.training.checkpoints import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
+from pipelines.training.epoch import NonFiniteLossError
+from pipelines.training.trial import NOT_COMPILED, Decision, Schedule, TrialTask, run_trial
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError
 

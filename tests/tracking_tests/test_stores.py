@@ -1,0 +1,110 @@
+"""Stores that are refused, in time and in words, and what leads a user to the others."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from search_spaces.errors import InputError
+from tracking import stores
+from tracking.runs.tracker import MlflowTracker
+
+
+def test_a_store_that_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(InputError, match="must be a usable MLflow store"):
+        MlflowTracker("nonsense://host", "x")
+    for uri in (
+        "nonsense://host",
+        "http://[bad",
+        "sqlite:////tmp",
+        "sqlite://",
+        "postgresql://[bad",
+    ):
+        with pytest.raises(InputError, match="--tracking-uri must"):
+            stores.check_store(uri)
+    (tmp_path / "text.db").write_text("this is not a database at all")
+    with pytest.raises(InputError, match="another kind of file"):
+        stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
+    with pytest.raises(InputError, match="no longer writes plain folders"):
+        stores.check_store(str(tmp_path))
+    with pytest.raises(InputError, match="existing folder"):
+        stores.check_store(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
+
+
+def test_a_server_that_does_not_answer_is_refused_in_time():
+    started = time.monotonic()
+    with pytest.raises(InputError, match="does not answer at /health"):
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_hangs_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(stores, "CHECK_SECONDS", 0.5)
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(5)
+
+    server = HTTPServer(("127.0.0.1", 0), Hanging)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(InputError, match="does not answer"):
+        stores.check_store(f"http://127.0.0.1:{server.server_port}")
+
+
+def test_a_store_that_is_refused_shows_no_password():
+    with pytest.raises(InputError) as caught:
+        stores.check_store("http://user:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
+
+
+def test_a_server_that_wants_a_password_is_told_from_one_that_is_not_there(monkeypatch):
+    seen = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("Authorization"))
+            known = "Basic " + base64.b64encode(b"me:mine").decode()
+            free = self.path == "/health" or seen[-1] == known
+            self.send_response(200 if free else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HOME", "/nowhere")
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+        stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mine")
+    stores.check_store(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    stores.check_store(uri)  # As for MLflow, a name and password come first.
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    with pytest.raises(InputError):
+        stores.check_store(uri)
+    assert seen[-1] == "Bearer abc"
+    server.shutdown()
+
+
+def test_links_and_commands_fit_the_store(monkeypatch):
+    assert stores.ui_command("sqlite:///mlflow.db") == "mlflow ui"
+    assert stores.ui_command("sqlite:////x/y.db").endswith("--backend-store-uri sqlite:////x/y.db")
+    assert stores.ui_command("http://h:5000") is None
+    link = stores.compare_link("http://h:5000/", "7", ["a", "b"])
+    assert (
+        link
+        == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
+    assert stores.resolve_uri(None) == "http://h:1"
+    assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
