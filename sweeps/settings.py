@@ -17,7 +17,7 @@ from search_spaces.registry import get_space
 from sweeps.driver.stop_rules import parse_target
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
 from sweeps.engines.optuna_study.samplers import check_sampler
-from sweeps.engines.pruners.base import check_pruner
+from sweeps.engines.pruners.registry import check_pruner
 from sweeps.resources.gpus import ALL, NONE, check_gpus
 
 DEFAULT_NUM_TRIALS = 24

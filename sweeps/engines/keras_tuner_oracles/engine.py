@@ -48,7 +48,7 @@ class KerasTunerEngine:
 
     Args:
         record: the study; its sampler is never asked, its pruner decides except with Hyperband.
-        propose: asks the oracle (`oracle_proposals.propose`, in a process that has Keras).
+        propose: asks the oracle (`worker.propose`, in a process that has Keras).
     """
 
     def __init__(

@@ -32,8 +32,10 @@ from sweeps.engines.optuna_study.replayable_sampler import (
     is_paused,
 )
 from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
-from sweeps.engines.pruners.base import TrialCurve, make_pruner, optuna_pruner
-from sweeps.engines.pruners.rungs import rung_epochs
+from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.halving import rung_epochs
+from sweeps.engines.pruners.optuna_pruners import optuna_pruner
+from sweeps.engines.pruners.registry import make_pruner
 from sweeps.state.paths import used_name
 
 _STATES = {

@@ -17,20 +17,16 @@ from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage
-from sweeps.engines.pruners.base import (
-    PRUNERS,
+from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.halving import (
     HalvingPruner,
-    TrialCurve,
-    check_pruner,
-    schedule_text,
-)
-from sweeps.engines.pruners.rungs import (
     bracket_of,
     bracket_sizes,
     hopeless,
     promotable,
     rung_epochs,
 )
+from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 
