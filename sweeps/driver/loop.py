@@ -30,8 +30,7 @@ from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.executors.failures import Failure, FailureKind, classify, hang, kernel_memory_kills
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import View
-from sweeps.resources.gpu_monitor import GpuWatch
-from sweeps.resources.gpu_usage import GpuUsage
+from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
 from sweeps.resources.packer import Packer
 
 WAIT_SECONDS = 0.5
@@ -78,7 +77,7 @@ class Sweep:
         self._view = view
         self._packer = Packer(
             plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
-            recorder,
+            recorder.packed,
         )  # fmt: skip
         self._slots: dict[int, Slot] = {}
         self._usage = GpuUsage(executor, watch)

@@ -31,7 +31,7 @@ from sweeps.reporting.progress import make_view, speaker
 from sweeps.resources.calibration import measured_point
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
 from sweeps.resources.machine import Allotment
-from sweeps.resources.packing_start import packed
+from sweeps.resources.packer import packed
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.space import source_tags
 from sweeps.setup.stores import open_tracker
@@ -176,7 +176,7 @@ class Session:
         allotment = self._allotment.for_trials(self._settings.num_trials)
         try:
             found = packed(
-                allotment, self._settings.trials_per_gpu, self._paths, self._recorder,
+                allotment, self._settings.trials_per_gpu, self._paths, self._recorder.packed,
                 self._executor, watch, interrupts, self._measure_task,
                 self._budget.timeout_seconds, say,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pipelines.runtime.compute import LIBRARIES as BACKEND_LIBRARIES
 from sweeps.formatting import count
 from sweeps.replaying.recipe import Device
-from sweeps.resources.gpu_usage import SYSTEM
+from sweeps.resources.gpu_monitor import SYSTEM
 from sweeps.state.recorded_options import tagged_compute
 from tracking.tags import Tag
 
