@@ -16,8 +16,7 @@ from sweeps.finalists.selection import Finalist
 from sweeps.interrupts import Interrupts
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import compute_tags
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 from tracking.spool.records import EpochRecord, TrialEnd, TrialRecord, TrialStateRecord
 from tracking.spool.spool import Spool
 from tracking.spool.trial_history import TrialLives

@@ -31,8 +31,7 @@ from sweeps.resources.machine import allot, detect_machine
 from sweeps.setup.data import reopen_data
 from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.jobs import score_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 from tracking.tags import Tag
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from sweeps.promotion.promotion import who
 from sweeps.resources.machine import allot, detect_machine
 from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.jobs import check_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel

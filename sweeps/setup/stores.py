@@ -92,7 +92,7 @@ def make_engine(
         return record
     from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
     from sweeps.setup.space import make_executor
-    from sweeps.workers.oracle_host import OracleHost
+    from sweeps.workers.hosts import OracleHost
 
     host = OracleHost(partial(make_executor, settings.backend))
     atexit.register(host.close)

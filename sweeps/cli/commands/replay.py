@@ -29,8 +29,7 @@ from sweeps.setup.data import reopen_data
 from sweeps.setup.preflight import STORE_SECONDS, within
 from sweeps.state.sweep_file import swept_spaces
 from sweeps.workers.jobs import train_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 from tracking.provenance import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
 from tracking.tags import Tag

@@ -39,7 +39,7 @@ from sweeps.resources.machine import Machine
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import SweepFile, swept_spaces, write_sweep_file
-from sweeps.workers.run_job import JobFailedError, run_job
+from sweeps.workers.start import JobFailedError, run_job
 from tracking.runs.run_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[3]
