@@ -10,7 +10,7 @@ from pipelines.training.trial import Decision, TrialResult, TrialTask
 from pipelines.training.trial_files import MODEL_FILE
 from search_spaces.hyperparameters.run_params import recorded_params
 from search_spaces.space import Space
-from sweeps.executors.base import Job, Raised, Slot
+from sweeps.executors.base import Job, Slot
 from sweeps.executors.failures import classify, kernel_memory_kills
 from sweeps.finalists.selection import Finalist
 from sweeps.interrupts import Interrupts
@@ -66,8 +66,7 @@ def retrain(
                 result = run_job(executor, job.job, task, job.slot, log_path, on_report, interrupts)
                 break
             except JobFailedError as error:
-                event = Raised("retrained", error.kind, error.reason, error.details)
-                failure = classify(event, memory_ran_out=kernel_memory_kills() > kills)
+                failure = classify(error.event, memory_ran_out=kernel_memory_kills() > kills)
                 if failure.can_retry and attempt < num_retries:
                     continue
                 tags, texts = {Tag.REASON: failure.reason}, {"traceback.txt": error.details}

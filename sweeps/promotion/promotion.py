@@ -273,7 +273,7 @@ class Promotion:
                 lambda message: message, self._interrupts,
             )  # fmt: skip
         except JobFailedError as error:
-            if error.kind == "InputError":
+            if error.kind == InputError.__name__:
                 raise InputError(error.reason) from error
             raise InputError(
                 f"A model must be measurable. Received: {model.label}, which failed "

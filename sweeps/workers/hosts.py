@@ -202,7 +202,7 @@ class SpaceHost:
 
 
 def _space_ended(reference: str, event: Raised) -> InputError:
-    if event.kind == "InputError":
+    if event.kind == InputError.__name__:
         return InputError(event.reason)
     said = " ".join(event.details.strip().splitlines()[-1:])
     return InputError(

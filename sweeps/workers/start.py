@@ -48,14 +48,13 @@ class JobFailedError(RuntimeError):
     """A job raised, or its process died.
 
     Attributes:
-        kind: the exception's class name, or `Died`.
-        reason: one line for people.
-        details: the traceback, or the last lines that the dead process printed.
+        event: how it ended; its kind, reason and details are those of the error.
     """
 
-    def __init__(self, kind: str, reason: str, details: str) -> None:
-        super().__init__(f"{kind}: {reason}")
-        self.kind, self.reason, self.details = kind, reason, details
+    def __init__(self, event: Raised) -> None:
+        super().__init__(f"{event.kind}: {event.reason}")
+        self.event = event
+        self.kind, self.reason, self.details = event.kind, event.reason, event.details
 
 
 def run_job(
@@ -91,8 +90,8 @@ def run_job(
                 case Returned(value=value):
                     return value
                 case Raised() as raised:
-                    if raised.kind == "Died" and interrupts.received:
+                    if raised.died and interrupts.received:
                         return None  # What interrupts a service may end its processes, too.
-                    raise JobFailedError(raised.kind, raised.reason, raised.details)
+                    raise JobFailedError(raised)
     executor.stop(JOB_ID)
     return None

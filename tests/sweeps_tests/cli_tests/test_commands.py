@@ -302,14 +302,16 @@ def test_failures_are_named_and_only_some_are_tried_again():
     from sweeps.executors.base import Raised
     from sweeps.executors.failures import classify
 
-    def named(kind: str, reason: str = "", short: bool = False) -> tuple[str, bool]:
-        failure = classify(Raised("trial-0", kind, reason, ""), memory_ran_out=short)
+    def named(
+        kind: str, reason: str = "", short: bool = False, signal: str = ""
+    ) -> tuple[str, bool]:
+        failure = classify(Raised("trial-0", kind, reason, "", signal), memory_ran_out=short)
         return failure.kind.name, failure.can_retry
 
     assert named("ResourceExhaustedError") == ("OUT_OF_MEMORY", True)
     assert named("InternalError", "RESOURCE_EXHAUSTED: 2 GiB") == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed by signal SIGKILL", True) == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed by signal SIGSEGV", True) == ("CRASH", True)
+    assert named("Died", "killed", True, "SIGKILL") == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed, not by SIGKILL", True, "SIGSEGV") == ("CRASH", True)
     assert named("NonFiniteLossError") == ("NOT_FINITE", False)
     assert named("ValueError") == ("EXCEPTION", False)
     assert named("ConnectionResetError") == ("EXCEPTION", True)
