@@ -22,7 +22,7 @@ from sweeps.driver.sending import DRAIN_SECONDS
 from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.formatting import count, duration
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.progress import speaker
+from sweeps.reporting.console import speaker
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings

@@ -25,9 +25,14 @@ from sweeps.driver.stop_rules import StopReason, StopRules, parse_target
 from sweeps.engines.base import TrialState
 from sweeps.formatting import params_text
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.leaderboard import leaderboard_columns, print_summary, top_of
-from sweeps.reporting.next_steps import print_next_steps
-from sweeps.reporting.progress import make_view, speaker
+from sweeps.reporting.console import speaker
+from sweeps.reporting.leaderboard import (
+    leaderboard_columns,
+    print_next_steps,
+    print_summary,
+    top_of,
+)
+from sweeps.reporting.progress import make_view
 from sweeps.resources.calibration import measured_point
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
 from sweeps.resources.machine import Allotment

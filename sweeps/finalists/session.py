@@ -35,7 +35,8 @@ from sweeps.finalists.selection import FinalistsFile, finalists_paths, models_fo
 from sweeps.finalists.winner import WinnerRecorder, remove_leftovers
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.progress import make_view, speaker
+from sweeps.reporting.console import speaker
+from sweeps.reporting.progress import make_view
 from sweeps.resources.gpu_monitor import closed, watch_over
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.resources.packer import read_packing

@@ -18,8 +18,8 @@ from sweeps.cli.exit_codes import DONE
 from sweeps.driver.session import Session
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
+from sweeps.reporting.console import speaker
 from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
-from sweeps.reporting.progress import speaker
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import FinalOptions, SweepSettings, budget_for

@@ -23,7 +23,7 @@ from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
 from sweeps.replaying.recipe import Device, Recipe, parse_device, recipe_of, slot_like
-from sweeps.reporting.progress import say
+from sweeps.reporting.console import say
 from sweeps.resources.machine import detect_machine
 from sweeps.setup.data import reopen_data
 from sweeps.setup.preflight import STORE_SECONDS, within

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
+from search_spaces.registry import stored_name
 from sweeps.cli.run_options import SETTING_OF, add_options, settings_from
 from sweeps.settings import (
     SweepSettings,
 )
+
+if TYPE_CHECKING:
+    from search_spaces.space import Shape, Space
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_options", "run"]
 DESCRIPTION = "Search a space of image models; compare every trial in MLflow."
@@ -26,6 +33,8 @@ examples:
   {prog} --space cnn --describe
   {prog} --baselines-only
 """
+NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
+"""What a user's space is described for where no data set is named: MNIST's pictures."""
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -100,8 +109,31 @@ def _look(arguments: argparse.Namespace) -> int:
     name = arguments.describe or arguments.space
     if not name:
         raise InputError("--describe needs a space. Name one: --describe cnn or --describe mlp.")
-    print_space(settings_from(arguments), name)
+    print_space(_space_to_describe(replace(settings_from(arguments), space=stored_name(name))))
     return 0
+
+
+def _space_to_describe(settings: SweepSettings) -> Space:
+    """The space, narrowed by the settings' rules; a user's is made for their data set.
+
+    Raises:
+        InputError: Unknown space, or one that cannot be narrowed so.
+    """
+    from search_spaces.hyperparameters.narrowing import narrowed
+    from search_spaces.registry import get_space
+    from search_spaces.user_spaces.reference import is_reference
+    from sweeps.setup.data import prepare_data
+    from sweeps.setup.space import open_space
+
+    if not is_reference(settings.space):
+        return narrowed(get_space(settings.space), settings.narrowing)
+    shape, num_classes = NOMINAL
+    if settings.dataset is not None:
+        data = prepare_data(
+            settings.dataset, Path(settings.work_dir) / "data", settings.image_options
+        )
+        shape, num_classes = data.input_shape, data.num_classes
+    return open_space(settings.space, settings.narrowing, shape, num_classes, settings.backend)
 
 
 def _baselines(arguments: argparse.Namespace) -> int:
