@@ -6,7 +6,6 @@ import argparse
 import os
 
 from pipelines.data.custom.sources import absolute_dataset
-from pipelines.images.options import add_image_options
 from pipelines.objectives import OBJECTIVES
 from pipelines.runtime.compute import AUTO, BACKENDS, PRECISIONS
 from pipelines.training.feeding import CLASS_WEIGHTS
@@ -14,6 +13,7 @@ from search_spaces.hyperparameters.narrowing import merged_rules
 from search_spaces.registry import stored_name
 from sweeps.cli.commands.finalize import add_finalist_options
 from sweeps.cli.option_types import duration_or_auto, natural_int, or_auto, positive_int, timeout
+from sweeps.cli.shared_options import add_image_options
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.resources.gpus import ALL
 from sweeps.settings import (

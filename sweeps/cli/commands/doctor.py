@@ -7,8 +7,9 @@ import sys
 
 from search_spaces.errors import redacted
 from sweeps.cli.exit_codes import DONE, FAILED
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.formatting import count
-from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import stored_sweep
 from sweeps.state.sweep_file import driving, is_driven
 from tracking.stores import check_store
 

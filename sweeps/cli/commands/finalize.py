@@ -6,6 +6,7 @@ import argparse
 
 from search_spaces.errors import InputError
 from sweeps.cli.option_types import positive_int
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.interrupts import Interrupts
 from sweeps.settings import (
     DEFAULT_NUM_FINALISTS,
@@ -15,7 +16,7 @@ from sweeps.settings import (
     check_num_seeds,
 )
 from sweeps.setup.preflight import check_places
-from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
 
 DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."

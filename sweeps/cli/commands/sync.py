@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from search_spaces.errors import redacted, scrubbed
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.finalists.selection import finalists_paths, sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.setup.stores import connect_tracker
-from sweeps.state.stored_sweep import StoredSweep, add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import StoredSweep, stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file, write_sweep_file
 from tracking.stores import check_store
 
