@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     sweep = stored_sweep(arguments)
     check_store(sweep.uri)
     from sweeps.integrity.checks import Checkup
+    from sweeps.integrity.repair import repair
 
     if is_driven(sweep.paths):
         if arguments.repair:
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in found:
             print(f"  {problem}")
         with driving(sweep.paths):
-            Checkup(sweep, writable=True).repair()
+            repair(sweep)
             print(f"repaired; {count(len(found), 'problem')} before")
         checkup = Checkup(sweep)
         found = checkup.examine()

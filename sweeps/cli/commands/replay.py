@@ -21,7 +21,8 @@ from sweeps.cli.option_types import positive_int
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
+from sweeps.replaying.causes import Cause, Circumstances, causes
+from sweeps.replaying.comparison import Comparison, Difference
 from sweeps.replaying.recipe import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.reporting.console import say
 from sweeps.resources.machine import detect_machine
@@ -206,7 +207,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
 def _epoch_text(report: EpochReport, found: list[Difference]) -> str:
     if found:
         more = f"; {len(found) - 1} more differ" if len(found) > 1 else ""
-        return found[0].text.partition(", ")[2] + more
+        return found[0].values_text + more
     name = "val_accuracy" if "val_accuracy" in report.metrics else "accuracy"
     return f"identical, {name} {report.metrics[name]:.4f}"
 

@@ -32,7 +32,8 @@ from sweeps.cli.commands import replay
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.comparison import CauseKind, Circumstances, Comparison, causes
+from sweeps.replaying.causes import CauseKind, Circumstances, causes
+from sweeps.replaying.comparison import Comparison
 from sweeps.replaying.recipe import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine
