@@ -75,7 +75,7 @@ class ProcessExecutor:
         self._jobs[job_id] = (process, channel, log_path)
 
     def _spawn(self, main: Any, *arguments: Any) -> tuple[Any, connection.Connection]:
-        """Starts a process; answers it with our end of its channel."""
+        """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, *arguments))
         with _signals_blocked():

@@ -19,22 +19,19 @@ import numpy as np
 
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.evaluation.paired_test import PairedTest, paired_test
-from pipelines.models.scoring import Score, ScoreTask
+from pipelines.models.scoring import Score
 from pipelines.runtime.compute import check_backend
 from search_spaces.errors import InputError
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.promotion.gate import Limits, Rule, as_recorded, gate, same_data
 from sweeps.promotion.report import Verdict, promotion_texts, version_tags
-from sweeps.resources.machine import allot, detect_machine
+from sweeps.promotion.scorer import Scored, Scorer
 from sweeps.setup.data import reopen_data
 from sweeps.state.recorded_options import tagged_compute
-from sweeps.workers.jobs import score_job
-from sweeps.workers.start import JobFailedError, run_job, start_workers
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from sweeps.executors.base import Executor
     from tracking.models.model_store import ModelStore, RunFacts, StoredModel
     from tracking.models.registry import Registry, Reign
 
@@ -63,16 +60,6 @@ class PromotionRequest:
     limits: Limits = field(default_factory=Limits)
     force: str | None = None
     dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model with what it reached; `right` (n,) bool says on which test images it is right."""
-
-    model: StoredModel
-    score: Score
-    probabilities: np.ndarray
-    right: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -130,10 +117,7 @@ class Promotion:
             )
         self._name = request.name or f"{self._facts.tags.get(Tag.SPACE)}-{tags[Tag.DATA]}"
         check_model_name(self._name)
-        # On the cores: two processes there predict the same bits, whoever uses the GPUs meanwhile.
-        self._slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
         self._champions: dict[str, Scored] = {}
-        self._executors: dict[str, Executor] = {}
         check_backend(tagged_compute(tags).backend)
 
     def run(self) -> PromotionResult:
@@ -145,11 +129,11 @@ class Promotion:
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
             self._scratch = Path(scratch)
             self._data = self._test_data()
+            self._scorer = Scorer(self._store, self._data, self._scratch, self._interrupts)
             try:
                 return self._run()
             finally:
-                for executor in self._executors.values():
-                    executor.close()
+                self._scorer.close()
 
     def _test_data(self) -> PreparedData:
         """The candidate's data set; a dry run leaves no prepared data behind."""
@@ -173,7 +157,7 @@ class Promotion:
         say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
             f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
         say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
-        candidate = self._scored(self._candidate, "candidate")
+        candidate = self._scorer.score(self._candidate, "candidate")
         for _ in range(MAX_ROUNDS):
             if candidate is None:
                 return self._ended(Outcome.INTERRUPTED)
@@ -295,39 +279,6 @@ class Promotion:
         )  # fmt: skip
         return rules, test
 
-    def _scored(self, model: StoredModel, folder: str) -> Scored | None:
-        """Fetches and measures a model in a process of its own; None after an interrupt."""
-        place = self._scratch / folder
-        place.mkdir()
-        path = self._store.fetch(model, place)
-        output = place / "predictions.npz"
-        task = ScoreTask(str(path), model.label, self._data, str(output))
-        try:
-            score = run_job(
-                self._executor(model), score_job, task, self._slot, str(place / "output.log"),
-                lambda message: message, self._interrupts,
-            )  # fmt: skip
-        except JobFailedError as error:
-            if error.kind == InputError.__name__:
-                raise InputError(error.reason) from error
-            raise InputError(
-                f"A model must be measurable. Received: {model.label}, which failed "
-                f"({error.kind}: {error.reason})."
-            ) from error
-        if score is None:
-            return None
-        probabilities = np.load(output, allow_pickle=False)["probabilities"]
-        labels = self._data.arrays("test")[1]
-        return Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
-
-    def _executor(self, model: StoredModel) -> Executor:
-        """Processes with the backend that the model was trained on: it predicts the same there."""
-        backend = tagged_compute(model.tags).backend
-        if backend not in self._executors:
-            log = self._scratch / f"server-{backend}.log"
-            self._executors[backend] = start_workers(log, backend)
-        return self._executors[backend]
-
     def _champion_scored(self, champion: StoredModel) -> Scored | None:
         found = self._champions.get(champion.model_id)
         names = champion.class_names
@@ -339,7 +290,7 @@ class Promotion:
                 f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
             )
         if found is None:
-            found = self._scored(champion, f"champion-{len(self._champions)}")
+            found = self._scorer.score(champion, f"champion-{len(self._champions)}")
             if found is not None:
                 self._champions[champion.model_id] = found
         return found
@@ -348,7 +299,7 @@ class Promotion:
         """Loads the registered version in a clean process; it must predict bit for bit the same."""
         model = self._store.registered(f"{self._name}/{number}")
         folder = f"registered-{len(list(self._scratch.iterdir()))}"
-        back = self._scored(model, folder)
+        back = self._scorer.score(model, folder)
         if back is None:
             return None
         same = np.array_equal(back.probabilities, candidate.probabilities)
