@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -62,3 +63,19 @@ def check_objective(name: str, num_classes: int, data_name: str) -> None:
             f"--objective {name} needs at least {objective.min_classes} classes. Received: "
             f"{data_name} with {num_classes}. Choose another objective, such as val_accuracy."
         )
+
+
+def parse_target(text: str, objective: Objective) -> float:
+    """The value in `val_accuracy>=0.995` or `val_loss<=0.03`.
+
+    Raises:
+        InputError: It names another metric than the objective, or points the wrong way.
+    """
+    sign = ">=" if objective.direction == "maximize" else "<="
+    match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
+    if match is None or match[1] != objective.metric or match[2] != sign:
+        raise InputError(
+            f"--target must be the objective, {sign} and a number, such as "
+            f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: '{text}'."
+        )
+    return float(match[3])

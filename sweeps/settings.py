@@ -8,16 +8,14 @@ from typing import Any, Literal
 
 from pipelines.data.custom.sources import check_dataset
 from pipelines.images.options import ImageOptions
-from pipelines.objectives import get_objective
+from pipelines.objectives import get_objective, parse_target
 from pipelines.training.options import TrainingOptions, option_infos
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
-from sweeps.driver.stop_rules import parse_target
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
 from sweeps.engines.optuna_study.samplers import check_sampler
-from sweeps.engines.pruners.base import check_pruner
-from sweeps.resources.gpus import ALL, NONE, check_gpus
+from sweeps.engines.pruners.registry import check_pruner
 
 DEFAULT_NUM_TRIALS = 24
 ENGINES = ("optuna", "keras-tuner")
@@ -29,6 +27,8 @@ DEFAULT_NUM_FINALISTS = 3
 DEFAULT_NUM_SEEDS = 5
 RETRAIN = ("all", "none")
 LARGE_DATA_IMAGES = 20_000
+ALL, NONE = "all", "none"
+"""All GPUs, or none of them."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -231,6 +231,18 @@ def check_name(name: str) -> None:
         raise InputError(
             "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
             f"start with a letter or digit. Received: '{name}'."
+        )
+
+
+def check_gpus(text: str) -> None:
+    """Raises InputError unless `text` is `all`, `none` or indices with commas between."""
+    if text in (ALL, NONE):
+        return
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(
+            "--gpus must be all, none, or different numbers as nvidia-smi counts them, such as "
+            f"0,1. Received: '{text}'."
         )
 
 

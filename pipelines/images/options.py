@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
@@ -55,7 +54,7 @@ class ImageOptions:
         if self.image_size is not None:
             try:
                 image_size(self.image_size)
-            except argparse.ArgumentTypeError as error:
+            except ValueError as error:
                 raise InputError(f"--image-size {error}.") from error
 
     def given(self) -> list[str]:
@@ -69,49 +68,16 @@ class ImageOptions:
 
 
 def image_size(text: str) -> str:
-    """`64x64` (height x width), or `64` for a square."""
+    """`64x64` (height x width) of `64x64`, or of `64` for a square.
+
+    Raises:
+        ValueError: It is no size, or one beyond the limits; the text says what it must be.
+    """
     match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width)):
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"must be height x width in pixels, {MIN_SIDE} to {MAX_SIDE} each, such as 64x64. "
             f"Received: {text!r}"
         )
     return f"{height}x{width}"
-
-
-def add_image_options(parser: argparse._ActionsContainer) -> None:
-    """Adds the four options to a parser or a group of one."""
-    default = ImageOptions()
-    parser.add_argument(
-        "--image-size",
-        type=image_size,
-        metavar="HxW",
-        help="height and width that every picture gets (default: their own where all agree, else "
-        "one that is said)",
-    )
-    parser.add_argument(
-        "--resize",
-        choices=RESIZES,
-        default=default.resize,
-        help="fit keeps all of a picture and pads it, crop keeps the middle, stretch changes its "
-        "proportions (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--color",
-        choices=COLORS,
-        default=default.color,
-        help="channels: auto is grey where every picture is (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--broken",
-        choices=BROKEN,
-        default=default.broken,
-        help="pictures that cannot be read: refuse the data set, or skip them (default: "
-        "%(default)s)",
-    )
-
-
-def image_options(arguments: argparse.Namespace) -> ImageOptions:
-    """The options that a parsed command line holds."""
-    return ImageOptions(arguments.image_size, arguments.resize, arguments.color, arguments.broken)

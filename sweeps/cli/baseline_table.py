@@ -10,7 +10,7 @@ from sweeps.baselines.session import BaselinesResult
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.formatting import duration
 from sweeps.outcome import Outcome
-from sweeps.reporting.progress import warn
+from sweeps.reporting.console import warn
 from tracking.stores import resolve_uri, ui_command
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
+from pipelines.images import options as images
+
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -99,6 +101,14 @@ def _seconds(text: str, other: str) -> float:
             f"must be a positive duration such as 90s, 15m or 2h, or {other}. Received: {text!r}"
         )
     return seconds
+
+
+def image_size(text: str) -> str:
+    """`64x64` (height x width), or `64` for a square."""
+    try:
+        return images.image_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none|auto)$"}

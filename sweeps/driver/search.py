@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.objectives import get_objective
+from pipelines.objectives import get_objective, parse_target
 from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
@@ -15,7 +15,7 @@ from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
-from sweeps.driver.stop_rules import StopReason, StopRules, parse_target
+from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.driver.view import View
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Executor
@@ -25,7 +25,7 @@ from sweeps.outcome import Outcome
 from sweeps.resources.calibration import measured_point
 from sweeps.resources.gpu_monitor import GpuWatch
 from sweeps.resources.machine import Allotment
-from sweeps.resources.packing_start import packed
+from sweeps.resources.packer import packed
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
@@ -189,10 +189,17 @@ class _Search:
         """Settles how many trials share a GPU."""
         settings = self._opened.settings
         found = packed(
-            self._opened.allotment.for_trials(settings.num_trials), settings.trials_per_gpu,
-            self._paths, self._session.recorder, self._opened.executor, watch, self._interrupts,
-            self._measure_task, self._budget.timeout_seconds, self._opened.say,
-        )  # fmt: skip
+            self._opened.allotment.for_trials(settings.num_trials),
+            settings.trials_per_gpu,
+            self._paths,
+            self._session.recorder.packed,
+            self._opened.executor,
+            watch,
+            self._interrupts,
+            self._measure_task,
+            self._budget.timeout_seconds,
+            self._opened.say,
+        )
         self._board.num_slots = len(found.slots)
         return replace(plan, slots=found.slots, level=found.level)
 

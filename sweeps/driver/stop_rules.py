@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pipelines.objectives import Objective
-from search_spaces.errors import InputError
 from sweeps.driver.status import Board
 from sweeps.engines.base import TrialState
 
@@ -86,19 +84,3 @@ def trials_without_best(board: Board) -> int:
         for row in board.ended()
         if row.state in counted
     )
-
-
-def parse_target(text: str, objective: Objective) -> float:
-    """The value in `val_accuracy>=0.995` or `val_loss<=0.03`.
-
-    Raises:
-        InputError: It names another metric than the objective, or points the wrong way.
-    """
-    sign = ">=" if objective.direction == "maximize" else "<="
-    match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
-    if match is None or match[1] != objective.metric or match[2] != sign:
-        raise InputError(
-            f"--target must be the objective, {sign} and a number, such as "
-            f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: '{text}'."
-        )
-    return float(match[3])

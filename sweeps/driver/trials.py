@@ -14,8 +14,7 @@ from sweeps.driver.view import View
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills
-from sweeps.resources.gpu_monitor import GpuWatch
-from sweeps.resources.gpu_usage import GpuUsage
+from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
 from sweeps.resources.packer import Packer
 
 SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
@@ -43,7 +42,7 @@ class Trials:
         self.executor, self.recorder, self.view = executor, recorder, view
         self.packer = Packer(
             plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
-            recorder,
+            recorder.packed,
         )  # fmt: skip
         self.usage = GpuUsage(executor, watch)
         self.last_report: dict[int, float] = {}

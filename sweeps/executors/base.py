@@ -1,4 +1,4 @@
-"""The interface of an executor: start jobs on slots, hear what they report and how they end."""
+"""The interface of an executor: start jobs on slots, receive their reports and how they end."""
 
 from __future__ import annotations
 
@@ -46,20 +46,31 @@ class Returned:
     value: Any
 
 
+DIED = "Died"
+"""The kind of an end without an exception."""
+
+
 @dataclass(frozen=True)
 class Raised:
     """A job ended with an exception, or its process died.
 
     Attributes:
-        kind: the exception's class name, or `Died`.
+        kind: the exception's class name, or `DIED`.
         reason: one line for people.
         details: the traceback, or the last lines that the dead process printed.
+        signal: the name of the signal that killed the process; empty without one.
     """
 
     job_id: str
     kind: str
     reason: str
     details: str
+    signal: str = ""
+
+    @property
+    def died(self) -> bool:
+        """Whether the process ended before the job could raise anything."""
+        return self.kind == DIED
 
 
 Event = Reported | Returned | Raised

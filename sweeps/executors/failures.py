@@ -19,7 +19,7 @@ class FailureKind(StrEnum):
     HANG = "hang"
 
 
-# Raised by TensorFlow, by Python, and (as text) by XLA, JAX and PyTorch.
+# Raised by TensorFlow, by Python, and (as text: they have no types for it) by XLA, JAX and PyTorch.
 _MEMORY_ERRORS = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
 _MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY",
                  "_STATUS_ALLOC_FAILED", "Dst tensor is not initialized")  # fmt: skip
@@ -58,8 +58,8 @@ def classify(event: Raised, *, memory_ran_out: bool) -> Failure:
     text = f"{event.kind}: {event.reason}"
     said = event.reason + (event.details if event.kind in _RUNTIME_ERRORS else "")
     short = event.kind in _MEMORY_ERRORS or any(part in said for part in _MEMORY_TEXTS)
-    if event.kind == "Died":
-        if memory_ran_out and "SIGKILL" in event.reason:
+    if event.died:
+        if memory_ran_out and event.signal == "SIGKILL":
             text = f"{event.reason}, because the machine ran out of memory"
             return Failure(FailureKind.OUT_OF_MEMORY, text, event.details, True)
         return Failure(FailureKind.CRASH, text, event.details, True)

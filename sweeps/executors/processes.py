@@ -19,7 +19,7 @@ from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
 from sweeps.executors.credentials import drop_credentials, without_credentials
 from sweeps.executors.warm_processes import Spares, WarmUp
 
@@ -75,7 +75,7 @@ class ProcessExecutor:
         self._jobs[job_id] = (process, channel, log_path)
 
     def _spawn(self, main: Any, *arguments: Any) -> tuple[Any, connection.Connection]:
-        """Starts a process; answers it with our end of its channel."""
+        """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, *arguments))
         with _signals_blocked():
@@ -157,21 +157,24 @@ class ProcessExecutor:
 
 
 def _death(job_id: str, exitcode: int | None, log_path: str) -> Raised:
+    killed_by = ""
     if exitcode is not None and exitcode < 0:
         try:
-            name = signal.Signals(-exitcode).name
+            killed_by = signal.Signals(-exitcode).name
         except ValueError:
-            name = str(-exitcode)
-        reason = f"the process was killed by signal {name}"
+            killed_by = str(-exitcode)
+        reason = f"the process was killed by signal {killed_by}"
     else:
         reason = f"the process ended with exit code {exitcode} without a result"
-    with contextlib.suppress(OSError):
-        return Raised(job_id, "Died", reason, _tail(Path(log_path)))
-    return Raised(job_id, "Died", reason, "")
+    return Raised(job_id, DIED, reason, _tail(Path(log_path)), killed_by)
 
 
 def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
+    """The last lines of a log; empty where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

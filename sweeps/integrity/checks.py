@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -17,80 +16,78 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
 from search_spaces.registry import get_space
+from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists.selection import (
     finalists_path,
     finalists_paths,
     read_finalists,
-    sweep_run_id,
 )
 from sweeps.formatting import count
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import space_of
-from sweeps.setup.stores import connect_tracker
 from sweeps.state.stored_sweep import StoredSweep
 from sweeps.state.sweep_file import is_driven
 from tracking.spool.records import (
     ModelRecord,
-    SweepStateRecord,
-    TrialEnd,
     TrialRecord,
-    TrialStateRecord,
     run_status,
 )
-from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.runs.run_reader import RunReader, StoredRun
 
-PATIENCE_SECONDS = 60.0
+
+def swept_space(sweep: StoredSweep) -> Space:
+    """The space that a sweep searches; a user's is made for the sweep's data set."""
+    settings = sweep.file.settings
+    if not is_reference(settings.space):  # What ours ask for follows from no data.
+        return narrowed(get_space(settings.space), settings.narrowing)
+    data = reopen_data(
+        sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
+    )
+    return space_of(settings, data)
+
+
+def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
+    """The trials of a sweep's study.
+
+    Raises:
+        InputError: The storage does not hold it.
+    """
+    from sweeps.engines.optuna_study.storage import open_storage, read_study
+
+    settings = sweep.file.settings
+    try:
+        return read_study(open_storage(settings.storage), sweep.paths.name, space, settings.sampler)
+    except KeyError:
+        raise InputError(
+            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
+            "--storage does not hold."
+        ) from None
 
 
 class Checkup:
-    """One look at a sweep; `examine` tells its problems, one line each.
+    """One look at a sweep; `examine` returns its problems, one line each."""
 
-    Args:
-        writable: whether `repair` is wanted; then the sweep's lock must be held.
-    """
-
-    def __init__(self, sweep: StoredSweep, *, writable: bool = False) -> None:
+    def __init__(self, sweep: StoredSweep) -> None:
         from tracking.runs.run_reader import RunReader
         from tracking.spool.spool import Spool
         from tracking.spool.trial_history import TrialLives
 
-        settings = sweep.file.settings
         self._sweep = sweep
-        if is_reference(settings.space):
-            data = reopen_data(
-                sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
-            )
-            self._space = space_of(settings, data)
-        else:  # What ours ask for follows from no data.
-            self._space = narrowed(get_space(settings.space), settings.narrowing)
-        self._objective = get_objective(settings.objective)
-        self._spool = Spool(sweep.paths.spool, read_only=not writable)
+        self._space = swept_space(sweep)
+        self._objective = get_objective(sweep.file.settings.objective)
+        self._spool = Spool(sweep.paths.spool, read_only=True)
         self._lives = TrialLives(self._spool)
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
-        self._trials = self._study()
+        self._trials = study_of(sweep, self._space)
         self._driven = is_driven(sweep.paths)
         final = finalists_paths(sweep.paths).spool
-        self._final = Spool(final, read_only=not writable) if final.exists() else None
+        self._final = Spool(final, read_only=True) if final.exists() else None
         self._num_runs = 0
         self._num_reports = 0
-
-    def _study(self) -> list[PastTrial]:
-        from sweeps.engines.optuna_study.storage import open_storage, read_study
-
-        settings = self._sweep.file.settings
-        try:
-            storage = open_storage(settings.storage)
-            return read_study(storage, self._sweep.paths.name, self._space, settings.sampler)
-        except KeyError:
-            raise InputError(
-                f"A sweep's study must be in its storage. Received: '{self._sweep.paths.name}', "
-                "which that --storage does not hold."
-            ) from None
 
     def summary(self) -> str:
         """What holds, in one line."""
@@ -214,82 +211,6 @@ class Checkup:
         if file.finished and len(reader.all_model_numbers()) != kept:
             problems.append("finalists: the winner's model, and only that, must be kept")
         return problems
-
-    def _close_finalists(self) -> None:
-        """Notes that what was running waits, and sends what was not sent."""
-        from tracking.spool.sender import Sender
-        from tracking.spool.trial_history import TrialLives
-
-        spool = self._final
-        if spool is None:
-            return
-        died_ms, lives = spool.last_ms(), TrialLives(spool)
-        open_trials = lives.running()
-        for number in open_trials:
-            tags = {Tag.REASON: "waits for the comparison to go on"}
-            lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
-        file = read_finalists(finalists_path(self._sweep.paths))
-        if file is not None and not file.finished:
-            tags = {Tag.STOPPED_BY: "a kill"}
-            spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
-        tracker = connect_tracker(
-            self._sweep.file.settings, self._sweep.file.data_name, spool,
-            sweep_run_id(self._sweep.paths),
-        )  # fmt: skip
-        sender = Sender(spool, lambda: tracker)
-        sender.drain(PATIENCE_SECONDS)
-        sender.close()
-
-    def repair(self) -> None:
-        """Tells MLflow everything again that the spool holds, and closes what is left open.
-
-        Safe to repeat: the same record changes nothing. The sweep's lock must be held.
-
-        Raises:
-            InputError: The tracking store cannot be used.
-        """
-        from tracking.spool.sender import RejectedError, Sender
-
-        tracker = connect_tracker(
-            self._sweep.file.settings, self._sweep.file.data_name, self._spool
-        )
-        # When the driver died, as far as is known: not now, which would be time of the sweep.
-        died_ms = self._spool.last_ms()
-        for trial in self._trials:
-            self._close(trial, died_ms)
-        if not self._sweep.file.is_finished and self._spool.has("sweep"):
-            tags = {Tag.STOPPED_BY: "a kill"}
-            self._spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
-        sender = Sender(self._spool, lambda: tracker)
-        sent = sender.drain(PATIENCE_SECONDS)
-        sender.close()
-        self._close_finalists()
-        if sent:
-            # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
-            for record in self._spool.replay():
-                with contextlib.suppress(RejectedError):
-                    tracker.apply(record, again=True)
-        for trial in self._trials:
-            if trial.state.is_end:
-                checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
-                checkpoint.unlink(missing_ok=True)
-
-    def _close(self, trial: PastTrial, at_ms: int) -> None:
-        """Puts what the spool lacks: an end that the study has, or that a trial waits."""
-        told = self._lives.last_state(trial.number)
-        if told is None:
-            return  # Proposed and not started: the sweep records it when it is resumed.
-        if trial.state.is_end:
-            if told != trial.state:
-                tags = {Tag.REASON: trial.reason}
-                self._lives.put_end(
-                    TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms)
-                )
-        elif told != TrialState.PAUSED:
-            tags = {Tag.REASON: "waits for the sweep to be resumed"}
-            self._lives.put_state(
-                TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms)
-            )
 
 
 def _epochs(reports: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -56,35 +55,32 @@ class ChosenModel:
     resize: Resize = "fit"
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name a model; exactly one of the first three has to be given."""
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="a registered model: NAME (its champion), NAME@alias or NAME/3",
-    )
-    parser.add_argument("--run", metavar="ID", help="the model that an MLflow run kept")
-    parser.add_argument("--file", metavar="FILE", help="a .keras file")
-    parser.add_argument(
-        "--class-names",
-        metavar="A,B,...",
-        help="names of the classes of --file, in order (default: their numbers)",
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="where --model and --run are looked for (default: MLFLOW_TRACKING_URI, else "
-        "mlflow.db here)",
-    )
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is meant, as it was asked for: exactly one of the first three is given.
+
+    Attributes:
+        model: a registered one, as `NAME`, `NAME@alias` or `NAME/3`.
+        run: id of the MLflow run that kept it.
+        file: a .keras file.
+        class_names: those of a file, with commas between.
+        tracking_uri: where a model or run is looked for; None for the usual place.
+    """
+
+    model: str | None = None
+    run: str | None = None
+    file: str | None = None
+    class_names: str | None = None
+    tracking_uri: str | None = None
 
 
-def check_model_options(arguments: argparse.Namespace) -> None:
-    """What can be wrong with the options without anything being opened.
+def check_choice(choice: ModelChoice) -> None:
+    """What can be wrong with a choice without anything being opened.
 
     Raises:
         InputError: Not exactly one model is named, or an option does not go with it.
     """
-    given = [f"--{name}" for name in CHOICES if getattr(arguments, name) is not None]
+    given = [f"--{name}" for name in CHOICES if getattr(choice, name) is not None]
     if len(given) != 1:
         raise InputError(
             "Exactly one model must be named, with --model NAME@champion, --run ID or --file "
@@ -92,25 +88,25 @@ def check_model_options(arguments: argparse.Namespace) -> None:
         )
     for option in ("class_names", "tracking_uri"):
         with_file = option == "class_names"
-        if getattr(arguments, option) is not None and (arguments.file is not None) != with_file:
+        if getattr(choice, option) is not None and (choice.file is not None) != with_file:
             ours = "--file" if with_file else "--model and --run"
             raise InputError(
                 f"--{option.replace('_', '-')} goes with {ours} only. Received: it and {given[0]}. "
                 "Leave it out."
             )
-    if arguments.class_names is not None:
-        _split_names(arguments.class_names)
+    if choice.class_names is not None:
+        _split_names(choice.class_names)
 
 
-def chosen_model(arguments: argparse.Namespace) -> ChosenModel:
+def load_chosen(choice: ModelChoice) -> ChosenModel:
     """Finds, verifies and loads the model.
 
     Raises:
         InputError: There is no such model, or it is not loaded; the message says why.
     """
-    if arguments.file is not None:
-        return _from_file(Path(arguments.file), arguments.class_names)
-    uri = resolve_uri(arguments.tracking_uri)
+    if choice.file is not None:
+        return _from_file(Path(choice.file), choice.class_names)
+    uri = resolve_uri(choice.tracking_uri)
     check_existing_store(uri)
     from tracking.errors import store_errors
     from tracking.models.model_store import ModelStore
@@ -118,10 +114,11 @@ def chosen_model(arguments: argparse.Namespace) -> ChosenModel:
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         with store_errors(uri):
             store = ModelStore(uri)
-            if arguments.run is not None:
-                stored = store.of_run(arguments.run)
+            if choice.run is not None:
+                stored = store.of_run(choice.run)
             else:
-                stored = store.registered(arguments.model)
+                assert choice.model is not None
+                stored = store.registered(choice.model)
             path = store.fetch(stored, Path(folder))
         return _from_store(stored, path)
 

@@ -9,40 +9,35 @@ from __future__ import annotations
 import getpass
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.evaluation.paired_test import PairedTest, paired_test
-from pipelines.models.scoring import Score, ScoreTask
+from pipelines.models.scoring import Score
 from pipelines.runtime.compute import check_backend
 from search_spaces.errors import InputError
-from sweeps.cli.exit_codes import DONE, INTERRUPTED, REFUSED
 from sweeps.interrupts import Interrupts
-from sweeps.promotion.display import print_comparison, print_rules, print_serving
+from sweeps.outcome import Outcome
 from sweeps.promotion.gate import Limits, Rule, as_recorded, gate, same_data
 from sweeps.promotion.report import Verdict, promotion_texts, version_tags
-from sweeps.resources.machine import allot, detect_machine
+from sweeps.promotion.scorer import Scored, Scorer
 from sweeps.setup.data import reopen_data
 from sweeps.state.recorded_options import tagged_compute
-from sweeps.workers.jobs import score_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from sweeps.executors.base import Executor
     from tracking.models.model_store import ModelStore, RunFacts, StoredModel
     from tracking.models.registry import Registry, Reign
 
 BOOTSTRAP_SEED = 0
 MAX_ROUNDS = 5
-"""So often may somebody else be crowned while this promotion compares."""
+"""So often may the champion change while this promotion compares."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +63,47 @@ class PromotionRequest:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A model with what it reached; `right` (n,) bool says on which test images it is right."""
+class PromotionResult:
+    """How a promotion, or a rollback, ended.
 
-    model: StoredModel
-    score: Score
-    probabilities: np.ndarray
-    right: np.ndarray
+    Attributes:
+        outcome: DONE also where the model was the champion before; a dry run's is what it would be.
+        name: of the registered model.
+        version: the one that was decided on; None where it did not come to a decision.
+        changed: whether that version became the champion now.
+        text: one line for people; empty after an interrupt.
+    """
+
+    outcome: Outcome
+    name: str
+    version: int | None = None
+    changed: bool = False
+    text: str = ""
+
+
+class PromotionView(Protocol):
+    """Receives what happens while a promotion runs, for people."""
+
+    def say(self, text: str) -> None:
+        """A line on how far it is."""
+
+    def compared(self, candidate: Score, champion: Score | None) -> None:
+        """Both models were measured; there may be no champion."""
+
+    def judged(self, rules: Sequence[Rule]) -> None:
+        """The gate has decided."""
 
 
 class Promotion:
-    """One promotion; `run` answers with the exit status."""
+    """One promotion, from a run's model to the champion or to a refusal."""
 
     def __init__(
-        self, request: PromotionRequest, interrupts: Interrupts, say: Callable[[str], None]
+        self, request: PromotionRequest, interrupts: Interrupts, view: PromotionView
     ) -> None:
         from tracking.models.model_store import ModelStore
         from tracking.models.registry import Registry, check_model_name
 
-        self._request, self._interrupts, self._say = request, interrupts, say
+        self._request, self._interrupts, self._view = request, interrupts, view
         self._store: ModelStore = ModelStore(request.uri)
         self._registry: Registry = Registry(request.uri)
         self._candidate: StoredModel = self._store.of_run(request.run_id)
@@ -100,14 +117,11 @@ class Promotion:
             )
         self._name = request.name or f"{self._facts.tags.get(Tag.SPACE)}-{tags[Tag.DATA]}"
         check_model_name(self._name)
-        # On the cores: two processes there predict the same bits, whoever uses the GPUs meanwhile.
-        self._slot = allot(replace(detect_machine(), gpus=()), 1, None).slots[0]
         self._champions: dict[str, Scored] = {}
-        self._executors: dict[str, Executor] = {}
         check_backend(tagged_compute(tags).backend)
 
-    def run(self) -> int:
-        """Compares, registers and, if the gate opens, crowns.
+    def run(self) -> PromotionResult:
+        """Compares, registers and, if the gate opens, makes the model the champion.
 
         Raises:
             InputError: A model cannot be loaded or does not fit the data.
@@ -115,11 +129,11 @@ class Promotion:
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-promotion-") as scratch:
             self._scratch = Path(scratch)
             self._data = self._test_data()
+            self._scorer = Scorer(self._store, self._data, self._scratch, self._interrupts)
             try:
                 return self._run()
             finally:
-                for executor in self._executors.values():
-                    executor.close()
+                self._scorer.close()
 
     def _test_data(self) -> PreparedData:
         """The candidate's data set; a dry run leaves no prepared data behind."""
@@ -138,27 +152,27 @@ class Promotion:
             )
         return data
 
-    def _run(self) -> int:
-        parent = self._facts.parent_name
-        self._say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
-                  f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
-        self._say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
-        candidate = self._scored(self._candidate, "candidate")
+    def _run(self) -> PromotionResult:
+        say, parent = self._view.say, self._facts.parent_name
+        say(f"candidate  {self._facts.name}{f' of {parent}' if parent else ''}: "
+            f"{self._request.what}\n           run {self._facts.run_id}")  # fmt: skip
+        say(f"data       {self._data.name}: {self._data.num_images['test']:,} test images")
+        candidate = self._scorer.score(self._candidate, "candidate")
         for _ in range(MAX_ROUNDS):
             if candidate is None:
-                return INTERRUPTED
+                return self._ended(Outcome.INTERRUPTED)
             if not self._request.dry_run:
                 self._registry.settle(self._name)
             # Everything that follows is decided upon this, and holds only while this does.
             reign = self._registry.reign(self._name)
             champion = self._champion(reign)
             if champion is not None and champion.model_id == self._candidate.model_id:
-                self._say(f"{champion.label} is this very model, and the champion already")
-                return DONE
-            status = self._against(candidate, champion, reign)
-            if status is not None:
-                return status
-            self._say("the champion changed meanwhile; comparing with the new one")
+                text = f"{champion.label} is this very model, and the champion already"
+                return self._ended(Outcome.DONE, champion.version, text=text)
+            result = self._against(candidate, champion, reign)
+            if result is not None:
+                return result
+            say("the champion changed meanwhile; comparing with the new one")
         raise InputError(
             f"A promotion must find a champion to compare with. Received: {MAX_ROUNDS} changes of "
             f"{self._name}'s champion in a row. Promote again when the others are done."
@@ -166,16 +180,17 @@ class Promotion:
 
     def _champion(self, reign: Reign) -> StoredModel | None:
         if reign.champion is None:
-            self._say(f"champion   none yet of {self._name}: limits only")
+            self._view.say(f"champion   none yet of {self._name}: limits only")
             return None
         version = self._registry.version(self._name, reign.champion)
         if version is None:
-            self._say(f"champion   version {reign.champion} of {self._name} was deleted: limits "
-                      "only")  # fmt: skip
+            self._view.say(
+                f"champion   version {reign.champion} of {self._name} was deleted: limits only"
+            )
             return None
         moved = " (the alias was moved by other means)" if reign.moved else ""
         champion = self._store.of_version(version)
-        self._say(f"champion   {champion.label}{moved}")
+        self._view.say(f"champion   {champion.label}{moved}")
         return champion
 
     def _against(
@@ -183,30 +198,29 @@ class Promotion:
         candidate: Scored,
         champion: StoredModel | None,
         reign: Reign,
-    ) -> int | None:
+    ) -> PromotionResult | None:
         """One comparison; None where the champion was another one in the end."""
         scored = None
         if champion is not None:
             scored = self._champion_scored(champion)
             if scored is None:
-                return INTERRUPTED
+                return self._ended(Outcome.INTERRUPTED)
         rules, test = self._rules(candidate, scored)
-        print_comparison(candidate.score, scored.score if scored else None)
+        self._view.compared(candidate.score, scored.score if scored else None)
         if self._request.dry_run:
-            print_rules(rules)
+            self._view.judged(rules)
             opens = all(rule.passed for rule in rules)
-            self._say(f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was "
-                      "written")  # fmt: skip
-            return DONE if opens else REFUSED
+            text = f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was written"
+            return self._ended(Outcome.DONE if opens else Outcome.REFUSED, text=text)
         tags = version_tags(self._facts, self._candidate.tags, candidate.score)
         number = self._registry.register(self._name, self._candidate, tags)
         self._registry.note_test_read(self._facts.run_id)
-        self._say(f"registered {self._name} version {number}")
+        self._view.say(f"registered {self._name} version {number}")
         back = self._loaded_back(candidate, number)
         if back is None:
-            return INTERRUPTED
+            return self._ended(Outcome.INTERRUPTED, number)
         rules = [*rules, back]
-        print_rules(rules)
+        self._view.judged(rules)
         refused = [rule for rule in rules if not rule.passed]
         # Nothing forces a file that does not load as what was measured.
         closed = bool(refused) and (self._request.force is None or not back.passed)
@@ -226,9 +240,9 @@ class Promotion:
         self._record(verdict)
         if closed:
             self._registry.refuse(self._name, number)
-            self._say(f"refused    {self._name} version {number} stays a candidate: "
-                      f"{'; '.join(rule.name for rule in refused)}")  # fmt: skip
-            return REFUSED
+            names = "; ".join(rule.name for rule in refused)
+            text = f"refused    {self._name} version {number} stays a candidate: {names}"
+            return self._ended(Outcome.REFUSED, number, text=text)
         crowned = self._registry.crown(
             self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
@@ -238,9 +252,13 @@ class Promotion:
             return None
         was = f", was version {champion.version}" if champion else ""
         how = f", forced: {self._request.force}" if refused else ""
-        self._say(f"champion   {self._name} version {number}{was}{how}")
-        print_serving(self._request.uri, self._name)
-        return DONE
+        text = f"champion   {self._name} version {number}{was}{how}"
+        return self._ended(Outcome.DONE, number, changed=True, text=text)
+
+    def _ended(
+        self, outcome: Outcome, version: int | None = None, *, changed: bool = False, text: str = ""
+    ) -> PromotionResult:
+        return PromotionResult(outcome, self._name, version, changed, text)
 
     # Measuring
 
@@ -261,39 +279,6 @@ class Promotion:
         )  # fmt: skip
         return rules, test
 
-    def _scored(self, model: StoredModel, folder: str) -> Scored | None:
-        """Fetches and measures a model in a process of its own; None after an interrupt."""
-        place = self._scratch / folder
-        place.mkdir()
-        path = self._store.fetch(model, place)
-        output = place / "predictions.npz"
-        task = ScoreTask(str(path), model.label, self._data, str(output))
-        try:
-            score = run_job(
-                self._executor(model), score_job, task, self._slot, str(place / "output.log"),
-                lambda message: message, self._interrupts,
-            )  # fmt: skip
-        except JobFailedError as error:
-            if error.kind == "InputError":
-                raise InputError(error.reason) from error
-            raise InputError(
-                f"A model must be measurable. Received: {model.label}, which failed "
-                f"({error.kind}: {error.reason})."
-            ) from error
-        if score is None:
-            return None
-        probabilities = np.load(output, allow_pickle=False)["probabilities"]
-        labels = self._data.arrays("test")[1]
-        return Scored(model, score, probabilities, probabilities.argmax(axis=1) == labels)
-
-    def _executor(self, model: StoredModel) -> Executor:
-        """Processes with the backend that the model was trained on: it predicts the same there."""
-        backend = tagged_compute(model.tags).backend
-        if backend not in self._executors:
-            log = self._scratch / f"server-{backend}.log"
-            self._executors[backend] = start_workers(log, backend)
-        return self._executors[backend]
-
     def _champion_scored(self, champion: StoredModel) -> Scored | None:
         found = self._champions.get(champion.model_id)
         names = champion.class_names
@@ -305,7 +290,7 @@ class Promotion:
                 f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
             )
         if found is None:
-            found = self._scored(champion, f"champion-{len(self._champions)}")
+            found = self._scorer.score(champion, f"champion-{len(self._champions)}")
             if found is not None:
                 self._champions[champion.model_id] = found
         return found
@@ -314,7 +299,7 @@ class Promotion:
         """Loads the registered version in a clean process; it must predict bit for bit the same."""
         model = self._store.registered(f"{self._name}/{number}")
         folder = f"registered-{len(list(self._scratch.iterdir()))}"
-        back = self._scored(model, folder)
+        back = self._scorer.score(model, folder)
         if back is None:
             return None
         same = np.array_equal(back.probabilities, candidate.probabilities)

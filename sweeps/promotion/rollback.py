@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
-from sweeps.cli.exit_codes import DONE, INTERRUPTED
 from sweeps.interrupts import Interrupts
-from sweeps.promotion.display import print_serving
-from sweeps.promotion.promotion import who
+from sweeps.outcome import Outcome
+from sweeps.promotion.promotion import PromotionResult, who
 from sweeps.resources.machine import allot, detect_machine
 from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.jobs import check_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel
@@ -43,17 +41,9 @@ def version_before(history: Sequence[Succession], current: int) -> int | None:
 
 
 def roll_back(
-    uri: str,
-    registry: Registry,
-    name: str,
-    why: str,
-    interrupts: Interrupts,
-    say: Callable[[str], None],
-) -> int:
+    uri: str, registry: Registry, name: str, why: str, interrupts: Interrupts
+) -> PromotionResult:
     """Moves the alias back, once the version has been fetched, verified and loaded.
-
-    Returns:
-        The exit status.
 
     Raises:
         InputError: There is nothing to go back to, or it cannot be loaded any more.
@@ -75,15 +65,14 @@ def roll_back(
     store = ModelStore(uri)
     model = store.registered(f"{name}/{target}")
     if not _loads(store.fetch, model, interrupts):
-        return INTERRUPTED
+        return PromotionResult(Outcome.INTERRUPTED, name, target)
     if not registry.crown(name, target, reign, kind="rollback", by=who(), why=why):
         raise InputError(
             f"A rollback goes back from the champion that it saw. Received: version {current}, "
             "and somebody changed it meanwhile. Look at --history and decide again."
         )
-    say(f"champion   {name} version {target}, was version {current}")
-    print_serving(uri, name)
-    return DONE
+    text = f"champion   {name} version {target}, was version {current}"
+    return PromotionResult(Outcome.DONE, name, target, changed=True, text=text)
 
 
 def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupts) -> bool:

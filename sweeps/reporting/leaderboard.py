@@ -1,27 +1,34 @@
-"""The table at the end of a sweep, for the terminal and for MLflow."""
+"""The end of a sweep: its table, for the terminal and for MLflow, and the commands that follow."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
+from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, params_text
+from sweeps.reporting.console import table_console
+from sweeps.settings import SweepSettings
+from tracking.addresses import redacted
+from tracking.stores import compare_link, resolve_uri, ui_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tracking.runs.tracker import MlflowTracker
 
 NUM_SHOWN = 10
-PLAIN_WIDTH = 120
+NUM_COMPARED = 5
+"""Runs in the link that compares the best ones."""
 
 
 def print_summary(board: Board, reason: str) -> None:
     """The leaderboard, what failed, the best params and the total compute."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=_width(), markup=False)
+    console = table_console()
     ranking = board.ranking()
     metric = board.objective.metric
     table = Table(
@@ -64,10 +71,10 @@ def print_summary(board: Board, reason: str) -> None:
     )
 
 
-def _print_audit(console: object, board: Board) -> None:
+def _print_audit(console: Console, board: Board) -> None:
     """How many of the audited pruned trials would have been among the best."""
     for number, reason in board.failed_audits.items():
-        console.print(f"Audit: trial {number} could not be trained to the end: {reason}")  # type: ignore[attr-defined]
+        console.print(f"Audit: trial {number} could not be trained to the end: {reason}")
     if not board.audits:
         return
     top = board.audit_top()
@@ -82,10 +89,10 @@ def _print_audit(console: object, board: Board) -> None:
         f"Audit: {len(missed)} of {count(len(board.audits), 'pruned trial')} trained to the end "
         f"would have been among the best {max(top, 1)}{names}."
     )
-    console.print(text, highlight=False)  # type: ignore[attr-defined]
+    console.print(text, highlight=False)
 
 
-def _print_lost(console: object, rows: list[TrialRow], state: TrialState | None) -> None:
+def _print_lost(console: Console, rows: list[TrialRow], state: TrialState | None) -> None:
     causes: dict[str, list[int]] = {}
     for row in rows:
         if state is TrialState.PRUNED and row.duplicate_of is not None:
@@ -95,7 +102,7 @@ def _print_lost(console: object, rows: list[TrialRow], state: TrialState | None)
         names = ", ".join(map(str, numbers))
         what = "not trained" if state is None else state.value
         text = f"{count(len(numbers), 'trial')} {what} ({names}): {cause}"
-        console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)  # type: ignore[attr-defined]
+        console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)
 
 
 def _fitting(row: TrialRow) -> tuple[str, str, str]:
@@ -105,8 +112,35 @@ def _fitting(row: TrialRow) -> tuple[str, str, str]:
     return str(params.get("optimizer", "")), param_text(rate), str(params.get("batch_size", ""))
 
 
-def _width() -> int:
-    if sys.stdout.isatty():
-        return shutil.get_terminal_size().columns
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) > 0 else PLAIN_WIDTH
+def print_next_steps(
+    settings: SweepSettings, board: Board, tracker: MlflowTracker | None, *, unfinished: bool
+) -> None:
+    """Prints how to go on, to send, to compare and to register; nothing where nothing can follow.
+
+    Args:
+        tracker: the store; None where nothing was sent.
+        unfinished: whether the sweep can be resumed.
+    """
+    if not unfinished and board.best() is None:
+        return
+    uri = resolve_uri(settings.tracking_uri)
+    where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
+    print("\nNext:")
+    if unfinished:
+        print(f"  keras-sweeps run --resume --name {settings.name}{where}  # go on")
+    if tracker is None:
+        print(f"  keras-sweeps sync {settings.name}{where}  # send it all to {redacted(uri)}")
+    best = board.best()
+    if tracker is None or best is None:
+        return
+    command = ui_command(uri)
+    found = [tracker.run_id(row.number) for row in board.contenders()[:NUM_COMPARED]]
+    link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
+    if command:
+        print(f"  {command:<24}# then compare the best runs at")
+    print(f"  {link}")
+    if unfinished or settings.num_finalists:
+        return
+    print(f"  keras-sweeps finalize {settings.name}{where}  # the best of them on fresh seeds")
+    if tracker.model_id(best.number):
+        print(f"  keras-sweeps promote {settings.name}{where}  # register the best model")

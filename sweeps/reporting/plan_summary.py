@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces.space import Space
-from sweeps.engines.pruners.base import schedule_text
-from sweeps.engines.pruners.rungs import oracle_brackets, rung_epochs
+from sweeps.engines.keras_tuner_oracles.protocol import oracle_brackets
+from sweeps.engines.pruners.halving import rung_epochs
+from sweeps.engines.pruners.registry import schedule_text
 from sweeps.formatting import count, duration
 from sweeps.settings import Budget, SweepSettings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
@@ -12,27 +11,13 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.view import View
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
+from sweeps.reporting.console import say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NUM_RECENT = 6
 REDRAW_SECONDS = 0.5
-
-
-def say(text: str) -> None:
-    """Prints a line, at once also where the output is a pipe."""
-    print(text, flush=True)
-
-
-def warn(text: str) -> None:
-    """Prints a line that people must not miss, on standard error."""
-    print(f"WARNING: {text}", file=sys.stderr, flush=True)
-
-
-def speaker(quiet: bool) -> Callable[[str], None]:
-    """What says a command's lines: `say`, or nothing at all."""
-    return (lambda text: None) if quiet else say
 
 
 class QuietView:
@@ -63,28 +48,24 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            self._line(f"{row.name} goes on after epoch {len(row.curve)}")
+            say(f"{row.name} goes on after epoch {len(row.curve)}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else params_text(row.params)
-        self._line(f"{row.name} started: {what}")
+        say(f"{row.name} started: {what}")
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """Says what failed and that it is tried again."""
-        self._line(f"{row.name} is tried again from its last checkpoint: {reason}")
+        say(f"{row.name} is tried again from its last checkpoint: {reason}")
 
     def reported(self, board: Board, row: TrialRow) -> None:
         """Says what an epoch reached."""
         epoch = f"epoch {len(row.curve)}/{row.schedule.end_epoch}"
-        self._line(f"{row.name} {epoch}: {board.metric(row)} {row.curve[-1]:.4f}")
+        say(f"{row.name} {epoch}: {board.metric(row)} {row.curve[-1]:.4f}")
 
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
-        self._line(f"{row.name} {end_text(board, row)}  [{standing_text(board)}]")
-
-    @staticmethod
-    def _line(text: str) -> None:
-        print(text, flush=True)
+        say(f"{row.name} {end_text(board, row)}  [{standing_text(board)}]")
 
 
 class LiveView(QuietView):

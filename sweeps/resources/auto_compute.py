@@ -18,8 +18,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.resources.calibration import seconds_for
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.workers.jobs import calibrate_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 
 WORTHWHILE = 0.9
 """The share of the plain way's time that another way may take: a tie, or noise, changes nothing."""

@@ -1,21 +1,27 @@
-"""Which GPUs there are, and which of them a sweep may use.
+"""Which GPUs there are, which of them a sweep may use, and whether a backend can use any.
 
-The driver never touches a GPU: no CUDA context, no memory. It asks `nvidia-smi`.
+The driver never touches a GPU: no CUDA context, no memory. It asks `nvidia-smi`, and tells without
+importing a backend whether that is installed with CUDA.
 """
 
 from __future__ import annotations
 
+import ctypes.util
+import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from pipelines.runtime.compute import TITLES
 from search_spaces.errors import InputError
+from sweeps.settings import ALL, NONE, check_gpus
 
-ALL, NONE = "all", "none"
 QUERY_SECONDS = 10.0
 NO_DEVICES = "no devices were found"
 """What `nvidia-smi` says where there is a driver and no GPU."""
@@ -109,18 +115,6 @@ def visible(gpus: Sequence[Gpu], allowed: str | None) -> tuple[Gpu, ...]:
     )
 
 
-def check_gpus(text: str) -> None:
-    """Raises InputError unless `text` is `all`, `none` or indices with commas between."""
-    if text in (ALL, NONE):
-        return
-    parts = text.split(",")
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise InputError(
-            "--gpus must be all, none, or different numbers as nvidia-smi counts them, such as "
-            f"0,1. Received: '{text}'."
-        )
-
-
 def chosen_gpus(text: str, gpus: Sequence[Gpu], note: str = "") -> tuple[Gpu, ...]:
     """The GPUs that `--gpus` names, in its order. Pure.
 
@@ -144,3 +138,50 @@ def chosen_gpus(text: str, gpus: Sequence[Gpu], note: str = "") -> tuple[Gpu, ..
             f"Received: {', '.join(missing)}. {there}"
         )
     return tuple(known[part] for part in text.split(","))
+
+
+def missing_cuda(backend: str) -> str:
+    """Why a backend cannot use a GPU, with the way out; empty where it can."""
+    if _HAS_CUDA[backend]():
+        return ""
+    return f"{TITLES[backend]}'s CUDA build is not installed: {_WAYS[backend]}"
+
+
+def _distributions() -> set[str]:
+    return {d.name.lower().replace("_", "-") for d in importlib.metadata.distributions() if d.name}
+
+
+def _tensorflow() -> bool:
+    """One wheel for both: it loads the libraries of CUDA 12, from their wheels or the system.
+
+    PyTorch may bring those of another CUDA.
+    """
+    wheels = {"nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12"}
+    return wheels <= _distributions() or ctypes.util.find_library("cudnn") is not None
+
+
+def _jax() -> bool:
+    """CUDA is a plugin: jax-cuda12-plugin, jax-cuda13-plugin."""
+    return any(
+        name.startswith("jax-cuda") and name.endswith("-plugin") for name in _distributions()
+    )
+
+
+def _torch() -> bool:
+    """Its builds differ in the libraries that they bring."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    return any(Path(found.origin).parent.joinpath("lib").glob("*torch_cuda*"))
+
+
+_HAS_CUDA: Mapping[str, Callable[[], bool]] = {
+    "tensorflow": _tensorflow,
+    "jax": _jax,
+    "torch": _torch,
+}
+_WAYS = {
+    "tensorflow": "pip install -c constraints.txt -e '.[gpu]'",
+    "jax": "pip install -c constraints.txt -e '.[jax-gpu]'",
+    "torch": "install it from the package index, or as pytorch.org says for your CUDA",
+}

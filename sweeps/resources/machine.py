@@ -9,9 +9,16 @@ from pathlib import Path
 from search_spaces.errors import InputError
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
-from sweeps.resources.cuda_builds import missing_cuda
-from sweeps.resources.gpus import NONE, Gpu, GpuInventory, GpuQueryError, NvidiaSmi, chosen_gpus
+from sweeps.resources.gpus import (
+    Gpu,
+    GpuInventory,
+    GpuQueryError,
+    NvidiaSmi,
+    chosen_gpus,
+    missing_cuda,
+)
 from sweeps.resources.packing import LEVELS, GpuLayout
+from sweeps.settings import NONE
 
 MAX_AUTO_THREADS = 4
 """Small image models gain little from more threads per trial; more trials at once use the rest."""

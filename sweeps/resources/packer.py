@@ -1,4 +1,6 @@
-"""How many trials share a GPU while a sweep runs: given by its plan, halved when memory runs out.
+"""How many trials share a GPU while a sweep runs: settled first, halved when memory runs out.
+
+A sweep begins as asked, as remembered, or as measured now.
 
 What was found out is kept beside the sweep's settings, so that a resumed sweep neither measures
 again nor runs out of memory once more.
@@ -7,11 +9,15 @@ again nor runs out of memory once more.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweeps.driver.recorder import Recorder
+from pipelines.training.cost import MeasureTask
 from sweeps.executors.base import Executor, Slot
+from sweeps.interrupts import Interrupts
+from sweeps.resources.calibration import calibrate, seconds_for
+from sweeps.resources.gpu_monitor import GpuWatch
 from sweeps.resources.machine import Allotment
 from sweeps.resources.packing import (
     FixedSlots,
@@ -20,6 +26,7 @@ from sweeps.resources.packing import (
     Slots,
     after_out_of_memory,
 )
+from sweeps.state.paths import SweepPaths
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,56 @@ def read_packing(path: Path, allotment: Allotment, asked: int | None) -> Packing
     return found if fits and 1 <= found.level <= max(known) else None
 
 
+def packed(
+    allotment: Allotment,
+    asked: int | None,
+    paths: SweepPaths,
+    record: Callable[[int, str], None],
+    executor: Executor,
+    watch: GpuWatch | None,
+    interrupts: Interrupts,
+    task: Callable[[], MeasureTask],
+    timeout_seconds: float | None,
+    say: Callable[[str], None],
+) -> Allotment:
+    """The allotment with its packing settled, which is recorded and remembered.
+
+    Args:
+        asked: `--trials-per-gpu`; None for auto.
+        record: takes how many trials share a GPU, and why.
+        task: what to measure, made only where something is measured.
+        timeout_seconds: the time limit of the sweep, of which a measurement takes a part.
+    """
+    if allotment.layout is None:
+        return allotment
+    known = read_packing(paths.packing, allotment, asked)
+    if known is not None:
+        level, reason = known.level, known.reason
+    elif len(allotment.levels) > 1:
+        found = calibrate(
+            allotment, task(), executor, watch, interrupts, paths.sweep / "measuring",
+            seconds_for(timeout_seconds), say,
+        )  # fmt: skip
+        if interrupts.received:
+            return allotment.at(1)  # Nothing was found out; a resumed sweep measures again.
+        level, reason = found.level, found.text
+        if found.measured:  # What could not be measured may be possible in the next session.
+            names = gpu_names(allotment.layout)
+            write_packing(paths.packing, Packing(asked, names, level, reason))
+    else:
+        level = allotment.level
+        reason = "as asked" if asked else "no more fit, or so few trials need no more"
+    say(f"packing   {reason}")
+    record(level, reason)
+    return allotment.at(level)
+
+
 class Packer:
-    """The slots of a running sweep; `slots` is the loop's to take from and give back to."""
+    """The slots of a running sweep; `slots` is the loop's to take from and give back to.
+
+    Args:
+        record: takes how many trials share a GPU from now on, and why.
+    """
 
     def __init__(
         self,
@@ -74,10 +129,10 @@ class Packer:
         asked: int | None,
         path: Path,
         executor: Executor,
-        recorder: Recorder,
+        record: Callable[[int, str], None],
     ) -> None:
         self._layout, self._asked, self._path = layout, asked, path
-        self._executor, self._recorder = executor, recorder
+        self._executor, self._record = executor, record
         self.slots: Slots = FixedSlots(fixed) if layout is None else PackedSlots(layout, level)
         self.num_slots = len(fixed) if layout is None else layout.num_slots(level)
 
@@ -107,4 +162,4 @@ class Packer:
         self.num_slots = layout.num_slots(level)
         self.keep_warm()
         write_packing(self._path, Packing(self._asked, gpu_names(layout), level, text))
-        self._recorder.packed(level, text)
+        self._record(level, text)

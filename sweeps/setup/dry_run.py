@@ -17,8 +17,8 @@ from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.engines.base import Later, Proposal
-from sweeps.engines.pruners.base import HalvingPruner, TrialCurve
-from sweeps.engines.pruners.rungs import rung_epochs
+from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.halving import HalvingPruner, rung_epochs
 from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts

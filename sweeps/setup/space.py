@@ -60,7 +60,7 @@ def open_space(
     """As `space_of`, for pictures of a shape in so many classes."""
     if not is_reference(name):
         return narrowed(get_space(name), narrowing)
-    from sweeps.workers.space_host import SpaceHost
+    from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
     host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))

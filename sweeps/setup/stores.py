@@ -14,6 +14,7 @@ from search_spaces.registry import short_name
 from search_spaces.space import Space
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.preflight import STORE_SECONDS, within
+from sweeps.state.paths import used_name
 from sweeps.state.sweep_file import SweepFile
 from tracking.addresses import redacted
 from tracking.stores import resolve_uri
@@ -70,31 +71,34 @@ def make_engine(
     Raises:
         InputError: As `OptunaEngine`.
     """
-    from sweeps.engines.optuna_study.engine import OptunaEngine
+    from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 
     objective = get_objective(settings.objective)
-    record = OptunaEngine(
-        space,
-        objective,
-        storage,
-        name,
-        settings.sampler or "random",  # An oracle's study samples nothing.
-        settings.seed,
-        num_parallel=num_parallel,
-        baselines=space.distinct_baselines() if settings.baselines else (),
-        pruner=settings.pruner,
-        min_epochs=settings.min_epochs,
-        max_epochs=num_epochs,
-        reduction_factor=settings.reduction_factor,
-        protect_baselines=settings.protect_baselines,
-        resume=resume,
-        uid=uid,
-    )
+    try:
+        record = OptunaEngine(
+            space,
+            objective,
+            storage,
+            name,
+            settings.sampler or "random",  # An oracle's study samples nothing.
+            settings.seed,
+            num_parallel=num_parallel,
+            baselines=space.distinct_baselines() if settings.baselines else (),
+            pruner=settings.pruner,
+            min_epochs=settings.min_epochs,
+            max_epochs=num_epochs,
+            reduction_factor=settings.reduction_factor,
+            protect_baselines=settings.protect_baselines,
+            resume=resume,
+            uid=uid,
+        )
+    except StudyExistsError:
+        raise used_name(name) from None
     if settings.oracle is None:
         return record
     from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
     from sweeps.setup.space import make_executor
-    from sweeps.workers.oracle_host import OracleHost
+    from sweeps.workers.hosts import OracleHost
 
     host = OracleHost(partial(make_executor, settings.training.backend))
     atexit.register(host.close)

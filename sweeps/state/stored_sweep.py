@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
@@ -16,25 +15,6 @@ from sweeps.state.sweep_file import (
     with_passwords,
 )
 from tracking.stores import resolve_uri
-
-if TYPE_CHECKING:
-    pass
-
-
-def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """The options by which a command finds a sweep and its stores."""
-    parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="the sweep (default: the one that began last)"
-    )
-    parser.add_argument(
-        "--work-dir",
-        default=".sweeps",
-        metavar="DIR",
-        help="where the sweep's files are (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
-    )
 
 
 @dataclass(frozen=True)

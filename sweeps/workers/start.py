@@ -1,19 +1,24 @@
-"""Starts the server that a command's worker processes are forked from, with Keras on a backend."""
+"""A command's workers: starts the server that they are forked from, and runs one job on it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.runtime.compute import choose_backend
+from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from sweeps.executors.base import Slot
     from sweeps.executors.processes import ProcessExecutor
 
 _served: list[str] = []
 """The backend of this process' server of workers: there is one server, for good."""
+JOB_ID = "job"
+WAIT_SECONDS = 0.5
+"""How soon an interrupt is noticed."""
 
 
 def start_workers(
@@ -37,3 +42,56 @@ def start_workers(
         _served.append(backend)
     method = None if _served[0] == backend else "spawn"
     return ProcessExecutor("sweeps.workers.preload", server_log, method, warm_up=warm_up)
+
+
+class JobFailedError(RuntimeError):
+    """A job raised, or its process died.
+
+    Attributes:
+        event: how it ended; its kind, reason and details are those of the error.
+    """
+
+    def __init__(self, event: Raised) -> None:
+        super().__init__(f"{event.kind}: {event.reason}")
+        self.event = event
+        self.kind, self.reason, self.details = event.kind, event.reason, event.details
+
+
+def run_job(
+    executor: Executor,
+    job: Job,
+    task: Any,
+    slot: Slot,
+    log_path: str,
+    on_report: Callable[[Any], Any],
+    interrupts: Interrupts,
+    limit_seconds: float | None = None,
+) -> Any:
+    """Runs one job from start to end on an executor that has nothing else to do.
+
+    Args:
+        on_report: takes each of the job's messages and returns the answer.
+        limit_seconds: how long it may take; None for as long as it does.
+
+    Returns:
+        The job's value; None where an interrupt or the limit came first, after which nothing runs
+        any more.
+
+    Raises:
+        JobFailedError: The job did not return.
+    """
+    executor.start(JOB_ID, job, task, slot, log_path)
+    deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
+    while not interrupts.received and (deadline is None or time.monotonic() < deadline):
+        for event in executor.events(WAIT_SECONDS):
+            match event:
+                case Reported(message=message):
+                    executor.answer(JOB_ID, on_report(message))
+                case Returned(value=value):
+                    return value
+                case Raised() as raised:
+                    if raised.died and interrupts.received:
+                        return None  # What interrupts a service may end its processes, too.
+                    raise JobFailedError(raised)
+    executor.stop(JOB_ID)
+    return None

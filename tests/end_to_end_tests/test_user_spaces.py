@@ -31,9 +31,9 @@ from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.settings import SweepSettings
 from sweeps.setup import space as chosen_space
-from sweeps.workers import space_host
+from sweeps.workers import hosts
+from sweeps.workers.hosts import SPACE_JOB_ID, SpaceHost
 from sweeps.workers.jobs import Sampled
-from sweeps.workers.space_host import JOB_ID, SpaceHost
 
 ROOT = Path(__file__).parents[2]
 FILE = user_models.__file__
@@ -257,17 +257,17 @@ def test_an_answer_that_fails_costs_the_process_and_not_the_host():
     host, executor = fake_host(asking_job)
     with pytest.raises(InputError, match="no"):
         host.sample(Refusing())
-    assert executor.stopped == [JOB_ID]
+    assert executor.stopped == [SPACE_JOB_ID]
     assert host.sample(HyperParameters()) == {"a": 4, "b": 4}
     host.close()
 
 
 def test_the_process_is_made_anew_after_many_samples(monkeypatch):
-    monkeypatch.setattr(space_host, "MAX_SAMPLES", 3)
+    monkeypatch.setattr(hosts, "MAX_SPACE_SAMPLES", 3)
     host, executor = fake_host(asking_job)
     for _ in range(7):
         assert host.sample(HyperParameters()) == {"a": 4, "b": 4}
-    assert executor.stopped == [JOB_ID] * 2
+    assert executor.stopped == [SPACE_JOB_ID] * 2
     host.close()
 
 

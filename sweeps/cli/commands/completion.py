@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sweeps.cli.exit_codes import DONE
+
 DESCRIPTION = "Print a script that teaches a shell to complete commands and options."
 EXAMPLES = """
 examples:
@@ -30,4 +32,4 @@ def run(arguments: argparse.Namespace) -> int:
         options = make_parser(name)
         commands.add_parser(name, help=summary, parents=[options], add_help=False)
     print(shtab.complete(whole, arguments.shell))
-    return 0
+    return DONE

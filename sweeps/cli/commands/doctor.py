@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from sweeps.cli.exit_codes import DONE, FAILED
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.formatting import count
-from sweeps.state.stored_sweep import add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import stored_sweep
 from sweeps.state.sweep_file import driving, is_driven
 from tracking.addresses import redacted
 from tracking.stores import check_store
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     sweep = stored_sweep(arguments)
     check_store(sweep.uri)
     from sweeps.integrity.checks import Checkup
+    from sweeps.integrity.repair import repair
 
     if is_driven(sweep.paths):
         if arguments.repair:
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in found:
             print(f"  {problem}")
         with driving(sweep.paths):
-            Checkup(sweep, writable=True).repair()
+            repair(sweep)
             print(f"repaired; {count(len(found), 'problem')} before")
         checkup = Checkup(sweep)
         found = checkup.examine()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from pipelines.data.arrays import row_pieces
 from pipelines.data.custom.cache import megabytes, remove_unused, superseded
 from pipelines.data.custom.prepare import prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, check_dataset, is_own, own_source
 from pipelines.data.download import print_progress
-from pipelines.data.prepared import PARTS, PreparedData, prepare
-from pipelines.images.options import add_image_options, image_options
+from pipelines.data.prepared import PreparedData, prepare
+from pipelines.evaluation.dataset_summary import draw_samples, largest_and_smallest, summarize
 from pipelines.runtime.filesystem import check_writable, new_picture
 from search_spaces.errors import InputError
+from sweeps.cli.exit_codes import DONE
+from sweeps.cli.shared_options import add_image_options, image_options
+from sweeps.reporting.console import table_console
 
 DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a picture of samples."
 EXAMPLES = """
@@ -24,7 +24,6 @@ examples:
   {prog} --dataset mnist --picture samples.png --seed 3
   {prog} --dataset photos/ --image-size 64x64 --broken skip
 """
-NUM_SAMPLES = 25
 MAX_ROWS = 50
 """Classes in the table of counts; of more the largest and the smallest are shown."""
 
@@ -83,9 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     if is_own(dataset):
         _print_earlier(own_source(dataset), data, root, clean=arguments.clean)
     picture = picture or root / "pictures" / f"{data.name}-samples.png"
-    count = _draw(data, picture, arguments.seed)
+    count = draw_samples(data, picture, arguments.seed)
     print(f"picture of {count} training samples: {picture}")
-    return 0
+    return DONE
 
 
 def _print_earlier(source: OwnSource, data: PreparedData, root: Path, *, clean: bool) -> None:
@@ -109,56 +108,26 @@ def _print_earlier(source: OwnSource, data: PreparedData, root: Path, *, clean: 
 
 def _print_tables(data: PreparedData) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 120, markup=False)
+    summary = summarize(data)
+    console = table_console()
     console.print(f"{data.name} ({data.origin})", style="bold", highlight=False)
     console.print(f"sha256 {data.fingerprint}", highlight=False)
     console.print(f"split: {data.split}", highlight=False)
     for note in data.notes:
         console.print(f"note: {note}", highlight=False)
     shapes = Table("part", "images", "shape", "type", "range", "mean", "sd", box=box.SIMPLE_HEAD)
-    counts = Table("class", *PARTS, box=box.SIMPLE_HEAD)
-    columns = []
-    for part in PARTS:
-        x, y = data.arrays(part)
+    for part in summary:
         shapes.add_row(
-            part, f"{len(x):,}", "x".join(map(str, x.shape[1:])), str(x.dtype),
-            *_pixel_texts(x),
+            part.name, f"{part.num_images:,}", "x".join(map(str, part.shape)), part.dtype,
+            f"{part.lowest} to {part.highest}", f"{part.mean:.1f}", f"{part.deviation:.1f}",
         )  # fmt: skip
-        columns.append(np.bincount(y, minlength=data.num_classes))
-    shown = np.arange(data.num_classes)
-    if data.num_classes > MAX_ROWS:
-        by_size = np.argsort(-columns[0], kind="stable")
-        shown = np.concatenate([by_size[: MAX_ROWS // 2], by_size[-(MAX_ROWS // 2) :]])
+    counts = Table("class", *(part.name for part in summary), box=box.SIMPLE_HEAD)
+    shown = largest_and_smallest(summary[0].class_counts, MAX_ROWS)
     for label in shown:
-        counts.add_row(data.class_names[label], *(f"{int(column[label]):,}" for column in columns))
+        cells = (f"{part.class_counts[label]:,}" for part in summary)
+        counts.add_row(data.class_names[label], *cells)
     console.print(shapes, counts)
     if len(shown) < data.num_classes:
         console.print(f"the largest and the smallest of {data.num_classes:,} classes")
-
-
-def _pixel_texts(x: np.ndarray) -> tuple[str, str, str]:
-    """Range, mean and standard deviation of all pixels, read piece by piece."""
-    counts = np.zeros(256, np.int64)
-    for piece in row_pieces(x):
-        counts += np.bincount(piece.reshape(-1), minlength=256)
-    values, total = np.arange(256), counts.sum()
-    mean = float((counts * values).sum() / total)
-    deviation = float(np.sqrt((counts * (values - mean) ** 2).sum() / total))
-    there = np.flatnonzero(counts)
-    return f"{there[0]} to {there[-1]}", f"{mean:.1f}", f"{deviation:.1f}"
-
-
-def _draw(data: PreparedData, path: Path, seed: int) -> int:
-    """Draws samples; answers how many."""
-    from pipelines.evaluation.figures import draw_images
-
-    x, y = data.arrays("train")
-    count = min(NUM_SAMPLES, len(x))
-    chosen = np.sort(np.random.default_rng(seed).choice(len(x), count, replace=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    captions = [data.class_names[label] for label in y[chosen]]
-    draw_images(x[chosen], captions, f"{data.name}: {count} training samples", path)
-    return count

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.option_types import positive_int
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.reporting.progress import make_view, speaker, warn
+from sweeps.reporting.console import speaker, warn
+from sweeps.reporting.progress import make_view
 from sweeps.settings import (
     DEFAULT_NUM_FINALISTS,
     DEFAULT_NUM_SEEDS,
@@ -22,7 +24,7 @@ from sweeps.settings import (
     check_num_seeds,
 )
 from sweeps.setup.preflight import check_places
-from sweeps.state.stored_sweep import StoredSweep, add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import StoredSweep, stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
 from tracking.addresses import redacted
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
+from sweeps.cli.exit_codes import DONE, FAILED
 from tracking.addresses import redacted
 from tracking.stores import (
     DEFAULT_URI,
@@ -85,9 +86,9 @@ def _migrate(source: str, target: str) -> int:
     if found.differences:
         num = len(found.differences)
         print(f"{num} differences; run it again, or see what writes to the stores")
-        return 1
+        return FAILED
     print("the same  by count and content" + (", but for what was kept" if found.kept else ""))
-    return 0
+    return DONE
 
 
 def _print_counts(here: Counts, there: Counts) -> None:

@@ -10,17 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.evaluation.figures import MAX_DRAWN, draw_predictions
-from pipelines.images.reading import POLARITIES, Picture, check_pictures, read_picture
+from pipelines.images.reading import POLARITIES, check_pictures, read_picture
 from pipelines.runtime.filesystem import new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.option_types import positive_int
-from sweeps.prediction.model_loading import (
-    ChosenModel,
-    add_model_options,
-    check_model_options,
-    chosen_model,
-)
+from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
+from sweeps.prediction.output import document, print_table
 
 DESCRIPTION = "Tell the class of picture files, of any common kind and size, with a kept model."
 EXAMPLES = """
@@ -35,7 +31,7 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `predict`."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files")
-    add_model_options(parser)
+    _add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document, no table")
     parser.add_argument(
         "--top",
@@ -60,11 +56,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name a model; exactly one of the first three has to be given."""
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a registered model: NAME (its champion), NAME@alias or NAME/3",
+    )
+    parser.add_argument("--run", metavar="ID", help="the model that an MLflow run kept")
+    parser.add_argument("--file", metavar="FILE", help="a .keras file")
+    parser.add_argument(
+        "--class-names",
+        metavar="A,B,...",
+        help="names of the classes of --file, in order (default: their numbers)",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="where --model and --run are looked for (default: MLFLOW_TRACKING_URI, else "
+        "mlflow.db here)",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     paths = [Path(name) for name in arguments.images]
     drawing = _check(arguments, paths)
-    chosen = chosen_model(arguments)
+    chosen = load_chosen(_model_choice(arguments))
     pictures = [
         read_picture(
             path, chosen.shapes.input_shape, chosen.background, arguments.polarity, chosen.resize
@@ -81,10 +99,22 @@ def run(arguments: argparse.Namespace) -> int:
         title = f"as seen by {chosen.label}"
         draw_predictions(pictures, probabilities, chosen.class_names, title, drawing)
     if arguments.json:
-        print(json.dumps(_document(chosen, pictures, probabilities, drawing), indent=1))
+        print(json.dumps(document(chosen, pictures, probabilities, drawing), indent=1))
     else:
-        _print(chosen, pictures, probabilities, arguments, drawing)
+        unsure = chosen.background is None and arguments.polarity == "auto"
+        print_table(chosen, pictures, probabilities, arguments.top, drawing, warn_background=unsure)
     return DONE
+
+
+def _model_choice(arguments: argparse.Namespace) -> ModelChoice:
+    """The model that a parsed command line names."""
+    return ModelChoice(
+        arguments.model,
+        arguments.run,
+        arguments.file,
+        arguments.class_names,
+        arguments.tracking_uri,
+    )
 
 
 def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
@@ -94,7 +124,7 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
             "At least one picture must be named. Received: none. Try predict three.png --model "
             "NAME@champion."
         )
-    check_model_options(arguments)
+    check_choice(_model_choice(arguments))
     drawing = None
     if arguments.picture is not None:
         drawing = new_picture(arguments.picture)
@@ -105,96 +135,3 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
             )
     check_pictures(paths)
     return drawing
-
-
-def _document(
-    chosen: ChosenModel,
-    pictures: Sequence[Picture],
-    probabilities: np.ndarray,
-    drawing: Path | None,
-) -> dict[str, object]:
-    names = chosen.class_names
-    return {
-        "model": {
-            "label": chosen.label,
-            "name": chosen.name,
-            "version": chosen.version,
-            "run": chosen.run_id,
-            "file": chosen.file,
-            "data": chosen.data,
-            "background": chosen.background,
-            "input_shape": chosen.shapes.input_shape,
-            "classes": names,
-        },
-        "picture": str(drawing) if drawing else None,
-        "predictions": [
-            {
-                "file": str(picture.path),
-                "class": names[row.argmax()],
-                "probability": float(row.max()),
-                "probabilities": dict(zip(names, map(float, row), strict=True)),
-                "inverted": picture.inverted,
-                "steps": picture.steps,
-                "size": picture.size,
-            }
-            for picture, row in zip(pictures, probabilities, strict=True)
-        ],
-    }
-
-
-def _print(
-    chosen: ChosenModel,
-    pictures: Sequence[Picture],
-    probabilities: np.ndarray,
-    arguments: argparse.Namespace,
-    drawing: Path | None,
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(
-        width=None if Console().is_terminal else 120, markup=False, emoji=False, highlight=False
-    )
-    console.print(_headline(chosen), style="bold")
-    if chosen.background is None and arguments.polarity == "auto":
-        console.print(
-            "What surrounds the objects of its data is not known: no picture is inverted. "
-            "--polarity invert does so."
-        )
-    for picture in pictures:
-        done = ", ".join(picture.steps) or "taken as it is"
-        console.print(f"{_printable(picture.path)}: {done}", soft_wrap=True)
-    names = chosen.class_names
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("file", overflow="fold")
-    table.add_column("class")
-    table.add_column("probability", justify="right")
-    if arguments.top > 1:
-        table.add_column("next")
-    for picture, row in zip(pictures, probabilities, strict=True):
-        best, *others = np.argsort(-row, kind="stable")[: arguments.top]
-        cells = [_printable(picture.path), names[best], f"{row[best]:.1%}"]
-        if arguments.top > 1:
-            cells.append(", ".join(f"{names[i]} {row[i]:.1%}" for i in others))
-        table.add_row(*cells)
-    console.print(table)
-    if drawing is not None:
-        console.print(f"picture of what the model saw: {drawing}", soft_wrap=True)
-
-
-def _headline(chosen: ChosenModel) -> str:
-    height, width, channels = chosen.shapes.input_shape
-    parts = [chosen.label]
-    if chosen.version is not None and chosen.run_id:
-        parts.append(f"run {chosen.run_id[:8]}")
-    if chosen.data is not None:
-        parts.append(f"trained on {chosen.data}")
-    if chosen.background in ("dark", "light"):
-        parts.append(f"{chosen.background} background")
-    return f"{', '.join(parts)}: {width}x{height}x{channels}, {len(chosen.class_names)} classes"
-
-
-def _printable(path: Path) -> str:
-    """The path without control characters and bytes that are no text."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))

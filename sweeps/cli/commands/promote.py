@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError
-from sweeps.cli.exit_codes import DONE
+from sweeps.cli.exit_codes import DONE, EXIT_CODES
 from sweeps.cli.option_types import fraction, level, margin, positive_int, positive_number
+from sweeps.cli.promotion_view import PrintedPromotion, print_history, print_result
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits
-from sweeps.reporting.progress import say
 from sweeps.state.sweep_file import check_addresses, find_sweep, read_sweep_file, with_passwords
 from tracking.addresses import redacted
 from tracking.stores import check_existing_store, resolve_uri
@@ -124,7 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             dry_run=arguments.dry_run,
         )
-        return Promotion(request, interrupts, say).run()
+        result = Promotion(request, interrupts, PrintedPromotion()).run()
+        print_result(result, uri)
+    return EXIT_CODES[result.outcome]
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -179,7 +181,6 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def _champions(arguments: argparse.Namespace, uri: str) -> int:
-    from sweeps.promotion.display import print_history
     from tracking.models.registry import Registry
 
     registry = Registry(uri)
@@ -188,7 +189,9 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         from sweeps.promotion.rollback import roll_back
 
         with Interrupts() as interrupts:
-            return roll_back(uri, registry, name, arguments.rollback, interrupts, say)
+            result = roll_back(uri, registry, name, arguments.rollback, interrupts)
+        print_result(result, uri)
+        return EXIT_CODES[result.outcome]
     reign = registry.reign(name)
     if not reign.history:
         raise InputError(f"A model with a history must be named. Received: '{name}', which never "

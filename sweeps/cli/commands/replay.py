@@ -21,16 +21,16 @@ from sweeps.cli.option_types import positive_int
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
+from sweeps.replaying.causes import Cause, Circumstances, causes
+from sweeps.replaying.comparison import Comparison, Difference
 from sweeps.replaying.recipe import Device, Recipe, parse_device, recipe_of, slot_like
-from sweeps.reporting.progress import say
+from sweeps.reporting.console import say
 from sweeps.resources.machine import detect_machine
 from sweeps.setup.data import reopen_data
 from sweeps.setup.preflight import STORE_SECONDS, within
 from sweeps.state.sweep_file import swept_spaces
 from sweeps.workers.jobs import train_job
-from sweeps.workers.run_job import JobFailedError, run_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, run_job, start_workers
 from tracking.addresses import redacted
 from tracking.provenance import git_tags, version_tags
 from tracking.stores import check_existing_store, resolve_uri
@@ -208,7 +208,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
 def _epoch_text(report: EpochReport, found: list[Difference]) -> str:
     if found:
         more = f"; {len(found) - 1} more differ" if len(found) > 1 else ""
-        return found[0].text.partition(", ")[2] + more
+        return found[0].values_text + more
     name = "val_accuracy" if "val_accuracy" in report.metrics else "accuracy"
     return f"identical, {name} {report.metrics[name]:.4f}"
 

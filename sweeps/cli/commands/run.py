@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
+from search_spaces.registry import stored_name
 from sweeps.cli.commands.finalize import print_comparison, telling
 from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
 from sweeps.cli.resolved_config import CONFIG_FILE, resolved_config
 from sweeps.cli.run_options import SETTING_OF, add_options, settings_from
 from sweeps.outcome import Outcome
-from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.next_steps import print_next_steps
-from sweeps.reporting.progress import make_view, speaker, warn
+from sweeps.reporting.console import speaker, warn
+from sweeps.reporting.leaderboard import print_next_steps, print_summary
+from sweeps.reporting.progress import make_view
 from sweeps.settings import FinalOptions, SweepSettings
 from sweeps.setup.resume import merged, sweep_to_resume
 from sweeps.state.paths import paths_of
@@ -26,6 +28,9 @@ from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep
 if TYPE_CHECKING:
     from sweeps.driver.search import SweepResult
     from tracking.runs.tracker import MlflowTracker
+
+if TYPE_CHECKING:
+    from search_spaces.space import Shape, Space
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_options", "run"]
 DESCRIPTION = "Search a space of image models; compare every trial in MLflow."
@@ -43,6 +48,8 @@ examples:
   {prog} --space cnn --describe
   {prog} --baselines-only
 """
+NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
+"""What a user's space is described for where no data set is named: MNIST's pictures."""
 
 
 def _given(arguments: argparse.Namespace) -> set[str]:
@@ -179,8 +186,33 @@ def _look(arguments: argparse.Namespace) -> int:
     name = arguments.describe or arguments.space
     if not name:
         raise InputError("--describe needs a space. Name one: --describe cnn or --describe mlp.")
-    print_space(settings_from(arguments), name)
+    print_space(_space_to_describe(replace(settings_from(arguments), space=stored_name(name))))
     return 0
+
+
+def _space_to_describe(settings: SweepSettings) -> Space:
+    """The space, narrowed by the settings' rules; a user's is made for their data set.
+
+    Raises:
+        InputError: Unknown space, or one that cannot be narrowed so.
+    """
+    from search_spaces.hyperparameters.narrowing import narrowed
+    from search_spaces.registry import get_space
+    from search_spaces.user_spaces.reference import is_reference
+    from sweeps.setup.data import prepare_data
+    from sweeps.setup.space import open_space
+
+    if not is_reference(settings.space):
+        return narrowed(get_space(settings.space), settings.narrowing)
+    shape, num_classes = NOMINAL
+    if settings.dataset is not None:
+        data = prepare_data(
+            settings.dataset, Path(settings.work_dir) / "data", settings.image_options
+        )
+        shape, num_classes = data.input_shape, data.num_classes
+    return open_space(
+        settings.space, settings.narrowing, shape, num_classes, settings.training.backend
+    )
 
 
 def _check_baselines(arguments: argparse.Namespace) -> None:

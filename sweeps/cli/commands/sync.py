@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
+from sweeps.cli.shared_options import add_sweep_options
 from sweeps.finalists.selection import finalists_paths, sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.setup.stores import connect_tracker
-from sweeps.state.stored_sweep import StoredSweep, add_sweep_options, stored_sweep
+from sweeps.state.stored_sweep import StoredSweep, stored_sweep
 from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file, write_sweep_file
 from tracking.addresses import redacted, scrubbed
 from tracking.stores import check_store

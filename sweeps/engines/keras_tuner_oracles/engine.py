@@ -48,7 +48,7 @@ class KerasTunerEngine:
 
     Args:
         record: the study; its sampler is never asked, its pruner decides except with Hyperband.
-        propose: asks the oracle (`oracle_proposals.propose`, in a process that has Keras).
+        propose: asks the oracle (`worker.propose`, in a process that has Keras).
     """
 
     def __init__(
@@ -306,7 +306,7 @@ class KerasTunerEngine:
 
 
 class _OracleHyperParameters(StoringHyperParameters):
-    """Answers with an oracle's values, and with defaults where it knows nothing of a parameter."""
+    """Returns an oracle's values, and defaults where it knows nothing of a parameter."""
 
     def given(self, parameter: Parameter) -> Value:
         """The oracle's value, or the parameter's own that it means."""

@@ -1,11 +1,12 @@
 """Keras Tuner's oracles: their names, what each is asked, and what it answers. Pure values.
 
 Keras Tuner cannot be imported without Keras and TensorFlow, so the driver asks in these terms and
-another process answers (`oracle_proposals.propose`).
+another process answers (`worker.propose`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -87,3 +88,21 @@ def check_oracle(name: str) -> None:
     """Raises InputError for a name that is not an oracle's."""
     if name not in ORACLES:
         raise unknown_name("oracle", name, ORACLES)
+
+
+def oracle_brackets(max_epochs: int, factor: int) -> tuple[tuple[int, int], ...]:
+    """Configurations and epochs of the first rung, for each bracket of Keras Tuner's Hyperband.
+
+    As `HyperbandOracle._get_size` and `_get_epochs` (1.4.8), steepest bracket first.
+
+    >>> oracle_brackets(10, 3)
+    ((12, 2), (6, 4), (4, 10))
+    """
+    num_brackets = 0
+    while max_epochs >= factor**num_brackets:
+        num_brackets += 1
+    top = math.ceil(1 + math.log(max_epochs, factor))
+    return tuple(
+        (math.ceil(top / (bracket + 1) * factor**bracket), math.ceil(max_epochs / factor**bracket))
+        for bracket in reversed(range(num_brackets))
+    )

@@ -32,9 +32,10 @@ from sweeps.engines.optuna_study.replayable_sampler import (
     is_paused,
 )
 from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
-from sweeps.engines.pruners.base import TrialCurve, make_pruner, optuna_pruner
-from sweeps.engines.pruners.rungs import rung_epochs
-from sweeps.state.paths import used_name
+from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.halving import rung_epochs
+from sweeps.engines.pruners.optuna_pruners import optuna_pruner
+from sweeps.engines.pruners.registry import make_pruner
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -44,6 +45,10 @@ _STATES = {
     TrialState.KILLED: OptunaState.FAIL,
 }
 RESTART, ORIGIN, MEMORY = "restart_of", "origin", "memory"
+
+
+class StudyExistsError(Exception):
+    """The storage holds a study of that name already, of another sweep."""
 
 
 class OptunaEngine:
@@ -60,7 +65,8 @@ class OptunaEngine:
         uid: the sweep's own; a study of another sweep is not touched.
 
     Raises:
-        InputError: The storage holds a study of that name, or, to resume, none of that space.
+        StudyExistsError: The storage holds a study of that name, of another sweep.
+        InputError: To resume, it holds none of that space.
     """
 
     def __init__(
@@ -110,7 +116,7 @@ class OptunaEngine:
                 else optuna.create_study(direction=objective.direction, **settings)
             )
         except optuna.exceptions.DuplicatedStudyError:
-            raise used_name(name) from None
+            raise StudyExistsError(name) from None
         except KeyError:
             raise InputError(
                 f"A sweep can be resumed where its study is. Received: '{name}', which this "
@@ -118,7 +124,7 @@ class OptunaEngine:
             ) from None
         known = self._study.user_attrs
         if known.get("uid", uid) != uid:
-            raise used_name(name)
+            raise StudyExistsError(name)
         if "baselines" not in known:
             self._study.set_user_attr("uid", uid)
             self._describe(objective, baselines)

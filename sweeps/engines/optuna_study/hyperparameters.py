@@ -113,7 +113,7 @@ def _value(chosen: Value | None) -> Value:
 
 
 class StoringHyperParameters(GivenHyperParameters):
-    """Answers from a point, and remembers it as Optuna stores it."""
+    """Returns the values of a point, and remembers it as Optuna stores it."""
 
     def __init__(
         self, given: Mapping[str, Value], names: StoredNames, *, as_grid: bool = False

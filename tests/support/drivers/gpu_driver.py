@@ -16,9 +16,9 @@ import sweeps.driver.search as search
 import sweeps.executors.processes as processes
 import sweeps.resources.calibration as calibration
 import sweeps.resources.gpu_monitor as gpu_watch
-import sweeps.resources.gpu_usage as gpu_usage
 import sweeps.resources.machine as devices
 from sweeps.cli.main import main
+from sweeps.resources import gpu_monitor
 
 if __name__ == "__main__":
     original = processes.ProcessExecutor
@@ -32,5 +32,5 @@ if __name__ == "__main__":
     devices.missing_cuda = lambda backend: ""
     gpu_watch.NvmlMeter = fake_gpu.WorkersMeter  # type: ignore[assignment,misc]
     gpu_watch.INTERVAL_SECONDS = 0.05
-    gpu_usage.MACHINE_SECONDS = 1.0
+    gpu_monitor.MACHINE_SECONDS = 1.0
     sys.exit(main())

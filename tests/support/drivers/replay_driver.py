@@ -24,7 +24,7 @@ from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.interrupts import Interrupts
-from sweeps.workers.run_job import run_job
+from sweeps.workers.start import run_job
 
 NO_DATA = PreparedData("none", "none", "", "", "", (1, 1, 1), 1, (), {})
 

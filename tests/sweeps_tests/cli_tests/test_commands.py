@@ -260,8 +260,8 @@ def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
 
 
 def test_a_target_is_read_with_its_direction():
-    from pipelines.objectives import OBJECTIVES
-    from sweeps.driver.stop_rules import StopRules, parse_target
+    from pipelines.objectives import OBJECTIVES, parse_target
+    from sweeps.driver.stop_rules import StopRules
 
     accuracy, loss = OBJECTIVES["val_accuracy"], OBJECTIVES["val_loss"]
     assert parse_target(" val_accuracy >= 0.995 ", accuracy) == 0.995
@@ -302,14 +302,16 @@ def test_failures_are_named_and_only_some_are_tried_again():
     from sweeps.executors.base import Raised
     from sweeps.executors.failures import classify
 
-    def named(kind: str, reason: str = "", short: bool = False) -> tuple[str, bool]:
-        failure = classify(Raised("trial-0", kind, reason, ""), memory_ran_out=short)
+    def named(
+        kind: str, reason: str = "", short: bool = False, signal: str = ""
+    ) -> tuple[str, bool]:
+        failure = classify(Raised("trial-0", kind, reason, "", signal), memory_ran_out=short)
         return failure.kind.name, failure.can_retry
 
     assert named("ResourceExhaustedError") == ("OUT_OF_MEMORY", True)
     assert named("InternalError", "RESOURCE_EXHAUSTED: 2 GiB") == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed by signal SIGKILL", True) == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed by signal SIGSEGV", True) == ("CRASH", True)
+    assert named("Died", "killed", True, "SIGKILL") == ("OUT_OF_MEMORY", True)
+    assert named("Died", "killed, not by SIGKILL", True, "SIGSEGV") == ("CRASH", True)
     assert named("NonFiniteLossError") == ("NOT_FINITE", False)
     assert named("ValueError") == ("EXCEPTION", False)
     assert named("ConnectionResetError") == ("EXCEPTION", True)

@@ -26,13 +26,13 @@ from sweeps.engines.keras_tuner_oracles.protocol import (
     OracleAnswer,
     OracleQuestion,
     OracleTrial,
+    oracle_brackets,
 )
 from sweeps.engines.keras_tuner_oracles.worker import propose
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage
-from sweeps.engines.pruners.rungs import oracle_brackets
 from sweeps.settings import SweepSettings, chosen_search
-from sweeps.workers.oracle_host import OracleHost
+from sweeps.workers.hosts import OracleHost
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 

@@ -16,9 +16,11 @@ from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study import samplers
-from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
 from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.settings import SweepSettings
+from sweeps.setup import stores
 
 
 def make_engine(**options: Any) -> OptunaEngine:
@@ -98,8 +100,11 @@ def test_each_state_is_told_truthfully(state, value, stored, tmp_path):
 def test_a_used_name_is_refused(tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     make_engine(storage=storage)
-    with pytest.raises(InputError, match="'study', which is already used"):
+    with pytest.raises(StudyExistsError, match="study"):
         make_engine(storage=storage)
+    settings = SweepSettings("cnn")
+    with pytest.raises(InputError, match="'study', which is already used .*--resume --name study"):
+        stores.make_engine(settings, get_space("cnn"), storage, "study", 1, 1)
 
 
 def test_params_are_stored_under_their_own_names():

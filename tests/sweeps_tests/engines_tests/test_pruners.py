@@ -15,22 +15,18 @@ from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
-from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 from sweeps.engines.optuna_study.storage import open_storage
-from sweeps.engines.pruners.base import (
-    PRUNERS,
+from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.halving import (
     HalvingPruner,
-    TrialCurve,
-    check_pruner,
-    schedule_text,
-)
-from sweeps.engines.pruners.rungs import (
     bracket_of,
     bracket_sizes,
     hopeless,
     promotable,
     rung_epochs,
 )
+from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 
@@ -362,7 +358,7 @@ def test_optunas_pruners_stop_bad_trials_for_good(pruner):
 def test_a_study_of_another_sweep_or_space_is_not_touched(tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     make_engine(storage, uid="one")
-    with pytest.raises(InputError, match="already used"):
+    with pytest.raises(StudyExistsError):
         make_engine(storage, resume=True, uid="other")
     with pytest.raises(InputError, match="has changed"):
         make_engine(storage, resume=True, uid="one", space=get_space("cnn"))

@@ -74,17 +74,19 @@ def executor(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("how", "reason", "killed_by"),
     [
-        ("SIGKILL", "killed by signal SIGKILL"),
-        ("SIGSEGV", "signal SIGSEGV"),
-        ("exit", "exit code 7"),
+        ("SIGKILL", "killed by signal SIGKILL", "SIGKILL"),
+        ("SIGSEGV", "signal SIGSEGV", "SIGSEGV"),
+        ("exit", "exit code 7", ""),
     ],
 )
-def test_a_process_that_dies_is_told_with_its_last_words(executor, tmp_path, how, reason):
+def test_a_process_that_dies_is_told_with_its_last_words(
+    executor, tmp_path, how, reason, killed_by
+):
     executor.start("a", fake_jobs.dying_job, how, Slot(0, 1), str(tmp_path / "log"))
     event = executor_contract.ExecutorContract.wait(executor)
-    assert isinstance(event, Raised) and event.kind == "Died"
+    assert isinstance(event, Raised) and event.died and event.signal == killed_by
     assert reason in event.reason
     if how == "exit":
         assert "last words" in event.details

@@ -14,7 +14,10 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps.cli.main import main
-from sweeps.promotion.promotion import who
+from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
+from sweeps.promotion.gate import Limits
+from sweeps.promotion.promotion import Promotion, PromotionRequest, who
 from sweeps.promotion.rollback import version_before
 from tracking.models.model_store import ModelStore
 from tracking.models.registry import Succession
@@ -120,6 +123,36 @@ def test_a_dry_run_writes_nothing(here, capsys):
     assert "the gate stays closed; nothing was written" in out
 
 
+def test_a_promotion_prints_nothing_itself(here, capsys, tmp_path):
+    """What it says goes to whoever looks on, and how it ended is returned."""
+
+    class Silent:
+        def __init__(self) -> None:
+            self.lines, self.rules = [], []
+
+        def say(self, text):
+            self.lines.append(text)
+
+        def compared(self, candidate, champion):
+            self.scores = (candidate, champion)
+
+        def judged(self, rules):
+            self.rules = list(rules)
+
+    run_id, what = ModelStore(uri()).run_of_sweep("weak")
+    request = PromotionRequest(
+        uri=uri(), run_id=run_id, what=what, work_dir=tmp_path, dry_run=True,
+        limits=Limits(min_accuracy=1.0),
+    )  # fmt: skip
+    view = Silent()
+    result = Promotion(request, Interrupts(), view).run()
+    assert (result.outcome, result.name, result.changed) == (Outcome.REFUSED, NAME, False)
+    assert result.text == "dry run: the gate stays closed; nothing was written"
+    assert view.lines[0].startswith("candidate  ") and len(view.scores) == 2
+    assert "--min-accuracy" in [rule.name for rule in view.rules if not rule.passed]
+    assert capsys.readouterr().out == ""
+
+
 def test_a_first_champion_needs_to_keep_the_limits(here, capsys):
     assert main(["promote", "weak", "--max-parameters", "10"]) == 3
     out = capsys.readouterr().out
@@ -193,7 +226,6 @@ def test_every_verdict_stays(here):
 
 def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     """Between comparing and crowning somebody else is: the comparison starts again."""
-    from sweeps.promotion.promotion import Promotion
     from tracking.models.registry import Registry
 
     original, others = Promotion._loaded_back, iter([2])
@@ -225,17 +257,17 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
 
 
 def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
-    from sweeps.promotion.promotion import Promotion
+    from sweeps.promotion.scorer import Scorer
 
-    original = Promotion._scored
+    original = Scorer.score
 
-    def garbled(promotion, model, folder):
-        found = original(promotion, model, folder)
+    def garbled(scorer, model, folder):
+        found = original(scorer, model, folder)
         if folder.startswith("registered"):
             found.probabilities[7, 3] += 1e-6
         return found
 
-    monkeypatch.setattr(Promotion, "_scored", garbled)
+    monkeypatch.setattr(Scorer, "score", garbled)
     before = champion(here)
     assert main(["promote", "weak", "--force", "whatever it takes"]) == 3
     assert "version 1 predicts 1 of 360 images otherwise" in capsys.readouterr().out

@@ -32,14 +32,15 @@ from sweeps.cli.commands import replay
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.comparison import CauseKind, Circumstances, Comparison, causes
+from sweeps.replaying.causes import CauseKind, Circumstances, causes
+from sweeps.replaying.comparison import Comparison
 from sweeps.replaying.recipe import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import SweepFile, swept_spaces, write_sweep_file
-from sweeps.workers.run_job import JobFailedError, run_job
+from sweeps.workers.start import JobFailedError, run_job
 from tracking.runs.run_reader import RecordedRun, read_run
 
 ROOT = Path(__file__).parents[3]

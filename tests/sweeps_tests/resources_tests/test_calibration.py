@@ -18,9 +18,8 @@ from sweeps.interrupts import Interrupts
 from sweeps.resources.calibration import Calibration, calibrate, measured_point, seconds_for
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Allotment, Machine, allot
-from sweeps.resources.packer import read_packing
+from sweeps.resources.packer import packed, read_packing
 from sweeps.resources.packing import LevelMeasure
-from sweeps.resources.packing_start import packed
 from sweeps.state.paths import SweepPaths
 
 GIB = 2**30
@@ -136,65 +135,60 @@ def test_the_first_baseline_is_measured_or_the_defaults():
     assert measured_point(SPACE, baselines=False) == SPACE.complete({})
 
 
-class Notes:
-    """What of a recorder is needed here."""
-
-    def __init__(self) -> None:
-        self.packings: list[tuple[int, str]] = []
-
-    def packed(self, level: int, reason: str) -> None:
-        self.packings.append((level, reason))
+def note_in(notes: list[tuple[int, str]]):
+    """What a recorder does with a packing, as far as it matters here."""
+    return lambda level, reason: notes.append((level, reason))
 
 
 def test_a_sweep_measures_once_and_a_resumed_one_remembers(bench, tmp_path):
-    paths, notes, said = SweepPaths(tmp_path, "s"), Notes(), []
+    paths, notes, said = SweepPaths(tmp_path, "s"), [], []
     paths.sweep.mkdir(parents=True)
 
     def begin(asked: int | None) -> Allotment:
         start = allot(Machine(16, 64 * GIB, (H200,)), None, None, asked)
         return packed(
-            start, asked, paths, notes, bench.executor, None, bench.interrupts,
+            start, asked, paths, note_in(notes), bench.executor, None, bench.interrupts,
             lambda: bench.task, None, said.append,
         )  # type: ignore[arg-type]  # fmt: skip
 
     assert (begin(None).level, len(bench.together)) == (2, 7)
     assert (begin(None).level, len(bench.together)) == (2, 7)
-    assert [level for level, _ in notes.packings] == [2, 2]
-    assert notes.packings[0] == notes.packings[1] and "600 trials/h" in notes.packings[0][1]
+    assert [level for level, _ in notes] == [2, 2]
+    assert notes[0] == notes[1] and "600 trials/h" in notes[0][1]
     assert said[-1].startswith("packing   1 per GPU: 360")
     # Another request is another matter, and is not measured.
     assert (begin(4).level, len(bench.together)) == (4, 7)
-    assert notes.packings[-1] == (4, "as asked")
+    assert notes[-1] == (4, "as asked")
 
 
 def test_an_interrupted_measurement_is_not_remembered(bench, tmp_path):
-    paths, notes = SweepPaths(tmp_path, "s"), Notes()
+    paths, notes = SweepPaths(tmp_path, "s"), []
     paths.sweep.mkdir(parents=True)
     bench.interrupts.count = 1
     found = packed(
-        automatic(), None, paths, notes, bench.executor, None, bench.interrupts,
+        automatic(), None, paths, note_in(notes), bench.executor, None, bench.interrupts,
         lambda: bench.task, None, lambda text: None,
     )  # type: ignore[arg-type]  # fmt: skip
-    assert found.level == 1 and notes.packings == []
+    assert found.level == 1 and notes == []
     assert read_packing(paths.packing, automatic(), None) is None
 
 
 def test_a_measurement_without_any_figure_is_not_remembered(bench, tmp_path):
-    paths, notes = SweepPaths(tmp_path, "s"), Notes()
+    paths, notes = SweepPaths(tmp_path, "s"), []
     paths.sweep.mkdir(parents=True)
     bench.trouble[1] = RuntimeError("TensorFlow does not find GPU 0")
     found = packed(
-        automatic(), None, paths, notes, bench.executor, None, bench.interrupts,
+        automatic(), None, paths, note_in(notes), bench.executor, None, bench.interrupts,
         lambda: bench.task, None, lambda text: None,
     )  # type: ignore[arg-type]  # fmt: skip
-    assert found.level == 1 and "does not find GPU 0" in notes.packings[0][1]
+    assert found.level == 1 and "does not find GPU 0" in notes[0][1]
     assert list(paths.sweep.iterdir()) == []
 
 
 def test_cores_are_left_alone(bench, tmp_path):
     cores = allot(Machine(2, 24 * GIB), None, None, None)
     found = packed(
-        cores, None, SweepPaths(tmp_path, "s"), Notes(), bench.executor, None, bench.interrupts,
+        cores, None, SweepPaths(tmp_path, "s"), note_in([]), bench.executor, None, bench.interrupts,
         lambda: bench.task, None, lambda text: None,
     )  # type: ignore[arg-type]  # fmt: skip
     assert found is cores and bench.together == []

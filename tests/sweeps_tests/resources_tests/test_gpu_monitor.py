@@ -12,10 +12,9 @@ import gpu_contract
 import pytest
 from loop_scene import Scene
 
-import sweeps.resources.gpu_usage as gpu_usage
 import sweeps.resources.nvml as gpu_meter
-from sweeps.resources.gpu_monitor import GpuWatch, Mean, Tally, closed, watch_over
-from sweeps.resources.gpu_usage import GpuUsage
+from sweeps.resources import gpu_monitor
+from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch, Mean, Tally, closed, watch_over
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.resources.nvml import GpuFigures, MeterError, NvmlMeter, ProcessFigures
@@ -163,7 +162,7 @@ def scene(tiny_data, tmp_path):
 
 
 def test_a_trials_own_figures_are_in_its_run_and_the_machines_in_the_sweeps(scene, monkeypatch):
-    monkeypatch.setattr(gpu_usage, "MACHINE_SECONDS", 0.0)
+    monkeypatch.setattr(gpu_monitor, "MACHINE_SECONDS", 0.0)
     meter = fake_gpus.FakeMeter(gpu0={})
     watch = GpuWatch(meter, ["0"], 0.001)
     gpus = allot(Machine(16, 64 * GIB, (Gpu("0", "NVIDIA H200", 141 * GIB),)), None, None, 2)

@@ -13,10 +13,10 @@ import pytest
 from pipelines.runtime.compute import BACKENDS, TITLES
 from search_spaces.errors import InputError
 from sweeps.cli.main import main
-from sweeps.resources import cuda_builds, gpus, machine
-from sweeps.resources.cuda_builds import missing_cuda
-from sweeps.resources.gpus import Gpu, GpuQueryError, NvidiaSmi, check_gpus, chosen_gpus
+from sweeps.resources import gpus, machine
+from sweeps.resources.gpus import Gpu, GpuQueryError, NvidiaSmi, chosen_gpus, missing_cuda
 from sweeps.resources.machine import Machine, allot, detect_machine, with_gpus
+from sweeps.settings import check_gpus
 
 TWO = fake_gpus.FakeInventory().gpus()
 
@@ -96,13 +96,13 @@ def test_gpus_that_cannot_be_listed_are_told_of(tmp_path, monkeypatch, script, w
 
 
 def test_gpus_without_cuda_libraries_are_a_note(monkeypatch):
-    monkeypatch.setitem(cuda_builds._HAS_CUDA, "jax", lambda: False)
+    monkeypatch.setitem(gpus._HAS_CUDA, "jax", lambda: False)
     found = detect_machine("jax", fake_gpus.FakeInventory())
     assert found.gpus == () and "2 GPUs found, but JAX's CUDA build is not" in found.note
     with pytest.raises(InputError, match=r"Received: 0. 2 GPUs found, but .*\[jax-gpu\]"):
         with_gpus(found, "0")
     assert with_gpus(found, "none").note == ""
-    monkeypatch.setitem(cuda_builds._HAS_CUDA, "jax", lambda: True)
+    monkeypatch.setitem(gpus._HAS_CUDA, "jax", lambda: True)
     assert detect_machine("jax", fake_gpus.FakeInventory()).gpus == TWO
 
 
@@ -113,7 +113,7 @@ def test_each_backend_has_its_own_cuda_build(backend, tmp_path, monkeypatch):
     (tmp_path / "torch" / "__init__.py").touch()
     spec = importlib.util.spec_from_file_location("torch", tmp_path / "torch" / "__init__.py")
     names: list[str] = ["numpy", "jax", "torch", "nvidia-ml-py"]
-    monkeypatch.setattr(cuda_builds, "_distributions", lambda: set(names))
+    monkeypatch.setattr(gpus, "_distributions", lambda: set(names))
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     assert TITLES[backend] in missing_cuda(backend) and "install" in missing_cuda(backend)

@@ -8,19 +8,43 @@ from typing import TYPE_CHECKING
 
 from pipelines.models.scoring import Score
 from sweeps.promotion.gate import Rule
+from sweeps.reporting.console import say, table_console
 from tracking.addresses import redacted
 from tracking.stores import DEFAULT_URI
 
 if TYPE_CHECKING:
+    from sweeps.promotion.promotion import PromotionResult
     from tracking.models.registry import Reign
 
-WIDTH = 120
+
+class PrintedPromotion:
+    """Prints what happens while a promotion runs."""
+
+    def say(self, text: str) -> None:
+        """Prints the line."""
+        say(text)
+
+    def compared(self, candidate: Score, champion: Score | None) -> None:
+        """Prints the two models side by side on the test split."""
+        _print_comparison(candidate, champion)
+
+    def judged(self, rules: Sequence[Rule]) -> None:
+        """Prints one line per rule of the gate."""
+        print("gate")
+        for rule in rules:
+            print(f"  {'passed ' if rule.passed else 'REFUSED'}  {rule.name}: {rule.text}")
 
 
-def print_comparison(candidate: Score, champion: Score | None) -> None:
-    """The two models side by side on the test split."""
+def print_result(result: PromotionResult, uri: str) -> None:
+    """How it ended, and the commands that use a new champion."""
+    if result.text:
+        say(result.text)
+    if result.changed:
+        _print_serving(uri, result.name)
+
+
+def _print_comparison(candidate: Score, champion: Score | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     columns = ["test split", "candidate"] + (["champion"] if champion else [])
@@ -35,18 +59,10 @@ def print_comparison(candidate: Score, champion: Score | None) -> None:
         ("file", [f"{s.num_bytes:,} bytes" for s in scores]),
     ):
         table.add_row(name, *cells)
-    Console(width=None if Console().is_terminal else WIDTH, markup=False).print(table)
+    table_console().print(table)
 
 
-def print_rules(rules: Sequence[Rule]) -> None:
-    """One line per rule of the gate."""
-    print("gate")
-    for rule in rules:
-        print(f"  {'passed ' if rule.passed else 'REFUSED'}  {rule.name}: {rule.text}")
-
-
-def print_serving(uri: str, name: str) -> None:
-    """The commands that use the new champion."""
+def _print_serving(uri: str, name: str) -> None:
     where = "" if uri == DEFAULT_URI else f" --tracking-uri {redacted(uri)}"
     print("\nNext:")
     print(f"  keras-sweeps predict IMAGE... --model '{name}@champion'{where}")
@@ -57,7 +73,6 @@ def print_serving(uri: str, name: str) -> None:
 def print_history(name: str, reign: Reign) -> None:
     """Every change of champion, the latest first."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     now = "no champion" if reign.alias is None else f"champion is version {reign.alias}"
@@ -72,7 +87,7 @@ def print_history(name: str, reign: Reign) -> None:
             str(entry.generation), when, f"version {entry.version}", before, entry.kind, entry.by,
             entry.why,
         )  # fmt: skip
-    Console(width=None if Console().is_terminal else WIDTH, markup=False).print(table)
+    table_console().print(table)
     if reign.moved:
         was = reign.history[-1].version
         print(f"The alias was moved by other means since: it was version {was}.")

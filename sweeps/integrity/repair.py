@@ -1,0 +1,105 @@
+"""Restores the invariants of a sweep from what its study and its spool hold."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from pipelines.training.checkpoints import CHECKPOINT_FILE
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.finalists.selection import (
+    finalists_path,
+    finalists_paths,
+    read_finalists,
+    sweep_run_id,
+)
+from sweeps.integrity.checks import study_of, swept_space
+from sweeps.setup.stores import connect_tracker
+from sweeps.state.stored_sweep import StoredSweep
+from tracking.spool.records import SweepStateRecord, TrialEnd, TrialStateRecord
+from tracking.tags import Tag
+
+if TYPE_CHECKING:
+    from tracking.spool.trial_history import TrialLives
+
+PATIENCE_SECONDS = 60.0
+"""How long to wait until everything is sent."""
+
+
+def repair(sweep: StoredSweep) -> None:
+    """Tells MLflow everything again that the spool holds, and closes what is left open.
+
+    Safe to repeat: the same record changes nothing. The sweep's lock must be held.
+
+    Raises:
+        InputError: The tracking store cannot be used.
+    """
+    from tracking.spool.sender import RejectedError, Sender
+    from tracking.spool.spool import Spool
+    from tracking.spool.trial_history import TrialLives
+
+    spool = Spool(sweep.paths.spool)
+    lives, trials = TrialLives(spool), study_of(sweep, swept_space(sweep))
+    tracker = connect_tracker(sweep.file.settings, sweep.file.data_name, spool)
+    # When the driver died, as far as is known: not now, which would be time of the sweep.
+    died_ms = spool.last_ms()
+    for trial in trials:
+        _close(lives, trial, died_ms)
+    if not sweep.file.is_finished and spool.has("sweep"):
+        tags = {Tag.STOPPED_BY: "a kill"}
+        spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
+    sender = Sender(spool, lambda: tracker)
+    sent = sender.drain(PATIENCE_SECONDS)
+    sender.close()
+    _close_finalists(sweep)
+    if sent:
+        # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
+        for record in spool.replay():
+            with contextlib.suppress(RejectedError):
+                tracker.apply(record, again=True)
+    for trial in trials:
+        if trial.state.is_end:
+            checkpoint = sweep.paths.trial(trial.number) / CHECKPOINT_FILE
+            checkpoint.unlink(missing_ok=True)
+
+
+def _close(lives: TrialLives, trial: PastTrial, at_ms: int) -> None:
+    """Puts what the spool lacks: an end that the study has, or that a trial waits."""
+    told = lives.last_state(trial.number)
+    if told is None:
+        return  # Proposed and not started: the sweep records it when it is resumed.
+    if trial.state.is_end:
+        if told != trial.state:
+            tags = {Tag.REASON: trial.reason}
+            lives.put_end(TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms))
+    elif told != TrialState.PAUSED:
+        tags = {Tag.REASON: "waits for the sweep to be resumed"}
+        lives.put_state(TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms))
+
+
+def _close_finalists(sweep: StoredSweep) -> None:
+    """Notes that what was running waits, and sends what was not sent."""
+    from tracking.spool.sender import Sender
+    from tracking.spool.spool import Spool
+    from tracking.spool.trial_history import TrialLives
+
+    path = finalists_paths(sweep.paths).spool
+    if not path.exists():
+        return
+    spool = Spool(path)
+    died_ms, lives = spool.last_ms(), TrialLives(spool)
+    open_trials = lives.running()
+    for number in open_trials:
+        tags = {Tag.REASON: "waits for the comparison to go on"}
+        lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
+    file = read_finalists(finalists_path(sweep.paths))
+    if file is not None and not file.finished:
+        tags = {Tag.STOPPED_BY: "a kill"}
+        spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
+    tracker = connect_tracker(
+        sweep.file.settings, sweep.file.data_name, spool,
+        sweep_run_id(sweep.paths),
+    )  # fmt: skip
+    sender = Sender(spool, lambda: tracker)
+    sender.drain(PATIENCE_SECONDS)
+    sender.close()

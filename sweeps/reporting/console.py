@@ -1,0 +1,46 @@
+"""Where lines and tables for people go: standard output, readable in a terminal and in a log."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 120
+"""Columns of a table where the output is no terminal, such as a log."""
+
+
+def say(text: str) -> None:
+    """Prints a line, at once also where the output is a pipe."""
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a line that people must not miss, on standard error."""
+    print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """What says a command's lines: `say`, or nothing at all."""
+    return (lambda text: None) if quiet else say
+
+
+def table_console(**options: Any) -> Console:
+    """A console for tables: as wide as the terminal, else COLUMNS wide, else of one width.
+
+    Args:
+        options: further ones of `rich.console.Console`. Text in brackets is never markup.
+    """
+    from rich.console import Console
+
+    width = None if Console().is_terminal else _plain_width()
+    return Console(width=width, markup=False, **options)
+
+
+def _plain_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) > 0 else PLAIN_WIDTH
