@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from stack import COMPOSE, DOCKER, ROOT
 
 BIN = Path(sys.executable).parent
@@ -115,6 +121,101 @@ def test_the_images_are_not_roots_and_are_pinned():
     assert re.search(r"PYTHON_IMAGE=python:\d+\.\d+\.\d+-slim-\w+\n", text)
     install = (DOCKER / "install.sh").read_text()
     assert install.count("pip install") == install.count("-c constraints.txt") + 1  # --no-deps
+
+
+def is_let_in(name: str) -> bool:
+    """Whether a file is in the context of a build: the last pattern that fits it decides."""
+    found = True
+    for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").rstrip("/")
+        parts = name.split("/")
+        ends = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+        if pattern.startswith("**/"):
+            fits = any(fnmatch(part, pattern.removeprefix("**/")) for part in parts)
+        else:
+            fits = any(
+                end.count("/") == pattern.count("/") and fnmatch(end, pattern) for end in ends
+            )
+        if fits:
+            found = line.startswith("!")
+    return found
+
+
+def test_the_images_get_every_file_that_is_installed_and_no_other():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    setuptools = project["tool"]["setuptools"]
+    packages = [text.rstrip("*") for text in setuptools["packages"]["find"]["include"]]
+    modules = [f"{name}.py" for name in setuptools["py-modules"]]
+    others = ["pyproject.toml", "constraints.txt", project["project"]["readme"]]
+    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = [line for line in out.stdout.splitlines() if (ROOT / line).is_file()]
+    folders = (*packages, "docker")
+    for name in tracked:
+        needed = name.split("/")[0] in folders or name in (*modules, *others)
+        assert is_let_in(name) == needed, name
+    # A package or module at the root that pyproject.toml does not name would be in no wheel.
+    beside = {"tests", "docs", "benchmarks", "docker"}
+    top = {name.split("/")[0] for name in tracked if name.endswith(".py")} - beside
+    assert top == {*packages, *modules}
+    assert not is_let_in("docker/secrets/postgres_password")
+    assert not is_let_in("sweeps/cli/__pycache__/main.pyc")
+
+
+def test_every_script_that_the_images_start_is_there():
+    text = "".join(path.read_text() for path in DOCKER.glob("*") if path.is_file())
+    named = set(re.findall(r"\b(?:docker|pipelines|sweeps|tracking)/[\w/-]+\.(?:py|sh)\b", text))
+    assert {"tracking/server.py", "docker/create_study_tables.py"} <= named
+    for name in named:
+        assert is_let_in(name) and (ROOT / name).is_file(), name
+
+
+def with_what_they_require(requirements: list[str]) -> set[str]:
+    """Names of distributions: those that are required, and theirs, as far as they are installed."""
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        for extra in (*requirement.extras, ""):
+            key = f"{canonicalize_name(requirement.name)}[{extra}]"
+            if key in found:
+                continue
+            found.add(key)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                for text in importlib.metadata.requires(requirement.name) or []:
+                    further = Requirement(text)
+                    if further.marker is None or further.marker.evaluate({"extra": extra}):
+                        waiting.append(further)
+    return {key.partition("[")[0] for key in found}
+
+
+def test_the_servers_image_has_every_library_that_its_commands_import():
+    """It has neither TensorFlow nor what only sweeps need: see `install.sh server`."""
+    text = (DOCKER / "install.sh").read_text()
+    light = re.search(r"^light = (\{.*\})$", text, re.MULTILINE)[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        line for line in project["dependencies"] if re.match(r"[\w.-]+", line)[0] in eval(light)
+    ]
+    installed = with_what_they_require([*wanted, *project["optional-dependencies"]["server"]])
+    assert {"mlflow", "filelock"} <= installed and not {"tensorflow", "keras"} & installed
+    code = (
+        "import contextlib, sys\n"
+        "before = set(sys.modules)\n"
+        "from sweeps.cli.main import main\n"
+        "for command in ('server', 'migrate'):\n"
+        "    for options in (['--help'], ['--no-such-option']):\n"
+        "        with contextlib.redirect_stdout(None), contextlib.suppress(SystemExit):\n"
+        "            main([command, *options])\n"
+        "import tracking.mlflow_server.process, tracking.mlflow_server.users\n"
+        "import tracking.migration.migration\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    owners = importlib.metadata.packages_distributions()
+    imported = set(done.stdout.split()) - set(sys.stdlib_module_names)
+    assert "sweeps" in imported
+    for module in imported & set(owners) - {"pipelines", "search_spaces", "sweeps", "tracking"}:
+        assert {canonicalize_name(name) for name in owners[module]} & installed, module
 
 
 def test_secrets_are_made_once_and_only_for_us(tmp_path):

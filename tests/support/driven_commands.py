@@ -16,7 +16,7 @@ def drive(folder: Path, commands: dict[str, list[str]]) -> dict[str, Any]:
     (folder / "commands.json").write_text(json.dumps(list(commands.values())))
     hidden = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI")
     done = subprocess.run(
-        [sys.executable, str(DRIVER), "commands.json"],
+        [sys.executable, str(DRIVER), "commands.json", "--commands-only"],
         cwd=folder, capture_output=True, text=True, timeout=550,
         env={name: value for name, value in os.environ.items() if name not in hidden},
     )  # fmt: skip

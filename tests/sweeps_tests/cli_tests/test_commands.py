@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,39 @@ def test_the_first_output_needs_none_of_the_heavy_libraries(no_network):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] keras-sweeps: space cnn")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "allowed"),
+    [
+        (["run", "--describe", "cnn"], 0, {"PIL", "numpy", "rich"}),
+        (["run", "--list-spaces"], 0, {"PIL", "numpy", "rich"}),
+        (["run", "--help"], 0, {"numpy"}),
+        (["run", "--space", "cnn", "--no-such-option"], 2, {"numpy"}),
+        (["run", "--space", "cnn", "--trials", "many"], 2, {"numpy"}),
+        (["run", "--space", "no-such-space"], 2, {"numpy"}),
+        (["no-such-command"], 2, {"numpy"}),
+    ],
+)
+def test_what_trains_nothing_imports_little(arguments, status, allowed):
+    """Every library that is imported on the way to a short answer is waited for."""
+    code = (
+        "import json, sys\n"
+        "before = set(sys.modules)\n"
+        "from sweeps.cli.main import main\n"
+        "try:\n"
+        "    status = main(sys.argv[1:])\n"
+        "except SystemExit as end:\n"
+        "    status = end.code\n"
+        "found = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "found -= set(sys.stdlib_module_names)\n"
+        "open('found.json', 'w').write(json.dumps([status, sorted(found)]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True)
+    found_status, found = json.loads(Path("found.json").read_text())
+    ours = {"pipelines", "search_spaces", "sweeps", "tracking"}
+    assert found_status == status
+    assert set(found) - ours <= allowed
 
 
 def test_explore_prints_tables_and_draws_a_new_picture(capsys):
