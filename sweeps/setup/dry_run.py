@@ -30,13 +30,19 @@ from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.setup.data import sweep_data
 from sweeps.setup.space import space_of
 from sweeps.workers.jobs import measure_job
-from sweeps.workers.start import start_workers
+from sweeps.workers.start import JobFailedError, start_workers
 
 NUM_SAMPLED = 10
 """The sampler's own start-up: the sweep will really propose these, whatever the results."""
 PICTURES_SECONDS = 0.3
 """Drawing a trial's pictures, on a core that its successor would like to have."""
 END_SECONDS = 2.0
+_SILENT = (
+    "a measuring process has reported nothing for {:g} seconds. Look at the space, or give it more "
+    "time with --trial-timeout."
+)
+STALL_SECONDS = 600.0
+"""Without `--trial-timeout`, a measuring process that reports nothing for so long hangs."""
 
 
 def dry_run(settings: SweepSettings) -> Outcome:
@@ -44,6 +50,7 @@ def dry_run(settings: SweepSettings) -> Outcome:
 
     Raises:
         InputError: The settings or the data cannot be used.
+        JobFailedError: A point could not be measured, or a measuring process hangs.
     """
     allotment = allot(
         with_gpus(detect_machine(settings.training.backend), settings.gpus),
@@ -74,9 +81,6 @@ def dry_run(settings: SweepSettings) -> Outcome:
         found = _measure(proposals, settings, data, budget, allotment, interrupts)
     if interrupts.received:
         return Outcome.INTERRUPTED
-    if isinstance(found, str):
-        print(found)
-        return Outcome.FAILED
     measured, import_seconds = found
     print_points(proposals, measured)
     total, epochs = estimate(settings, budget, len(allotment.slots), proposals, measured)
@@ -151,8 +155,13 @@ def _measure(
     budget: Budget,
     allotment: Allotment,
     interrupts: Interrupts,
-) -> tuple[dict[int, Measurement], float] | str:
-    """Measures on all slots at once, as the sweep will use them; a reason where that fails."""
+) -> tuple[dict[int, Measurement], float]:
+    """Measures on all slots at once, as the sweep will use them.
+
+    Raises:
+        JobFailedError: A measurement failed, or reports nothing any more.
+    """
+    limit = settings.stall_seconds or STALL_SECONDS
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         started = time.monotonic()
         executor = start_workers(Path(folder) / "server.log", settings.training.backend)
@@ -169,16 +178,22 @@ def _measure(
                 log = str(Path(folder) / f"{k}.log")
                 executor.start(str(k), measure_job, task, slot, log)
             left, import_seconds = len(slots), 0.0
+            last_report = dict.fromkeys(shares, time.monotonic())
             while left and not interrupts.received:
+                silent = [k for k, at in last_report.items() if time.monotonic() - at > limit]
+                if silent:
+                    raise JobFailedError(Raised(silent[0], "Hang", _SILENT.format(limit), ""))
                 for event in executor.events(0.5):
+                    last_report[event.job_id] = time.monotonic()
                     if isinstance(event, Raised):
-                        return f"{event.details}\nerror: {event.kind}: {event.reason}"
+                        raise JobFailedError(event)
                     if isinstance(event, Returned):
                         left -= 1
+                        del last_report[event.job_id]
                         for proposal, found in zip(shares[event.job_id], event.value, strict=True):
                             measured[proposal.number] = found
                     else:
-                        import_seconds = time.monotonic() - started
+                        import_seconds = import_seconds or time.monotonic() - started
                         executor.answer(event.job_id, True)
             return measured, import_seconds
         finally:

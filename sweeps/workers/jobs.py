@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,17 @@ def check_job(path: str, report: object, slot: Slot) -> bool:
 
 
 def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:
-    """Measures points on a slot; reports when the libraries are there."""
+    """Measures points on a slot; reports when the libraries are there, and between points."""
     from pipelines.training.cost import measure_points
 
     configured(slot, task.seed, compute=task.training.compute)
     report("ready")
-    return measure_points(task, resident_bytes=_room(slot))
+    found: list[Measurement] = []
+    for number, params in enumerate(task.points):
+        if number:
+            report("measured")  # A sign of life: a point may take minutes.
+        found += measure_points(replace(task, points=(params,)), resident_bytes=_room(slot))
+    return found
 
 
 def calibrate_job(

@@ -44,6 +44,10 @@ def start_workers(
     return ProcessExecutor("sweeps.workers.preload", server_log, method, warm_up=warm_up)
 
 
+SILENT_SECONDS = 6 * 3600.0
+"""What one epoch, or the measurement of a model, may take."""
+
+
 class JobFailedError(RuntimeError):
     """A job raised, or its process died.
 
@@ -69,6 +73,8 @@ def run_job(
 ) -> Any:
     """Runs one job from start to end on an executor that has nothing else to do.
 
+    A job that is silent for `SILENT_SECONDS` hangs, and is ended.
+
     Args:
         on_report: takes each of the job's messages and returns the answer.
         limit_seconds: how long it may take; None for as long as it does.
@@ -81,9 +87,15 @@ def run_job(
         JobFailedError: The job did not return.
     """
     executor.start(JOB_ID, job, task, slot, log_path)
-    deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
+    heard = time.monotonic()
+    deadline = None if limit_seconds is None else heard + limit_seconds
     while not interrupts.received and (deadline is None or time.monotonic() < deadline):
+        if time.monotonic() - heard > SILENT_SECONDS:
+            executor.stop(JOB_ID)
+            reason = f"no report within {SILENT_SECONDS:.0f} seconds"
+            raise JobFailedError(Raised(JOB_ID, "Hang", reason, ""))
         for event in executor.events(WAIT_SECONDS):
+            heard = time.monotonic()
             match event:
                 case Reported(message=message):
                     executor.answer(JOB_ID, on_report(message))

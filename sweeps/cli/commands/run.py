@@ -87,10 +87,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write_config:
         return _write_config(settings, given, resume=arguments.resume)
     if arguments.dry_run:
-        from sweeps.setup.dry_run import dry_run
-
-        return EXIT_CODES[dry_run(settings)]
+        return _dry_run(settings)
     return _run(settings, given, arguments)
+
+
+def _dry_run(settings: SweepSettings) -> int:
+    from sweeps.setup.dry_run import dry_run
+    from sweeps.workers.start import JobFailedError
+
+    try:
+        return EXIT_CODES[dry_run(settings)]
+    except JobFailedError as error:
+        print(f"{error.details}\nerror: {error}".lstrip(), file=sys.stderr)
+        return FAILED
 
 
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import fake_executor
 import pytest
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import COMMANDS, main
 from sweeps.cli.option_types import timeout
+from sweeps.executors.base import Slot
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.settings import (
@@ -355,3 +358,36 @@ def test_failures_are_named_and_only_some_are_tried_again():
         event = Raised("trial-0", kind, "Graph execution error:", details)
         assert classify(event, memory_ran_out=False).kind.name == expected
     assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)
+
+
+def silent_job(task, report, slot):
+    report("ready")
+    threading.Event().wait(60)
+
+
+def test_a_measuring_process_that_hangs_ends_a_dry_run_with_one_line(monkeypatch, capsys):
+    executor = fake_executor.InlineExecutor()
+    monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_, **__: executor)
+    monkeypatch.setattr("sweeps.setup.dry_run.measure_job", silent_job)
+    options = ["--space", "mlp", "--dataset", "digits", "--trials", "2", "--jit", "off"]
+    assert main(["run", "--dry-run", "--trial-timeout", "1s", *options]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error: Hang: a measuring process has reported nothing for 1 seconds. Look at the space, "
+        "or give it more time with --trial-timeout."
+    ]
+    assert executor.closed
+
+
+def test_a_worker_that_says_nothing_any_more_ends_a_command(monkeypatch, tmp_path):
+    from sweeps.interrupts import Interrupts
+    from sweeps.workers import start
+
+    monkeypatch.setattr(start, "SILENT_SECONDS", 0.5)
+    executor = fake_executor.InlineExecutor()
+    with pytest.raises(start.JobFailedError, match="Hang: no report within") as failed:
+        start.run_job(
+            executor, silent_job, None, Slot(0, 1), str(tmp_path / "log"), lambda _: True,
+            Interrupts(),
+        )  # fmt: skip
+    assert not failed.value.details and executor.stopped == ["job"]
