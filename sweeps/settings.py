@@ -197,7 +197,7 @@ class SweepSettings:
                 "--trials-per-gpu needs a GPU. Received: "
                 f"{self.trials_per_gpu}, and --gpus none. Leave one of them out."
             )
-        self.training.check()
+        self.training.check(get_space(self.space) if self.space else None)
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.name is not None:
             check_name(self.name)

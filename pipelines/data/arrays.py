@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +22,28 @@ CHUNK_BYTES = 16 * 2**20
 """What is held of an array that is read, converted or hashed piece by piece."""
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading a file that is truncated, corrupt or another kind raises."""
+
+
+class PixelRows(Protocol):
+    """Pixels (n, height, width, channels) whose rows can be read some at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all of them."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what is read."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all rows as they are read."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The rows of these numbers, of a slice, or one row."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.data.arrays import PixelRows
+
 if TYPE_CHECKING:
     import keras
 
@@ -23,7 +25,7 @@ PREDICT_BYTES = 64 * 2**20
 TOP = 5
 
 
-def predict(model: keras.Model, pixels: np.ndarray, batch_size: int = PREDICT_BATCH) -> np.ndarray:
+def predict(model: keras.Model, pixels: PixelRows, batch_size: int = PREDICT_BATCH) -> np.ndarray:
     """Class probabilities (n, classes) float32 of raw pixels (n, height, width, channels).
 
     A model with a single output gives the probability of the second of two classes.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.runtime.process import quiet_start
+from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.errors import InputError
 from search_spaces.labels import num_outputs
 from search_spaces.space import Assembled, Shape
@@ -68,18 +69,21 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
     return model
 
 
-def store_model(assembled: Assembled, path: Path) -> tuple[int, str]:
+def store_model(
+    assembled: Assembled, path: Path, options: TrainingOptions = DEFAULT_TRAINING
+) -> tuple[int, str]:
     """Size of the file in bytes, and why there is none (then the size is 0).
 
     A model of ours can be stored; one of a user's may have layers of its own, whose code no
     `.keras` file holds. What is stored gives a probability for each class, also where the model
-    has one output for two classes.
+    has one output for two classes; and it takes pixels from 0 to 255, whatever `options` trained
+    it with.
     """
     if assembled.is_ours:
         assembled.model.save(path)
         return path.stat().st_size, ""
     try:
-        _with_all_classes(assembled.model).save(path)
+        _for_raw_pixels(_with_all_classes(assembled.model), options).save(path)
         check_archive(path, "the model")
     except OSError:
         raise  # A full disk is no property of the model.
@@ -90,6 +94,12 @@ def store_model(assembled: Assembled, path: Path) -> tuple[int, str]:
         path.unlink(missing_ok=True)
         return 0, f"it cannot be saved ({type(error).__name__})"
     return path.stat().st_size, ""
+
+
+def _for_raw_pixels(model: keras.Model, options: TrainingOptions) -> keras.Model:
+    """The model with what its training did to pixels before it got them."""
+    del options  # None of them does anything to pixels.
+    return model
 
 
 def _loaded(path: Path, name: str) -> keras.Model:

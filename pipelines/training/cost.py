@@ -20,6 +20,7 @@ from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.metrics import PREDICT_BATCH, predict
 from pipelines.runtime.process import seed_everything
 from pipelines.training.epoch import Training, set_jit
+from pipelines.training.feeding import part_of
 from pipelines.training.loops import epoch_loop
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.hyperparameters import Params
@@ -99,8 +100,8 @@ def measure_point(
     """Builds one point's model and times a few of its steps."""
     started = time.perf_counter()
     seed_everything(task.seed)
-    x, y = task.data.arrays("train")
-    x_validation, _ = task.data.arrays("validation")
+    x, y = part_of(task.data, "train", task.training)
+    x_validation, _ = part_of(task.data, "validation", task.training)
     assembled = get_space(task.space).assembled(
         params, task.data.input_shape, task.data.num_classes, len(x), task.num_epochs
     )

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.data.arrays import PixelRows
 from pipelines.runtime.compute import AUTO
 from pipelines.runtime.process import seed_everything
-from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, epoch_input
+from pipelines.training.feeding import STREAM_ABOVE_BYTES, Pixels, epoch_input
 from pipelines.training.loops import EpochLoop
 from pipelines.training.user_fit import check_one_epoch, standing
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
 
-Arrays = tuple[np.ndarray, np.ndarray]
+Arrays = tuple[PixelRows, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
 """What the share of right answers is called where it was not called `accuracy`."""
 
@@ -39,7 +40,7 @@ class Training:
             arrays.
     """
 
-    x: np.ndarray | JoinedRows
+    x: Pixels
     y: np.ndarray
     num_classes: int
     seed: int

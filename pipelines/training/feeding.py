@@ -7,21 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from pipelines.data.arrays import PixelRows
+from pipelines.data.prepared import Part, PreparedData
+
+if TYPE_CHECKING:
+    from pipelines.training.options import TrainingOptions
 
 STREAM_ABOVE_BYTES = 2**30
 """Training pixels up to this size are copied into a trial's memory in every epoch, in its order;
 more are read from the mapped file batch by batch. Each of several trials has a copy of its own."""
-ClassWeights = Literal["none", "balanced"]
-CLASS_WEIGHTS: tuple[ClassWeights, ...] = ("none", "balanced")
+
+
+def part_of(
+    data: PreparedData, part: Part, options: TrainingOptions
+) -> tuple[PixelRows, np.ndarray]:
+    """Pixels (n, height, width, channels) of a part as the model gets them, and labels (n,)."""
+    del options  # None of them changes what a model gets.
+    return data.arrays(part)
 
 
 class JoinedRows:
     """Mapped arrays of one row shape as if they were one; rows are read when they are asked for."""
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[PixelRows]) -> None:
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
 
@@ -44,8 +56,12 @@ class JoinedRows:
         return found
 
 
+Pixels = PixelRows | JoinedRows
+"""Rows of pixels that can be asked for by number."""
+
+
 def epoch_input(
-    x: np.ndarray | JoinedRows,
+    x: Pixels,
     y: np.ndarray,
     order: np.ndarray,
     batch_size: int,
@@ -73,8 +89,9 @@ def epoch_input(
             rows = order[index * batch_size : (index + 1) * batch_size]
             # Read in the file's order, which disks like, and put into that of the epoch.
             by_place = np.argsort(rows)
-            pixels = np.empty((len(rows), *x[rows[:1]].shape[1:]), np.uint8)
-            pixels[by_place] = x[rows[by_place]]
+            read = x[rows[by_place]]
+            pixels = np.empty_like(read)
+            pixels[by_place] = read
             return pixels, y[rows]
 
     return {"x": Batches()}

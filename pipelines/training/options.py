@@ -19,10 +19,11 @@ from pipelines.runtime.compute import (
     Compute,
     check_compute,
 )
-from pipelines.training.feeding import CLASS_WEIGHTS
 from search_spaces.errors import unknown_name
+from search_spaces.space import Space
 
 Change = Literal["never", "if accepted"]
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,13 @@ class TrainingOptions:
         """With what numbers are computed."""
         return Compute(self.backend, self.precision, self.jit)
 
-    def check(self) -> None:
-        """Raises InputError for the first option whose value cannot be."""
+    def check(self, space: Space | None = None) -> None:
+        """Raises InputError for the first option whose value cannot be.
+
+        Args:
+            space: what is trained; None where that is not known yet.
+        """
+        del space  # Every option suits every space.
         check_compute(self.backend, self.precision, self.jit)
         for name, info in option_infos().items():
             value = getattr(self, name)

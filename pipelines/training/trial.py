@@ -44,7 +44,7 @@ from pipelines.training.checkpoints import (
     save_checkpoint,
 )
 from pipelines.training.epoch import NonFiniteLossError, Training, set_jit, train_epoch
-from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, class_weight
+from pipelines.training.feeding import STREAM_ABOVE_BYTES, JoinedRows, Pixels, class_weight, part_of
 from pipelines.training.loops import EpochLoop, epoch_loop
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.hyperparameters import Params
@@ -215,9 +215,9 @@ class _Training:
         self._space = get_space(task.space)
         check_sources(task.sources)
         self._validates = task.schedule.validates
-        x, y = task.data.arrays("train")
-        self._validation = more_x, more_y = task.data.arrays("validation")
-        self._train: tuple[np.ndarray | JoinedRows, np.ndarray] = x, y
+        x, y = part_of(task.data, "train", task.training)
+        self._validation = more_x, more_y = part_of(task.data, "validation", task.training)
+        self._train: tuple[Pixels, np.ndarray] = x, y
         if not self._validates:
             self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
         self._assembled = self._space.assembled(
@@ -302,7 +302,9 @@ class _Training:
         seconds, model_bytes, not_stored = self._seconds(), 0, ""
         is_complete = stopped_by not in (Decision.PAUSE, Decision.STOP)
         if is_complete:
-            model_bytes, not_stored = store_model(self._assembled, folder / MODEL_FILE)
+            model_bytes, not_stored = store_model(
+                self._assembled, folder / MODEL_FILE, task.training
+            )
         summary: list[str] = []
         self._model.summary(print_fn=summary.append)
         (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
@@ -335,10 +337,10 @@ class _Training:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("identity") == self._task.identity:
                 return dict(found)
-        model = self._model
-        if self._task.schedule.reload:
+        model, (x, y) = self._model, part_of(self._task.data, "test", self._task.training)
+        if self._task.schedule.reload:  # What is stored takes pixels as they are.
             model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
-        x, y = self._task.data.arrays("test")
+            x, y = self._task.data.arrays("test")
         probabilities = predict(model, x, self._task.predict_batch)
         metrics = {
             "test_accuracy": accuracy(probabilities, y),

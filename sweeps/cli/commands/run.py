@@ -20,7 +20,6 @@ from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import make_view
 from sweeps.settings import FinalOptions, SweepSettings
-from sweeps.setup.resume import merged, sweep_to_resume
 from sweeps.state.paths import paths_of
 from sweeps.state.stored_sweep import StoredSweep
 from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file
@@ -105,6 +104,7 @@ def _dry_run(settings: SweepSettings) -> int:
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
     """Runs a sweep, or goes on with one, and what was asked for after it."""
     from sweeps.driver.search import run_search
+    from sweeps.setup.resume import sweep_to_resume
     from sweeps.setup.start import Start, started_sweep
 
     earlier = sweep_to_resume(settings, given, resume=arguments.resume)
@@ -177,6 +177,7 @@ def _print_schema() -> int:
 def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
     """Prints the settings of a new sweep, or of the one that would be resumed."""
     from sweeps.setup.data import sweep_data
+    from sweeps.setup.resume import merged, sweep_to_resume
 
     earlier = sweep_to_resume(settings, given, resume=resume)
     if earlier is not None:
