@@ -98,8 +98,13 @@ def store_model(
 
 def _for_raw_pixels(model: keras.Model, options: TrainingOptions) -> keras.Model:
     """The model with what its training did to pixels before it got them."""
-    del options  # None of them does anything to pixels.
-    return model
+    if options.pixels == "raw":
+        return model
+    import keras
+
+    raw = keras.Input(model.input_shape[1:])
+    # In float32 whatever the trial's precision: training got its pixels so.
+    return keras.Model(raw, model(keras.layers.Rescaling(1 / 255, dtype="float32")(raw)))
 
 
 def _loaded(path: Path, name: str) -> keras.Model:

@@ -26,8 +26,31 @@ def part_of(
     data: PreparedData, part: Part, options: TrainingOptions
 ) -> tuple[PixelRows, np.ndarray]:
     """Pixels (n, height, width, channels) of a part as the model gets them, and labels (n,)."""
-    del options  # None of them changes what a model gets.
-    return data.arrays(part)
+    x, y = data.arrays(part)
+    return UnitPixels(x) if options.pixels == "unit" else x, y
+
+
+class UnitPixels:
+    """Pixels from 0 to 255 as float32 from 0 to 1; what is read is divided when it is read."""
+
+    SCALE = np.float32(1 / 255)
+    """As `keras.layers.Rescaling(1 / 255)` multiplies, so that the stored model gives the same."""
+
+    def __init__(self, raw: np.ndarray) -> None:
+        self._raw = raw
+        self.shape, self.dtype = raw.shape, np.dtype(np.float32)
+        self.nbytes = raw.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """The rows of these numbers, of a slice, or one row."""
+        return np.asarray(self._raw[rows]).astype(np.float32) * self.SCALE
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All rows."""
+        return np.asarray(self[:], dtype)
 
 
 class JoinedRows:

@@ -19,11 +19,12 @@ from pipelines.runtime.compute import (
     Compute,
     check_compute,
 )
-from search_spaces.errors import unknown_name
+from search_spaces.errors import InputError, unknown_name
 from search_spaces.space import Space
 
 Change = Literal["never", "if accepted"]
 CLASS_WEIGHTS = ("none", "balanced")
+PIXELS = ("raw", "unit")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class TrainingOptions:
         class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         backend, precision, jit: as `pipelines.runtime.compute.Compute`; a sweep that has begun has
             no `auto` of them left, but for one of before there were such options.
+        pixels: what a model gets in training: `raw` from 0 to 255, or `unit` from 0 to 1. The
+            stored model takes raw pixels all the same.
         deterministic: whether trials use only operations that repeat bit for bit.
     """
 
@@ -98,6 +101,14 @@ class TrainingOptions:
         "without it)",
     )
 
+    pixels: str = _option(
+        "raw",
+        "what models get: raw pixels from 0 to 255, or unit, divided by 255, for a space of your "
+        "own that expects that; the stored model takes raw pixels all the same "
+        "(default: %(default)s)",
+        group="your own data", choices=PIXELS, identifies=True,
+    )  # fmt: skip
+
     @property
     def compute(self) -> Compute:
         """With what numbers are computed."""
@@ -109,12 +120,16 @@ class TrainingOptions:
         Args:
             space: what is trained; None where that is not known yet.
         """
-        del space  # Every option suits every space.
         check_compute(self.backend, self.precision, self.jit)
         for name, info in option_infos().items():
             value = getattr(self, name)
             if info.choices and value not in info.choices:
                 raise unknown_name(name.replace("_", " "), value, info.choices)
+        if self.pixels != "raw" and space is not None and not space.reference:
+            raise InputError(
+                f"--pixels is for a space of your own. Received: {self.pixels} and --space "
+                f"{space.name}, whose models rescale pixels themselves. Leave --pixels out."
+            )
 
     def stored(self) -> dict[str, Any]:
         """Stored name -> value, as `from_stored` reads it."""
