@@ -15,7 +15,7 @@ from pipelines.training.checkpoints import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
-from search_spaces.registry import get_space
+from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import PastTrial, TrialState
@@ -28,8 +28,9 @@ from sweeps.formatting import count
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import space_of
 from sweeps.state.stored_sweep import StoredSweep
-from sweeps.state.sweep_file import is_driven
+from sweeps.state.sweep_file import BASELINES, is_driven
 from tracking.spool.records import (
+    EpochRecord,
     ModelRecord,
     TrialRecord,
     run_status,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 def swept_space(sweep: StoredSweep) -> Space:
     """The space that a sweep searches; a user's is made for the sweep's data set."""
     settings = sweep.file.settings
+    if sweep.file.kind == BASELINES:
+        return next(iter(SPACES.values()))  # They are points of several; no check asks which.
     if not is_reference(settings.space):  # What ours ask for follows from no data.
         return narrowed(get_space(settings.space), settings.narrowing)
     data = reopen_data(
@@ -51,11 +54,13 @@ def swept_space(sweep: StoredSweep) -> Space:
 
 
 def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
-    """The trials of a sweep's study.
+    """The trials of a sweep's study; published models have none, and their spool is the study.
 
     Raises:
         InputError: The storage does not hold it.
     """
+    if sweep.file.kind == BASELINES:
+        return _spooled_study(sweep)
     from sweeps.engines.optuna_study.storage import open_storage, read_study
 
     settings = sweep.file.settings
@@ -66,6 +71,24 @@ def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
             f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
             "--storage does not hold."
         ) from None
+
+
+def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
+    from tracking.spool.spool import Spool
+    from tracking.spool.trial_history import TrialLives
+
+    spool = Spool(sweep.paths.spool, read_only=True)
+    lives, metric = TrialLives(spool), sweep.file.settings.objective
+    curves: dict[int, dict[int, float]] = {}
+    for record in spool.replay():
+        if isinstance(record, TrialRecord):
+            curves.setdefault(record.number, {})
+        elif isinstance(record, EpochRecord) and metric in record.metrics:
+            curves[record.number][record.epoch] = record.metrics[metric]
+    return [
+        PastTrial(number, {}, TrialState(lives.last_state(number) or "RUNNING"), None, curve)
+        for number, curve in sorted(curves.items())
+    ]
 
 
 class Checkup:
@@ -155,8 +178,8 @@ class Checkup:
         if self._sweep.file.is_finished and not trial.state.is_end:
             problems.append(f"{label}: {trial.state.value} in a sweep that is finished")
         name = f"best_{self._objective.metric}"
-        repeated = trial.facts.get("duplicate_of") is not None
-        if trial.state is TrialState.COMPLETE and not repeated:
+        has_value = trial.facts.get("duplicate_of") is None and self._sweep.file.kind != BASELINES
+        if trial.state is TrialState.COMPLETE and has_value:
             value = run.metrics.get(name, math.nan)
             if trial.value is None or not _equal(value, trial.value):
                 problems.append(f"{label}: value {trial.value} in the study, {value} in MLflow")

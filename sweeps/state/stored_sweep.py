@@ -30,13 +30,13 @@ class StoredSweep:
         return resolve_uri(self.file.settings.tracking_uri)
 
 
-def stored_sweep(arguments: argparse.Namespace) -> StoredSweep:
+def stored_sweep(arguments: argparse.Namespace, kind: str | None = None) -> StoredSweep:
     """The sweep that parsed options mean; its storage is asked for only by commands that need it.
 
     Raises:
         InputError: There is none of that name, or an address with a password must be given again.
     """
-    paths = find_sweep(Path(arguments.work_dir), arguments.name, finished=True)
+    paths = find_sweep(Path(arguments.work_dir), arguments.name, finished=True, kind=kind)
     file = read_sweep_file(paths.state)
     settings = replace(
         file.settings,

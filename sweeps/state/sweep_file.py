@@ -103,7 +103,7 @@ def read_sweep_file(path: Path) -> SweepFile:
         ) from error
 
 
-_KINDS = {SEARCH: "a sweep that searches", BASELINES: "a training of the published models"}
+_KINDS = {SEARCH: "one that searches a space", BASELINES: "one of --baselines-only"}
 
 
 def find_sweep(
@@ -130,8 +130,8 @@ def find_sweep(
         found_kind = read_sweep_file(paths.state).kind if kind is not None else None
         if found_kind != kind:
             raise InputError(
-                f"That is for {_KINDS[kind or SEARCH]}. Received: '{name}', which is "
-                f"{_KINDS[found_kind or SEARCH]}."
+                f"The sweep must be {_KINDS[kind or SEARCH]}. Received: '{name}', which is "
+                f"{_KINDS[found_kind or SEARCH]}. Name another one."
             )
         return paths
     found = sorted(

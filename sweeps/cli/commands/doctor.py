@@ -9,7 +9,7 @@ from sweeps.cli.exit_codes import DONE, FAILED
 from sweeps.cli.shared_options import add_sweep_options
 from sweeps.formatting import count
 from sweeps.state.stored_sweep import stored_sweep
-from sweeps.state.sweep_file import driving, is_driven
+from sweeps.state.sweep_file import BASELINES, driving, is_driven
 from tracking.addresses import redacted
 from tracking.stores import check_store
 
@@ -47,8 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
             with driving(sweep.paths):  # Raises, and says who drives it.
                 pass
         print(f"{sweep.paths.name} is being driven: what is on its way may show as missing")
-    print(f"{sweep.paths.name}: study in {redacted(sweep.file.settings.storage)}, "
-          f"runs in {redacted(sweep.uri)}")  # fmt: skip
+    study = f"study in {redacted(sweep.file.settings.storage)}, "
+    if sweep.file.kind == BASELINES:
+        study = "published models, "
+    print(f"{sweep.paths.name}: {study}runs in {redacted(sweep.uri)}")
     checkup = Checkup(sweep)
     found = checkup.examine()
     if arguments.repair and found:

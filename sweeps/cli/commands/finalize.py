@@ -25,7 +25,7 @@ from sweeps.settings import (
 )
 from sweeps.setup.preflight import check_places
 from sweeps.state.stored_sweep import StoredSweep, stored_sweep
-from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file
+from sweeps.state.sweep_file import SEARCH, check_same_store, driving, read_sweep_file
 from tracking.addresses import redacted
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    sweep = stored_sweep(arguments)
+    sweep = stored_sweep(arguments, SEARCH)
     options = FinalOptions(arguments.finalists, arguments.finalist_seeds, arguments.retrain)
     check_num_seeds(options.num_seeds)
     # Against what the sweep itself says, without the options.

@@ -14,7 +14,13 @@ from sweeps.cli.option_types import fraction, level, margin, positive_int, posit
 from sweeps.cli.promotion_view import PrintedPromotion, print_history, print_result
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits
-from sweeps.state.sweep_file import check_addresses, find_sweep, read_sweep_file, with_passwords
+from sweeps.state.sweep_file import (
+    SEARCH,
+    check_addresses,
+    find_sweep,
+    read_sweep_file,
+    with_passwords,
+)
 from tracking.addresses import redacted
 from tracking.stores import check_existing_store, resolve_uri
 
@@ -169,7 +175,7 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str]:
     work_dir, name, uri = Path(arguments.work_dir), arguments.name, arguments.tracking_uri
     known = name is not None and (work_dir / "sweeps" / name / "sweep.json").exists()
     if name is None or known:
-        paths = find_sweep(work_dir, name, finished=True)
+        paths = find_sweep(work_dir, name, finished=True, kind=SEARCH)
         settings = with_passwords(read_sweep_file(paths.state).settings)
         if uri is None:
             check_addresses(settings, ["tracking_uri"])
