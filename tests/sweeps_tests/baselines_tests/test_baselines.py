@@ -236,3 +236,53 @@ def test_what_is_resumed_keeps_its_epochs(made_up):
     earlier = read_sweep_file(paths().state)
     with pytest.raises(InputError, match="--epochs was 2, is 3"):
         train(replace(SETTINGS, num_epochs=3), earlier=earlier, given={"num_epochs"})
+
+
+class Killed(BaseException):
+    """As SIGKILL would: nothing catches it."""
+
+
+def outcome(name: str) -> dict[str, Any]:
+    epochs = [(r.number, r.epoch) for r in records(EpochRecord, name)]
+    assert len(epochs) == len(set(epochs)), "no epoch is recorded twice"
+    last = {r.number: r for r in records(TrialEnd, name)}
+    return {
+        "epochs": sorted(epochs),
+        "ends": {n: (end.state, dict(end.metrics)) for n, end in sorted(last.items())},
+        "sweep": [r.status for r in records(SweepEnd, name)][-1],
+    }
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_kill_at_any_write_changes_nothing(made_up, monkeypatch, step):
+    train(replace(SETTINGS, name="whole"))
+    expected = outcome("whole")
+    put, answer = Spool.put, fake_executor.InlineExecutor.answer
+    for kill_at in range(step // 2, 300, step):
+        name, writes = f"killed-{kill_at}", {"left": kill_at}
+
+        def mortal(original, writes=writes):
+            def call(*arguments, **options):
+                writes["left"] -= 1
+                if writes["left"] < 0:
+                    raise Killed
+                return original(*arguments, **options)
+
+            return call
+
+        settings, done = replace(SETTINGS, name=name), False
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "put", mortal(put))
+            patch.setattr(fake_executor.InlineExecutor, "answer", mortal(answer))
+            try:
+                train(settings)
+                done = True
+            except Killed:
+                pass
+        if done:
+            assert kill_at > 20
+            return
+        found = train(settings, earlier=read_sweep_file(paths(name).state))
+        assert found.outcome is Outcome.DONE
+        assert outcome(name) == expected, f"killed at write {kill_at}"
+    raise AssertionError("more than 300 writes")
