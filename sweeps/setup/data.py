@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines.data.builtin import UnavailableError
+from pipelines.data.builtin import UnavailableError, print_progress
 from pipelines.data.custom.cache import megabytes, superseded
 from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, is_own, own_source
-from pipelines.data.download import print_progress
 from pipelines.data.prepared import PreparedData, open_prepared, prepare
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import check_objective
