@@ -14,6 +14,7 @@ from pipelines.images.options import ImageOptions
 from pipelines.objectives import check_objective
 from search_spaces.errors import InputError
 from sweeps.settings import SweepSettings
+from sweeps.setup.resume import is_repointed
 from sweeps.state.sweep_file import SweepFile
 
 MUCH_BYTES = 10**9
@@ -41,12 +42,6 @@ def sweep_data(settings: SweepSettings, earlier: SweepFile | None = None) -> Pre
         )
     check_objective(settings.objective, data.num_classes, data.name)
     return data
-
-
-def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a sweep over data of the user's own is told another place where they are."""
-    old, new = earlier.settings.dataset, settings.dataset
-    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)
 
 
 def prepare_data(
