@@ -33,10 +33,9 @@ from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
 from search_spaces.hyperparameters import active_values
 from search_spaces.space import Space
 from sweeps.driver.loop import SweepLoop
-from sweeps.driver.plan import LoopPlan
+from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
-from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts

@@ -1,12 +1,18 @@
-"""The spaces that can be named on a command line: ours, and those of users."""
+"""The spaces that can be named, ours and those of users, also as hypermodels for Keras Tuner."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from search_spaces import cnn, mlp
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.space import Baseline, Space
+from search_spaces.space import Baseline, Shape, Space
 from search_spaces.user_spaces.reference import find_reference, is_reference, reference_name
 from search_spaces.user_spaces.space import user_space
+
+if TYPE_CHECKING:
+    import keras
+    import keras_tuner
 
 SPACES: dict[str, Space] = {space.name: space for space in (cnn.SPACE, mlp.SPACE)}
 
@@ -52,3 +58,38 @@ def short_name(name: str) -> str:
 def all_baselines() -> tuple[Baseline, ...]:
     """The baselines of all spaces, in the order of the published table."""
     return tuple(baseline for space in SPACES.values() for baseline in space.baselines)
+
+
+def as_hypermodel(
+    name: str,
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    num_images: int = 60_000,
+    num_epochs: int = 10,
+) -> keras_tuner.HyperModel:
+    """A space as a `keras_tuner.HyperModel`, for a `RandomSearch` and its like (imports Keras).
+
+    Its models take raw pixels 0 to 255 and class numbers, and train with the point's batch size.
+
+    Args:
+        num_images, num_epochs: what a learning rate schedule spans.
+
+    Raises:
+        InputError: Unknown space.
+    """
+    import keras_tuner
+
+    space = get_space(name)
+
+    class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
+        """Samples the space with Keras Tuner's own `hp` and builds the point."""
+
+        def build(self, hp: Any) -> keras.Model:
+            params = space.sample(hp)
+            return space.assembled(params, input_shape, num_classes, num_images, num_epochs).model
+
+        def fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+            return model.fit(*args, **{"batch_size": hp.get("batch_size"), **kwargs})
+
+    return SpaceHyperModel(name=space.name)

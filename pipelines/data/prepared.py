@@ -21,8 +21,7 @@ from typing import Literal
 import numpy as np
 
 from pipelines.data.arrays import ImageArrays, fingerprint
-from pipelines.data.builtin import MNIST_CONTENT, Dataset, get_dataset, load
-from pipelines.data.download import Progress
+from pipelines.data.builtin import MNIST_CONTENT, Dataset, Progress, get_dataset, load
 from pipelines.data.splits import SEED, VALIDATION_SHARE
 from search_spaces.space import Shape
 

@@ -1,13 +1,17 @@
-"""One epoch of training: by a loop on the device, by `fit`, or by a HyperModel's own `fit`."""
+"""One epoch of training: by a loop on the device, by `fit`, or by a HyperModel's own `fit`.
+
+A HyperModel's own `fit` is watched: it must train the one epoch that it was called for.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +20,19 @@ from pipelines.runtime.compute import AUTO
 from pipelines.runtime.process import seed_everything
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, Pixels, epoch_input
 from pipelines.training.loops import EpochLoop
-from pipelines.training.user_fit import check_one_epoch, standing
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
+
+if TYPE_CHECKING:
+    import keras
 
 Arrays = tuple[PixelRows, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
 """What the share of right answers is called where it was not called `accuracy`."""
+WAY_OUT = (
+    "It is called once per epoch: pass its `epochs` and `initial_epoch` on to model.fit, or "
+    "neither, or train one epoch in a loop of your own."
+)
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -155,3 +165,41 @@ def _last_values(history: Any) -> dict[str, float]:
         if name in metrics and "accuracy" not in metrics:
             metrics["accuracy"] = metrics[name]
     return metrics
+
+
+class EpochError(RuntimeError):
+    """A `fit` trained nothing, or more than the epoch that it was called for."""
+
+
+def standing(model: keras.Model) -> tuple[int, ...]:
+    """What one training step changes: the optimizer's count of steps, or else weights."""
+    import keras
+
+    optimizer = getattr(model, "optimizer", None)
+    steps = int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer is not None else 0
+    digest = 0
+    for variable in model.trainable_variables:
+        value = np.asarray(keras.ops.convert_to_numpy(variable))
+        digest = zlib.crc32(value.tobytes(), digest)
+    return steps, digest
+
+
+def check_one_epoch(
+    before: tuple[int, ...], after: tuple[int, ...], history: Any, epoch: int
+) -> None:
+    """Raises EpochError unless a `fit` trained, and told of no more than one epoch.
+
+    Args:
+        before, after: the model's `standing`.
+        history: whatever `fit` returned.
+    """
+    if before == after:
+        raise EpochError(f"The HyperModel's own fit trained nothing in epoch {epoch}. {WAY_OUT}")
+    told = getattr(history, "history", history)
+    lists = [v for v in told.values() if isinstance(v, list)] if isinstance(told, Mapping) else []
+    most = max(map(len, lists), default=1)
+    if most > 1:
+        raise EpochError(
+            f"The HyperModel's own fit trained {most} epochs where epoch {epoch} was wanted. "
+            f"{WAY_OUT}"
+        )

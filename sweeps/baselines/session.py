@@ -20,8 +20,7 @@ from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.search import STATUS_NAMES
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.spooled_trials import past_trials, read_trials
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialPlan
 from sweeps.engines.fixed import FixedEngine
 from sweeps.formatting import count
@@ -31,9 +30,9 @@ from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import prepare_data
-from sweeps.setup.preflight import check_places
 from sweeps.setup.resume import merged
-from sweeps.setup.stores import Destination
+from sweeps.setup.stores import Destination, check_places
+from sweeps.state.lock import driving
 from sweeps.state.paths import SweepPaths, claim_name, paths_of
 from sweeps.state.sweep_file import (
     BASELINES,
@@ -43,7 +42,6 @@ from sweeps.state.sweep_file import (
     SweepFile,
     check_same_data,
     check_same_store,
-    driving,
     write_sweep_file,
 )
 from sweeps.workers.jobs import train_job, warm_up

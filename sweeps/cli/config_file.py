@@ -14,7 +14,7 @@ from typing import Any
 
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.registry import is_space
-from sweeps.cli.option_types import schema_of
+from sweeps.cli.shared_options import schema_of
 
 NOT_SETTINGS = {
     "help", "config", "write_config", "config_schema", "list_spaces", "describe", "dry_run",

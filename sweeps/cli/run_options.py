@@ -13,8 +13,14 @@ from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.hyperparameters.narrowing import merged_rules
 from search_spaces.registry import stored_name
 from sweeps.cli.commands.finalize import add_finalist_options
-from sweeps.cli.option_types import duration_or_auto, natural_int, or_auto, positive_int, timeout
-from sweeps.cli.shared_options import add_image_options
+from sweeps.cli.shared_options import (
+    add_image_options,
+    duration_or_auto,
+    natural_int,
+    or_auto,
+    positive_int,
+    timeout,
+)
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.settings import (
     ALL,

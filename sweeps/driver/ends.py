@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from sweeps.driver.figures import Figures
+from sweeps.driver.plan import STOPPED
 from sweeps.driver.status import TrialRow
-from sweeps.driver.stop_rules import STOPPED
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 

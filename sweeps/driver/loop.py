@@ -22,13 +22,11 @@ from sweeps.driver.audit import Audit
 from sweeps.driver.ends import Ends
 from sweeps.driver.figures import Figures
 from sweeps.driver.next_trial import NextTrial
-from sweeps.driver.plan import LoopPlan
+from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.stop_rules import StopReason
+from sweeps.driver.status import Board, TrialRow, View
 from sweeps.driver.trials import Trials, job_id
-from sweeps.driver.view import View
 from sweeps.engines.base import Engine, PastTrial, TrialState
 from sweeps.executors.base import Executor, Reported, Returned
 from sweeps.interrupts import Interrupts

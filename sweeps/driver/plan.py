@@ -1,20 +1,99 @@
-"""What the loop of a sweep needs to know about its trials."""
+"""What the loop of a sweep needs to know: about its trials, and when they are enough."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
+from pipelines.objectives import Objective
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
-from sweeps.driver.stop_rules import StopRules
+from sweeps.driver.status import Board
+from sweeps.engines.base import TrialState
 from sweeps.executors.base import Job, Slot
 from sweeps.resources.packing import GpuLayout
 from sweeps.state.paths import SweepPaths
 from sweeps.workers.jobs import train_job
+
+STOPPED = "the sweep was stopped"
+"""Why a trial ended that a stop rule or an interrupt ended."""
+
+
+class StopReason(StrEnum):
+    """Why a sweep ended."""
+
+    TRIALS = "all trials ended"
+    EXHAUSTED = "the space is exhausted"
+    TIMEOUT = "the time limit was reached"
+    EPOCHS = "the limit of epochs was reached"
+    TARGET = "the target was reached"
+    NO_IMPROVEMENT = "no further improvement"
+    INTERRUPTED = "interrupted"
+    PREEMPTED = "terminated; it can be resumed"
+    CHANGED = "the space's source has changed; it can be resumed"
+    FAILING = "the first trials all failed for one reason"
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """What ends a sweep before its last trial; None means that a rule is not set.
+
+    Attributes:
+        timeout_seconds: wall time over all sessions.
+        max_total_epochs: epochs of all trials together.
+        target: value of the objective that is good enough.
+        patience_trials: trials in a row that ended without a new best.
+    """
+
+    timeout_seconds: float | None = None
+    max_total_epochs: int | None = None
+    target: float | None = None
+    patience_trials: int | None = None
+
+    def reached(self, board: Board) -> StopReason | None:
+        """The first rule that holds: nothing starts any more, what runs ends with its epoch."""
+        if self._target_reached(board):
+            return StopReason.TARGET
+        if (
+            self.max_total_epochs is not None
+            and board.num_epochs_trained() >= self.max_total_epochs
+        ):
+            return StopReason.EPOCHS
+        if self.timeout_seconds is not None and board.elapsed_seconds() >= self.timeout_seconds:
+            return StopReason.TIMEOUT
+        if self.patience_trials is not None and trials_without_best(board) >= self.patience_trials:
+            return StopReason.NO_IMPROVEMENT
+        return None
+
+    def meets_target(self, objective: Objective, value: float) -> bool:
+        """Whether a value is at least as good as the target."""
+        return self.target is not None and not objective.beats(self.target, value)
+
+    def _target_reached(self, board: Board) -> bool:
+        return any(
+            self.meets_target(board.objective, value)
+            for row in board.rows.values()
+            if row.state is TrialState.COMPLETE
+            for value in [row.value]
+            if value is not None
+        )
+
+
+def trials_without_best(board: Board) -> int:
+    """How many trials ended, complete or pruned, after the best one did."""
+    best = board.best()
+    if best is None or best.end_order is None:
+        return 0
+    counted = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(
+        row.end_order is not None and row.end_order > best.end_order
+        for row in board.ended()
+        if row.state in counted
+    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE, EpochReport
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial import TrialResult
-from search_spaces.hyperparameters.run_params import recorded_params
+from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
@@ -40,7 +40,7 @@ from tracking.spool.records import (
     TrialRecord,
     TrialStateRecord,
 )
-from tracking.spool.trial_history import TrialLives
+from tracking.spool.spool import TrialLives
 from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import time
 
 from search_spaces.errors import SourceChangedError
 from sweeps.driver.figures import Figures
+from sweeps.driver.plan import STOPPED, StopReason
 from sweeps.driver.status import TrialRow
-from sweeps.driver.stop_rules import STOPPED, StopReason
 from sweeps.driver.trials import Trials, trial_number
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Raised

@@ -11,12 +11,10 @@ from pipelines.objectives import get_objective, parse_target
 from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
-from sweeps.driver.plan import LoopPlan
+from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.session import LoopEnd, Recording, Session
-from sweeps.driver.status import Board, TrialRow, leaderboard_columns
-from sweeps.driver.stop_rules import StopReason, StopRules
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, TrialRow, View, leaderboard_columns
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Executor
 from sweeps.formatting import params_text

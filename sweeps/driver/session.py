@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sweeps.driver.loop import SweepLoop
-from sweeps.driver.plan import LoopPlan
+from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board
-from sweeps.driver.stop_rules import StopReason
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, View
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
 from sweeps.formatting import count

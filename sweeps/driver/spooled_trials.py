@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import Objective
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from tracking.spool.records import EpochRecord, TrialEnd
-from tracking.spool.trial_history import TrialLives
+from tracking.spool.spool import TrialLives
 from tracking.tags import Tag
 
 if TYPE_CHECKING:

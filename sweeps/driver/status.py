@@ -1,4 +1,4 @@
-"""How a sweep stands: one row per trial, kept by the loop, read by views and reports."""
+"""How a sweep stands: one row per trial, kept by the loop, shown by views and reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipelines.objectives import Objective
 from pipelines.training.trial import Schedule
@@ -186,3 +187,25 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
         "audit_value": [board.audits.get(row.number) for row in rows],
         "reason": [row.reason for row in rows],
     }
+
+
+class View(Protocol):
+    """Hears of every change of a sweep."""
+
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """A trial started, or goes on."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """A trial failed and will be tried again."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """A trial reported an epoch."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """A trial ended, or paused."""
+
+    def update(self, board: Board) -> None:
+        """Time has passed."""
+
+    def close(self) -> None:
+        """The sweep has ended."""

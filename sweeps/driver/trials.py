@@ -9,8 +9,7 @@ from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.training.trial import TrialTask
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Engine, TrialState
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills

@@ -21,7 +21,7 @@ from sweeps.driver.plan import trial_seed
 from sweeps.engines.base import PastTrial, Proposal, TrialPlan, TrialState
 from sweeps.settings import DEFAULT_NUM_FINALISTS, FinalOptions, budget_for
 from sweeps.state.paths import SweepPaths
-from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.sweep_file import StoredSweep
 from tracking.spool.spool import Spool
 
 FORMAT = 1

@@ -19,8 +19,7 @@ from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.fixed import FixedEngine
 from sweeps.finalists.estimates import Standing, compare, median_key
@@ -43,8 +42,7 @@ from sweeps.setup.data import reopen_data
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination
 from sweeps.state.recorded_options import compute_tags
-from sweeps.state.stored_sweep import StoredSweep
-from sweeps.state.sweep_file import check_same_data
+from sweeps.state.sweep_file import StoredSweep, check_same_data
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
 from tracking.spool.records import SweepEnd

@@ -14,7 +14,7 @@ from pipelines.objectives import get_objective
 from pipelines.training.checkpoints import CHECKPOINT_FILE
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
-from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
+from search_spaces.hyperparameters.parameter import recorded_name, recorded_params
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
@@ -27,8 +27,8 @@ from sweeps.finalists.selection import (
 from sweeps.formatting import count
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import space_of
-from sweeps.state.stored_sweep import StoredSweep
-from sweeps.state.sweep_file import BASELINES, is_driven
+from sweeps.state.lock import is_driven
+from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.spool.records import (
     EpochRecord,
     ModelRecord,
@@ -74,8 +74,7 @@ def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
 
 
 def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
-    from tracking.spool.spool import Spool
-    from tracking.spool.trial_history import TrialLives
+    from tracking.spool.spool import Spool, TrialLives
 
     spool = Spool(sweep.paths.spool, read_only=True)
     lives, metric = TrialLives(spool), sweep.file.settings.objective
@@ -96,8 +95,7 @@ class Checkup:
 
     def __init__(self, sweep: StoredSweep) -> None:
         from tracking.runs.run_reader import RunReader
-        from tracking.spool.spool import Spool
-        from tracking.spool.trial_history import TrialLives
+        from tracking.spool.spool import Spool, TrialLives
 
         self._sweep = sweep
         self._space = swept_space(sweep)

@@ -15,12 +15,12 @@ from sweeps.finalists.selection import (
 )
 from sweeps.integrity.checks import study_of, swept_space
 from sweeps.setup.stores import connect_tracker
-from sweeps.state.stored_sweep import StoredSweep
+from sweeps.state.sweep_file import StoredSweep
 from tracking.spool.records import SweepStateRecord, TrialEnd, TrialStateRecord
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from tracking.spool.trial_history import TrialLives
+    from tracking.spool.spool import TrialLives
 
 PATIENCE_SECONDS = 60.0
 """How long to wait until everything is sent."""
@@ -35,8 +35,7 @@ def repair(sweep: StoredSweep) -> None:
         InputError: The tracking store cannot be used.
     """
     from tracking.spool.sender import RejectedError, Sender
-    from tracking.spool.spool import Spool
-    from tracking.spool.trial_history import TrialLives
+    from tracking.spool.spool import Spool, TrialLives
 
     spool = Spool(sweep.paths.spool)
     lives, trials = TrialLives(spool), study_of(sweep, swept_space(sweep))
@@ -80,8 +79,7 @@ def _close(lives: TrialLives, trial: PastTrial, at_ms: int) -> None:
 def _close_finalists(sweep: StoredSweep) -> None:
     """Notes that what was running waits, and sends what was not sent."""
     from tracking.spool.sender import Sender
-    from tracking.spool.spool import Spool
-    from tracking.spool.trial_history import TrialLives
+    from tracking.spool.spool import Spool, TrialLives
 
     path = finalists_paths(sweep.paths).spool
     if not path.exists():

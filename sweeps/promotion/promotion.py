@@ -18,13 +18,20 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pipelines.data.prepared import PreparedData, open_prepared
-from pipelines.evaluation.paired_test import PairedTest, paired_test
 from pipelines.models.scoring import Score
 from pipelines.runtime.compute import check_backend
 from search_spaces.errors import InputError
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.promotion.gate import Limits, Rule, as_recorded, gate, same_data
+from sweeps.promotion.gate import (
+    Limits,
+    PairedTest,
+    Rule,
+    as_recorded,
+    gate,
+    paired_test,
+    same_data,
+)
 from sweeps.promotion.report import Verdict, promotion_texts, version_tags
 from sweeps.promotion.scorer import Scored, Scorer
 from sweeps.setup.data import reopen_data

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.evaluation.paired_test import PairedTest
 from pipelines.models.scoring import Score
-from sweeps.promotion.gate import Limits, Rule
+from sweeps.promotion.gate import Limits, PairedTest, Rule
 from sweeps.promotion.model_card import Card, render_card
 from tracking.tags import Tag
 

@@ -1,16 +1,26 @@
-"""Recorded against replayed numbers, bit for bit."""
+"""Recorded against replayed numbers, bit for bit, and what may explain a difference."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
+from pipelines.runtime.compute import LIBRARIES as BACKEND_LIBRARIES
 from sweeps.formatting import count
+from sweeps.replaying.recipe import Device
 from sweeps.resources.gpu_monitor import SYSTEM
+from sweeps.state.recorded_options import tagged_compute
+from tracking.tags import Tag
 
 TIMINGS = frozenset({"epoch_seconds", "images_per_second"})
 """No two trainings take the same time."""
+COMMIT_TAG = "mlflow.source.git.commit"
+LIBRARIES = ("keras", "numpy", "keras-sweeps")
+"""Those that a trained number can follow from, beside its backend's; Optuna and MLflow only choose
+and remember."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +94,108 @@ def _same(recorded: float, replayed: float | None) -> bool:
     if replayed is None:
         return False
     return recorded == replayed or (math.isnan(recorded) and math.isnan(replayed))
+
+
+class CauseKind(StrEnum):
+    """What trained numbers follow from, beside params and seed."""
+
+    DATA = "other data"
+    VERSION = "other library version"
+    PYTHON = "other Python"
+    COMMIT = "other commit"
+    DIRTY = "uncommitted changes"
+    DEVICE = "other device"
+    THREADS = "another number of threads"
+    MODE = "deterministic mode"
+    DETERMINISM = "not deterministic"
+    MEMORY = "smaller prediction steps"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why numbers may differ; `text` is one line for people."""
+
+    kind: CauseKind
+    detail: str
+
+    @property
+    def text(self) -> str:
+        """The cause with what was and what is."""
+        return f"{self.kind.value}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under what a run is trained.
+
+    Attributes:
+        tags: versions, commit and whether there were uncommitted changes, as runs are tagged.
+        deterministic: None where it is not known.
+    """
+
+    data_fingerprint: str
+    device: Device
+    deterministic: bool | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def causes(then: Circumstances, now: Circumstances) -> list[Cause]:
+    """What was otherwise when the run was recorded, the most telling first."""
+    found = []
+    if then.data_fingerprint != now.data_fingerprint:
+        found.append(_changed(CauseKind.DATA, then.data_fingerprint[:12],
+                              now.data_fingerprint[:12]))  # fmt: skip
+    backend = tagged_compute(then.tags).backend
+    for library in (*BACKEND_LIBRARIES[backend], *LIBRARIES):
+        was, is_now = (c.tags.get(Tag.VERSION_PREFIX + library) for c in (then, now))
+        if was != is_now:
+            found.append(_changed(CauseKind.VERSION, was, is_now, f"{library} "))
+    was, is_now = (c.tags.get(Tag.VERSION_PREFIX + "python") for c in (then, now))
+    if was != is_now:
+        found.append(_changed(CauseKind.PYTHON, was, is_now))
+    found += _code(then, now) + _device(then, now) + _determinism(then, now)
+    retried = then.tags.get(Tag.RETRY_REASON, "")
+    if re.search("memory|exhausted", retried, re.IGNORECASE):
+        found.append(Cause(CauseKind.MEMORY, f"when it was tried again after: {retried}"))
+    return found
+
+
+def _code(then: Circumstances, now: Circumstances) -> list[Cause]:
+    found = []
+    was, is_now = (c.tags.get(COMMIT_TAG) for c in (then, now))
+    if was != is_now:
+        found.append(_changed(CauseKind.COMMIT, was and was[:12], is_now and is_now[:12]))
+    if then.tags.get(Tag.GIT_DIRTY) == "true":
+        detail = f"when it ran, beside commit {str(was)[:12]}; nobody recorded them"
+        found.append(Cause(CauseKind.DIRTY, detail))
+    if now.tags.get(Tag.GIT_DIRTY) == "true":
+        found.append(Cause(CauseKind.DIRTY, f"now, beside commit {str(is_now)[:12]}"))
+    return found
+
+
+def _device(then: Circumstances, now: Circumstances) -> list[Cause]:
+    was, is_now = then.device, now.device
+    if was.gpu != is_now.gpu:
+        return [_changed(CauseKind.DEVICE, was.text, is_now.text)]
+    if was.gpu is None and was.num_threads != is_now.num_threads:
+        return [_changed(CauseKind.THREADS, was.num_threads, is_now.num_threads)]
+    return []
+
+
+def _determinism(then: Circumstances, now: Circumstances) -> list[Cause]:
+    if then.deterministic is None:
+        return [Cause(CauseKind.MODE, "was unknown, because the run of its sweep is gone")]
+    if then.deterministic != now.deterministic:
+        words = {False: "off", True: "on", None: None}
+        # Also on cores: other operations round otherwise.
+        return [_changed(CauseKind.MODE, words[then.deterministic], words[now.deterministic])]
+    if now.device.gpu is not None and not now.deterministic:
+        # On cores TensorFlow repeats without it, which the tests hold; on a GPU it may not.
+        detail = "a GPU may add up in another order each time; sweep with --deterministic"
+        return [Cause(CauseKind.DETERMINISM, detail)]
+    return []
+
+
+def _changed(kind: CauseKind, was: object, is_now: object, what: str = "") -> Cause:
+    unknown = "not recorded"
+    return Cause(kind, f"{what}was {was or unknown}, is {is_now or 'unknown'}")

@@ -14,7 +14,7 @@ from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrainOn, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
-from search_spaces.hyperparameters.run_params import (
+from search_spaces.hyperparameters.parameter import (
     INACTIVE,
     RUN_PARAMS,
     recorded_name,

@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.view import View
+from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
 from sweeps.reporting.console import say

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines.data.builtin import UnavailableError
+from pipelines.data.builtin import UnavailableError, print_progress
 from pipelines.data.custom.cache import megabytes, superseded
 from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, is_own, own_source
-from pipelines.data.download import print_progress
 from pipelines.data.prepared import PreparedData, open_prepared, prepare
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import check_objective
 from search_spaces.errors import InputError
 from sweeps.settings import SweepSettings
+from sweeps.setup.resume import is_repointed
 from sweeps.state.sweep_file import SweepFile
 
 MUCH_BYTES = 10**9
@@ -42,12 +42,6 @@ def sweep_data(settings: SweepSettings, earlier: SweepFile | None = None) -> Pre
         )
     check_objective(settings.objective, data.num_classes, data.name)
     return data
-
-
-def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a sweep over data of the user's own is told another place where they are."""
-    old, new = earlier.settings.dataset, settings.dataset
-    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)
 
 
 def prepare_data(

@@ -23,7 +23,7 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import Budget, SweepSettings, budget_for

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from pipelines.data.custom.sources import is_own
 from pipelines.runtime.compute import AUTO
 from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
 from sweeps.settings import SweepSettings
-from sweeps.setup.data import is_repointed
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
     SweepFile,
@@ -137,3 +137,9 @@ def _refuse(
             f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
         )
         raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")
+
+
+def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
+    """Whether a sweep over data of the user's own is told another place where they are."""
+    old, new = earlier.settings.dataset, settings.dataset
+    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)

@@ -18,15 +18,15 @@ from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.plan_summary import left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.data import sweep_data
-from sweeps.setup.preflight import check_places
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
-from sweeps.setup.stores import Destination, open_engine
+from sweeps.setup.stores import Destination, check_places, open_engine
+from sweeps.state.lock import driving
 from sweeps.state.paths import claim_name, paths_of
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
@@ -34,7 +34,6 @@ from sweeps.state.sweep_file import (
     SweepFile,
     check_same_data,
     check_same_store,
-    driving,
     write_sweep_file,
 )
 from sweeps.workers.jobs import warm_up

@@ -1,12 +1,12 @@
-"""What a sweep began with, on disk beside its spool; and the lock of the process that drives it."""
+"""What a sweep began with, on disk beside its spool, and how another command finds it."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -212,52 +212,33 @@ def check_same_data(file: SweepFile, data_fingerprint: str, space_fingerprint: s
             )
 
 
-@contextmanager
-def driving(paths: SweepPaths) -> Iterator[None]:
-    """Holds the sweep's lock; the system frees it however the process ends.
+@dataclass(frozen=True)
+class StoredSweep:
+    """Where a sweep is and what it says of itself."""
+
+    paths: SweepPaths
+    file: SweepFile
+
+    @property
+    def uri(self) -> str:
+        """The tracking store."""
+        return resolve_uri(self.file.settings.tracking_uri)
+
+
+def stored_sweep(arguments: argparse.Namespace, kind: str | None = None) -> StoredSweep:
+    """The sweep that parsed options mean; its storage is asked for only by commands that need it.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: There is none of that name, or an address with a password must be given again.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        owner = _owner(paths)
-        raise InputError(
-            f"A sweep has one driver at a time. Received: '{paths.name}', which {owner} drives. "
-            "Wait for it, stop it, or choose another --name."
-        ) from None
-    try:
-        _owner_path(paths).write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
-
-
-def is_driven(paths: SweepPaths) -> bool:
-    """Whether a live process drives the sweep now."""
-    from filelock import FileLock, Timeout
-
-    if not paths.lock.exists():
-        return False
-    lock = FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def _owner_path(paths: SweepPaths) -> Path:
-    return paths.sweep / "driver.pid"
-
-
-def _owner(paths: SweepPaths) -> str:
-    try:
-        return f"process {int(_owner_path(paths).read_text())}"
-    except (OSError, ValueError):
-        return "another process"
+    paths = find_sweep(Path(arguments.work_dir), arguments.name, finished=True, kind=kind)
+    file = read_sweep_file(paths.state)
+    settings = replace(
+        file.settings,
+        tracking_uri=arguments.tracking_uri or file.settings.tracking_uri,
+        work_dir=str(paths.work_dir),
+        storage=getattr(arguments, "storage", None) or file.settings.storage,
+    )
+    settings = with_passwords(settings)
+    check_addresses(settings, [n for n in ("tracking_uri", "storage") if n in vars(arguments)])
+    return StoredSweep(paths, replace(file, settings=settings))

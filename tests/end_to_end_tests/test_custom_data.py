@@ -16,8 +16,8 @@ from image_folders import make_folder, picture
 from mlflow import MlflowClient
 
 from search_spaces.errors import InputError
+from sweeps.cli.commands.run import option_values
 from sweeps.cli.main import main
-from sweeps.cli.resolved_config import option_values
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import reopen_data, sweep_data
 from sweeps.state.sweep_file import SweepFile

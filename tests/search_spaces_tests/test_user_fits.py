@@ -16,9 +16,8 @@ from pipelines.models.keras_files import load_saved_model
 from pipelines.models.user_model_check import look_at_space
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.cost import MeasureTask, measure_point
-from pipelines.training.epoch import Training, train_epoch
+from pipelines.training.epoch import EpochError, Training, train_epoch
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
-from pipelines.training.user_fit import EpochError
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters
 from search_spaces.user_spaces.reference import find_reference

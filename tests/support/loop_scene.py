@@ -13,10 +13,9 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
 from sweeps.driver.loop import SweepLoop
-from sweeps.driver.plan import LoopPlan
+from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
-from sweeps.driver.stop_rules import StopReason, StopRules
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import QuietView

@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
-from search_spaces.hyperparameters.run_params import INACTIVE
+from search_spaces.hyperparameters.parameter import INACTIVE
 from tracking.errors import MISSING_OR_WRONG, unless
 from tracking.tags import Tag, class_names_of
 

@@ -8,6 +8,8 @@ nothing and loses nothing. One process at a time writes a spool (the sweep's loc
     spool/sent.jsonl       one acknowledgement per line, in the records' order
     spool/rejected.jsonl   what the store refused for good, with its reason
     spool/files/           files that wait to be uploaded
+
+`TrialLives` knows how each trial of a spool stands, so that its last record says what is true.
 """
 
 from __future__ import annotations
@@ -17,11 +19,22 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
-from tracking.spool.records import Record, SweepRecord, SweepStateRecord, from_json, to_json
+from tracking.spool.records import (
+    EpochRecord,
+    Record,
+    SweepRecord,
+    SweepStateRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+    from_json,
+    to_json,
+)
 
 
 class Spool:
@@ -220,3 +233,63 @@ def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return found
+
+
+class TrialLives:
+    """Puts states and ends of trials into a spool, and knows what it holds of them.
+
+    A trial may end, run again and end again: a driver that is killed between the spooled end and
+    the study's runs it once more when the sweep is resumed. The second end must not be taken for
+    the first one, or the run would stay RUNNING; and it must carry the first one's time, or its
+    final metrics would be there twice.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._last: dict[int, str] = {}
+        self._ends: dict[int, list[TrialEnd]] = {}
+        self._seconds: dict[int, float] = {}
+        self.longest_epoch_seconds = 0.0
+        for record in spool.replay():
+            if isinstance(record, TrialRecord):
+                self._last.setdefault(record.number, "RUNNING")
+            elif isinstance(record, TrialStateRecord):
+                self._last[record.number] = record.state
+            elif isinstance(record, TrialEnd):
+                self._last[record.number] = record.state
+                self._ends.setdefault(record.number, []).append(record)
+            elif isinstance(record, EpochRecord):
+                seconds = record.metrics.get("epoch_seconds", 0.0)
+                self._seconds[record.number] = self._seconds.get(record.number, 0.0) + seconds
+                self.longest_epoch_seconds = max(self.longest_epoch_seconds, seconds)
+
+    def last_state(self, number: int) -> str | None:
+        """The state that the spool tells last; None for a trial that it does not know."""
+        return self._last.get(number)
+
+    def running(self) -> list[int]:
+        """The trials that the spool tells last to be running."""
+        return [number for number, state in self._last.items() if state == "RUNNING"]
+
+    def trained_seconds(self, number: int) -> float:
+        """Time of the epochs that earlier sessions recorded."""
+        return self._seconds.get(number, 0.0)
+
+    def put_state(self, record: TrialStateRecord) -> None:
+        """The trial pauses or runs."""
+        self._spool.put(record)
+        self._last[record.number] = record.state
+
+    def put_end(self, end: TrialEnd) -> TrialEnd:
+        """The trial ends; answers the end as it is in the spool."""
+        known = self._ends.setdefault(end.number, [])
+        same = [earlier for earlier in known if earlier.state == end.state]
+        if same and self._last.get(end.number) == end.state:
+            return same[-1]
+        if known:
+            at_ms = same[-1].at_ms if same else end.at_ms
+            end = replace(end, at_ms=at_ms, life=len(known))
+        self._spool.put(end)
+        known.append(end)
+        self._last[end.number] = end.state
+        return end

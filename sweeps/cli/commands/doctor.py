@@ -8,8 +8,8 @@ import sys
 from sweeps.cli.exit_codes import DONE, FAILED
 from sweeps.cli.shared_options import add_sweep_options
 from sweeps.formatting import count
-from sweeps.state.stored_sweep import stored_sweep
-from sweeps.state.sweep_file import BASELINES, driving, is_driven
+from sweeps.state.lock import driving, is_driven
+from sweeps.state.sweep_file import BASELINES, stored_sweep
 from tracking.addresses import redacted
 from tracking.stores import check_store
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pipelines.data.builtin import print_progress
 from pipelines.data.custom.cache import megabytes, remove_unused, superseded
 from pipelines.data.custom.prepare import prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, check_dataset, is_own, own_source
-from pipelines.data.download import print_progress
 from pipelines.data.prepared import PreparedData, prepare
 from pipelines.evaluation.dataset_summary import draw_samples, largest_and_smallest, summarize
 from pipelines.runtime.filesystem import check_writable, new_picture

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
-from sweeps.cli.option_types import positive_int
-from sweeps.cli.shared_options import add_sweep_options
+from sweeps.cli.shared_options import add_sweep_options, positive_int
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
@@ -23,9 +22,15 @@ from sweeps.settings import (
     FinalOptions,
     check_num_seeds,
 )
-from sweeps.setup.preflight import check_places
-from sweeps.state.stored_sweep import StoredSweep, stored_sweep
-from sweeps.state.sweep_file import SEARCH, check_same_store, driving, read_sweep_file
+from sweeps.setup.stores import check_places
+from sweeps.state.lock import driving
+from sweeps.state.sweep_file import (
+    SEARCH,
+    StoredSweep,
+    check_same_store,
+    read_sweep_file,
+    stored_sweep,
+)
 from tracking.addresses import redacted
 
 if TYPE_CHECKING:

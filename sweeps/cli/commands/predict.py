@@ -14,7 +14,7 @@ from pipelines.images.reading import POLARITIES, check_pictures, read_picture
 from pipelines.runtime.filesystem import new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
-from sweeps.cli.option_types import positive_int
+from sweeps.cli.shared_options import positive_int
 from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
 from sweeps.prediction.output import document, print_table
 

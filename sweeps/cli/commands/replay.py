@@ -17,17 +17,16 @@ from pipelines.training.trial import Decision, TrialResult
 from search_spaces.errors import InputError
 from search_spaces.user_spaces.reference import find_reference
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
-from sweeps.cli.option_types import positive_int
+from sweeps.cli.shared_options import positive_int
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.causes import Cause, Circumstances, causes
-from sweeps.replaying.comparison import Comparison, Difference
+from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
 from sweeps.replaying.recipe import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.reporting.console import say
 from sweeps.resources.machine import detect_machine
 from sweeps.setup.data import reopen_data
-from sweeps.setup.preflight import STORE_SECONDS, within
+from sweeps.setup.stores import STORE_SECONDS, within
 from sweeps.state.sweep_file import swept_spaces
 from sweeps.workers.jobs import train_job
 from sweeps.workers.start import JobFailedError, run_job, start_workers

@@ -7,29 +7,31 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipelines.data.custom.sources import is_own
+from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
-from search_spaces.registry import stored_name
+from search_spaces.registry import short_name, stored_name
 from sweeps.cli.commands.finalize import print_comparison, telling
+from sweeps.cli.config_file import config_text
 from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
-from sweeps.cli.resolved_config import CONFIG_FILE, resolved_config
+from sweeps.cli.main import make_parser
 from sweeps.cli.run_options import SETTING_OF, add_options, settings_from
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import make_view
-from sweeps.settings import FinalOptions, SweepSettings
+from sweeps.settings import FinalOptions, SweepSettings, budget_for
 from sweeps.state.paths import paths_of
-from sweeps.state.stored_sweep import StoredSweep
-from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file
-
-if TYPE_CHECKING:
-    from sweeps.driver.search import SweepResult
-    from tracking.runs.tracker import MlflowTracker
+from sweeps.state.sweep_file import BASELINES, StoredSweep, SweepFile, find_sweep, read_sweep_file
+from tracking.addresses import redacted
+from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
     from search_spaces.space import Shape, Space
+    from sweeps.driver.search import SweepResult
+    from tracking.runs.tracker import MlflowTracker
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_options", "run"]
 DESCRIPTION = "Search a space of image models; compare every trial in MLflow."
@@ -49,6 +51,9 @@ examples:
 """
 NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
 """What a user's space is described for where no data set is named: MNIST's pictures."""
+CONFIG_FILE = "sweep.yaml"
+_SWITCHED = {"no_baselines": "baselines", "prune_baselines": "protect_baselines"}
+_AUTOMATIC = ("workers", "threads", "trials_per_gpu", "trial_timeout")
 
 
 def _given(arguments: argparse.Namespace) -> set[str]:
@@ -188,7 +193,7 @@ def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> 
 
 
 def _look(arguments: argparse.Namespace) -> int:
-    from sweeps.reporting.space_tables import print_space, print_spaces
+    from sweeps.reporting.descriptions import print_space, print_spaces
 
     if arguments.list_spaces:
         print_spaces()
@@ -254,3 +259,38 @@ def _baselines(arguments: argparse.Namespace, earlier: SweepFile | None = None) 
     quiet = arguments.quiet
     start = BaselinesStart(speaker(quiet), warn, partial(make_view, quiet), given, earlier)
     return print_baselines(reproduce_baselines(settings, start), speaker(quiet))
+
+
+def resolved_config(settings: SweepSettings, data: PreparedData) -> str:
+    """The file, with what depends on the data filled in; passwords in addresses are left out."""
+    parser = make_parser("run")
+    return config_text(parser, option_values(settings, data))
+
+
+def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]:
+    """Option -> value as its file has it; None for one that is not set."""
+    budget = budget_for(settings, data.num_images["train"])
+    options = {setting: option for option, setting in SETTING_OF.items()}
+    values: dict[str, Any] = {
+        options.get(name, name): value for name, value in settings.values().items()
+    }
+    for option, setting in _SWITCHED.items():
+        values[option] = not getattr(settings, setting)
+    for option in _AUTOMATIC:
+        if values[option] is None:
+            values[option] = "auto"
+    limit = budget.timeout_seconds
+    values |= {
+        "dataset": settings.dataset if is_own(settings.dataset) else data.name,
+        "epochs": budget.num_epochs,
+        "timeout": "none" if limit is None else f"{limit:.15g}s",
+        "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
+        "storage": redacted(settings.storage),
+        "experiment": settings.experiment or f"{short_name(settings.space)}-{data.name}",
+        "finalists": settings.num_finalists or None,
+    }
+    for option in ("set", "fix"):
+        values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
+    if isinstance(values["trial_timeout"], float):
+        values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
+    return values

@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = server_plan(arguments)
     if plan.auth:
         os.umask(0o077)  # Who may sign in is decided by the server, not by who has an account here.
-    from tracking.mlflow_server.process import MlflowServer
-    from tracking.mlflow_server.users import WrongPasswordError, ensure_users
+    from tracking.mlflow_server.process import MlflowServer, WrongPasswordError, ensure_users
 
     made_up = not plan.admin_password_file.exists()
     with only_server(plan.store_uri), MlflowServer(plan) as server:

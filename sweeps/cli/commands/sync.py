@@ -13,8 +13,14 @@ from sweeps.finalists.selection import finalists_paths, sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.setup.stores import connect_tracker
-from sweeps.state.stored_sweep import StoredSweep, stored_sweep
-from sweeps.state.sweep_file import check_same_store, driving, read_sweep_file, write_sweep_file
+from sweeps.state.lock import driving
+from sweeps.state.sweep_file import (
+    StoredSweep,
+    check_same_store,
+    read_sweep_file,
+    stored_sweep,
+    write_sweep_file,
+)
 from tracking.addresses import redacted, scrubbed
 from tracking.stores import check_store
 

@@ -34,8 +34,7 @@ from sweeps.engines.optuna_study.replayable_sampler import (
 from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import rung_epochs
-from sweeps.engines.pruners.optuna_pruners import optuna_pruner
-from sweeps.engines.pruners.registry import make_pruner
+from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,

@@ -1,15 +1,23 @@
-"""The pruners by name."""
+"""The pruners by name: our own, and Optuna's median, percentile and patient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pipelines.objectives import Objective
+from pipelines.training.trial import Decision
 from search_spaces.errors import unknown_name
 from sweeps.engines.pruners.base import NoPruner, Pruner, TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
-from sweeps.engines.pruners.optuna_pruners import OptunaPruner
 
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP_TRIALS = 5
+"""Optuna's default: so many trials are trained in full before its pruners stop any."""
+PATIENCE_EPOCHS = 2
+BEST_PERCENT = 25.0
 PRUNERS = {
     "asha": "asynchronous successive halving: the best 1/eta of a rung go on, the others wait",
     "hyperband": "successive halving from several first rungs, for curves that cross",
@@ -18,6 +26,40 @@ PRUNERS = {
     "patient": "as median, but only after two epochs without improvement",
     "none": "train every trial in full",
 }
+
+
+class OptunaPruner(NoPruner):
+    """One of Optuna's own pruners, asked with the study's trial.
+
+    Args:
+        should_prune: answers for a trial's number, from what the study holds.
+    """
+
+    def __init__(self, should_prune: Callable[[int], bool]) -> None:
+        self._should_prune = should_prune
+
+    def decide(self, curve: TrialCurve, epoch: int) -> Decision:
+        """Stops what the pruner would prune, for good."""
+        del epoch
+        if not curve.protected and self._should_prune(curve.number):
+            return Decision.STOP
+        return Decision.GO_ON
+
+
+def optuna_pruner(name: str, min_epochs: int) -> optuna.pruners.BasePruner:
+    """The pruner that the study carries: Optuna's where it decides, else one that never does."""
+    from optuna import pruners
+
+    median = pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=min_epochs)
+    if name == "median":
+        return median
+    if name == "percentile":
+        return pruners.PercentilePruner(
+            BEST_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=min_epochs
+        )
+    if name == "patient":
+        return pruners.PatientPruner(median, patience=PATIENCE_EPOCHS)
+    return pruners.NopPruner()
 
 
 def make_pruner(

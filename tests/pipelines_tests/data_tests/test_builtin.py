@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from made_arrays import make_arrays
 
-from pipelines.data import builtin, download
+from pipelines.data import builtin
 from pipelines.data.arrays import fingerprint, read_idx_gz, read_npz
 from pipelines.data.builtin import Dataset, UnavailableError, load, verified
 from pipelines.data.prepared import PARTS, prepare, store
@@ -157,8 +157,8 @@ def test_the_ways_out_are_named_when_it_cannot_be_had(small_mnist, server):
 
 
 def test_a_host_that_does_not_answer_is_given_up_in_time(small_mnist, monkeypatch):
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(download.socket, "getaddrinfo", lambda *_: time.sleep(5))
+    monkeypatch.setattr(builtin, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(builtin.socket, "getaddrinfo", lambda *_: time.sleep(5))
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="no answer within"):
         load("mnist")

@@ -13,7 +13,7 @@ import pytest
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import COMMANDS, main
-from sweeps.cli.option_types import timeout
+from sweeps.cli.shared_options import timeout
 from sweeps.executors.base import Slot
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
@@ -298,7 +298,7 @@ def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
 
 def test_a_target_is_read_with_its_direction():
     from pipelines.objectives import OBJECTIVES, parse_target
-    from sweeps.driver.stop_rules import StopRules
+    from sweeps.driver.plan import StopRules
 
     accuracy, loss = OBJECTIVES["val_accuracy"], OBJECTIVES["val_loss"]
     assert parse_target(" val_accuracy >= 0.995 ", accuracy) == 0.995

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.training.options import TrainingOptions
+from sweeps.cli.commands.run import option_values
 from sweeps.cli.config_file import config_schema, config_text, config_tokens, setting_actions
 from sweeps.cli.main import COMMANDS, main, make_parser
-from sweeps.cli.resolved_config import option_values
 from sweeps.cli.run_options import settings_from
 from sweeps.settings import SweepSettings
 

@@ -12,10 +12,9 @@ from loop_scene import SPACE, Scene
 from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision, Schedule
-from sweeps.driver.plan import trial_seed
+from sweeps.driver.plan import StopReason, trial_seed
 from sweeps.driver.recorder import BestModels
 from sweeps.driver.status import TrialRow
-from sweeps.driver.stop_rules import StopReason
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.executors.base import Raised, Slot
 
@@ -444,7 +443,7 @@ def test_when_all_fail_alike_what_still_runs_ends_too(scene):
 
 
 def test_no_improvement_counts_from_the_end_of_the_best_one(scene):
-    from sweeps.driver.stop_rules import trials_without_best
+    from sweeps.driver.plan import trials_without_best
 
     s = scene(num_trials=4)
     s.run()

@@ -27,8 +27,7 @@ from sweeps.finalists.selection import (
 from sweeps.interrupts import Interrupts
 from sweeps.settings import FinalOptions, SweepSettings
 from sweeps.state.paths import SweepPaths
-from sweeps.state.stored_sweep import StoredSweep
-from sweeps.state.sweep_file import FINISHED, SweepFile
+from sweeps.state.sweep_file import FINISHED, StoredSweep, SweepFile
 from tracking.spool.records import (
     EpochRecord,
     ModelRecord,

@@ -25,15 +25,14 @@ from pipelines.training.checkpoints import EpochReport
 from pipelines.training.trial import Decision, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import active_values
-from search_spaces.hyperparameters.run_params import recorded_name, recorded_params
+from search_spaces.hyperparameters.parameter import recorded_name, recorded_params
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.cli.commands import replay
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.replaying.causes import CauseKind, Circumstances, causes
-from sweeps.replaying.comparison import Comparison
+from sweeps.replaying.comparison import CauseKind, Circumstances, Comparison, causes
 from sweeps.replaying.recipe import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine

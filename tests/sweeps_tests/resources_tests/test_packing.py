@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loop_scene import Scene
 
 from search_spaces.errors import InputError
-from sweeps.driver.stop_rules import StopReason
+from sweeps.driver.plan import StopReason
 from sweeps.executors.base import Slot
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
