@@ -64,6 +64,7 @@ class Tag:
     BEST_PARAMS = "sweeps.best_params"
     NUM_RETRIES = "sweeps.num_retries"
     RETRY_REASON = "sweeps.retry_reason"
+    RETRY_KIND = "sweeps.retry_kind"
     AUDIT_VALUE = "sweeps.audit_value"
     FIGURES = "sweeps.figures"
     TEST_SPLIT_READ = "sweeps.test_split_read"

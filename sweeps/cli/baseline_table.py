@@ -10,7 +10,7 @@ from sweeps.baselines.session import BaselinesResult
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.formatting import duration
 from sweeps.outcome import Outcome
-from sweeps.reporting.console import warn
+from sweeps.reporting.console import table_console, warn
 from tracking.stores import resolve_uri, ui_command
 
 
@@ -38,7 +38,6 @@ def print_baselines(result: BaselinesResult, say: Callable[[str], None]) -> int:
 def print_report(report: BaselinesReport) -> None:
     """Prints test accuracy and loss as published and as reproduced; differences in points."""
     from rich import box
-    from rich.console import Console
     from rich.table import Column, Table
 
     table = Table(
@@ -64,7 +63,7 @@ def print_report(report: BaselinesReport) -> None:
             gap,
             duration(result.training_seconds),
         )
-    Console(width=None if Console().is_terminal else 120, markup=False).print(table)
+    table_console().print(table)
     for name, seeds in report.results.items():
         if len(seeds) > 1:
             values = ", ".join(f"{seed.test_accuracy:.4f}" for seed in seeds)

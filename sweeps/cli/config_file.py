@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,19 @@ _RULES = {
 }
 
 
-Line = tuple[str, str]
-"""A token, and the file and line that it comes from."""
+@dataclass(frozen=True)
+class Place:
+    """A line of a file; lines count from 1."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+
+Line = tuple[str, Place]
+"""A token, and where it comes from."""
 
 
 def config_tokens(parser: argparse.ArgumentParser, options: list[str]) -> list[str]:
@@ -130,9 +142,9 @@ def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[Line]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
+        line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise InputError(f"--config must be a YAML file. Received: {path}{where}: {problem}.") \
+        raise InputError(f"--config must be a YAML file. Received: {path}{line}: {problem}.") \
             from error  # fmt: skip
     if root is None:
         return
@@ -143,7 +155,7 @@ def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[Line]:
         )
     actions, seen = setting_actions(parser), set()
     for key, value in root.value:
-        where = f"{path}, line {key.start_mark.line + 1}"
+        where = Place(path, key.start_mark.line + 1)
         name = str(key.value).replace("_", "-")
         if name not in actions:
             raise InputError(f"{where}: {_unknown(name, actions)}")
@@ -160,7 +172,7 @@ def _unknown(name: str, actions: Mapping[str, argparse.Action]) -> str:
     return str(unknown_name("setting", name, sorted(actions)))
 
 
-def _token(name: str, action: argparse.Action, node: Any, where: str) -> Iterator[str]:
+def _token(name: str, action: argparse.Action, node: Any, where: Place) -> Iterator[str]:
     """The token of one setting; none for `null` and for a switch that is off."""
     import yaml
 
@@ -188,7 +200,7 @@ def _token(name: str, action: argparse.Action, node: Any, where: str) -> Iterato
     yield f"--{name}={node.value}"
 
 
-def _rule_tokens(name: str, node: Any, where: str) -> Iterator[str]:
+def _rule_tokens(name: str, node: Any, where: Place) -> Iterator[str]:
     """The tokens of a mapping, one `NAME=VALUES` for each of its lines; a list is its values."""
     import yaml
 
@@ -201,7 +213,7 @@ def _rule_tokens(name: str, node: Any, where: str) -> Iterator[str]:
         )
     seen: set[str] = set()
     for key, value in node.value:
-        line = f"{where.rpartition(' ')[0]} {key.start_mark.line + 1}"
+        line = Place(where.path, key.start_mark.line + 1)
         if str(key.value) in seen:
             raise InputError(f"{line}: A parameter is ruled once. Received: '{key.value}' again.")
         seen.add(str(key.value))

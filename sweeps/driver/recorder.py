@@ -183,9 +183,13 @@ class Recorder:
         tags = {Tag.REASON: row.reason}
         self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
-    def trial_retried(self, row: TrialRow, reason: str) -> None:
-        """A failure after which the trial is tried again."""
-        tags = {Tag.NUM_RETRIES: str(row.num_tries - 1), Tag.RETRY_REASON: reason}
+    def trial_retried(self, row: TrialRow, reason: str, kind: str) -> None:
+        """A failure of some kind (`FailureKind`), after which the trial is tried again."""
+        tags = {
+            Tag.NUM_RETRIES: str(row.num_tries - 1),
+            Tag.RETRY_REASON: reason,
+            Tag.RETRY_KIND: kind,
+        }
         self._spool.put(TagsRecord(row.number, tags))
 
     def packed(self, level: int, reason: str) -> None:

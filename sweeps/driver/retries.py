@@ -46,7 +46,7 @@ class Retries:
         row = self._board.rows[trial_number(event.job_id)]
         if event.kind == SourceChangedError.__name__:
             self.source_changed = event.reason
-        if self.source_changed or (event.kind == "Died" and self._interrupts.received):
+        if self.source_changed or (event.died and self._interrupts.received):
             # What ended the sweep ended its processes, too: service managers signal whole groups.
             # And a trial that was to be built from other code than those before it can wait.
             row.reason = STOPPED
@@ -106,12 +106,12 @@ class Retries:
             # That it shared the GPU is not the trial's fault, so `--retries` does not count it.
             row.num_repacked += 1
             self._board.num_slots = packer.num_slots
-            self._try_again(row, f"{failure.reason} ({change})")
+            self._try_again(row, f"{failure.reason} ({change})", failure.kind)
             return
         if failure.can_retry and row.num_retries < self._plan.num_retries:
             row.num_retries += 1
             row.spared_memory |= short
-            self._try_again(row, failure.reason)
+            self._try_again(row, failure.reason, failure.kind)
             return
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
         row.reason, row.details = failure.reason + tries, failure.details
@@ -119,7 +119,7 @@ class Retries:
         self._trials.recorder.progress(self._board)
         self._figures.forget(row)
 
-    def _try_again(self, row: TrialRow, reason: str) -> None:
+    def _try_again(self, row: TrialRow, reason: str, kind: FailureKind) -> None:
         row.waiting = True
-        self._trials.recorder.trial_retried(row, reason)
+        self._trials.recorder.trial_retried(row, reason, kind.value)
         self._trials.view.retried(self._board, row, reason)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.runtime.compute import LIBRARIES as BACKEND_LIBRARIES
+from sweeps.executors.failures import FailureKind
 from sweeps.formatting import count
 from sweeps.replaying.recipe import Device
 from sweeps.resources.gpu_monitor import SYSTEM
@@ -155,9 +156,19 @@ def causes(then: Circumstances, now: Circumstances) -> list[Cause]:
         found.append(_changed(CauseKind.PYTHON, was, is_now))
     found += _code(then, now) + _device(then, now) + _determinism(then, now)
     retried = then.tags.get(Tag.RETRY_REASON, "")
-    if re.search("memory|exhausted", retried, re.IGNORECASE):
+    if _ran_out_of_memory(then):
         found.append(Cause(CauseKind.MEMORY, f"when it was tried again after: {retried}"))
     return found
+
+
+def _ran_out_of_memory(then: Circumstances) -> bool:
+    """Whether a run was tried again after its memory ran out: it predicts in smaller steps then."""
+    kind = then.tags.get(Tag.RETRY_KIND)
+    if kind is not None:
+        return kind == FailureKind.OUT_OF_MEMORY
+    # Runs of earlier releases have the message alone, which is TensorFlow's, JAX's or PyTorch's.
+    reason = then.tags.get(Tag.RETRY_REASON, "")
+    return re.search("memory|exhausted", reason, re.IGNORECASE) is not None
 
 
 def _code(then: Circumstances, now: Circumstances) -> list[Cause]:

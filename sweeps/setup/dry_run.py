@@ -23,6 +23,7 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
+from sweeps.reporting.console import table_console
 from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
@@ -203,7 +204,6 @@ def _measure(
 def print_points(proposals: Sequence[Proposal], measured: dict[int, Measurement]) -> None:
     """The measured points as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Column, Table
 
     right = {"justify": "right", "no_wrap": True}
@@ -222,7 +222,7 @@ def print_points(proposals: Sequence[Proposal], measured: dict[int, Measurement]
             duration(found.epoch_seconds),
             what if len(what) <= 160 else f"{what[:157]}...",
         )
-    Console(width=None if Console().is_terminal else 120, markup=False).print(table)
+    table_console().print(table)
 
 
 def estimate(

@@ -462,6 +462,14 @@ THEN = Circumstances("d" * 64, Device(None, 2), False, TAGS)
             [CauseKind.MEMORY],
         ),
         ({"tags": {**TAGS, "sweeps.retry_reason": "Died: killed by SIGSEGV"}}, {}, []),
+        (
+            {"tags": {**TAGS, "sweeps.retry_reason": "X", "sweeps.retry_kind": "out of memory"}},
+            {}, [CauseKind.MEMORY],
+        ),
+        (
+            {"tags": {**TAGS, "sweeps.retry_reason": "memory", "sweeps.retry_kind": "crash"}},
+            {}, [],
+        ),
     ],
 )  # fmt: skip
 def test_each_cause_is_found_alone(then, now, kinds):
