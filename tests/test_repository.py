@@ -184,3 +184,33 @@ def test_every_tag_name_stands_in_one_module():
                     if id(node) not in notes and path.name != "tags.py":
                         assert not found, (path, node.lineno, found)
     assert len(named) > 50
+
+
+def test_every_file_that_a_page_or_a_docstring_names_exists():
+    """Files move; a page that names one that is gone sends its reader nowhere."""
+    named = re.compile(
+        r"(?<![\w/.-])((?:search_spaces|pipelines|tracking|sweeps|tests|benchmarks|docker|docs)"
+        r"/[\w/.-]*\w\.(?:py|sh|md|yaml))"
+    )
+    dotted = re.compile(r"`((?:search_spaces|pipelines|tracking|sweeps)(?:\.\w+)+)`")
+    modules = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in PACKAGES
+        for p in (ROOT / package).rglob("*.py")
+    }
+    found = 0
+    for path in tracked_files():
+        if path.suffix not in {".md", ".py", ".yaml"}:
+            continue
+        text = path.read_text()
+        for name in (name for name in named.findall(text) if "__pycache__" not in name):
+            found += 1
+            assert (ROOT / name).is_file(), (path, name)
+        for name in dotted.findall(text):
+            parts = name.split(".")
+            if parts[0] == "sweeps" and f"sweeps.{parts[1]}" not in modules:  # Tags are called so.
+                continue
+            assert any(".".join(parts[:k]) in modules for k in (len(parts), len(parts) - 1)), (
+                path, name
+            )  # fmt: skip
+    assert found > 50
