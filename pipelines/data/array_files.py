@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -45,7 +46,9 @@ class ArrayFile:
                 _head(file)
                 for first in range(0, self.shape[0], step):
                     count = min(step, self.shape[0] - first)
-                    data = _exactly(file, count * row_bytes)
+                    data = file.read(count * row_bytes)
+                    if len(data) < count * row_bytes:  # Neither kind of file gives less before.
+                        raise EOFError("it ends too early")
                     yield np.frombuffer(data, self.dtype).reshape(count, *row_shape)
                 if file.read(1):  # Reading to the end is what checks a zip member's checksum.
                     raise ValueError("there is more than its shape says")
@@ -66,17 +69,13 @@ def npz_arrays(path: Path) -> dict[str, ArrayFile]:
     Raises:
         InputError: It is damaged, or holds an array that only unpickling could read.
     """
-
-    def opener(member: str) -> Callable[[], AbstractContextManager[IO[bytes]]]:
-        return lambda: _Member(path, member)
-
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".npy")]
         for member in members:
             name = member.removesuffix(".npy")
-            found[name] = _described(f"{name} in {path}", opener(member))
+            found[name] = _described(f"{name} in {path}", partial(_member, path, member))
     except InputError:
         raise
     except DAMAGE as error:
@@ -90,11 +89,7 @@ def npy_arrays(paths: Mapping[str, Path]) -> dict[str, ArrayFile]:
     Raises:
         InputError: As `npz_arrays`.
     """
-
-    def opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]:
-        return lambda: path.open("rb")
-
-    return {name: _described(name, opener(path)) for name, path in paths.items()}
+    return {name: _described(name, partial(_opened, path)) for name, path in paths.items()}
 
 
 def damaged(name: str, error: BaseException) -> InputError:
@@ -155,20 +150,14 @@ class NpyWriter:
         npy.write_array_header_1_0(self._file, head)
 
 
-class _Member:
-    """A member of an archive as a context manager that closes both."""
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
-    def __init__(self, path: Path, member: str) -> None:
-        self._path, self._member = path, member
 
-    def __enter__(self) -> IO[bytes]:
-        self._archive = zipfile.ZipFile(self._path)
-        self._file = self._archive.open(self._member)
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._archive.close()
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+        yield file
 
 
 def _described(name: str, reader: Callable[[], AbstractContextManager[IO[bytes]]]) -> ArrayFile:
@@ -193,15 +182,3 @@ def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"format {version} of npy")
     return read(file)  # type: ignore[no-any-return]
-
-
-def _exactly(file: IO[bytes], num_bytes: int) -> bytes:
-    """A file in an archive may answer with less than was asked for."""
-    pieces, left = [], num_bytes
-    while left:
-        piece = file.read(left)
-        if not piece:
-            raise EOFError("it ends too early")
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)

@@ -1,9 +1,14 @@
-"""Whether what an option names can be written, found out before anything depends on it."""
+"""Files: whether what an option names can be written, and how one is replaced as a whole."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from search_spaces.errors import InputError
 
@@ -45,3 +50,34 @@ def new_picture(given: str, option: str = "--picture") -> Path:
         raise InputError(f"{option} must be in an existing folder. Received: {path}.")
     check_writable(path.parent, option)
     return path
+
+
+@contextlib.contextmanager
+def replaced_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` once it is complete and on the disk.
+
+    A loss of power leaves the old content or the new one, nothing between.
+
+    Raises:
+        OSError: There is no room; the old file stays.
+    """
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write_json_atomically(path: Path, body: Mapping[str, Any]) -> None:
+    """Writes a JSON file as `replaced_atomically` does.
+
+    Raises:
+        OSError: As there.
+    """
+    with replaced_atomically(path) as file:
+        file.write(json.dumps(body, indent=1).encode())

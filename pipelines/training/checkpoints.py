@@ -9,7 +9,6 @@ data order follows from the seed and the epoch's number and needs no state.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from pipelines.runtime.filesystem import replaced_atomically
 
 if TYPE_CHECKING:
     import keras
@@ -99,16 +100,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for index, array in enumerate(getattr(checkpoint, part)):
             arrays[f"{part}/{index}"] = array
     arrays["best_probabilities"] = checkpoint.best_probabilities
-    new = path.with_name(f"{path.name}.new")
-    try:
-        with new.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+    with replaced_atomically(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:

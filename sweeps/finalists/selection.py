@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.objectives import Objective, get_objective
+from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
@@ -167,12 +167,7 @@ def pick_finalists(
 def write_finalists(path: Path, file: FinalistsFile) -> None:
     """Writes the file so that a loss of power leaves the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as out:
-        json.dump({"format": FORMAT, **asdict(file)}, out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(path)
+    write_json_atomically(path, {"format": FORMAT, **asdict(file)})
 
 
 def read_finalists(path: Path) -> FinalistsFile | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,6 @@ def table_console(**options: Any) -> Console:
     """
     from rich.console import Console
 
-    width = None if Console().is_terminal else _plain_width()
+    plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    width = None if Console().is_terminal else plain
     return Console(width=width, markup=False, **options)
-
-
-def _plain_width() -> int:
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) > 0 else PLAIN_WIDTH

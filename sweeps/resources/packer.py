@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.cost import MeasureTask
 from sweeps.executors.base import Executor, Slot
 from sweeps.interrupts import Interrupts
@@ -51,9 +52,7 @@ def gpu_names(layout: GpuLayout) -> tuple[str, ...]:
 
 def write_packing(path: Path, packing: Packing) -> None:
     """Writes it whole, or leaves the old one: a sweep that lost it would only measure again."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(asdict(packing), indent=1), encoding="utf-8")
-    new.replace(path)
+    write_json_atomically(path, asdict(packing))
 
 
 def read_packing(path: Path, allotment: Allotment, asked: int | None) -> Packing | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.options import from_stored
 from search_spaces.errors import InputError
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
@@ -67,12 +68,7 @@ def write_sweep_file(path: Path, file: SweepFile) -> None:
         "space_fingerprint": file.space_fingerprint,
         **({} if file.kind == SEARCH else {"kind": file.kind}),
     }
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as out:
-        json.dump(body, out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(path)
+    write_json_atomically(path, body)
 
 
 def read_sweep_file(path: Path) -> SweepFile:

@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.training.checkpoints.os.fsync", full)
+    monkeypatch.setattr("pipelines.runtime.filesystem.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, checkpoint())
     assert path.read_bytes() == before
