@@ -1,4 +1,4 @@
-"""The names of all tags that keras-sweeps writes in MLflow; each stands here alone.
+"""The names of all tags of our own in MLflow (`sweeps.*`); each stands here alone.
 
 And the one value that may be too long for a tag: a model's class names.
 """

@@ -217,12 +217,7 @@ class _Baselines:
 
     def run(self) -> BaselinesResult:
         """Trains what is missing, and compares."""
-        try:
-            self._start_record()
-            self._session.start_sending()
-        except BaseException:
-            self._session.executor.close()
-            raise
+        self._session.begin(self._start_record)
         # Those that were off in an earlier session go on with their further seeds.
         wanted = [*self._plan(0), *self._further_seeds(say=False)]
         past, wanted = past_trials(wanted, read_trials(self._spool), self._objective)

@@ -141,13 +141,8 @@ class _Search:
 
     def run(self) -> SweepResult:
         """Runs the sweep to its end."""
-        try:
-            self._start_record()
-            self._session.start_sending()
-            _import_for_the_end()
-        except BaseException:
-            self._opened.executor.close()
-            raise
+        self._session.begin(self._start_record)
+        _import_for_the_end()
         end = self._session.run_loop(self._opened.engine, self._packed, self._draw_plots)
         outcome, reason, error = self._outcome(end), end.reason, end.error
         if self._interrupts.received and outcome is Outcome.FAILED:

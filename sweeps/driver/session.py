@@ -91,7 +91,21 @@ class Session:
     interrupts: Interrupts
     _sender: Sender | None = field(default=None, init=False)
 
-    def start_sending(self) -> None:
+    def begin(self, record: Callable[[], None]) -> None:
+        """Records that the session runs, and starts to send; closes everything where it cannot."""
+        try:
+            record()
+            self._start_sending()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends every process, and frees the terminal; may be called again."""
+        self.executor.close()
+        self.view.close()
+
+    def _start_sending(self) -> None:
         """Starts the thread that sends, unless nothing is to be sent now."""
         connect = self.recording.connect
         if connect is None:
@@ -126,8 +140,7 @@ class Session:
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
             error = self.broke_off(problem)
         finally:
-            self.executor.close()
-            self.view.close()
+            self.close()
             problems += closed(watch)
         return LoopEnd(stop, error, tuple(problems))
 

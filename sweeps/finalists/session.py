@@ -196,12 +196,7 @@ class _Comparison:
 
     def run(self) -> ComparisonResult:
         """Trains what is missing, chooses, and records."""
-        try:
-            self._start_record()
-            self._session.start_sending()
-        except BaseException:
-            self._session.executor.close()
-            raise
+        self._session.begin(self._start_record)
         found = read_trials(self._spool)
         past, wanted = past_trials(
             self._file.plan(self._space), found, self._objective, self._is_lost
