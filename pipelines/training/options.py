@@ -95,12 +95,6 @@ class TrainingOptions:
         "(default: %(default)s)",
         choices=(AUTO, "on", "off"),
     )
-    deterministic: bool = _option(
-        False,
-        "only operations that repeat bit for bit, for `replay` (slower; on cores trials repeat "
-        "without it)",
-    )
-
     pixels: str = _option(
         "raw",
         "what models get: raw pixels from 0 to 255, or unit, divided by 255, for a space of your "
@@ -108,6 +102,11 @@ class TrainingOptions:
         "(default: %(default)s)",
         group="your own data", choices=PIXELS, identifies=True,
     )  # fmt: skip
+    deterministic: bool = _option(
+        False,
+        "only operations that repeat bit for bit, for `replay` (slower; on cores trials repeat "
+        "without it)",
+    )
 
     @property
     def compute(self) -> Compute:

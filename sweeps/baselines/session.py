@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
+from search_spaces.errors import InputError
 from search_spaces.registry import all_baselines, get_space
 from search_spaces.space import Baseline
 from sweeps.baselines.report import BaselinesReport, Reproduced
@@ -21,7 +23,7 @@ from sweeps.driver.search import STATUS_NAMES
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.spooled_trials import past_trials, read_trials
 from sweeps.driver.status import Board, TrialRow, View
-from sweeps.engines.base import Proposal, TrialPlan
+from sweeps.engines.base import Proposal, TrialPlan, TrialState
 from sweeps.engines.fixed import FixedEngine
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
@@ -29,7 +31,7 @@ from sweeps.outcome import Outcome
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings
-from sweeps.setup.data import prepare_data
+from sweeps.setup.data import prepare_data, reopen_data
 from sweeps.setup.resume import merged
 from sweeps.setup.stores import Destination, check_places
 from sweeps.state.lock import driving
@@ -69,6 +71,7 @@ class BaselinesStart:
         say, warn: tell a person, one line a call.
         given: names of the settings that were given; the others are defaults.
         earlier: the training of published models that is to go on; None for a new one.
+        accept_changes: whether settings that matter may change then.
     """
 
     say: Callable[[str], None]
@@ -76,6 +79,7 @@ class BaselinesStart:
     view: Callable[[], View]
     given: Collection[str] = ()
     earlier: SweepFile | None = None
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class BaselinesResult:
     Attributes:
         error: what broke it off, one line.
         problems: what else people should know, a line each.
-        recorded: whether everything was sent and accepted.
+        recorded: whether everything that was sent was accepted.
     """
 
     outcome: Outcome
@@ -109,13 +113,18 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     """
     say, earlier = start.say, start.earlier
     if earlier is not None:
-        settings = merged(earlier, settings, start.given, accept=False)
+        settings = merged(earlier, settings, start.given, accept=start.accept_changes)
     settings.validate_common(resumed=earlier is not None)
+    get_objective(settings.objective)
     check_places(settings, with_study=False, resume=earlier is not None)
     chosen = [b for b in all_baselines() if settings.space in ("", b.space)]
+    settings.training.check(get_space(chosen[0].space))
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
-    data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
+    if earlier is None:
+        data = prepare_data(settings.dataset or "mnist", root / "data", settings.image_options)
+    else:
+        data = reopen_data(earlier.data_name, earlier.data_fingerprint, root / "data", settings)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, 1)
     if earlier is None:
@@ -141,7 +150,13 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     resumed = ", resumed" if earlier is not None else ""
     say(f"tracking  {redacted(uri)}, run {name}{resumed}")
     with driving(paths_of(settings)), Interrupts() as interrupts:
-        return _Baselines(file, chosen, data, allotment, interrupts, start).run()
+        try:
+            opened = _Baselines(file, chosen, data, allotment, interrupts, start)
+        except InputError:
+            if earlier is None:  # Nothing has begun: the name is free again.
+                shutil.rmtree(paths_of(settings).sweep, ignore_errors=True)
+            raise
+        return opened.run()
 
 
 class _Baselines:
@@ -168,10 +183,7 @@ class _Baselines:
             check_same_store(start.earlier, uri, sent=bool(self._spool.answers()))
         # As published: nothing ends a training early, and no class weighs more than another.
         compute = settings.training.compute
-        training = TrainingOptions(
-            backend=compute.backend, precision=compute.precision, jit=compute.jit,
-            deterministic=settings.training.deterministic,
-        )  # fmt: skip
+        training = replace(settings.training, early_stopping=None, class_weights="none")
         self._recorder = _BaselineRecorder(chosen, self._spool, data, self._paths, training)
         plan = LoopPlan(
             space=get_space(chosen[0].space),
@@ -187,6 +199,7 @@ class _Baselines:
             layout=allotment.layout,
             level=allotment.level,
             trials_per_gpu=1,
+            is_fixed=True,
             job=train_job,
         )
         board = Board(
@@ -218,16 +231,18 @@ class _Baselines:
     def run(self) -> BaselinesResult:
         """Trains what is missing, and compares."""
         self._session.begin(self._start_record)
-        # Those that were off in an earlier session go on with their further seeds.
-        wanted = [*self._plan(0), *self._further_seeds(say=False)]
-        past, wanted = past_trials(wanted, read_trials(self._spool), self._objective)
-        engine = FixedEngine(wanted, past, self._further_seeds)
-        end = self._session.run_loop(engine)
+        end = self._session.run_loop(self._engine)
         report = self._report()
         outcome, error = self._outcome(end, report), end.error
         problems = [*end.problems, *self._record_end(end, outcome), *self._session.send_rest()]
         recorded = not self._spool.rejections()
         return BaselinesResult(outcome, report, self._file, error, tuple(problems), recorded)
+
+    def _engine(self) -> FixedEngine:
+        """What is to be trained still; those that were off go on with their further seeds."""
+        wanted = [*self._plan(0), *self._further_seeds(say=False)]
+        past, wanted = past_trials(wanted, read_trials(self._spool), self._objective)
+        return FixedEngine(wanted, past, self._further_seeds)
 
     def _plan(self, attempt: int) -> list[Proposal]:
         return [self._proposal(baseline, attempt) for baseline in self._chosen]
@@ -288,7 +303,7 @@ class _Baselines:
 
     def _report(self) -> BaselinesReport:
         failures = {
-            row.baseline: row.reason for row in self._session.board.rows.values() if row.details
+            row.baseline: row.reason for row in self._session.board.in_state(TrialState.FAILED)
         }
         return BaselinesReport(
             tuple(self._chosen),
@@ -307,7 +322,11 @@ class _Baselines:
         from tracking.provenance import git_tags, version_tags
 
         assert self._settings.name is not None
-        params = {"dataset": self._data.name, "seed": self._settings.seed}
+        params: dict[str, object] = {
+            "dataset": self._data.name,
+            "seed": self._settings.seed,
+            **self._session.plan.training.stored(),
+        }
         tags = {**git_tags(), **version_tags(), Tag.TEST_SPLIT_READ: "true"}
         self._recorder.sweep_started(self._settings.name, self._file.uid, params, tags)
 

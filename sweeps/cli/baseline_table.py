@@ -23,14 +23,18 @@ def print_baselines(result: BaselinesResult, say: Callable[[str], None]) -> int:
     if result.outcome is Outcome.FAILED:
         for line in [result.error] if result.error else result.report.problems():
             print(f"error: {line}", file=sys.stderr)
-    say("\nNext:")
+    lines = []
     if result.outcome is Outcome.INTERRUPTED or result.error:
         work_dir = settings.work_dir
         where = "" if work_dir == ".sweeps" else f" --work-dir {work_dir}"
-        say(f"  keras-sweeps run --baselines-only --resume --name {settings.name}{where}  # go on")
+        lines.append(f"keras-sweeps run --baselines-only --resume --name {settings.name}{where}")
     command = ui_command(resolve_uri(settings.tracking_uri))
     if command:
-        say(f"  {command}   # the curves, in experiment {settings.experiment}")
+        lines.append(f"{command}   # the curves, in experiment {settings.experiment}")
+    if lines:
+        say("\nNext:")
+    for line in lines:
+        say(f"  {line}")
     lost = result.outcome is Outcome.DONE and not result.recorded
     return FAILED if lost else EXIT_CODES[result.outcome]
 

@@ -107,8 +107,8 @@ class SweepLoop:
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)
-                ran_out = StopReason.EXHAUSTED if self._next.exhausted else StopReason.TRIALS
-                return rule or ran_out
+                ran_out = self._next.exhausted and not self._plan.is_fixed
+                return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)
             self._handle_events(WAIT_SECONDS)
             self._retries.end_overdue()
             self._retries.end_stalled()

@@ -109,6 +109,8 @@ class LoopPlan:
         num_retries: further tries of a trial that another try can help.
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
+        is_fixed: whether the trials are those of a fixed plan. Then each is wanted for itself, and
+            some that fail for one reason do not end the others.
     """
 
     space: Space
@@ -127,6 +129,7 @@ class LoopPlan:
     layout: GpuLayout | None = None
     level: int = 1
     trials_per_gpu: int | None = None
+    is_fixed: bool = False
 
 
 def trial_seed(sweep_seed: int, number: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from search_spaces.errors import SourceChangedError
@@ -88,13 +87,14 @@ class Retries:
         return max(STALL_SECONDS, STALL_EPOCHS * self.longest_epoch)
 
     def all_failed_alike(self) -> bool:
-        """Whether the first trials of this session all failed, for one reason."""
+        """Whether the first trials of a search all failed in this session, for one reason."""
+        if self._plan.is_fixed:
+            return False
         ended = [row for row in self._board.ended() if not row.past]
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials):
             return False
-        # Messages often name the trial's number or folder: digits do not make another cause.
-        causes = {(row.state, re.sub(r"\d+", "#", row.reason)) for row in ended}
-        return len(causes) == 1 and ended[0].state is TrialState.FAILED
+        failed = all(row.state is TrialState.FAILED for row in ended)
+        return failed and len({row.failure_cause for row in ended}) == 1
 
     def _failed(self, row: TrialRow, failure: Failure) -> None:
         """Another try where it can help and is left, else the end."""
@@ -115,6 +115,7 @@ class Retries:
             return
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
         row.reason, row.details = failure.reason + tries, failure.details
+        row.failure_cause = failure.cause
         self._trials.end_without_result(row, TrialState.FAILED)
         self._trials.recorder.progress(self._board)
         self._figures.forget(row)

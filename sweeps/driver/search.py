@@ -143,7 +143,7 @@ class _Search:
         """Runs the sweep to its end."""
         self._session.begin(self._start_record)
         _import_for_the_end()
-        end = self._session.run_loop(self._opened.engine, self._packed, self._draw_plots)
+        end = self._session.run_loop(lambda: self._opened.engine, self._packed, self._draw_plots)
         outcome, reason, error = self._outcome(end), end.reason, end.error
         if self._interrupts.received and outcome is Outcome.FAILED:
             outcome, reason, error = Outcome.INTERRUPTED, StopReason.INTERRUPTED.value, ""

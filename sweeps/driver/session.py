@@ -53,19 +53,22 @@ class LoopEnd:
     """How a session's loop came to its end.
 
     Attributes:
-        stop: why it ended; None where it broke off, or a last part of it was interrupted.
+        stop: why it ended; None where it broke off.
+        received: whether somebody interrupted it, whatever it ended by.
         error: what broke it off, one line.
         problems: what else people should know, a line each.
     """
 
     stop: StopReason | None
+    received: bool = False
     error: str = ""
     problems: tuple[str, ...] = ()
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended it; it can go on."""
-        return self.stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED)
+        """Whether somebody ended it, or it broke off after that; it can go on."""
+        ended = self.stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED)
+        return ended or (self.stop is None and self.received)
 
     @property
     def suspended(self) -> bool:
@@ -102,8 +105,10 @@ class Session:
 
     def close(self) -> None:
         """Ends every process, and frees the terminal; may be called again."""
-        self.executor.close()
-        self.view.close()
+        try:
+            self.executor.close()
+        finally:
+            self.view.close()
 
     def _start_sending(self) -> None:
         """Starts the thread that sends, unless nothing is to be sent now."""
@@ -116,13 +121,14 @@ class Session:
 
     def run_loop(
         self,
-        engine: Engine,
+        make_engine: Callable[[], Engine],
         prepared: Callable[[LoopPlan, GpuWatch | None], LoopPlan] = lambda plan, watch: plan,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> LoopEnd:
         """Runs trials until a stop rule holds; leaves none running, and closes view and executor.
 
         Args:
+            make_engine: makes or gives what proposes the trials.
             prepared: settles the plan where something has to be measured first.
             meanwhile: called after the last trial, while its figures are drawn beside.
         """
@@ -132,7 +138,7 @@ class Session:
         try:
             self.plan = prepared(self.plan, watch)
             loop = SweepLoop(
-                self.plan, self.board, engine, self.executor, self.recorder, self.view,
+                self.plan, self.board, make_engine(), self.executor, self.recorder, self.view,
                 self.interrupts, watch,
             )  # fmt: skip
             stop = loop.run(meanwhile)
@@ -142,7 +148,7 @@ class Session:
         finally:
             self.close()
             problems += closed(watch)
-        return LoopEnd(stop, error, tuple(problems))
+        return LoopEnd(stop, bool(self.interrupts.received), error, tuple(problems))
 
     def broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""

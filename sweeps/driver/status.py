@@ -30,6 +30,7 @@ class TrialRow:
         spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
+        failure_cause: what failures of one cause have in common, as `Failure.cause`.
         end_order: how many trials of the sweep had ended before it; None before its own end.
     """
 
@@ -50,6 +51,7 @@ class TrialRow:
     seconds: float = 0.0
     reason: str = ""
     details: str = ""
+    failure_cause: str = ""
     waiting: bool = False
     num_retries: int = 0
     num_repacked: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +48,14 @@ class Failure:
     reason: str
     details: str
     can_retry: bool
+
+    @property
+    def cause(self) -> str:
+        """What failures of one cause have in common.
+
+        Messages of libraries often name the trial's number or folder: digits make no other cause.
+        """
+        return re.sub(r"\d+", "#", f"{self.kind}: {self.reason}")
 
 
 def classify(event: Raised, *, memory_ran_out: bool) -> Failure:

@@ -45,7 +45,7 @@ from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import StoredSweep, check_same_data
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
-from tracking.spool.records import SweepEnd
+from tracking.spool.records import SweepEnd, TrialRecord
 from tracking.tags import Tag
 
 Say = Callable[[str], None]
@@ -76,7 +76,7 @@ class ComparisonResult:
 
 
 @dataclass(frozen=True)
-class Telling:
+class Output:
     """Who is told what happens: `view` of trials, `say` of the rest, one line a call."""
 
     view: Callable[[], View]
@@ -85,7 +85,7 @@ class Telling:
 
 
 def finalize(
-    sweep: StoredSweep, options: FinalOptions, interrupts: Interrupts, telling: Telling
+    sweep: StoredSweep, options: FinalOptions, interrupts: Interrupts, output: Output
 ) -> ComparisonResult:
     """Runs the comparison of a sweep, or goes on with it, or tells what it found.
 
@@ -94,7 +94,7 @@ def finalize(
     Raises:
         InputError: Data or space changed, or a comparison with other options began.
     """
-    settings, name, say = sweep.file.settings, sweep.paths.name, telling.say
+    settings, name, say = sweep.file.settings, sweep.paths.name, output.say
     data = reopen_data(
         sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
     )
@@ -118,7 +118,7 @@ def finalize(
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}")
-    return _Comparison(sweep, space, file, data, allotment, interrupts, telling).run()
+    return _Comparison(sweep, space, file, data, allotment, interrupts, output).run()
 
 
 class _Comparison:
@@ -136,13 +136,13 @@ class _Comparison:
         data: PreparedData,
         allotment: Allotment,
         interrupts: Interrupts,
-        telling: Telling,
+        output: Output,
     ) -> None:
         from tracking.spool.spool import Spool
 
         settings = sweep.file.settings
         self._sweep, self._file, self._data, self._space = sweep, file, data, space
-        self._settings, self._telling = settings, telling
+        self._settings, self._output = settings, output
         self._objective = get_objective(settings.objective)
         paths, self._models = finalists_paths(sweep.paths), models_folder(sweep.paths)
         self._spool = Spool(paths.spool)
@@ -166,6 +166,7 @@ class _Comparison:
             layout=allotment.layout,
             level=allotment.level,
             trials_per_gpu=settings.trials_per_gpu,
+            is_fixed=True,
         )
         board = Board(
             title=f"{sweep.paths.name}: finalists on fresh seeds",
@@ -188,7 +189,7 @@ class _Comparison:
                 self._spool, sweep.paths.name, sweep.uri, self._destination, (settings.storage,)
             )
             self._session = Session(
-                plan, board, self._recorder, recording, executor, telling.view(), interrupts
+                plan, board, self._recorder, recording, executor, output.view(), interrupts
             )
         except BaseException:
             executor.close()
@@ -197,18 +198,34 @@ class _Comparison:
     def run(self) -> ComparisonResult:
         """Trains what is missing, chooses, and records."""
         self._session.begin(self._start_record)
-        found = read_trials(self._spool)
-        past, wanted = past_trials(
-            self._file.plan(self._space), found, self._objective, self._is_lost
-        )
-        engine = FixedEngine(wanted, past, self._retraining)
-        end = self._session.run_loop(engine)
+        end = self._session.run_loop(self._engine)
         result = self._concluded(end)
         problems = [*end.problems, *result.problems, *self._session.send_rest()]
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,
             sent=self._destination is not None, recorded=not self._spool.rejections(),
         )  # fmt: skip
+
+    def _engine(self) -> FixedEngine:
+        """What is to be trained still; what earlier sessions completed is not trained again."""
+        found, file = read_trials(self._spool), self._file
+        retrained = [self._retrained(record) for record in self._spool.replay()
+                     if isinstance(record, TrialRecord)
+                     and record.number == file.retrained_number in found.ends]  # fmt: skip
+        plan = [*file.plan(self._space), *retrained]
+        past, wanted = past_trials(plan, found, self._objective, self._is_lost)
+        if any(trial.number == file.retrained_number for trial in past):
+            # The winner is known: finalists that failed before it was trained stay left out.
+            return FixedEngine((), past)
+        wanted = [proposal for proposal in wanted if proposal.number != file.retrained_number]
+        return FixedEngine(wanted, past, self._retraining)
+
+    def _retrained(self, record: TrialRecord) -> Proposal:
+        """The winner's training on all data as an earlier session recorded its begin."""
+        trial = int(record.tags[Tag.FINALIST_OF])
+        finalist = next(f for f in self._file.finalists if f.trial == trial)
+        num_epochs = int(str(record.params["last_epoch"]))
+        return self._file.retraining(finalist, self._space, num_epochs)
 
     def _start_record(self) -> None:
         from tracking.provenance import git_tags, version_tags
@@ -253,7 +270,7 @@ class _Comparison:
         rows = judged[place]
         num_epochs = math.ceil(sum(row.best_epoch or 1 for row in rows) / len(rows))
         finalist = self._file.finalists[place]
-        self._telling.say(f"{finalist.name}: training on all data for {count(num_epochs, 'epoch')}")
+        self._output.say(f"{finalist.name}: training on all data for {count(num_epochs, 'epoch')}")
         proposal = self._file.retraining(finalist, self._space, num_epochs)
         return [with_curve(proposal, read_trials(self._spool), self._objective)]
 
@@ -310,9 +327,10 @@ class _Comparison:
         rows = judged[standings[0].key]
         chosen = median_key({row.number: _value(row) for row in rows})
         if self._file.retrain == "all":
-            retrained = self._session.board.rows[self._file.retrained_number]
-            if retrained.state is not TrialState.COMPLETE:
-                error = f"the winner could not be trained on all data: {retrained.reason}"
+            retrained = self._session.board.rows.get(self._file.retrained_number)
+            if retrained is None or retrained.state is not TrialState.COMPLETE:
+                reason = retrained.reason if retrained is not None else end.reason
+                error = f"the winner could not be trained on all data: {reason}"
                 self._recorder.sweep_waits("SCHEDULED", f"broke off: {error}")
                 return ComparisonResult(Outcome.FAILED, error=error, problems=tuple(short.values()))
             chosen = retrained.number

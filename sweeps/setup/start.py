@@ -120,7 +120,10 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
                     # one: then the sweep has begun, and can be resumed.
                     shutil.rmtree(paths.sweep, ignore_errors=True)
                 raise
-            yield started
+            try:
+                yield started
+            finally:
+                started.opened.executor.close()
 
 
 def _open_space(settings: SweepSettings, data: PreparedData, start: Start) -> Space:

@@ -55,7 +55,7 @@ def check_places(settings: SweepSettings, *, with_study: bool = True, resume: bo
     if settings.name is None or resume:
         return
     paths = SweepPaths(root, settings.name)
-    if paths.state.exists() or (paths.sweep.exists() and not with_study):
+    if paths.state.exists():
         raise used_name(settings.name)
     if with_study and _exists(storage):
         from sweeps.engines.optuna_study.storage import open_storage, study_exists

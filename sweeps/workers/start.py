@@ -87,15 +87,15 @@ def run_job(
         JobFailedError: The job did not return.
     """
     executor.start(JOB_ID, job, task, slot, log_path)
-    heard = time.monotonic()
-    deadline = None if limit_seconds is None else heard + limit_seconds
+    last_report = time.monotonic()
+    deadline = None if limit_seconds is None else last_report + limit_seconds
     while not interrupts.received and (deadline is None or time.monotonic() < deadline):
-        if time.monotonic() - heard > SILENT_SECONDS:
+        if time.monotonic() - last_report > SILENT_SECONDS:
             executor.stop(JOB_ID)
             reason = f"no report within {SILENT_SECONDS:.0f} seconds"
             raise JobFailedError(Raised(JOB_ID, "Hang", reason, ""))
         for event in executor.events(WAIT_SECONDS):
-            heard = time.monotonic()
+            last_report = time.monotonic()
             match event:
                 case Reported(message=message):
                     executor.answer(JOB_ID, on_report(message))

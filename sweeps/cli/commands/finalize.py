@@ -34,7 +34,7 @@ from sweeps.state.sweep_file import (
 from tracking.addresses import redacted
 
 if TYPE_CHECKING:
-    from sweeps.finalists.session import ComparisonResult, Telling
+    from sweeps.finalists.session import ComparisonResult, Output
 
 DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
 EXAMPLES = """
@@ -110,15 +110,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     with driving(sweep.paths), Interrupts() as interrupts:
         return print_comparison(
-            finalize(sweep, options, interrupts, telling(quiet=arguments.quiet)), sweep
+            finalize(sweep, options, interrupts, output(quiet=arguments.quiet)), sweep
         )
 
 
-def telling(*, quiet: bool) -> Telling:
+def output(*, quiet: bool) -> Output:
     """A comparison's view and lines on this terminal."""
-    from sweeps.finalists.session import Telling
+    from sweeps.finalists.session import Output
 
-    return Telling(partial(make_view, quiet), speaker(quiet), warn)
+    return Output(partial(make_view, quiet), speaker(quiet), warn)
 
 
 def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:

@@ -13,7 +13,7 @@ from pipelines.data.custom.sources import is_own
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.registry import short_name, stored_name
-from sweeps.cli.commands.finalize import print_comparison, telling
+from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.cli.config_file import config_text
 from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
 from sweeps.cli.main import make_parser
@@ -114,7 +114,14 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
 
     earlier = sweep_to_resume(settings, given, resume=arguments.resume)
     if earlier is not None and earlier.kind == BASELINES:
-        return _baselines(arguments, earlier)
+        if arguments.space is None:
+            return _baselines(arguments, earlier)
+        name = earlier.settings.name
+        raise InputError(
+            f"A search needs a name of its own. Received: '{name}', which trains the published "
+            f"models. Go on with those (--baselines-only --resume --name {name}), or choose "
+            "another --name."
+        )
     start = Start(
         say=speaker(arguments.quiet),
         warn=warn,
@@ -137,7 +144,7 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
             opened.settings.retrain,
         )
         sweep = StoredSweep(paths_of(opened.settings), opened.file)
-        told = telling(quiet=arguments.quiet)
+        told = output(quiet=arguments.quiet)
         return print_comparison(finalize(sweep, options, started.interrupts, told), sweep)
 
 
@@ -173,7 +180,6 @@ def _print_schema() -> int:
     import json
 
     from sweeps.cli.config_file import config_schema
-    from sweeps.cli.main import make_parser
 
     print(json.dumps(config_schema(make_parser("run")), indent=1))
     return 0
@@ -185,6 +191,12 @@ def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> 
     from sweeps.setup.resume import merged, sweep_to_resume
 
     earlier = sweep_to_resume(settings, given, resume=resume)
+    if earlier is not None and earlier.kind == BASELINES:
+        raise InputError(
+            "--write-config prints the settings of a search. Received: "
+            f"'{earlier.settings.name}', which trains the published models. Name a search, or "
+            "leave --resume out."
+        )
     if earlier is not None:
         settings = merged(earlier, settings, given, accept=True)
     settings.validate(resumed=earlier is not None)
@@ -249,15 +261,20 @@ def _baselines(arguments: argparse.Namespace, earlier: SweepFile | None = None) 
     """Trains the published models, or goes on with them, and prints the comparison."""
     from sweeps.baselines.session import BaselinesStart, reproduce_baselines
     from sweeps.cli.baseline_table import print_baselines
+    from sweeps.setup.resume import sweep_to_resume
 
     _check_baselines(arguments)
-    settings, given = settings_from(arguments), _given(arguments)
+    settings, given, quiet = settings_from(arguments), _given(arguments), arguments.quiet
     if earlier is None and arguments.resume:
         earlier = read_sweep_file(
             find_sweep(Path(settings.work_dir), settings.name, kind=BASELINES).state
         )
-    quiet = arguments.quiet
-    start = BaselinesStart(speaker(quiet), warn, partial(make_view, quiet), given, earlier)
+    elif earlier is None:
+        named = sweep_to_resume(settings, given, resume=False)
+        earlier = named if named is not None and named.kind == BASELINES else None
+    start = BaselinesStart(
+        speaker(quiet), warn, partial(make_view, quiet), given, earlier, arguments.accept_changes
+    )
     return print_baselines(reproduce_baselines(settings, start), speaker(quiet))
 
 

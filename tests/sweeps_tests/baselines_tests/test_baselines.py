@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ import fake_executor
 import fake_jobs
 import pytest
 
+from pipelines.training.options import TrainingOptions
 from search_spaces.errors import InputError
 from search_spaces.registry import all_baselines
 from sweeps.baselines import session
 from sweeps.baselines.report import BaselinesReport, Reproduced, median_result
 from sweeps.baselines.session import BaselinesResult, BaselinesStart, reproduce_baselines
 from sweeps.cli.baseline_table import print_baselines, print_report
+from sweeps.cli.main import main
 from sweeps.driver.plan import trial_seed
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.progress import QuietView
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
-from sweeps.state.sweep_file import BASELINES, find_sweep, read_sweep_file
+from sweeps.state.sweep_file import BASELINES, find_sweep, read_sweep_file, write_sweep_file
 from tracking.spool.records import (
     EpochRecord,
     ModelRecord,
@@ -82,6 +85,7 @@ def made_up(monkeypatch, tiny_data):
         lambda *_, **__: fake_executor.InlineExecutor(),
     )
     monkeypatch.setattr(session, "prepare_data", lambda *_: tiny_data)
+    monkeypatch.setattr(session, "reopen_data", lambda *_: tiny_data)
     monkeypatch.setattr(session, "train_job", measured_job)
     monkeypatch.setattr("sweeps.driver.figures.figures_job", fake_jobs.chaos_figures_job)
 
@@ -192,6 +196,61 @@ def test_one_that_crashes_is_tried_again(made_up, monkeypatch):
     assert train().outcome is Outcome.DONE and len(tries) == 2
 
 
+def test_those_that_fail_alike_do_not_end_the_others(made_up, monkeypatch):
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number < 3:
+            raise ValueError("no such luck")
+        return measured_job(task, report, slot)
+
+    monkeypatch.setattr(session, "train_job", job)
+    found = train()
+    assert found.outcome is Outcome.FAILED
+    ends = {end.number: end.state for end in records(TrialEnd)}
+    assert ends == {0: "FAILED", 1: "FAILED", 2: "FAILED", 3: "COMPLETE", 4: "COMPLETE"}
+    assert len(found.report.problems()) == 3
+
+
+def test_one_that_hangs_is_said(made_up, monkeypatch):
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number == 1:
+            threading.Event().wait(30)
+        return measured_job(task, report, slot)
+
+    monkeypatch.setattr(session, "train_job", job)
+    found = train(replace(SETTINGS, stall_seconds=1.0, num_retries=0))
+    (problem,) = found.report.problems()
+    assert problem == "cnn3_valid_60k: Hang: no report within 1 seconds"
+
+
+def test_what_is_recorded_is_what_was_done(made_up):
+    options = TrainingOptions(deterministic=True, early_stopping=3, jit="off")
+    train(replace(SETTINGS, training=options))
+    (record,) = records(SweepRecord)
+    assert record.params["deterministic"] is True
+    assert record.params["patience"] is None, "published models train to their end"
+    (end,) = records(SweepEnd)
+    assert end.tags["sweeps.stopped_by"] == "all trials ended"
+
+
+def test_a_refusal_leaves_the_name_free(made_up, capsys):
+    options = ["run", "--baselines-only", "--dataset", "digits", "--name", "q", "--offline"]
+    assert main([*options, "--objective", "foo"]) == 2
+    assert main([*options, "--pixels", "unit"]) == 2
+    assert "rescale pixels themselves" in capsys.readouterr().err
+    assert main([*options, "--epochs", "1", "--jit", "off"]) == 0
+
+
+def test_a_search_does_not_take_the_name_of_published_models(made_up, capsys):
+    train(replace(SETTINGS, space="cnn"))
+    path = paths().state
+    write_sweep_file(path, replace(read_sweep_file(path), status="interrupted"))
+    assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "b"]) == 2
+    assert "--baselines-only --resume --name b" in capsys.readouterr().err
+    assert main(["run", "--resume", "--write-config"]) == 2
+    assert "settings of a search" in capsys.readouterr().err
+    assert main(["run", "--baselines-only", "--name", "b"]) == 0, "the name is enough"
+
+
 @pytest.mark.parametrize(("how", "state", "status"), [
     ("interrupted", "KILLED", "KILLED"), ("terminated", "PAUSED", "SCHEDULED"),
 ])  # fmt: skip
@@ -231,7 +290,7 @@ def test_an_interrupt_leaves_nothing_running_and_it_goes_on(
     assert len(records(SweepRecord)) == 1
 
 
-def test_what_is_resumed_keeps_its_epochs(made_up):
+def test_other_epochs_are_refused_when_it_goes_on(made_up):
     train()
     earlier = read_sweep_file(paths().state)
     with pytest.raises(InputError, match="--epochs was 2, is 3"):

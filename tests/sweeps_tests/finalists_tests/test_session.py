@@ -14,7 +14,7 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
-from sweeps.cli.commands.finalize import print_comparison, telling
+from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.driver.plan import trial_seed
 from sweeps.driver.spooled_trials import past_trials, read_trials
 from sweeps.engines.base import PastTrial, TrialState
@@ -116,7 +116,7 @@ def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
 
 def compare(sweep: StoredSweep, options=None, interrupts=None) -> int:
     options = options or FinalOptions(2, 3, "none")
-    found = session.finalize(sweep, options, interrupts or Interrupts(), telling(quiet=True))
+    found = session.finalize(sweep, options, interrupts or Interrupts(), output(quiet=True))
     return print_comparison(found, sweep)
 
 
@@ -256,6 +256,46 @@ def test_a_retraining_that_crashes_is_tried_again(sweep, monkeypatch):
     monkeypatch.setattr(session, "train_job", crashing)
     assert compare(sweep, FinalOptions(2, 2, "all")) == 0
     assert tries == [4, 4, 4]
+    assert outcome(sweep)["model"][0] == 4
+
+
+def test_a_retraining_that_was_interrupted_goes_on_beside_a_finalist_that_always_fails(
+    sweep, monkeypatch
+):
+    interrupts, trained = Interrupts(), []
+
+    def job(task, report, slot):
+        if task.schedule.train_on != "train" and not trained:
+            interrupts.count = 1
+            trained.append(task.number)
+        if task.number % 2 and task.number < 6:
+            raise ValueError("this configuration cannot be trained")
+        return fake_jobs.finalist_job(task, report, slot)
+
+    monkeypatch.setattr(session, "train_job", job)
+    assert compare(sweep, FinalOptions(2, 3, "all"), interrupts) == 130
+    assert compare(sweep, FinalOptions()) == 0
+    (model,) = records(sweep, ModelRecord)
+    assert model.number == 6
+
+
+def test_a_retraining_that_is_complete_is_not_trained_again(sweep, monkeypatch):
+    trained = []
+
+    def job(task, report, slot):
+        trained.append(task.number)
+        return fake_jobs.finalist_job(task, report, slot)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session, "train_job", job)
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.finalists.recording.WinnerRecorder.record", full)
+        assert compare(sweep, FinalOptions(2, 2, "all")) == 1
+    assert trained == [0, 1, 2, 3, 4]
+    assert compare(sweep, FinalOptions()) == 0
+    assert trained == [0, 1, 2, 3, 4]
     assert outcome(sweep)["model"][0] == 4
 
 
