@@ -29,14 +29,17 @@ def speaker(quiet: bool) -> Callable[[str], None]:
     return (lambda text: None) if quiet else say
 
 
-def table_console(**options: Any) -> Console:
-    """A console for tables: as wide as the terminal, else COLUMNS wide, else of one width.
+def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
+    """A console for tables: as wide as the terminal, else of one width.
 
     Args:
+        heeds_columns: whether COLUMNS, where it is set, is the width without a terminal.
         options: further ones of `rich.console.Console`. Text in brackets is never markup.
     """
     from rich.console import Console
 
-    plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    plain = PLAIN_WIDTH
+    if heeds_columns:
+        plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
     width = None if Console().is_terminal else plain
     return Console(width=width, markup=False, **options)

@@ -28,7 +28,7 @@ def print_summary(board: Board, reason: str) -> None:
     from rich import box
     from rich.table import Table
 
-    console = table_console()
+    console = table_console(heeds_columns=True)
     ranking = board.ranking()
     metric = board.objective.metric
     table = Table(
