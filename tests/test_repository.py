@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.metadata
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import grimp
 import pytest
 from packaging.specifiers import SpecifierSet
 
@@ -31,6 +33,33 @@ def test_no_module_shadows_an_installed_or_standard_one(package):
     installed = set(importlib.metadata.packages_distributions()) | {"datasets", "metrics"}
     assert not ours & set(sys.stdlib_module_names)
     assert not ours & installed
+
+
+def import_circle(imports: dict[str, set[str]]) -> str:
+    """The first circle among modules, in the order of the imports; nothing where there is none."""
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return " -> ".join(reversed(error.args[1]))
+    return ""
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions count, too: a circle that is hidden there is still one."""
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
+    imports = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
+    for name, imported in imports.items():
+        for other in list(imported):
+            # Who imports a module imports the packages around it; those around both are there.
+            parts = other.split(".")
+            above = {".".join(parts[:k]) for k in range(1, len(parts))}
+            imported |= {package for package in above if not f"{name}.".startswith(f"{package}.")}
+    assert len(imports) > 150
+    assert imports["sweeps.cli.run_options"] >= {"sweeps.cli.shared_options", "search_spaces"}
+    assert not import_circle(imports)
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) in {
+        "a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c",
+    }  # fmt: skip
 
 
 def test_there_is_no_dumping_ground():

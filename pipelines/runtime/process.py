@@ -20,8 +20,8 @@ from pipelines.runtime.device import MemoryShare, take_share
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
 
-def preload() -> None:
-    """Imports what every trial needs. Importing is safe before a fork; running a backend is not.
+def preload_keras() -> None:
+    """Imports Keras quietly. Importing is safe before a fork; running a backend is not.
 
     A child forked after TensorFlow ran an operation hangs; after a mere import it works. Importing
     JAX or PyTorch starts nothing, either. Which backend it is, the environment says.
@@ -31,11 +31,6 @@ def preload() -> None:
     # JAX warns of every fork, whether or not it runs already.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
     import keras  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-
-    import pipelines.evaluation.figures
-    import pipelines.training.trial  # noqa: F401
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import search_spaces
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.user_spaces.reference import RULE, Reference, Sources, file_digest
 
@@ -71,7 +70,7 @@ def loaded_sources(reference: Reference) -> Sources:
     Those are the modules beside it: of its project's folder without what is installed in it, or of
     its package where that is installed.
     """
-    base, ours = reference.base, Path(search_spaces.__file__).parents[1]
+    base, ours = reference.base, Path(__file__).parents[2]
     paths = {reference.file}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)

@@ -12,8 +12,8 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.hyperparameters.narrowing import merged_rules
 from search_spaces.registry import stored_name
-from sweeps.cli.commands.finalize import add_finalist_options
 from sweeps.cli.shared_options import (
+    add_finalist_options,
     add_image_options,
     duration_or_auto,
     natural_int,

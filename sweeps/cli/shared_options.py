@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.images import options as images
 from pipelines.images.options import BROKEN, COLORS, RESIZES, ImageOptions
+from sweeps.settings import DEFAULT_NUM_FINALISTS, DEFAULT_NUM_SEEDS, RETRAIN
+from sweeps.state.sweep_file import StoredSweep, stored_sweep
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -148,6 +151,56 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
+    )
+
+
+def sweep_named_by(arguments: argparse.Namespace, kind: str | None = None) -> StoredSweep:
+    """Returns the sweep that parsed options name.
+
+    Raises:
+        InputError: As `stored_sweep`.
+    """
+    return stored_sweep(
+        Path(arguments.work_dir),
+        arguments.name,
+        tracking_uri=arguments.tracking_uri,
+        storage=getattr(arguments, "storage", None),
+        # Only a command with that option opens the study.
+        needed=[name for name in ("tracking_uri", "storage") if name in vars(arguments)],
+        kind=kind,
+    )
+
+
+def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """Adds the options of a comparison of finalists, which `run` and `finalize` have.
+
+    Args:
+        default: finalists without the option; None for what the sweep was given.
+    """
+    group = parser.add_argument_group("finalists, on seeds that took no part in the search")
+    none = "" if default is None else ", or none without the option"
+    group.add_argument(
+        "--finalists",
+        type=positive_int,
+        nargs="?",
+        const=DEFAULT_NUM_FINALISTS,
+        default=default,
+        metavar="K",
+        help=f"compare the best K configurations (default: {DEFAULT_NUM_FINALISTS}{none})",
+    )
+    group.add_argument(
+        "--finalist-seeds",
+        type=positive_int,
+        default=None if default is None else DEFAULT_NUM_SEEDS,
+        metavar="S",
+        help=f"trainings of each, at least 2 (default: {DEFAULT_NUM_SEEDS})",
+    )
+    group.add_argument(
+        "--retrain",
+        choices=RETRAIN,
+        default=None if default is None else "none",
+        help="whether the winner is trained on all training data, validation included, for the "
+        "epochs that validation chose; that model is kept then (default: none)",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -221,20 +220,33 @@ class StoredSweep:
         return resolve_uri(self.file.settings.tracking_uri)
 
 
-def stored_sweep(arguments: argparse.Namespace, kind: str | None = None) -> StoredSweep:
-    """The sweep that parsed options mean; its storage is asked for only by commands that need it.
+def stored_sweep(
+    work_dir: Path,
+    name: str | None,
+    *,
+    tracking_uri: str | None = None,
+    storage: str | None = None,
+    needed: Iterable[str] = ("tracking_uri",),
+    kind: str | None = None,
+) -> StoredSweep:
+    """Returns the named sweep, or the one that began last, with the addresses that hold now.
+
+    Args:
+        tracking_uri, storage: addresses in place of the sweep's own; None for its own.
+        needed: those of the two that must be complete, with a password that was left out.
+        kind: SEARCH or BASELINES, where only that will do.
 
     Raises:
         InputError: There is none of that name, or an address with a password must be given again.
     """
-    paths = find_sweep(Path(arguments.work_dir), arguments.name, finished=True, kind=kind)
+    paths = find_sweep(work_dir, name, finished=True, kind=kind)
     file = read_sweep_file(paths.state)
     settings = replace(
         file.settings,
-        tracking_uri=arguments.tracking_uri or file.settings.tracking_uri,
+        tracking_uri=tracking_uri or file.settings.tracking_uri,
         work_dir=str(paths.work_dir),
-        storage=getattr(arguments, "storage", None) or file.settings.storage,
+        storage=storage or file.settings.storage,
     )
     settings = with_passwords(settings)
-    check_addresses(settings, [n for n in ("tracking_uri", "storage") if n in vars(arguments)])
+    check_addresses(settings, needed)
     return StoredSweep(paths, replace(file, settings=settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import shutil
 import site
@@ -136,10 +137,10 @@ def test_a_sweep_runs_from_the_wheel_in_another_folder(python, tmp_path):
 
 def test_importing_the_public_name_imports_nothing_heavy(tmp_path):
     code = (
-        "import sys\n"
+        "import json, sys\n"
         "before = set(sys.modules)\n"
         "import keras_sweeps\n"
-        "print(sorted({name.partition('.')[0] for name in set(sys.modules) - before}))\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))\n"
         "print(keras_sweeps.__version__)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))\n"
     )
@@ -149,6 +150,6 @@ def test_importing_the_public_name_imports_nothing_heavy(tmp_path):
         check=True,
     )  # fmt: skip
     modules, version, heavy = done.stdout.splitlines()
-    assert set(eval(modules)) <= {"keras_sweeps", "__future__"}, modules
+    assert set(json.loads(modules)) <= {"keras_sweeps", "__future__"}, modules
     assert version == importlib.metadata.version("keras-sweeps")
     assert heavy == "[]"

@@ -280,7 +280,7 @@ def model_of(version: ModelVersion) -> str:
 def is_remark(key: str) -> bool:
     """Whether a tag is somebody's own, which the server's people may have changed."""
     own = ("mlflow.note.content", "mlflow.runName")
-    return not key.startswith(("sweeps.", "mlflow.")) or key in own
+    return not key.startswith((Tag.PREFIX, "mlflow.")) or key in own
 
 
 def _pages(page: Callable[[str | None], Any]) -> Iterator[Any]:

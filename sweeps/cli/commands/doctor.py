@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from sweeps.cli.exit_codes import DONE, FAILED
-from sweeps.cli.shared_options import add_sweep_options
+from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
 from sweeps.formatting import count
 from sweeps.state.lock import driving, is_driven
-from sweeps.state.sweep_file import BASELINES, stored_sweep
+from sweeps.state.sweep_file import BASELINES
 from tracking.addresses import redacted
 from tracking.stores import check_store
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    sweep = stored_sweep(arguments)
+    sweep = sweep_named_by(arguments)
     check_store(sweep.uri)
     from sweeps.integrity.checks import Checkup
     from sweeps.integrity.repair import repair

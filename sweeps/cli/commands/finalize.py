@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
-from sweeps.cli.shared_options import add_sweep_options, positive_int
+from sweeps.cli.shared_options import add_finalist_options, add_sweep_options, sweep_named_by
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.progress import make_view
 from sweeps.settings import (
-    DEFAULT_NUM_FINALISTS,
-    DEFAULT_NUM_SEEDS,
-    RETRAIN,
     FinalOptions,
     check_num_seeds,
 )
@@ -29,7 +26,6 @@ from sweeps.state.sweep_file import (
     StoredSweep,
     check_same_store,
     read_sweep_file,
-    stored_sweep,
 )
 from tracking.addresses import redacted
 
@@ -58,42 +54,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print the result only")
 
 
-def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -> None:
-    """The options that `run` has, too.
-
-    Args:
-        default: finalists without the option; None for what the sweep was given.
-    """
-    group = parser.add_argument_group("finalists, on seeds that took no part in the search")
-    none = "" if default is None else ", or none without the option"
-    group.add_argument(
-        "--finalists",
-        type=positive_int,
-        nargs="?",
-        const=DEFAULT_NUM_FINALISTS,
-        default=default,
-        metavar="K",
-        help=f"compare the best K configurations (default: {DEFAULT_NUM_FINALISTS}{none})",
-    )
-    group.add_argument(
-        "--finalist-seeds",
-        type=positive_int,
-        default=None if default is None else DEFAULT_NUM_SEEDS,
-        metavar="S",
-        help=f"trainings of each, at least 2 (default: {DEFAULT_NUM_SEEDS})",
-    )
-    group.add_argument(
-        "--retrain",
-        choices=RETRAIN,
-        default=None if default is None else "none",
-        help="whether the winner is trained on all training data, validation included, for the "
-        "epochs that validation chose; that model is kept then (default: none)",
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    sweep = stored_sweep(arguments, SEARCH)
+    sweep = sweep_named_by(arguments, SEARCH)
     options = FinalOptions(arguments.finalists, arguments.finalist_seeds, arguments.retrain)
     check_num_seeds(options.num_seeds)
     # Against what the sweep itself says, without the options.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
-from sweeps.cli.shared_options import add_sweep_options
+from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
 from sweeps.finalists.selection import finalists_paths, sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
@@ -18,7 +18,6 @@ from sweeps.state.sweep_file import (
     StoredSweep,
     check_same_store,
     read_sweep_file,
-    stored_sweep,
     write_sweep_file,
 )
 from tracking.addresses import redacted, scrubbed
@@ -45,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    sweep = stored_sweep(arguments)
+    sweep = sweep_named_by(arguments)
     check_store(sweep.uri)
     from tracking.spool.spool import Spool
 
