@@ -95,6 +95,18 @@ def chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     return result
 
 
+def slow_baseline_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `recorded_job` for a published model; the second takes long enough to be interrupted."""
+
+    def unhurried(message: EpochReport) -> Any:
+        time.sleep(0.5 if task.number == 1 else 0.0)
+        return report(message)
+
+    assert task.schedule.measure_test and task.schedule.keeps_last
+    result = recorded_job(task, unhurried, slot)
+    return replace(result, test_metrics={"test_accuracy": 0.9, "test_loss": 0.3})
+
+
 def chaos_figures_job(argument: tuple[str, Any], report: Any, slot: Slot) -> None:
     """Leaves a picture."""
     time.sleep(0.02)
