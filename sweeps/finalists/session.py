@@ -264,7 +264,8 @@ class _Comparison:
     def _retraining(self) -> Sequence[Proposal]:
         """The winner's training on all data, once all finalists have been trained."""
         judged, _ = self._judged()
-        if self._file.retrain != "all" or not judged:
+        known = self._file.retrained_number in self._session.board.rows
+        if self._file.retrain != "all" or not judged or known:
             return ()
         place = self._standings(judged)[0].key
         rows = judged[place]
