@@ -98,8 +98,13 @@ def check_finished(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("stop", "resume"),
     [
-        (signal.SIGINT, ("--resume",)),
-        (signal.SIGTERM, ("--baselines-only", "--resume", "--name", "b")),
+        # The suite looks at these two with trainings in its own process (test_baselines.py).
+        pytest.param(signal.SIGINT, ("--resume",), marks=pytest.mark.slow),
+        pytest.param(
+            signal.SIGTERM,
+            ("--baselines-only", "--resume", "--name", "b"),
+            marks=pytest.mark.slow,
+        ),
         (signal.SIGKILL, ("--resume", "--name", "b")),
     ],
     ids=["SIGINT", "SIGTERM", "SIGKILL"],
