@@ -209,6 +209,7 @@ class _Baselines:
             num_slots=len(allotment.slots),
             timeout_seconds=None,
             data_name=data.name,
+            competes=False,
         )
         spare = None if training.deterministic else warm_up
         executor = start_workers(self._paths.server_log, compute.backend, warm_up=spare)

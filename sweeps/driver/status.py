@@ -74,6 +74,8 @@ class Board:
         earlier_seconds: wall time of earlier sessions of a resumed sweep.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
+        competes: whether one trial is the best; published models are each compared with their own
+            figure.
     """
 
     title: str
@@ -87,6 +89,7 @@ class Board:
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
+    competes: bool = True
 
     def metric(self, row: TrialRow) -> str:
         """What is told of a trial after each epoch: the objective, where it validates."""

@@ -123,7 +123,7 @@ def standing_text(board: Board, *, with_best: bool = True) -> str:
         f"{failed} failed",
     ]
     best = board.best()
-    if with_best and best is not None:
+    if with_best and best is not None and board.competes:
         parts.append(f"best {best.value:.4f} ({best.name})")
     left = board.seconds_left()
     if left is not None and board.running():
@@ -150,7 +150,7 @@ def live_screen(board: Board) -> RenderableType:
         ),
     ]
     best = board.best()
-    if best is not None:
+    if best is not None and board.competes:
         lines.append(Text(f"best {metric} {best.value:.4f}: {best.name}", style="bold green"))
         lines.append(Text(params_text(best.params), style="green"))
     running = Table(

@@ -12,7 +12,7 @@ from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, sparkline
 from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.progress import PlainView, live_screen
+from sweeps.reporting.progress import PlainView, live_screen, standing_text
 
 
 @pytest.fixture
@@ -97,3 +97,9 @@ def test_numbers_are_short():
         "64",
     ]
     assert [count(1, "trial"), count(3, "trial")] == ["1 trial", "3 trials"]
+
+
+def test_trials_that_do_not_compete_have_no_best(board):
+    assert "best 0.9700" in standing_text(board)
+    board.competes = False
+    assert "best" not in standing_text(board)
