@@ -89,7 +89,7 @@ class BaselinesResult:
     Attributes:
         error: what broke it off, one line.
         problems: what else people should know, a line each.
-        recorded: whether everything that was sent was accepted.
+        recorded: whether the server has everything that was to be sent, and accepted it.
     """
 
     outcome: Outcome
@@ -236,7 +236,8 @@ class _Baselines:
         report = self._report()
         outcome, error = self._outcome(end, report), end.error
         problems = [*end.problems, *self._record_end(end, outcome), *self._session.send_rest()]
-        recorded = not self._spool.rejections()
+        waiting = 0 if self._settings.offline else self._spool.num_waiting
+        recorded = not waiting and not self._spool.rejections()
         return BaselinesResult(outcome, report, self._file, error, tuple(problems), recorded)
 
     def _engine(self) -> FixedEngine:

@@ -11,6 +11,7 @@ from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.formatting import duration
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import table_console, warn
+from tracking.addresses import redacted
 from tracking.stores import resolve_uri, ui_command
 
 
@@ -23,12 +24,14 @@ def print_baselines(result: BaselinesResult, say: Callable[[str], None]) -> int:
     if result.outcome is Outcome.FAILED:
         for line in [result.error] if result.error else result.report.problems():
             print(f"error: {line}", file=sys.stderr)
-    lines = []
+    lines: list[str] = []
+    work_dir, uri = settings.work_dir, resolve_uri(settings.tracking_uri)
+    where = "" if work_dir == ".sweeps" else f" --work-dir {work_dir}"
     if result.outcome is Outcome.INTERRUPTED or result.error:
-        work_dir = settings.work_dir
-        where = "" if work_dir == ".sweeps" else f" --work-dir {work_dir}"
         lines.append(f"keras-sweeps run --baselines-only --resume --name {settings.name}{where}")
-    command = ui_command(resolve_uri(settings.tracking_uri))
+    if settings.offline:
+        lines.append(f"keras-sweeps sync {settings.name}{where}   # send it all to {redacted(uri)}")
+    command = ui_command(uri)
     if command:
         lines.append(f"{command}   # the curves, in experiment {settings.experiment}")
     if lines:

@@ -130,8 +130,10 @@ def test_each_is_trained_as_published_and_its_run_says_so(made_up, capsys):
     (end,) = records(SweepEnd)
     assert end.status == "FINISHED"
     assert read_sweep_file(paths().state).is_finished
-    assert print_baselines(found, lambda line: None) == 0
+    said: list[str] = []
+    assert print_baselines(found, said.append) == 0
     assert capsys.readouterr().out.count("0.9000") == len(runs)
+    assert any(line.startswith("  keras-sweeps sync b ") for line in said), "it was offline"
     assert list(paths().sweep.glob("trial-*")) == []
 
 
@@ -295,6 +297,29 @@ def test_other_epochs_are_refused_when_it_goes_on(made_up):
     earlier = read_sweep_file(paths().state)
     with pytest.raises(InputError, match="--epochs was 2, is 3"):
         train(replace(SETTINGS, num_epochs=3), earlier=earlier, given={"num_epochs"})
+
+
+@pytest.mark.parametrize(("is_away", "status"), [(True, 1), (False, 0)])
+def test_what_never_reached_the_server_is_a_failure(made_up, monkeypatch, capsys, is_away, status):
+    class Destination:
+        def __init__(self, *_: Any) -> None: ...
+
+        def check(self) -> None: ...
+
+        def __call__(self) -> Destination:
+            if is_away:
+                raise ConnectionError("the server is away")
+            return self
+
+        def apply(self, record: Any, *, again: bool) -> dict[str, Any]:
+            return {}
+
+    monkeypatch.setattr(session, "Destination", Destination)
+    monkeypatch.setattr("sweeps.driver.session.DRAIN_SECONDS", 0.0 if is_away else 60.0)
+    found = train(replace(SETTINGS, space="mlp", offline=False))
+    assert found.outcome is Outcome.DONE and found.recorded is not is_away
+    assert print_baselines(found, lambda line: None) == status
+    assert ("`keras-sweeps sync b` sends them" in capsys.readouterr().err) is is_away
 
 
 class Killed(BaseException):
