@@ -160,7 +160,7 @@ def _prepare_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> N
 
 
 def _share_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
-    """Answers the GPU's name, None without one; all else was prepared before JAX ran."""
+    """Returns the GPU's name, None without one; all else was prepared before JAX ran."""
     del num_threads, deterministic
     import jax
 
