@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import optuna
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
 from search_spaces.hyperparameters import active_values
 from search_spaces.space import Space
@@ -37,6 +38,7 @@ from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
 from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.pruners.rungs import make_rungs
 from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import QuietView
@@ -125,7 +127,7 @@ def replay(
     space = Space("recorded", "", sample, None, lambda params, shape: ())  # type: ignore[arg-type]
     engine = OptunaEngine(
         space, objective, optuna.storages.InMemoryStorage(), "replay", "grid", seed,
-        pruner=pruner, max_epochs=budget, reduction_factor=reduction_factor,
+        pruner=pruner, rungs=make_rungs(Fraction(1), budget, reduction_factor),
     )  # fmt: skip
     board = Board("replay", objective, len(table), 1, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,13 +145,12 @@ def replay(
         stop = loop.run()
         assert stop in (StopReason.TARGET, StopReason.TRIALS), stop
     seconds = sum(
-        sum(table[int(row.params["point"])].seconds[: len(row.curve)])
-        for row in board.rows.values()
+        sum(table[int(row.params["point"])].seconds[: row.step]) for row in board.rows.values()
     )
     return board.num_epochs_trained(), seconds
 
 
-Replay = Generator[EpochReport, Decision, TrialResult]
+Replay = Generator[TrialReport, Decision, TrialResult]
 
 
 class ReplayExecutor:
@@ -170,10 +171,10 @@ class ReplayExecutor:
 
     def _trial(self, task: TrialTask) -> Replay:
         row = self._table[int(task.params["point"])]
-        decision, epoch = Decision.GO_ON, max(1, task.num_reported)
+        decision, epoch = Decision.GO_ON, max(1, task.reported_step)
         while True:
             value = row.values[epoch - 1]
-            decision = yield EpochReport(task.number, epoch, metrics_of(value))
+            decision = yield TrialReport(task.number, epoch, metrics_of(value))
             if decision is not Decision.GO_ON or epoch == task.schedule.num_epochs:
                 break
             epoch += 1

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from search_spaces.augmentation import Augmentation
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
@@ -72,6 +73,7 @@ class Assembled:
         own_fit: trains the model itself, called like `keras.Model.fit`; None for the plain loop.
         one_hot: whether the model's loss takes one-hot labels instead of class numbers.
         is_ours: whether the model is known to be storable; others may hold code of their own.
+        augmentation: how training images are varied; None for not at all.
     """
 
     model: keras.Model
@@ -79,6 +81,7 @@ class Assembled:
     own_fit: Callable[..., Any] | None = None
     one_hot: bool = False
     is_ours: bool = True
+    augmentation: Augmentation | None = None
 
 
 class Assemble(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
 
 
-def sparkline(values: Sequence[float]) -> str:
+def sparkline(values: Collection[float]) -> str:
     """One bar per value between the smallest and the largest."""
     if not values:
         return ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 from pipelines.data.custom.sources import check_dataset
@@ -15,9 +17,19 @@ from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
 from sweeps.engines.optuna_study.samplers import check_sampler
-from sweeps.engines.pruners.registry import check_pruner
+from sweeps.engines.pruners.registry import HALVING, check_pruner
+from sweeps.engines.pruners.rungs import (
+    Rungs,
+    check_min_epochs,
+    default_min_epochs,
+    make_rungs,
+    parse_min_epochs,
+)
 
 DEFAULT_NUM_TRIALS = 24
+"""Where there is no time limit either."""
+DEFAULTS = 2
+"""Of `SweepSettings.defaults`, for new sweeps."""
 ENGINES = ("optuna", "keras-tuner")
 DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "asha"
 DEFAULT_STORAGE = "sqlite:///optuna.db"
@@ -39,6 +51,7 @@ class SweepSettings:
     Attributes:
         dataset: a named data set, or a source of the user's own with an absolute path; None for
             MNIST, or the bundled digits where it cannot be had.
+        num_trials: points to try at most; None for as many as the time limit allows.
         num_epochs: budget of every trial; None for one that fits the data set's size.
         timeout_seconds: no trial starts after it, running ones end with their epoch; None for no
             limit, `auto` for one that fits the data set's size.
@@ -48,7 +61,8 @@ class SweepSettings:
         gpus: `all`, `none`, or indices with commas between, as `nvidia-smi` counts.
         trials_per_gpu: trials at once on each GPU; None measures what is fastest.
         num_kept_models: models in MLflow; those of the best trials.
-        pruner, min_epochs, reduction_factor: which trials go on beyond which epochs.
+        pruner, min_epochs, reduction_factor: which trials go on beyond which epochs; the first
+            rung is a number of epochs or a fraction such as `1/9`, None for what fits the data.
         protect_baselines: whether baselines are trained in full whatever they reach.
         max_total_epochs, target, patience_trials: further rules that end the sweep.
         num_retries: further tries of a trial that failed where another try can help.
@@ -63,11 +77,13 @@ class SweepSettings:
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
         training: how trials train.
+        defaults: which release's budgets hold where none was given; 1 for sweeps that began before
+            rungs below an epoch.
     """
 
     space: str
     dataset: str | None = None
-    num_trials: int = DEFAULT_NUM_TRIALS
+    num_trials: int | None = None
     num_epochs: int | None = None
     timeout_seconds: float | Literal["auto"] | None = "auto"
     objective: str = "val_accuracy"
@@ -85,9 +101,9 @@ class SweepSettings:
     num_kept_models: int = 3
     work_dir: str = ".sweeps"
     pruner: str = DEFAULT_PRUNER
-    min_epochs: int = 1
+    min_epochs: int | str | None = None
     reduction_factor: int = 3
-    protect_baselines: bool = True
+    protect_baselines: bool = False
     max_total_epochs: int | None = None
     target: str | None = None
     patience_trials: int | None = None
@@ -107,6 +123,7 @@ class SweepSettings:
     engine: str = "optuna"
     oracle: str | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    defaults: int = DEFAULTS
 
     def __post_init__(self) -> None:
         for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
@@ -155,13 +172,28 @@ class SweepSettings:
                 "--reduction-factor must be at least 2: of so many trials one goes on. "
                 f"Received: {self.reduction_factor}."
             )
-        if self.num_epochs is not None and self.min_epochs > self.num_epochs:
+        self._validate_rungs()
+        check_num_seeds(self.num_finalist_seeds)
+
+    def _validate_rungs(self) -> None:
+        if self.min_epochs is None:
+            return
+        first = parse_min_epochs(str(self.min_epochs))
+        if self.num_epochs is not None and first > self.num_epochs:
             raise InputError(
-                f"--min-epochs must be at most --epochs. Received: {self.min_epochs} and "
-                f"{self.num_epochs}."
+                f"--min-epochs must be at most --epochs. Received: {first} and {self.num_epochs}."
+            )
+        if first < 1 and not self.has_early_rungs:
+            raise InputError(
+                "--min-epochs below 1 needs --engine optuna and a pruner with rungs. Received: "
+                f"{first}, with --engine {self.engine} and --pruner {self.pruner}. Choose --pruner "
+                "asha or hyperband, or a whole number of epochs."
             )
 
-        check_num_seeds(self.num_finalist_seeds)
+    @property
+    def has_early_rungs(self) -> bool:
+        """Whether trials can be compared below a whole epoch."""
+        return self.engine == "optuna" and self.pruner in HALVING
 
     def _validate_engine(self) -> None:
         if self.engine not in ENGINES:
@@ -182,7 +214,9 @@ class SweepSettings:
             )
         assert self.oracle is not None
         check_oracle(self.oracle)
-        if self.oracle == "hyperband" and (self.pruner != "none" or self.min_epochs != 1):
+        if self.oracle == "hyperband" and (
+            self.pruner != "none" or self.min_epochs not in (None, 1)
+        ):
             raise InputError(
                 "The oracle hyperband has rungs of its own, from one epoch on. Received: --pruner "
                 f"{self.pruner} and --min-epochs {self.min_epochs}. Leave both out, or choose "
@@ -264,27 +298,62 @@ class FinalOptions:
 
 
 @dataclass(frozen=True)
+class DefaultBudget:
+    """Epochs of every trial and seconds in all, where none were given."""
+
+    num_epochs: int
+    timeout_seconds: float
+
+
+DEFAULT_BUDGETS = {
+    1: (DefaultBudget(4, 15 * 60.0), DefaultBudget(10, 3 * 60.0)),
+    2: (DefaultBudget(8, 15 * 60.0), DefaultBudget(30, 3 * 60.0)),
+}
+"""For large and for small data sets, by `SweepSettings.defaults`. On two cores fifteen minutes try
+some thirty points on MNIST and train a few of them in full (docs/search.md)."""
+LARGE_DATA_BUDGET, SMALL_DATA_BUDGET = DEFAULT_BUDGETS[DEFAULTS]
+
+
+@dataclass(frozen=True)
 class Budget:
-    """What a sweep may spend: epochs of every trial, and seconds in all (None for no limit)."""
+    """What a sweep may spend.
+
+    Attributes:
+        num_epochs: of every trial that is trained in full.
+        timeout_seconds: in all; None for no limit.
+        num_trials: points to try at most; None for as many as the time allows.
+        rungs: where trials are compared.
+        warmup_epochs: before them Optuna's own pruners stop nothing.
+    """
 
     num_epochs: int
     timeout_seconds: float | None
-
-
-LARGE_DATA_BUDGET = Budget(4, 15 * 60.0)
-"""On two cores MNIST's published models and a few more trials; a GPU ends with all trials."""
-SMALL_DATA_BUDGET = Budget(10, 3 * 60.0)
+    num_trials: int | None
+    rungs: Rungs
+    warmup_epochs: int = 1
 
 
 def budget_for(settings: SweepSettings, num_train_images: int) -> Budget:
-    """The budget: as asked for, else what fits the data set's size."""
-    large = num_train_images >= LARGE_DATA_IMAGES
-    default = LARGE_DATA_BUDGET if large else SMALL_DATA_BUDGET
-    limit = settings.timeout_seconds
-    return Budget(
-        settings.num_epochs if settings.num_epochs is not None else default.num_epochs,
-        default.timeout_seconds if limit == "auto" else limit,
-    )
+    """The budget: as asked for, else what fits the data set's size.
+
+    Raises:
+        InputError: The first rung is too small a part of an epoch.
+    """
+    large, small = DEFAULT_BUDGETS[settings.defaults]
+    default = large if num_train_images >= LARGE_DATA_IMAGES else small
+    limit, num_trials = settings.timeout_seconds, settings.num_trials
+    seconds = default.timeout_seconds if limit == "auto" else limit
+    if num_trials is None and seconds is None:
+        num_trials = DEFAULT_NUM_TRIALS
+    num_epochs = settings.num_epochs if settings.num_epochs is not None else default.num_epochs
+    first = Fraction(1)
+    if settings.min_epochs is not None:
+        first = parse_min_epochs(str(settings.min_epochs))
+        check_min_epochs(first, num_train_images)
+    elif settings.has_early_rungs:
+        first = default_min_epochs(num_train_images, settings.reduction_factor)
+    rungs = make_rungs(first, num_epochs, settings.reduction_factor)
+    return Budget(num_epochs, seconds, num_trials, rungs, math.ceil(first))
 
 
 def chosen_search(

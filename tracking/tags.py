@@ -49,6 +49,7 @@ class Tag:
     BACKEND = "sweeps.backend"
     PRECISION = "sweeps.precision"
     JIT = "sweeps.jit"
+    MEASURED_WEIGHTS = "sweeps.measured_weights"
     DEVICE = "sweeps.device"
     GPU_SHARE = "sweeps.gpu_share"
     PACKING = "sweeps.packing"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.runtime.filesystem import replaced_atomically
+from pipelines.training.reports import TrialReport
 
 if TYPE_CHECKING:
     import keras
@@ -47,34 +48,20 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """What one epoch measured; `epoch` counts from 1.
-
-    `metrics` holds loss and accuracy (training, averaged over the epoch), those of
-    `pipelines.evaluation.metrics.validation_metrics`, learning_rate (at the epoch's end),
-    epoch_seconds, and images_per_second (training only).
-    """
-
-    number: int
-    epoch: int
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """A trial after an epoch.
+    """A trial after a step with a report.
 
     Attributes:
         identity: what the arrays belong to; a checkpoint of another identity is not used.
-        history: the reports of all epochs so far.
-        best_epoch: the epoch whose weights are `best_weights` and whose class probabilities on
+        history: the reports so far.
+        best_step: the step whose weights are `best_weights` and whose class probabilities on
             the validation images are `best_probabilities` (n, classes).
         seconds: training time so far.
     """
 
     identity: str
-    history: tuple[EpochReport, ...]
-    best_epoch: int
+    history: tuple[TrialReport, ...]
+    best_step: int
     seconds: float
     model: Sequence[np.ndarray]
     optimizer: Sequence[np.ndarray]
@@ -92,7 +79,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "identity": checkpoint.identity,
         "history": [asdict(report) for report in checkpoint.history],
-        "best_epoch": checkpoint.best_epoch,
+        "best_step": checkpoint.best_step,
         "seconds": checkpoint.seconds,
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
@@ -116,8 +103,9 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
                 return None
             return Checkpoint(
                 identity=identity,
-                history=tuple(EpochReport(**report) for report in head["history"]),
-                best_epoch=head["best_epoch"],
+                history=tuple(_report(stored) for stored in head["history"]),
+                # Before there were steps, reports came with every epoch.
+                best_step=head["best_step"] if "best_step" in head else head["best_epoch"],
                 seconds=head["seconds"],
                 model=_numbered(file, "model"),
                 optimizer=_numbered(file, "optimizer"),
@@ -126,6 +114,11 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _report(stored: Mapping[str, Any]) -> TrialReport:
+    step = stored["step"] if "step" in stored else stored["epoch"]
+    return TrialReport(stored["number"], step, stored["metrics"])
 
 
 def model_arrays(model: keras.Model, optimizer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -1,15 +1,16 @@
-"""One epoch of training: by a loop on the device, by `fit`, or by a HyperModel's own `fit`.
+"""One epoch of training, or a part: by a loop on the device, by `fit`, or by a HyperModel's own.
 
 A HyperModel's own `fit` is watched: it must train the one epoch that it was called for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ import numpy as np
 from pipelines.data.arrays import PixelRows
 from pipelines.runtime.compute import AUTO
 from pipelines.runtime.process import seed_everything
+from pipelines.training.augmentation import AugmentedRows
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, Pixels, epoch_input
 from pipelines.training.loops import EpochLoop
+from pipelines.training.measured_weights import averaging
+from pipelines.training.reports import Reports
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
 
@@ -59,15 +63,49 @@ class Training:
     stream_above: int = STREAM_ABOVE_BYTES
 
 
-def train_epoch(
-    assembled: Assembled, loop: EpochLoop | None, training: Training, epoch: int
-) -> dict[str, float]:
-    """One epoch in an order that follows from the seed and the epoch's number alone.
+@dataclass(frozen=True)
+class Stretch:
+    """The part of an epoch between two reports.
 
-    So a run that was interrupted between epochs can go on exactly as if it had not been.
+    Attributes:
+        epoch: counts from 1.
+        first, last: where it begins and ends, in steps after the epoch's start.
+        per_epoch: steps of an epoch (`Reports`).
+    """
+
+    epoch: int
+    first: int
+    last: int
+    per_epoch: int
+
+    @classmethod
+    def after(cls, step: int, reports: Reports) -> Stretch:
+        """What is trained between the report at `step` and the next one."""
+        done, first = divmod(step, reports.per_epoch)
+        last = reports.next_step(step) - done * reports.per_epoch
+        return cls(done + 1, first, last, reports.per_epoch)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is an epoch."""
+        return self.first == 0 and self.last == self.per_epoch
+
+    def rows(self, order: np.ndarray, batch_size: int) -> np.ndarray:
+        """Its part of an epoch's order: whole batches, so that an epoch in parts has the same."""
+        num_batches = math.ceil(len(order) / batch_size)
+        ends = [math.ceil(num_batches * end / self.per_epoch) for end in (self.first, self.last)]
+        return order[ends[0] * batch_size : ends[1] * batch_size]
+
+
+def train_stretch(
+    assembled: Assembled, loop: EpochLoop | None, training: Training, stretch: Stretch
+) -> dict[str, float]:
+    """Trains a part of an epoch, whose order follows from the seed and the epoch's number alone.
+
+    So a run that was interrupted between reports can go on exactly as if it had not been.
 
     Args:
-        loop: what `epoch_loop` answered for the same model and training; None for `fit`.
+        loop: what `epoch_loop` returned for the same model and training; None for `fit`.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
@@ -75,17 +113,21 @@ def train_epoch(
     """
     import keras
 
-    started, model = time.perf_counter(), assembled.model
+    started, model, epoch = time.perf_counter(), assembled.model, stretch.epoch
     order = np.random.default_rng([training.seed, epoch]).permutation(len(training.x))
+    rows = order if stretch.is_whole else stretch.rows(order, assembled.batch_size)
     if keras.config.backend() == "torch":
-        _seed_torch(training.seed, epoch)
+        _seed_torch(training.seed, epoch, stretch.first)
     before = standing(model) if assembled.own_fit is not None else None
     history: Any = None
-    if loop is not None:
-        metrics = loop(order)
-    else:
-        history = _fitted(assembled, training, order, epoch)
-        metrics = _last_values(history)
+    with _averages_kept_apart(model):
+        if not len(rows):
+            metrics = {}  # Batches are larger than the stretch.
+        elif loop is not None:
+            metrics = loop(rows, epoch=epoch)
+        else:
+            history = _fitted(assembled, training, rows, epoch)
+            metrics = _last_values(history)
     seconds = time.perf_counter() - started
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
@@ -94,9 +136,27 @@ def train_epoch(
     optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
     if optimizer is not None:
         metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-    metrics["epoch_seconds"] = seconds
-    metrics["images_per_second"] = len(training.x) / seconds
+    metrics["epoch_seconds"] = seconds * stretch.per_epoch / (stretch.last - stretch.first)
+    metrics["images_per_second"] = len(rows) / seconds
     return metrics
+
+
+@contextlib.contextmanager
+def _averages_kept_apart(model: keras.Model) -> Iterator[None]:
+    """Has `fit` leave the weights as they were trained where the optimizer keeps averages of them.
+
+    At its end `fit` puts the averages in their place. It is called once per epoch here, so training
+    would go on from the averages after every epoch; `MeasuredWeights` measures them all the same.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not averaging(optimizer).use_ema:
+        yield
+        return
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
 
 
 def set_jit(model: Any, jit: str) -> None:
@@ -105,11 +165,12 @@ def set_jit(model: Any, jit: str) -> None:
         model.jit_compile = jit == "on"
 
 
-def _seed_torch(seed: int, epoch: int) -> None:
+def _seed_torch(seed: int, epoch: int, first: int) -> None:
     """PyTorch's one generator, which dropout draws from: no checkpoint holds where it was."""
     import torch
 
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
+    parts = [seed, epoch, 1, first] if first else [seed, epoch, 1]
+    torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
 def _fitted(assembled: Assembled, training: Training, order: np.ndarray, epoch: int) -> Any:
@@ -125,7 +186,10 @@ def _fitted(assembled: Assembled, training: Training, order: np.ndarray, epoch: 
         common["class_weight"] = training.class_weight
     if assembled.own_fit is not None:
         return _own_fit(assembled, training, order, labels[order], common, epoch)
-    given = epoch_input(training.x, labels, order, assembled.batch_size, training.stream_above)
+    x: Pixels = training.x
+    if assembled.augmentation is not None:
+        x = AugmentedRows(x, assembled.augmentation, training.seed, epoch)
+    given = epoch_input(x, labels, order, assembled.batch_size, training.stream_above)
     return assembled.model.fit(**given, shuffle=False, **common)
 
 

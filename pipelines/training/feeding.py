@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -79,8 +79,18 @@ class JoinedRows:
         return found
 
 
-Pixels = PixelRows | JoinedRows
-"""Rows of pixels that can be asked for by number."""
+class Pixels(Protocol):
+    """Images (height, width, channels) that are read by their numbers."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all of them."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Those of these numbers (n,), in that order: (n, height, width, channels)."""
 
 
 def epoch_input(
@@ -118,6 +128,22 @@ def epoch_input(
             return pixels, y[rows]
 
     return {"x": Batches()}
+
+
+def evenly_spread(labels: np.ndarray, count: int) -> np.ndarray:
+    """The numbers (at most about `count`) of images with the classes' shares as they are, rising.
+
+    Of each class every so manieth image; always the same ones, so what is measured on them can be
+    compared. Every class that there is has at least one.
+    """
+    if len(labels) <= count:
+        return np.arange(len(labels))
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        num = max(1, round(count * len(members) / len(labels)))
+        chosen.append(members[np.linspace(0, len(members) - 1, num).round().astype(int)])
+    return np.sort(np.concatenate(chosen))
 
 
 def class_weight(y: np.ndarray, how: str) -> dict[int, float] | None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.training.augmentation import AugmentedRows
+from search_spaces.augmentation import Augmentation
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
 
@@ -31,8 +33,10 @@ STEPS_PER_CALL = 200
 SCANNED_STEPS = 50
 """Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
 
-Train = Callable[[np.ndarray, bool], dict[str, float]]
-"""Of the numbers of images, and whether a loss that is no number ends the epoch early."""
+Changed = np.ndarray | AugmentedRows
+Train = Callable[[np.ndarray, bool, Changed | None], dict[str, float]]
+"""Of the numbers of images, whether a non-finite loss ends the epoch early, and the pixels of this
+epoch where they are not those of every epoch."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,25 @@ class EpochLoop:
     Attributes:
         together: steps that are compiled as one, besides single ones.
         resident_bytes: training pixels that it keeps on the device.
+        pixels_of: the pixels of an epoch, where every epoch changes them; None for always the same.
     """
 
     train: Train
     together: int
     resident_bytes: int
+    pixels_of: Callable[[int], Changed] | None = None
 
-    def __call__(self, order: np.ndarray, *, ends_early: bool = True) -> dict[str, float]:
-        """Trains on the images of these numbers, in this order; answers the mean metrics.
+    def __call__(
+        self, order: np.ndarray, *, epoch: int = 1, ends_early: bool = True
+    ) -> dict[str, float]:
+        """Trains on the images of these numbers, in this order; returns the mean metrics.
 
         Args:
-            ends_early: whether a loss that is no number ends it before its last step.
+            epoch: the epoch that they are a part of.
+            ends_early: whether a non-finite loss ends it before its last step.
         """
-        return self.train(order, ends_early)
+        pixels = None if self.pixels_of is None else self.pixels_of(epoch)
+        return self.train(order, ends_early, pixels)
 
 
 def epoch_loop(
@@ -83,17 +93,41 @@ def epoch_loop(
     fits = num_bytes <= room
     if not fits and backend != "torch":
         return None
+    pixels_of = None
+    if assembled.augmentation is not None:
+        pixels_of = _EpochPixels(training, assembled.augmentation, whole=fits)
     arrays = _arrays(training, one_hot=assembled.one_hot)
     model, size = assembled.model, assembled.batch_size
     # What `fit` does first: losses and metrics make their variables.
     model._symbolic_build(data_batch=_rows(arrays, np.arange(min(size, len(training.x)))))
     if backend == "tensorflow":
-        return EpochLoop(_tensorflow_loop(model, arrays, size), 1, num_bytes)
+        return EpochLoop(_tensorflow_loop(model, arrays, size), 1, num_bytes, pixels_of)
     if backend == "torch":
         loop = _torch_loop(model, arrays, size, resident=fits)
-        return EpochLoop(loop, 1, num_bytes if fits else 0)
+        return EpochLoop(loop, 1, num_bytes if fits else 0, pixels_of)
     together = _scanned_steps() if scanned_steps is None else scanned_steps
-    return EpochLoop(_jax_loop(model, arrays, size, together), together, num_bytes)
+    return EpochLoop(_jax_loop(model, arrays, size, together), together, num_bytes, pixels_of)
+
+
+class _EpochPixels:
+    """The changed pixels of an epoch, kept while it is trained in parts.
+
+    Args:
+        whole: whether they are changed all at once, or as they are read.
+    """
+
+    def __init__(self, training: Training, augmentation: Augmentation, *, whole: bool) -> None:
+        self._training, self._augmentation, self._whole = training, augmentation, whole
+        self._epoch = 0
+        self._pixels: Changed | None = None
+
+    def __call__(self, epoch: int) -> Changed:
+        if self._pixels is None or epoch != self._epoch:
+            x, seed = self._training.x, self._training.seed
+            rows = AugmentedRows(x, self._augmentation, seed, epoch)
+            self._pixels = rows[np.arange(len(rows))] if self._whole else rows
+            self._epoch = epoch
+        return self._pixels
 
 
 def _arrays(training: Training, *, one_hot: bool) -> tuple[Any, ...]:
@@ -152,7 +186,7 @@ def _measured(model: keras.Model) -> dict[str, float]:
 def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> Train:
     import tensorflow as tf
 
-    takes = [_taker(array) for array in arrays]
+    tensors, takes = zip(*map(_taker, arrays), strict=True)
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
     # mean of batch normalisation is computed by another operation, and rounds otherwise.
     known = size if len(arrays[0]) % size == 0 else None
@@ -167,31 +201,36 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
     # on a GPU, and every step would wait for them.
     number = tf.TensorSpec([], tf.int32)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number])  # type: ignore[untyped-decorator]
-    def many(order: Any, first: Any, end: Any) -> Any:
+    held = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number, held])  # type: ignore[untyped-decorator]
+    def many(order: Any, first: Any, end: Any, data: Any) -> Any:
         # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
         # step's graph otherwise, and a cosine schedule came out one bit apart.
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
         for index in tf.range(first, end):
             rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
-            logs = step(tuple(take(rows) for take in takes))
+            logs = step(tuple(take(held, rows) for take, held in zip(takes, data, strict=True)))
         return logs
 
-    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         numbers = tf.constant(order, tf.int64)
         num_steps = math.ceil(len(order) / size)
+        data = list(tensors)
+        if pixels is not None:
+            data[0] = _taker(pixels)[0]
 
         def steps() -> Any:
             for first in range(0, num_steps, STEPS_PER_CALL):
-                yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL))
+                yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL), data)
 
         return _run(model, steps, ends_early)
 
     return loop
 
 
-def _taker(array: np.ndarray) -> Callable[[Any], Any]:
-    """Puts an array onto the device; what it answers takes rows of it there, in a graph.
+def _taker(array: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
+    """Puts an array onto the device; returns it, and what takes rows of it there, in a graph.
 
     TensorFlow's `gather` has kernels for GPUs, but not for whole numbers of 8 or 16 bits: such
     pixels would be gathered on the cores and carried over in every step. So they are kept as words
@@ -201,21 +240,19 @@ def _taker(array: np.ndarray) -> Callable[[Any], Any]:
 
     whole = _whole(array)
     if whole.dtype.kind not in "iu" or whole.dtype.itemsize >= 4:
-        data = tf.constant(whole)
-        return lambda rows: tf.gather(data, rows)
+        return tf.constant(whole), tf.gather
     shape, dtype = whole.shape[1:], whole.dtype
     values = whole.reshape(len(whole), -1)
     missing = -values.shape[1] % (8 // dtype.itemsize)
     if missing:
         values = np.pad(values, ((0, 0), (0, missing)))
-    words = tf.constant(values.view(np.int64))
 
-    def take(rows: Any) -> Any:
+    def take(words: Any, rows: Any) -> Any:
         found = tf.bitcast(tf.gather(words, rows), dtype)
         found = tf.reshape(found, (-1, values.shape[1]))
         return tf.reshape(found[:, : math.prod(shape)] if missing else found, (-1, *shape))
 
-    return take
+    return tf.constant(values.view(np.int64)), take
 
 
 def _scanned_steps() -> int:
@@ -228,7 +265,7 @@ def _scanned_steps() -> int:
 def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int) -> Train:
     import jax
 
-    data = _on_device(arrays)
+    whole = _on_device(arrays)
 
     def one(state: Any, rows: Any, data: Any) -> Any:
         return model.train_step(state, tuple(array[rows] for array in data))[1]
@@ -255,8 +292,9 @@ def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_st
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
 
-    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         batches = _batches(order, size, scanned_steps if compiled else 1)
+        data = whole if pixels is None else (*_on_device((pixels,)), *whole[1:])
 
         def steps() -> Any:
             # The variables are filled when somebody looks at them, not after every step.
@@ -284,10 +322,10 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
     import keras
     import torch
 
-    data = _on_device(arrays) if resident else arrays
+    whole = _on_device(arrays) if resident else arrays
     step = torch.compile(model.train_step) if model.jit_compile else model.train_step
 
-    def batch(rows: np.ndarray) -> tuple[Any, ...]:
+    def batch(data: tuple[Any, ...], rows: np.ndarray) -> tuple[Any, ...]:
         if resident:
             numbers = keras.ops.convert_to_tensor(rows, dtype="int64")
             return tuple(array[numbers] for array in data)
@@ -296,11 +334,15 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
         read = _rows(data, rows[by_place])
         return tuple(keras.ops.convert_to_tensor(a[back], dtype=str(a.dtype)) for a in read)
 
-    def loop(order: np.ndarray, ends_early: bool) -> dict[str, float]:
+    def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
+        data = whole
+        if pixels is not None:
+            data = (*(_on_device((pixels,)) if resident else (pixels,)), *whole[1:])
+
         def steps() -> Any:
             model.train()  # As `fit`: a layer made of PyTorch's own parts may ask for it.
             for count, rows in enumerate(_batches(order, size, 1)):
-                step(batch(rows))
+                step(batch(data, rows))
                 if count % STEPS_PER_CALL == 0:
                     yield
             model.eval()

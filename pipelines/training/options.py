@@ -8,7 +8,7 @@ the code that heeds it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import Field, astuple, dataclass, field, fields
 from typing import Any, Literal
 
 from pipelines.runtime.compute import (
@@ -25,6 +25,7 @@ from search_spaces.space import Space
 Change = Literal["never", "if accepted"]
 CLASS_WEIGHTS = ("none", "balanced")
 PIXELS = ("raw", "unit")
+FITTED, TRAINED = "fitted", "trained"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class OptionInfo:
             first releases called it so, and what is stored keeps its name.
         change: whether it may change in a sweep that has begun.
         identifies: whether what was trained with one value cannot go on with another.
+        before: its value in what was stored before there was such an option; None for the default.
     """
 
     help: str
@@ -48,6 +50,7 @@ class OptionInfo:
     stored: str = ""
     change: Change = "never"
     identifies: bool = False
+    before: Any = None
 
 
 def _option(default: Any, text: str, **info: Any) -> Any:
@@ -67,6 +70,9 @@ class TrainingOptions:
         pixels: what a model gets in training: `raw` from 0 to 255, or `unit` from 0 to 1. The
             stored model takes raw pixels all the same.
         deterministic: whether trials use only operations that repeat bit for bit.
+        measured_weights: what is measured and kept: `fitted`, with statistics of batch
+            normalisation that fit the weights (`MeasuredWeights`), or `trained`, as Keras leaves
+            them.
     """
 
     early_stopping: int | None = _option(
@@ -107,6 +113,13 @@ class TrainingOptions:
         "only operations that repeat bit for bit, for `replay` (slower; on cores trials repeat "
         "without it)",
     )
+    measured_weights: str = _option(
+        FITTED,
+        "fitted measures and keeps a model with the statistics of batch normalisation recomputed "
+        "from training images, and with averaged weights where the optimizer averages them; "
+        "trained as Keras leaves it (default: %(default)s)",
+        choices=(FITTED, TRAINED), identifies=True, before=TRAINED,
+    )  # fmt: skip
 
     @property
     def compute(self) -> Compute:
@@ -136,7 +149,7 @@ class TrainingOptions:
 
     @property
     def identity(self) -> list[Any]:
-        """What trained numbers follow from; options at their defaults add nothing.
+        """What trained numbers follow from; options as they were before they existed add nothing.
 
         So a trial that began before an option existed goes on from its checkpoint.
         """
@@ -147,7 +160,7 @@ class TrainingOptions:
             for f in fields(self)
             if f.metadata["option"].identifies
             and f.name != "class_weights"
-            and getattr(self, f.name) != f.default
+            and getattr(self, f.name) != _before(f)
         }
         return [*weights, *compute, *([more] if more else [])]
 
@@ -161,7 +174,7 @@ def option_infos() -> dict[str, OptionInfo]:
 
 
 def from_stored(values: Mapping[str, Any]) -> TrainingOptions:
-    """The options in what was stored; defaults for those that did not exist then.
+    """The options in what was stored; what held before for those that did not exist then.
 
     Args:
         values: by stored name; as they are, or as the texts that a run's params hold.
@@ -169,9 +182,13 @@ def from_stored(values: Mapping[str, Any]) -> TrainingOptions:
     found: dict[str, Any] = {}
     for f in fields(TrainingOptions):
         name = f.metadata["option"].stored or f.name
-        if name in values:
-            found[f.name] = _value(values[name], f.default)
+        found[f.name] = _value(values[name], f.default) if name in values else _before(f)
     return TrainingOptions(**found)
+
+
+def _before(option: Field[Any]) -> Any:
+    info: OptionInfo = option.metadata["option"]
+    return option.default if info.before is None else info.before
 
 
 def _value(stored: Any, default: Any) -> Any:

@@ -15,7 +15,7 @@ Kind = Literal["int", "float", "choice", "boolean", "fixed"]
 Sampling = Literal["linear", "log", "reverse_log"]
 INACTIVE = "inactive"
 """The value of a parameter that is not active: parallel coordinates show only complete runs."""
-RUN_PARAMS = ("max_epochs", "train_on", "last_epoch")
+RUN_PARAMS = ("max_epochs", "steps_per_epoch", "train_on", "last_epoch")
 """Params of a run that its space does not know."""
 _PREFIX = "hp/"
 _NAME = re.compile(r"[\w.:-][\w.: -]*(/[\w.:-][\w.: -]*)*", re.ASCII)

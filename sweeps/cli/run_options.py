@@ -16,12 +16,14 @@ from sweeps.cli.shared_options import (
     add_finalist_options,
     add_image_options,
     duration_or_auto,
+    first_rung,
     natural_int,
     or_auto,
     positive_int,
     timeout,
 )
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
+from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
 from sweeps.settings import (
     ALL,
     DEFAULT_NUM_TRIALS,
@@ -33,7 +35,7 @@ from sweeps.settings import (
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
     STORAGE_VARIABLE,
-    Budget,
+    DefaultBudget,
     SweepSettings,
     chosen_search,
 )
@@ -54,9 +56,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--trials",
         type=positive_int,
-        default=DEFAULT_NUM_TRIALS,
+        default=None,
         metavar="N",
-        help="configurations to train (default: %(default)s)",
+        help="points to try at most (default: as many as the time limit allows, "
+        f"{DEFAULT_NUM_TRIALS} without one)",
     )
     add(
         "--epochs",
@@ -248,10 +251,12 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     prune.add_argument(
         "--min-epochs",
-        type=positive_int,
-        default=1,
+        type=first_rung,
+        default=None,
         metavar="N",
-        help="epochs before a trial can be pruned (default: %(default)s)",
+        help="the first rung, before which no trial is pruned: epochs, or a fraction of one such "
+        "as 1/9 (default: auto, the smallest of 1, 1/3, 1/9, ... with at least "
+        f"{MIN_RUNG_IMAGES:,} training images)",
     )
     prune.add_argument(
         "--reduction-factor",
@@ -261,10 +266,12 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         help="one of so many trials goes on from each rung (default: %(default)s)",
     )
     prune.add_argument(
-        "--prune-baselines",
+        "--protect-baselines",
         action="store_true",
-        help="let published baselines be pruned, too (default: they train in full)",
+        help="train published baselines in full (default: they can be pruned like other points)",
     )
+    # What is the default now: older commands and configuration files may still say it.
+    prune.add_argument("--prune-baselines", action="store_true", help=argparse.SUPPRESS)
     prune.add_argument(
         "--audit",
         type=natural_int,
@@ -314,8 +321,8 @@ def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _minutes(budget: Budget) -> str:
-    return f"{(budget.timeout_seconds or 0) / 60:g}m"
+def _minutes(budget: DefaultBudget) -> str:
+    return f"{budget.timeout_seconds / 60:g}m"
 
 
 SETTING_OF = {
@@ -326,7 +333,6 @@ SETTING_OF = {
     "workers": "num_workers",
     "threads": "num_threads",
     "keep_models": "num_kept_models",
-    "prune_baselines": "protect_baselines",
     "no_improvement": "patience_trials",
     "retries": "num_retries",
     "trial_timeout": "stall_seconds",
@@ -362,7 +368,7 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         work_dir=arguments.work_dir,
         min_epochs=arguments.min_epochs,
         reduction_factor=arguments.reduction_factor,
-        protect_baselines=not arguments.prune_baselines,
+        protect_baselines=arguments.protect_baselines,
         max_total_epochs=arguments.max_total_epochs,
         target=arguments.target,
         patience_trials=arguments.no_improvement,

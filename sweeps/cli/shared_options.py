@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pipelines.images import options as images
 from pipelines.images.options import BROKEN, COLORS, RESIZES, ImageOptions
+from search_spaces.errors import InputError
+from sweeps.engines.pruners.rungs import parse_min_epochs
 from sweeps.settings import DEFAULT_NUM_FINALISTS, DEFAULT_NUM_SEEDS, RETRAIN
 from sweeps.state.sweep_file import StoredSweep, stored_sweep
 
@@ -86,6 +88,17 @@ def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
     return parse
 
 
+def first_rung(text: str) -> str | None:
+    """A number of epochs, a fraction of one such as `1/9`, or `auto`."""
+    if text == "auto":
+        return None
+    try:
+        parse_min_epochs(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def timeout(text: str) -> float | Literal["auto"] | None:
     """`90`, `90s`, `15m`, `2h` in seconds, `none` for no limit, or `auto`."""
     if text == "none":
@@ -120,6 +133,7 @@ def image_size(text: str) -> str:
 
 _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none|auto)$"}
 _SCHEMAS: dict[Callable[[str], Any], dict[str, Any]] = {
+    first_rung: {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
     positive_int: {"type": "integer", "minimum": 1},
     natural_int: {"type": "integer", "minimum": 0},
     level: {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},

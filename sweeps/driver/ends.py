@@ -23,15 +23,16 @@ class Ends:
 
     def prune_hopeless(self) -> None:
         """Ends paused trials that can never be promoted, so that their checkpoints can go."""
-        for number in self._trials.engine.hopeless(self._plan.num_trials):
+        most = self._plan.most_trials(len(self._board.rows))
+        for number in self._trials.engine.hopeless(most):
             row = self._board.rows[number]
-            row.reason = f"pruned at epoch {len(row.curve)}: too many are better"
+            row.reason = f"pruned at epoch {row.epochs_text}: too many are better"
             self._end_one_paused(row)
 
     def end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self._board.in_state(TrialState.PAUSED):
-            row.reason = _WAITED.format(len(row.curve))
+            row.reason = _WAITED.format(row.epochs_text)
             self._end_one_paused(row)
         for row in self._board.rows.values():
             if row.waiting:  # A stop rule came before its turn.

@@ -24,7 +24,7 @@ class Figures:
     def __init__(self, trials: Trials) -> None:
         self._executor, self._recorder = trials.executor, trials.recorder
         self._plan, self._paths = trials.plan, trials.plan.paths
-        self._drawing: dict[int, int] = {}  # Trial -> the epoch that is being drawn.
+        self._drawing: dict[int, int] = {}  # Trial -> the step that is being drawn.
 
     def take_over(self, row: TrialRow) -> None:
         """Draws what a kill left undrawn of a trial of an earlier session."""
@@ -35,7 +35,7 @@ class Figures:
 
     def draw(self, row: TrialRow) -> None:
         """Starts drawing a trial as it stands."""
-        self._drawing[row.number] = len(row.curve)
+        self._drawing[row.number] = row.step
         argument = (str(self._paths.trial(row.number)), self._plan.data)
         log_path = str(self._paths.trial_log(row.number))
         slot = Slot(row.slot, 1)

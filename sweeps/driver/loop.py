@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult
 from sweeps.driver import audit, figures
 from sweeps.driver.audit import Audit
@@ -26,6 +26,7 @@ from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
 from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials, job_id
 from sweeps.engines.base import Engine, PastTrial, TrialState
 from sweeps.executors.base import Executor, Reported, Returned
@@ -58,7 +59,8 @@ class SweepLoop:
         self._recorder, self._interrupts = recorder, interrupts
         self._trials = Trials(plan, board, engine, executor, recorder, view, watch)
         self._figures = Figures(self._trials)
-        self._next = NextTrial(self._trials)
+        self._time_plan = TimePlan(plan, board, waits=bool(plan.rungs))
+        self._next = NextTrial(self._trials, self._time_plan)
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
         self._audit: Audit | None = None
@@ -107,6 +109,8 @@ class SweepLoop:
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)
+                if rule is None and self._time_plan.is_closing:
+                    return StopReason.TIMEOUT
                 ran_out = self._next.exhausted and not self._plan.is_fixed
                 return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)
             self._handle_events(WAIT_SECONDS)
@@ -144,40 +148,48 @@ class SweepLoop:
             else:
                 self._retries.raised(event)
 
-    def _reported(self, report: EpochReport) -> None:
-        """Records an epoch, and answers how the trial goes on."""
+    def _reported(self, report: TrialReport) -> None:
+        """Records a report, and answers how the trial goes on."""
         row, identity = self.board.rows[report.number], job_id(report.number)
         value = self.board.value(row, report.metrics)
         now = time.monotonic()
-        new = report.epoch == len(row.curve) + 1
+        new = report.step > row.step
         if new:
             waited = now - self._trials.last_report[row.number]
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)
-            self._recorder.epoch_reported(report, self._trials.usage.taken(identity))
+            self._recorder.reported(report, self._trials.usage.taken(identity))
         self._trials.last_report[row.number] = now
-        decision = self._engine.report(report.number, report.epoch, value)
+        decision = self._engine.report(report.number, report.step, value)
         if new:
-            row.curve.append(value)
-        decision = self._within_rules(row, report.epoch, value, decision)
+            row.curve[report.step] = value
+            first = self._trials.started_again(row)
+            self._time_plan.reported(row, report.metrics, waited, first=first)
+        decision = self._within_rules(row, report.step, value, self._in_time(row, decision))
         self._executor.answer(identity, decision)
         if new:
             self._trials.view.reported(self.board, row)
 
-    def _within_rules(
-        self, row: TrialRow, epoch: int, value: float, decision: Decision
-    ) -> Decision:
+    def _in_time(self, row: TrialRow, decision: Decision) -> Decision:
+        """The decision under the plan for the time, which may have begun to close the sweep."""
+        if not self._plan.rungs or decision not in (Decision.GO_ON, Decision.PAUSE):
+            return decision
+        if not self._time_plan.closes():
+            return decision
+        return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
+
+    def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:
         """The decision once the sweep's own rules are heard; a full budget stays complete."""
         rules = self._plan.rules
         if row.schedule.validates and rules.meets_target(self.board.objective, value):
             return Decision.ENOUGH
-        if epoch >= row.schedule.end_epoch:
+        if step >= row.schedule.end_step:
             return Decision.GO_ON
         rule = rules.reached(self.board)
         if rule is not None:
             row.reason = f"stopped because {rule.value}"
             return Decision.STOP
         if decision is Decision.STOP:
-            row.reason = f"pruned at epoch {epoch}"
+            row.reason = f"pruned at epoch {row.epochs_text}"
         return decision
 
     def _returned(self, result: TrialResult) -> None:

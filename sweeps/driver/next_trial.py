@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sweeps.driver.plan import trial_seed
 from sweeps.driver.status import TrialRow
+from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
 
@@ -11,7 +12,8 @@ from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
 class NextTrial:
     """Chooses the trial for a free slot, and takes over those of earlier sessions."""
 
-    def __init__(self, trials: Trials) -> None:
+    def __init__(self, trials: Trials, time_plan: TimePlan) -> None:
+        self._time_plan = time_plan
         self._trials, self._plan, self._board = trials, trials.plan, trials.board
         self._engine, self._recorder = trials.engine, trials.recorder
         self.exhausted = False
@@ -28,8 +30,13 @@ class NextTrial:
             return ready[0]
         if waiting:
             return None if running else waiting[0]
+        return self._last_promotion() if self._time_plan.closes() else self._next_of_engine()
+
+    def _next_of_engine(self) -> TrialRow | None:
+        """A trial that the engine promotes, or a new one."""
+        running = self._board.running()
         while True:
-            last = self.exhausted or len(self._board.proposed()) >= self._plan.num_trials
+            last = self.exhausted or self._all_proposed()
             number = self._engine.next_promotion(closing=last and not running)
             if number is not None:
                 return self._board.rows[number]
@@ -42,6 +49,19 @@ class NextTrial:
             row = self._new_row(proposal)
             if proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
                 return row
+
+    def _last_promotion(self) -> TrialRow | None:
+        """The next of those that are trained to their ends before the time limit."""
+        if not self._plan.rungs:
+            return None
+        row = self._time_plan.next_waiting()
+        if row is not None:
+            self._engine.resume(row.number)
+        return row
+
+    def _all_proposed(self) -> bool:
+        limit = self._plan.num_trials
+        return limit is not None and len(self._board.proposed()) >= limit
 
     def take_over(self, past: PastTrial) -> TrialRow:
         """A row for a trial of an earlier session: ended, waiting at its rung, or to go on."""
@@ -71,7 +91,7 @@ class NextTrial:
             schedule=plan.schedule if plan else self._plan.schedule,
             space=plan.space if plan else self._plan.space,
             baseline=proposal.baseline,
-            curve=list(proposal.curve.values()),
+            curve=dict(proposal.curve),
             waiting=True,
         )
         row.seconds = self._recorder.trained_seconds(number)

@@ -19,6 +19,7 @@ from sweeps.resources.packing import GpuLayout
 from sweeps.state.paths import SweepPaths
 from sweeps.workers.jobs import train_job
 
+FEW_TRIALS = 24
 STOPPED = "the sweep was stopped"
 """Why a trial ended that a stop rule or an interrupt ended."""
 
@@ -101,7 +102,9 @@ class LoopPlan:
     """What the loop needs to know about its trials; `job` is what trains one.
 
     Attributes:
+        num_trials: points to try at most; None for as many as the time allows.
         schedule: of every trial that has no plan of its own.
+        rungs: the steps at which trials wait for others; empty under a pruner without.
         training: how every trial trains.
         slots: where trials run on cores; on GPUs `layout` cuts them as they are needed.
         layout, level: the GPUs and how many trials share one; None on cores.
@@ -115,7 +118,7 @@ class LoopPlan:
 
     space: Space
     data: PreparedData
-    num_trials: int
+    num_trials: int | None
     schedule: Schedule
     seed: int
     slots: tuple[Slot, ...]
@@ -130,6 +133,16 @@ class LoopPlan:
     level: int = 1
     trials_per_gpu: int | None = None
     is_fixed: bool = False
+    rungs: tuple[int, ...] = ()
+
+    def most_trials(self, num_tried: int) -> int:
+        """How many points there will be at most; a guess where only the time limits them.
+
+        Then no more than twice as many as were tried, and at least `FEW_TRIALS`.
+        """
+        if self.num_trials is not None:
+            return self.num_trials
+        return max(FEW_TRIALS, 2 * num_tried)
 
 
 def trial_seed(sweep_seed: int, number: int) -> int:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
-from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
-from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE, EpochReport
+from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import TrialResult
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
@@ -22,7 +22,7 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths
-from sweeps.state.recorded_options import compute_tags
+from sweeps.state.recorded_options import option_tags
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -89,7 +89,7 @@ class Recorder:
         self._data = data
         self._paths = paths
         self._models = models
-        self.compute = training.compute
+        self.training = training
         self._progress_step = -1
 
     def sweep_started(
@@ -114,6 +114,8 @@ class Recorder:
             **recorded_params(row.space.parameters, row.params),
             "max_epochs": schedule.num_epochs,
         }
+        if schedule.reports.per_epoch > 1:
+            params["steps_per_epoch"] = schedule.reports.per_epoch
         if schedule.last_epoch is not None:
             params["last_epoch"] = schedule.last_epoch
         if not schedule.validates:
@@ -121,7 +123,7 @@ class Recorder:
         return params
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        tags = {Tag.SEED: str(row.seed), **compute_tags(self.compute)}
+        tags = {Tag.SEED: str(row.seed), **option_tags(self.training)}
         if row.baseline:
             tags[Tag.BASELINE] = row.baseline
         return tags
@@ -165,17 +167,15 @@ class Recorder:
             tags[Tag.GPU_SHARE] = f"1/{slot.num_sharing}"
         self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
-    def epoch_reported(self, report: EpochReport, more: Mapping[str, float] | None = None) -> None:
-        """An epoch's metrics, with what the driver saw of it."""
-        self._spool.put(
-            EpochRecord(report.number, report.epoch, {**report.metrics, **(more or {})})
-        )
+    def reported(self, report: TrialReport, more: Mapping[str, float] | None = None) -> None:
+        """What a trial measured after a step, with what the driver saw of it."""
+        self._spool.put(EpochRecord(report.number, report.step, {**report.metrics, **(more or {})}))
 
     def trial_paused(self, row: TrialRow, result: TrialResult) -> None:
         """The trial waits; what it reached so far is kept for the case that it never goes on."""
         path = self._paths.trial(row.number) / RESULT_FILE
         path.write_text(json.dumps(asdict(result)), encoding="utf-8")
-        tags = {Tag.REASON: f"waits at epoch {result.num_epochs} for a promotion"}
+        tags = {Tag.REASON: f"waits at epoch {row.epochs_text} for a promotion"}
         self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_suspended(self, row: TrialRow) -> None:
@@ -297,11 +297,11 @@ class Recorder:
                     if name.startswith("best_val_")
                 },
                 at_ms=end.at_ms,
-                step=result.best_epoch,
+                step=round(result.best_epoch * row.schedule.reports.per_epoch),
                 tags={
                     Tag.SWEEP: self._paths.name,
                     Tag.TRIAL: str(row.number),
-                    **model_tags(self._data, path, self.compute),
+                    **model_tags(self._data, path, self.training),
                 },
             )
             self._spool.adopt(path, key)
@@ -321,7 +321,7 @@ class Recorder:
 
 
 def model_tags(
-    data: PreparedData, path: Path, compute: Compute = DEFAULT_COMPUTE
+    data: PreparedData, path: Path, training: TrainingOptions = DEFAULT_TRAINING
 ) -> dict[str, str]:
     """What whoever uses a model must know of it: its data, its classes, its file's checksum."""
     with path.open("rb") as file:
@@ -332,7 +332,7 @@ def model_tags(
         **class_name_tags(data.class_names),
         Tag.BACKGROUND: data.background(),
         Tag.RESIZE: data.resize,
-        **compute_tags(compute),
+        **option_tags(training),
         Tag.MODEL_SHA256: digest,
     }
 

@@ -91,7 +91,7 @@ class Retries:
         if self._plan.is_fixed:
             return False
         ended = [row for row in self._board.ended() if not row.past]
-        if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials):
+        if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials or NUM_SAME_FAILURES):
             return False
         failed = all(row.state is TrialState.FAILED for row in ended)
         return failed and len({row.failure_cause for row in ended}) == 1

@@ -16,6 +16,7 @@ from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.status import Board, TrialRow, View, leaderboard_columns
 from sweeps.engines.base import Engine, TrialState
+from sweeps.engines.pruners.registry import HALVING
 from sweeps.executors.base import Executor
 from sweeps.formatting import params_text
 from sweeps.interrupts import Interrupts
@@ -102,7 +103,7 @@ class _Search:
         self._board = Board(
             title=f"{settings.name}: {opened.space.name} on {data.name}",
             objective=objective,
-            num_trials=settings.num_trials,
+            num_trials=budget.num_trials,
             num_slots=len(allotment.slots),
             timeout_seconds=budget.timeout_seconds,
             data_name=data.name,
@@ -116,8 +117,8 @@ class _Search:
         plan = LoopPlan(
             space=opened.space,
             data=data,
-            num_trials=settings.num_trials,
-            schedule=Schedule(budget.num_epochs),
+            num_trials=budget.num_trials,
+            schedule=Schedule(budget.num_epochs, reports=budget.rungs.reports),
             seed=settings.seed,
             slots=allotment.slots,
             paths=self._paths,
@@ -134,6 +135,7 @@ class _Search:
             layout=allotment.layout,
             level=allotment.level,
             trials_per_gpu=settings.trials_per_gpu,
+            rungs=budget.rungs.steps if settings.pruner in HALVING else (),
         )
         self._session = Session(
             plan, self._board, recorder, opened.recording, opened.executor, view, interrupts
@@ -170,7 +172,9 @@ class _Search:
         settings, data = self._opened.settings, self._opened.data
         params = settings.as_params() | {
             "dataset": data.name,
+            "num_trials": self._budget.num_trials,
             "num_epochs": self._budget.num_epochs,
+            "rungs": self._budget.rungs.text,
             "timeout_seconds": self._budget.timeout_seconds,
         }
         assert settings.name is not None
@@ -182,7 +186,7 @@ class _Search:
         """Settles how many trials share a GPU."""
         settings = self._opened.settings
         found = packed(
-            self._opened.allotment.for_trials(settings.num_trials),
+            self._opened.allotment.for_trials(self._budget.num_trials),
             settings.trials_per_gpu,
             self._paths,
             self._session.recorder.packed,

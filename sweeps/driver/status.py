@@ -22,7 +22,7 @@ class TrialRow:
 
     Attributes:
         schedule, space: what it trains on and for how long, and the space of its point.
-        curve: `metric` after each epoch.
+        curve: step -> `metric`, in the unit of the schedule's `Reports`.
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
@@ -44,8 +44,8 @@ class TrialRow:
     baseline: str | None = None
     state: TrialState = TrialState.RUNNING
     value: float | None = None
-    best_epoch: int | None = None
-    curve: list[float] = field(default_factory=list)
+    best_epoch: float | None = None
+    curve: dict[int, float] = field(default_factory=dict)
     num_parameters: int | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -61,6 +61,26 @@ class TrialRow:
     end_order: int | None = None
 
     @property
+    def step(self) -> int:
+        """The last step that was reported; 0 before the first."""
+        return max(self.curve, default=0)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs trained so far."""
+        return self.schedule.reports.epochs(self.step)
+
+    @property
+    def epochs_text(self) -> str:
+        """Epochs trained so far: `0.11`, `3`."""
+        return self.schedule.reports.text(self.step)
+
+    @property
+    def last_value(self) -> float:
+        """What was reported last; NaN before the first report."""
+        return self.curve[self.step] if self.curve else math.nan
+
+    @property
     def num_tries(self) -> int:
         """How often it was started, for whatever reason."""
         return 1 + self.num_retries + self.num_repacked
@@ -72,6 +92,7 @@ class Board:
 
     Attributes:
         earlier_seconds: wall time of earlier sessions of a resumed sweep.
+        num_trials: points to try at most; None for as many as the time allows.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
         competes: whether one trial is the best; published models are each compared with their own
@@ -80,7 +101,7 @@ class Board:
 
     title: str
     objective: Objective
-    num_trials: int
+    num_trials: int | None
     num_slots: int
     timeout_seconds: float | None
     started: float = field(default_factory=time.monotonic)
@@ -92,11 +113,11 @@ class Board:
     competes: bool = True
 
     def metric(self, row: TrialRow) -> str:
-        """What is told of a trial after each epoch: the objective, where it validates."""
+        """What is reported of a trial: the objective, where it validates."""
         return self.objective.metric if row.schedule.validates else "accuracy"
 
     def value(self, row: TrialRow, metrics: Mapping[str, float]) -> float:
-        """The `metric` of a trial among those of an epoch; NaN where a `fit` does not tell it."""
+        """The `metric` of a trial among those of a report; NaN where a `fit` does not return it."""
         if row.schedule.validates:
             return self.objective.value(metrics)
         return metrics.get("accuracy", math.nan)
@@ -115,9 +136,9 @@ class Board:
         """The trials that count as proposed: a point that was killed is proposed again."""
         return [row for row in self.rows.values() if row.state is not TrialState.KILLED]
 
-    def num_epochs_trained(self) -> int:
+    def num_epochs_trained(self) -> float:
         """Epochs of all trials together."""
-        return sum(len(row.curve) for row in self.rows.values())
+        return sum(row.epochs for row in self.rows.values())
 
     def in_state(self, state: TrialState) -> list[TrialRow]:
         """The trials in one state."""
@@ -132,12 +153,19 @@ class Board:
         return sorted(complete, key=lambda row: (key(row.value or 0.0), row.number))
 
     def contenders(self) -> list[TrialRow]:
-        """The complete trials, best first, then the pruned ones by the best that they reached."""
+        """The complete trials, best first, then the pruned ones by the best that they reached.
+
+        Those that ended within their first epoch come last: they were measured on fewer images.
+        """
         key = self.objective.sort_key
         pruned = [row for row in self.in_state(TrialState.PRUNED) if row.curve]
-        return self.ranking() + sorted(
-            pruned, key=lambda row: (min(key(value) for value in row.curve), row.number)
-        )
+
+        def standing(row: TrialRow) -> tuple[bool, float, int]:
+            reports = row.schedule.reports
+            reached = min(map(key, reports.comparable(row.curve, row.step)))
+            return reports.is_early(row.step), reached, row.number
+
+        return self.ranking() + sorted(pruned, key=standing)
 
     def best(self) -> TrialRow | None:
         """The best complete trial."""
@@ -155,11 +183,20 @@ class Board:
             return None
         mean = sum(row.seconds for row in done) / len(done)
         spent = sum(time.monotonic() - row.started for row in self.running())
-        todo = self.num_trials - len(self.ended())
-        left = max(0.0, (mean * todo - spent) / self.num_slots)
+        left = math.inf
+        if self.num_trials is not None:
+            todo = self.num_trials - len(self.ended())
+            left = max(0.0, (mean * todo - spent) / self.num_slots)
         if self.timeout_seconds is not None:
             left = min(left, max(0.0, self.timeout_seconds - self.elapsed_seconds()))
         return left
+
+    def progress(self) -> tuple[float, float]:
+        """All that is to be done and what of it is: points, or seconds where only time limits."""
+        if self.num_trials is not None:
+            return self.num_trials, len(self.ended())
+        limit = self.timeout_seconds or math.inf
+        return limit, min(limit, self.elapsed_seconds())
 
     def compute_seconds(self) -> float:
         """Time that all trials took together."""
@@ -183,12 +220,12 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
         "baseline": [row.baseline or "" for row in rows],
         "state": [row.state.value for row in rows],
         metric: [row.value for row in rows],
-        f"last_{metric}": [row.curve[-1] if row.curve else None for row in rows],
+        f"last_{metric}": [row.last_value if row.curve else None for row in rows],
         "best_epoch": [row.best_epoch for row in rows],
         "num_parameters": [row.num_parameters for row in rows],
         "seconds": [round(row.seconds, 1) for row in rows],
         "params": [params_text(row.params) for row in rows],
-        "num_epochs": [len(row.curve) for row in rows],
+        "num_epochs": [row.epochs for row in rows],
         "audit_value": [board.audits.get(row.number) for row in rows],
         "reason": [row.reason for row in rows],
     }

@@ -48,6 +48,7 @@ class Trials:
         """By trial, when it last started or reported (`time.monotonic`)."""
         self.slots: dict[int, Slot] = {}
         self._memory_kills: dict[int, int] = {}
+        self._unreported: set[int] = set()
 
     def start(self, row: TrialRow, slot: Slot) -> Raised | None:
         """Starts a trial, or goes on with it; returns why its process could not be started."""
@@ -55,6 +56,7 @@ class Trials:
         self.slots[number] = slot
         row.slot, row.waiting, row.state, row.reason = slot.index, False, TrialState.RUNNING, ""
         row.started = self.last_report[number] = time.monotonic()
+        self._unreported.add(number)
         self._memory_kills[number] = kernel_memory_kills()
         self.recorder.trial_runs(row, slot)
         self.view.started(self.board, row, again=again)
@@ -69,6 +71,12 @@ class Trials:
             return Raised(job_id(number), type(error).__name__, str(error), details)
         return None
 
+    def started_again(self, row: TrialRow) -> bool:
+        """Whether a report is the first since the trial was started; once for each start."""
+        first = row.number in self._unreported
+        self._unreported.discard(row.number)
+        return first
+
     def task(self, row: TrialRow) -> TrialTask:
         """What a worker needs to train the trial, or to continue it."""
         return TrialTask(
@@ -81,7 +89,7 @@ class Trials:
             objective=self.board.objective,
             folder=str(self.plan.paths.trial(row.number)),
             training=self.plan.training,
-            num_reported=len(row.curve),
+            reported_step=row.step,
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
             sources=row.space.sources,
         )

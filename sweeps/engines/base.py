@@ -56,7 +56,7 @@ class Proposal:
         duplicate_of: an earlier trial of the very same point; it need not be trained again.
         name: what people call it; empty for the trial's number.
         plan: how it is trained; None for as all trials of the sweep.
-        curve: epoch -> what an earlier session recorded of it, as in `PastTrial`.
+        curve: step -> what an earlier session recorded of it, as in `PastTrial`.
     """
 
     number: int
@@ -73,7 +73,7 @@ class PastTrial:
     """A trial of an earlier session, as the study holds it.
 
     Attributes:
-        curve: epoch -> objective.
+        curve: step -> objective; the trial's `Reports` have the unit of steps.
         facts: what `tell` was given.
         ended_at: seconds since 1970, for trials that have ended.
     """
@@ -108,10 +108,10 @@ class Engine(Protocol):
         `Later` is answered only while a trial runs, or when `next_promotion` has one.
         """
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
-        """Records the objective after an epoch (from 1), once, and decides how the trial goes on.
+    def report(self, number: int, step: int, value: float) -> Decision:
+        """Records the objective after a step (from 1), once, and decides how the trial goes on.
 
-        An epoch that is recorded already is only decided upon.
+        A step that is recorded already is only decided upon.
         """
 
     def pause(self, number: int) -> None:
@@ -123,6 +123,9 @@ class Engine(Protocol):
         Args:
             closing: no new trials will be asked for.
         """
+
+    def resume(self, number: int) -> None:
+        """A paused trial goes on, promoted or not; it counts as running from now on."""
 
     def hopeless(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on in a sweep of so many trials."""

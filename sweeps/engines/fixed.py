@@ -55,9 +55,9 @@ class FixedEngine:
         self._running.add(proposal.number)
         return proposal
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
+    def report(self, number: int, step: int, value: float) -> Decision:
         """Every trial trains in full."""
-        del number, epoch, value
+        del number, step, value
         return Decision.GO_ON
 
     def pause(self, number: int) -> None:
@@ -68,6 +68,10 @@ class FixedEngine:
         """Nothing waits at a rung."""
         del closing
         return None
+
+    def resume(self, number: int) -> None:
+        """Never asked for."""
+        raise NotImplementedError
 
     def hopeless(self, num_trials: int) -> list[int]:
         """Nothing waits at a rung."""

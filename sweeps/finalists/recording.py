@@ -155,7 +155,7 @@ class WinnerRecorder:
             Tag.SWEEP: self._sweep_paths.name,
             Tag.TRIAL: str(number),
             Tag.FINALIST_OF: str(finalist.trial),
-            **model_tags(self._data, copy, self._recorder.compute),
+            **model_tags(self._data, copy, self._recorder.training),
         }
         self._spool.adopt(copy, key)
         self._spool.put(

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.objectives import Objective, get_objective
 from pipelines.runtime.filesystem import write_json_atomically
+from pipelines.training.reports import EVERY_EPOCH, Reports
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
@@ -132,36 +133,42 @@ def sweep_run_id(paths: SweepPaths) -> str | None:
 
 
 def pick_finalists(
-    trials: Iterable[PastTrial], objective: Objective, count: int
+    trials: Iterable[PastTrial],
+    objective: Objective,
+    count: int,
+    reports: Reports = EVERY_EPOCH,
 ) -> tuple[Finalist, ...]:
     """The `count` best distinct configurations, by the best value that each reached.
 
     Pruned trials take part: who was better after one epoch than others after four is a contender,
-    whatever the pruner or a time limit made of it.
+    whatever the pruner or a time limit made of it. Those that ended within their first epoch come
+    last: they were measured on fewer images.
 
     Raises:
         InputError: No trial reached anything.
     """
-    best: dict[str, Finalist] = {}
+    best: dict[str, tuple[tuple[bool, float, int], Finalist]] = {}
     for trial in trials:
         lost = trial.state in (TrialState.FAILED, TrialState.KILLED)
         if lost or not trial.curve or trial.facts.get("duplicate_of") is not None:
             continue
-        value = min(trial.curve.values(), key=objective.sort_key)
+        reached = max(trial.curve)
+        value = min(reports.comparable(trial.curve, reached), key=objective.sort_key)
         name = f"trial {trial.number}"
         if trial.baseline:
             name += f" ({trial.baseline.partition(',')[0]})"
         found = Finalist(trial.number, name, trial.params, value)
         key = json.dumps(trial.params, sort_keys=True)
-        if key not in best or objective.beats(value, best[key].value):
-            best[key] = found
+        rank = (reports.is_early(reached), objective.sort_key(value), trial.number)
+        if key not in best or rank < best[key][0]:
+            best[key] = rank, found
     if not best:
         raise InputError(
             "Finalists are the best trials of a sweep. Received: a sweep in which no trial reached "
             "an epoch. Go on with it first: `keras-sweeps run --resume`."
         )
-    ranked = sorted(best.values(), key=lambda f: (objective.sort_key(f.value), f.trial))
-    return tuple(ranked[:count])
+    ranked = sorted(best.values(), key=lambda entry: entry[0])
+    return tuple(finalist for _, finalist in ranked[:count])
 
 
 def write_finalists(path: Path, file: FinalistsFile) -> None:
@@ -218,12 +225,14 @@ def begin_finalists(
             "--storage does not hold."
         ) from None
     num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
-    picked = pick_finalists(trials, get_objective(settings.objective), num_finalists)
+    budget = budget_for(settings, num_train_images)
+    objective = get_objective(settings.objective)
+    picked = pick_finalists(trials, objective, num_finalists, budget.rungs.reports)
     file = FinalistsFile(
         uid=uuid.uuid4().hex,
         seed=fresh_seed(settings.seed),
         num_seeds=options.num_seeds or settings.num_finalist_seeds,
-        num_epochs=budget_for(settings, num_train_images).num_epochs,
+        num_epochs=budget.num_epochs,
         num_asked=num_finalists,
         num_trials=len(trials),
         retrain=options.retrain or settings.retrain,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.runtime.compute import LIBRARIES as BACKEND_LIBRARIES
+from pipelines.training.reports import EVERY_EPOCH, Reports
 from sweeps.executors.failures import FailureKind
 from sweeps.formatting import count
 from sweeps.replaying.recipe import Device
@@ -16,8 +17,8 @@ from sweeps.resources.gpu_monitor import SYSTEM
 from sweeps.state.recorded_options import tagged_compute
 from tracking.tags import Tag
 
-TIMINGS = frozenset({"epoch_seconds", "images_per_second"})
-"""No two trainings take the same time."""
+NOT_TRAINED = frozenset({"epoch", "epoch_seconds", "images_per_second"})
+"""No two trainings take the same time, and which epoch it is follows from no training."""
 COMMIT_TAG = "mlflow.source.git.commit"
 LIBRARIES = ("keras", "numpy", "keras-sweeps")
 """Those that a trained number can follow from, beside its backend's; Optuna and MLflow only choose
@@ -26,9 +27,9 @@ and remember."""
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric that came out otherwise in an epoch; `replayed` is None where it did not at all."""
+    """A metric that came out otherwise in a report; `replayed` is None where it did not at all."""
 
-    epoch: int
+    epoch: str
     metric: str
     recorded: float
     replayed: float | None
@@ -50,31 +51,33 @@ class Difference:
 
 
 class Comparison:
-    """Holds replayed epochs against the recorded ones, bit for bit."""
+    """Holds replayed reports against the recorded ones, bit for bit."""
 
-    def __init__(self, recorded: Mapping[int, Mapping[str, float]]) -> None:
-        self._recorded = recorded
+    def __init__(
+        self, recorded: Mapping[int, Mapping[str, float]], reports: Reports = EVERY_EPOCH
+    ) -> None:
+        self._recorded, self._reports = recorded, reports
         self.first: Difference | None = None
-        self.num_epochs = 0
+        self.num_reports = 0
         self.num_differing = 0
         self._metrics: set[str] = set()
 
-    def add(self, epoch: int, metrics: Mapping[str, float]) -> list[Difference]:
-        """What differs in an epoch, in the order in which an epoch measures.
+    def add(self, step: int, metrics: Mapping[str, float]) -> list[Difference]:
+        """What differs in a report, in the order in which it measures.
 
-        What only the replay measures is no difference, and an epoch that was never recorded is
+        What only the replay measures is no difference, and a report that was never recorded is
         not counted.
         """
-        if epoch not in self._recorded:
+        if step not in self._recorded:
             return []
-        values = self._recorded[epoch].items()
+        values = self._recorded[step].items()
         recorded = {name: value for name, value in values if _follows_from_training(name)}
         found = [
-            Difference(epoch, name, recorded[name], metrics.get(name))
+            Difference(self._reports.text(step), name, recorded[name], metrics.get(name))
             for name in [*metrics, *sorted(recorded.keys() - metrics.keys())]
             if name in recorded and not _same(recorded[name], metrics.get(name))
         ]
-        self.num_epochs += 1
+        self.num_reports += 1
         self.num_differing += bool(found)
         self._metrics |= recorded.keys()
         if found and self.first is None:
@@ -84,11 +87,11 @@ class Comparison:
     @property
     def extent(self) -> str:
         """What was compared: `3 epochs, 5 metrics`."""
-        return f"{count(self.num_epochs, 'epoch')}, {count(len(self._metrics), 'metric')}"
+        return f"{count(self.num_reports, 'report')}, {count(len(self._metrics), 'metric')}"
 
 
 def _follows_from_training(name: str) -> bool:
-    return name not in TIMINGS and not name.startswith(SYSTEM)
+    return name not in NOT_TRAINED and not name.startswith(SYSTEM)
 
 
 def _same(recorded: float, replayed: float | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective, get_objective
 from pipelines.runtime.compute import Compute
 from pipelines.training.options import TrainingOptions
+from pipelines.training.reports import Reports
 from pipelines.training.trial import Schedule, TrainOn, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, Parameter, Params, Value
@@ -64,6 +66,7 @@ class Recipe:
 
     Attributes:
         num_epochs: the span of its schedule, whether or not it was trained so far.
+        reports: when it reported.
         training: the options; what ended a trial early is none of them.
         deterministic: None where the run of its sweep, which knew it, is gone.
         num_workers, num_threads: what the sweep was told of sharing the machine.
@@ -73,6 +76,7 @@ class Recipe:
     params: Params
     seed: int
     num_epochs: int
+    reports: Reports
     train_on: TrainOn
     objective: Objective
     training: TrainingOptions
@@ -90,9 +94,9 @@ class Recipe:
         return self.training.compute
 
     def task(
-        self, data: PreparedData, folder: str, last_epoch: int, *, deterministic: bool
+        self, data: PreparedData, folder: str, last_step: int, *, deterministic: bool
     ) -> TrialTask:
-        """What a worker needs to train up to `last_epoch`.
+        """What a worker needs to train up to `last_step`, or to the end of its epoch.
 
         No patience ends it early: what was recorded is trained again, neither less nor more.
         """
@@ -101,7 +105,12 @@ class Recipe:
             space=self.space,
             params=self.params,
             data=data,
-            schedule=Schedule(self.num_epochs, self.train_on, last_epoch),
+            schedule=Schedule(
+                self.num_epochs,
+                self.train_on,
+                math.ceil(self.reports.epochs(last_step)),
+                reports=self.reports,
+            ),
             seed=self.seed,
             objective=self.objective,
             folder=folder,
@@ -134,6 +143,7 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
         params=params_of(space, run.params),
         seed=_whole(run, f"tag {Tag.SEED}", tags.get(Tag.SEED)),
         num_epochs=_whole(run, "param max_epochs", run.params.get("max_epochs")),
+        reports=_reports(run),
         train_on=cast(TrainOn, train_on),
         objective=get_objective(parent.get("objective", "val_accuracy")),
         deterministic=parent.get("deterministic") == "True" if known else None,
@@ -145,6 +155,13 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
         training=recorded_options(tags, parent),
         sources=space.sources,
     )
+
+
+def _reports(run: RecordedRun) -> Reports:
+    """When the run reported; the steps within its first epoch are those that it has."""
+    text = run.params.get("steps_per_epoch", "1")
+    per_epoch = _whole(run, "param steps_per_epoch", text)
+    return Reports(per_epoch, tuple(step for step in sorted(run.epochs) if step < per_epoch))
 
 
 def params_of(space: Space, recorded: Mapping[str, str]) -> Params:

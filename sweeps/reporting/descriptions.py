@@ -8,7 +8,6 @@ from rich.table import Table
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
 from sweeps.engines.keras_tuner_oracles.protocol import oracle_brackets
-from sweeps.engines.pruners.halving import rung_epochs
 from sweeps.engines.pruners.registry import schedule_text
 from sweeps.formatting import count, duration, param_text, params_text
 from sweeps.reporting.console import table_console
@@ -69,8 +68,9 @@ def _baselines(space: Space) -> Table:
 def trials_text(settings: SweepSettings, budget: Budget) -> str:
     """What is trained at most, in one line."""
     limit = budget.timeout_seconds
+    points = "as many as fit" if budget.num_trials is None else count(budget.num_trials, "point")
     text = (
-        f"{settings.num_trials} x {count(budget.num_epochs, 'epoch')}, at most "
+        f"{points}, of {count(budget.num_epochs, 'epoch')}, at most "
         f"{duration(limit) if limit else 'any time'}"
     )
     if settings.max_total_epochs is not None:
@@ -87,8 +87,7 @@ def pruner_text(settings: SweepSettings, budget: Budget) -> str:
     """Which trials go on, in one line."""
     if settings.oracle == "hyperband":
         return _brackets_text(settings, budget)
-    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
-    text = schedule_text(settings.pruner, rungs, settings.reduction_factor)
+    text = schedule_text(settings.pruner, budget.rungs)
     if settings.baselines and settings.pruner != "none":
         kept = "train in full" if settings.protect_baselines else "may be pruned, too"
         text += f"; baselines {kept}"

@@ -47,7 +47,7 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            say(f"{row.name} goes on after epoch {len(row.curve)}")
+            say(f"{row.name} goes on after epoch {row.epochs_text}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else params_text(row.params)
@@ -59,8 +59,8 @@ class PlainView(QuietView):
 
     def reported(self, board: Board, row: TrialRow) -> None:
         """Says what an epoch reached."""
-        epoch = f"epoch {len(row.curve)}/{row.schedule.end_epoch}"
-        say(f"{row.name} {epoch}: {board.metric(row)} {row.curve[-1]:.4f}")
+        epoch = f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
+        say(f"{row.name} {epoch}: {board.metric(row)} {row.last_value:.4f}")
 
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
@@ -104,11 +104,11 @@ def end_text(board: Board, row: TrialRow) -> str:
     if row.duplicate_of is not None:
         return f"not trained: {row.reason}"
     if row.state is TrialState.PAUSED and row.curve:
-        return f"paused at epoch {len(row.curve)}: {board.objective.metric} {row.curve[-1]:.4f}"
+        return f"paused at epoch {row.epochs_text}: {board.objective.metric} {row.last_value:.4f}"
     if row.state is TrialState.COMPLETE and not row.schedule.validates:
-        return f"complete after epoch {len(row.curve)} in {took}"
+        return f"complete after epoch {row.epochs_text} in {took}"
     if row.value is not None:
-        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch} in {took}"
+        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.2g} in {took}"
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 
@@ -116,8 +116,9 @@ def standing_text(board: Board, *, with_best: bool = True) -> str:
     """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
     failed = len(board.in_state(TrialState.FAILED))
     paused = board.in_state(TrialState.PAUSED)
+    of = f"/{board.num_trials}" if board.num_trials is not None else ""
     parts = [
-        f"{len(board.ended()) - failed}/{board.num_trials} done",
+        f"{len(board.ended()) - failed}{of} done",
         f"{len(board.running())} running",
         *([f"{len(paused)} paused"] if paused else []),
         f"{failed} failed",
@@ -142,7 +143,8 @@ def live_screen(board: Board) -> RenderableType:
 
     metric = board.objective.metric
     bar = Table.grid()
-    bar.add_row(ProgressBar(total=board.num_trials, completed=len(board.ended()), width=60))
+    total, done = board.progress()
+    bar.add_row(ProgressBar(total=total, completed=done, width=60))
     lines: list[RenderableType] = [
         bar,
         Text(
@@ -157,20 +159,22 @@ def live_screen(board: Board) -> RenderableType:
         "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for row in board.running():
-        now = f"{row.curve[-1]:.4f}" if row.curve else "training"
+        now = f"{row.last_value:.4f}" if row.curve else "training"
         passed = duration(board.elapsed_seconds() - (row.started - board.started))
         running.add_row(
             row.name,
-            f"{len(row.curve)}/{row.schedule.end_epoch}",
+            f"{row.epochs_text}/{row.schedule.end_epoch}",
             now,
-            sparkline(row.curve),
+            sparkline(row.curve.values()),
             passed,
         )
     lines.append(running)
     recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in board.ended()[-NUM_RECENT:]:
         style = "red" if row.state is TrialState.FAILED else ""
-        recent.add_row(row.name, Text(end_text(board, row), style=style), sparkline(row.curve))
+        recent.add_row(
+            row.name, Text(end_text(board, row), style=style), sparkline(row.curve.values())
+        )
     if recent.row_count:
         lines.append(recent)
     slots = count(board.num_slots, "slot")

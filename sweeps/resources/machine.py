@@ -63,9 +63,9 @@ class Allotment:
             return len(self.slots)
         return max(self.layout.num_slots(level) for level in (self.level, *self.levels))
 
-    def for_trials(self, num_trials: int) -> Allotment:
-        """The same, comparing no level that so few trials do not fill."""
-        if self.layout is None or not self.levels:
+    def for_trials(self, num_trials: int | None) -> Allotment:
+        """The same, comparing no level that so few trials do not fill; None for any number."""
+        if self.layout is None or not self.levels or num_trials is None:
             return self
         filled = [n for n in self.levels if n == 1 or self.layout.num_slots(n) <= num_trials]
         return replace(self, levels=tuple(filled))

@@ -18,7 +18,8 @@ from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.engines.base import Later, Proposal
 from sweeps.engines.pruners.base import TrialCurve
-from sweeps.engines.pruners.halving import HalvingPruner, rung_epochs
+from sweeps.engines.pruners.halving import HalvingPruner
+from sweeps.engines.pruners.registry import HALVING
 from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count, duration, params_text
 from sweeps.interrupts import Interrupts
@@ -33,6 +34,8 @@ from sweeps.setup.space import space_of
 from sweeps.workers.jobs import measure_job
 from sweeps.workers.start import JobFailedError, start_workers
 
+MOST_POINTS = 1000
+"""More are not counted: nobody tries them."""
 NUM_SAMPLED = 10
 """The sampler's own start-up: the sweep will really propose these, whatever the results."""
 PICTURES_SECONDS = 0.3
@@ -84,19 +87,25 @@ def dry_run(settings: SweepSettings) -> Outcome:
         return Outcome.INTERRUPTED
     measured, import_seconds = found
     print_points(proposals, measured)
-    total, epochs = estimate(settings, budget, len(allotment.slots), proposals, measured)
-    total += import_seconds + END_SECONDS
-    limit = budget.timeout_seconds
+    fixed, limit, num = import_seconds + END_SECONDS, budget.timeout_seconds, budget.num_trials
+    num_slots = len(allotment.slots)
+    if num is None:
+        assert limit is not None
+        num = points_within(limit - fixed, settings, budget, num_slots, proposals, measured)
+    total, epochs = estimate(settings, budget, num, num_slots, proposals, measured)
+    total += fixed
     late = limit is not None and total > limit
-    if late and limit is not None:
-        total = limit + float(np.mean([m.epoch_seconds for m in measured.values()])) / 2
+    if limit is not None and (late or budget.num_trials is None):
+        total = limit
     text = f"\nabout {duration(float(total))} for this sweep on this machine"
-    if late:
-        text += f", where the time limit ends it before all of {epochs} epochs"
-    elif settings.pruner in ("asha", "hyperband"):
-        text += f": {epochs} epochs, as pruning of random curves would leave them"
+    if budget.num_trials is None:
+        text += f", which tries about {count(num, 'point')}: {epochs:.0f} epochs in all"
+    elif late:
+        text += f", where the time limit ends it before all of {epochs:.0f} epochs"
+    elif settings.pruner in HALVING:
+        text += f": {epochs:.0f} epochs, as pruning of random curves would leave them"
     else:
-        text += f": {epochs} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
+        text += f": {epochs:.0f} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
     print(f"{text} (measured in {duration(time.monotonic() - started)}).")
     return Outcome.DONE
 
@@ -139,9 +148,9 @@ def first_proposals(
     from sweeps.setup.stores import make_engine
 
     storage = optuna.storages.InMemoryStorage()
-    engine = make_engine(settings, space, storage, "dry-run", budget.num_epochs, num_parallel)
+    engine = make_engine(settings, space, storage, "dry-run", budget, num_parallel)
     proposals: list[Proposal] = []
-    while len(proposals) < min(NUM_SAMPLED, settings.num_trials):
+    while len(proposals) < min(NUM_SAMPLED, budget.num_trials or NUM_SAMPLED):
         proposal = engine.ask()
         if proposal is None or isinstance(proposal, Later):
             break
@@ -228,11 +237,12 @@ def print_points(proposals: Sequence[Proposal], measured: dict[int, Measurement]
 def estimate(
     settings: SweepSettings,
     budget: Budget,
+    num_trials: int,
     num_slots: int,
     proposals: Sequence[Proposal],
     measured: dict[int, Measurement],
-) -> tuple[float, int]:
-    """Seconds on the slots, and epochs, of the whole sweep without its time limit.
+) -> tuple[float, float]:
+    """Seconds on the slots, and epochs, of a sweep of so many points without its time limit.
 
     Trials beyond the measured ones are taken for average ones of the sampler's. Which of them are
     promoted is not known, so curves are drawn at random and go through the real pruner.
@@ -242,8 +252,8 @@ def estimate(
     start = float(np.mean([m.start_seconds for m in typical]))
     epoch = float(np.mean([m.epoch_seconds for m in typical]))
     protected = {p.number for p in proposals if p.baseline and settings.protect_baselines}
-    stretches = simulated_stretches(settings, budget, protected)
-    seconds, total_epochs = 0.0, 0
+    stretches = simulated_stretches(settings, budget, num_trials, protected)
+    seconds, total_epochs = 0.0, 0.0
     for number, epochs in stretches:
         found = measured.get(number)
         seconds += found.start_seconds if found else start
@@ -255,39 +265,56 @@ def estimate(
     return seconds / num_slots, total_epochs
 
 
+def points_within(
+    seconds: float,
+    settings: SweepSettings,
+    budget: Budget,
+    num_slots: int,
+    proposals: Sequence[Proposal],
+    measured: dict[int, Measurement],
+) -> int:
+    """How many points the time is enough for; the sweep's end is a part of it."""
+    num = 1
+    while num < MOST_POINTS:
+        more = num + max(1, num // 8)
+        if estimate(settings, budget, more, num_slots, proposals, measured)[0] > seconds:
+            break
+        num = more
+    return num
+
+
 def simulated_stretches(
-    settings: SweepSettings, budget: Budget, protected: set[int]
-) -> list[tuple[int, int]]:
+    settings: SweepSettings, budget: Budget, num_trials: int, protected: set[int]
+) -> list[tuple[int, float]]:
     """Trial and epochs of every stretch on a slot, for random curves under the sweep's pruner."""
     by_oracle = settings.oracle == "hyperband"  # Its rungs are nearly those of the pruner.
-    if settings.pruner not in ("asha", "hyperband") and not by_oracle:
+    if settings.pruner not in HALVING and not by_oracle:
         # Optuna's pruners depend on the curves; in full is what they take at most.
-        return [(number, budget.num_epochs) for number in range(settings.num_trials)]
+        return [(number, budget.num_epochs) for number in range(num_trials)]
     generator = np.random.default_rng(settings.seed)
     objective = get_objective("val_accuracy")
     curves: dict[int, TrialCurve] = {}
-    rungs = rung_epochs(settings.min_epochs, budget.num_epochs, settings.reduction_factor)
     pruner = HalvingPruner(
-        curves, objective, rungs, settings.reduction_factor,
-        hyperband=by_oracle or settings.pruner == "hyperband",
-    )  # fmt: skip
-    quality = generator.random(settings.num_trials)
+        curves, objective, budget.rungs, hyperband=by_oracle or settings.pruner == "hyperband"
+    )
+    quality = generator.random(num_trials)
     # Published models are good ones: most of what is sampled is not among the best beside them.
-    quality[sorted(protected)] = 0.9 + 0.1 * generator.random(len(protected))
-    stretches: list[tuple[int, int]] = []
+    kept = sorted(number for number in protected if number < num_trials)
+    quality[kept] = 0.9 + 0.1 * generator.random(len(kept))
+    stretches: list[tuple[int, float]] = []
+    reports, end = budget.rungs.reports, budget.rungs.steps[-1]
 
     def train(number: int) -> None:
         curve = curves.setdefault(number, TrialCurve(number, protected=number in protected))
         curve.paused = False
-        done = len(curve.values)
-        for epoch in range(done + 1, budget.num_epochs + 1):
-            curve.values[epoch] = float(quality[number]) + 0.001 * epoch
-            if pruner.decide(curve, epoch) is Decision.PAUSE:
-                curve.paused = True
-                break
-        stretches.append((number, len(curve.values) - done))
+        done = step = max(curve.values, default=0)
+        while step < end and not curve.paused:
+            step = reports.next_step(step)
+            curve.values[step] = float(quality[number]) + 0.001 * step
+            curve.paused = pruner.decide(curve, step) is Decision.PAUSE
+        stretches.append((number, reports.epochs(step) - reports.epochs(done)))
 
-    for number in range(settings.num_trials):
+    for number in range(num_trials):
         while (found := pruner.next_promotion(closing=False)) is not None:
             train(found)
         train(number)

@@ -50,7 +50,7 @@ _MATTERING = {
     "pruner": "--pruner",
     "min_epochs": "--min-epochs",
     "reduction_factor": "--reduction-factor",
-    "protect_baselines": "--prune-baselines",
+    "protect_baselines": "--protect-baselines",
     "experiment": "--experiment",
     **_training("if accepted"),
 }
@@ -122,7 +122,7 @@ def _shown(name: str, settings: SweepSettings) -> object:
     value = settings.values()[name]
     if isinstance(value, tuple):
         return " ".join(value) or "nothing"
-    return not value if name in ("baselines", "protect_baselines") else value
+    return not value if name == "baselines" else value
 
 
 def _refuse(

@@ -16,7 +16,6 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
-from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
@@ -94,7 +93,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
         settings.validate(resumed=True)
     name = short_name(settings.space)
-    say(f"keras-sweeps: space {name}, {count(settings.num_trials, 'trial')}")
+    say(f"keras-sweeps: space {name}")
     check_places(settings, resume=earlier is not None)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)

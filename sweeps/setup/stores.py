@@ -15,7 +15,7 @@ from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError
 from search_spaces.registry import short_name
 from search_spaces.space import Space
-from sweeps.settings import SweepSettings, budget_for
+from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
 from sweeps.state.sweep_file import SweepFile
 from tracking.addresses import redacted
@@ -118,10 +118,10 @@ def open_engine(
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
-    num_epochs = budget_for(settings, data.num_images["train"]).num_epochs
+    budget = budget_for(settings, data.num_images["train"])
     resume = begun or study_exists(storage, name)
     return make_engine(
-        settings, space, storage, name, num_epochs, num_parallel, resume=resume, uid=file.uid
+        settings, space, storage, name, budget, num_parallel, resume=resume, uid=file.uid
     )
 
 
@@ -130,7 +130,7 @@ def make_engine(
     space: Space,
     storage: BaseStorage,
     name: str,
-    num_epochs: int,
+    budget: Budget,
     num_parallel: int,
     *,
     resume: bool = False,
@@ -155,9 +155,8 @@ def make_engine(
             num_parallel=num_parallel,
             baselines=space.distinct_baselines() if settings.baselines else (),
             pruner=settings.pruner,
-            min_epochs=settings.min_epochs,
-            max_epochs=num_epochs,
-            reduction_factor=settings.reduction_factor,
+            rungs=budget.rungs,
+            warmup_epochs=budget.warmup_epochs,
             protect_baselines=settings.protect_baselines,
             resume=resume,
             uid=uid,
@@ -173,7 +172,7 @@ def make_engine(
     host = OracleHost(partial(make_executor, settings.training.backend))
     atexit.register(host.close)
     return KerasTunerEngine(
-        record, space, objective, settings.oracle, settings.seed, num_epochs,
+        record, space, objective, settings.oracle, settings.seed, budget.num_epochs,
         settings.reduction_factor, host.propose,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
+from pipelines.training.options import TRAINED as MEASURED_BEFORE
 from pipelines.training.options import TrainingOptions, from_stored
 from tracking.tags import Tag
 
@@ -29,6 +30,14 @@ def tagged_compute(tags: Mapping[str, str]) -> Compute:
     )
 
 
+def option_tags(training: TrainingOptions) -> dict[str, str]:
+    """The tags of a run or a model that say how it was trained and measured."""
+    tags = compute_tags(training.compute)
+    if training.measured_weights != MEASURED_BEFORE:
+        tags[Tag.MEASURED_WEIGHTS] = training.measured_weights
+    return tags
+
+
 def recorded_options(tags: Mapping[str, str], params: Mapping[str, str]) -> TrainingOptions:
     """The training options that a run was trained with.
 
@@ -36,8 +45,9 @@ def recorded_options(tags: Mapping[str, str], params: Mapping[str, str]) -> Trai
         tags: the run's own.
         params: those of its sweep's run; empty where that is gone.
     """
-    compute = tagged_compute(tags)
+    compute, found = tagged_compute(tags), from_stored(params)
     return replace(
-        from_stored(params),
+        found,
         backend=compute.backend, precision=compute.precision, jit=compute.jit,
+        measured_weights=tags.get(Tag.MEASURED_WEIGHTS, found.measured_weights),
     )  # fmt: skip

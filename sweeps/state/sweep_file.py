@@ -80,6 +80,7 @@ def read_sweep_file(path: Path) -> SweepFile:
         body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in fields(SweepSettings)} - {"training"}
         settings = {key: value for key, value in body["settings"].items() if key in known}
+        settings.setdefault("defaults", 1)
         if body["format"] != FORMAT:
             raise ValueError(f"format {body['format']}")
         return SweepFile(

@@ -13,8 +13,8 @@ from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score, ScoreTask
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.device import resident_limit
-from pipelines.training.checkpoints import EpochReport
 from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.space import Shape
 from search_spaces.user_spaces.reference import Sources, find_reference
@@ -47,7 +47,7 @@ def warm_up(slot: Slot) -> None:
 
 
 def train_job(
-    task: TrialTask, report: Callable[[EpochReport], Decision], slot: Slot
+    task: TrialTask, report: Callable[[TrialReport], Decision], slot: Slot
 ) -> TrialResult:
     """Trains one trial on its slot."""
     from pipelines.training.trial import run_trial

@@ -147,7 +147,7 @@ def test_it_is_resumed_finalised_and_promoted(life):
 def test_a_trial_with_a_fit_of_its_own_replays_bit_for_bit(life):
     done = life["replay"]
     assert done["status"] == 0, done
-    assert "identical: 1 epoch, 9 metrics, bit for bit" in done["out"]
+    assert "identical: 1 report, 9 metrics, bit for bit" in done["out"]
 
 
 def test_a_run_from_elsewhere_is_replayed_only_when_its_space_is_named(life):

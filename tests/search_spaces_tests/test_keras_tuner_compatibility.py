@@ -451,7 +451,7 @@ def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
         if pauses:
             assert result.stopped_by == Decision.PAUSE and not result.model_bytes
             keras.utils.set_random_seed(99)
-            again = task(tiny_data, folder, "Small", SMALL, num_reported=pauses[0])
+            again = task(tiny_data, folder, "Small", SMALL, reported_step=pauses[0])
             result = run_trial(again, lambda m: (reports.append(m.metrics), Decision.GO_ON)[1])
         assert result.model_bytes and result.not_stored == ""
         kept = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")

@@ -16,7 +16,7 @@ from pipelines.models.keras_files import load_saved_model
 from pipelines.models.user_model_check import look_at_space
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.cost import MeasureTask, measure_point
-from pipelines.training.epoch import EpochError, Training, train_epoch
+from pipelines.training.epoch import EpochError, Stretch, Training, train_stretch
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters
@@ -117,7 +117,7 @@ def test_an_epoch_that_was_not_trained_once_fails(tiny_data, name, params, epoch
     built = assemble(reference(name), {"units": 8, **params}, SHAPE, 3)
     training = Training(*tiny_data.arrays("train"), 3, 5, tiny_data.arrays("validation"))
     with pytest.raises(EpochError, match=words):
-        train_epoch(built, None, training, epoch)
+        train_stretch(built, None, training, Stretch(epoch, 0, 1, 1))
 
 
 def test_a_loop_of_several_epochs_is_noted():
@@ -156,7 +156,7 @@ def test_a_model_that_is_not_compiled_lives_a_whole_life(name, tiny_data, tmp_pa
     first = task(tiny_data, tmp_path / "a", name, params)
     keras.utils.set_random_seed(5)
     assert run_trial(first, pause).stopped_by == Decision.PAUSE
-    again = task(tiny_data, tmp_path / "a", name, params, num_reported=1)
+    again = task(tiny_data, tmp_path / "a", name, params, reported_step=1)
     result = run_trial(again, lambda m: (reports.append(m.metrics), Decision.GO_ON)[1])
     assert result.num_epochs == 2 and result.model_bytes
     keras.utils.set_random_seed(5)
@@ -180,7 +180,9 @@ def test_the_labels_are_those_that_the_loss_takes(name, tiny_data):
     assert look_at_space(asked) == ()
     built = assemble(reference(name), {}, SHAPE, 3)
     assert built.one_hot == (name == "own_one_hot_loss")
-    metrics = train_epoch(built, None, Training(*tiny_data.arrays("train"), 3, 5), 1)
+    metrics = train_stretch(
+        built, None, Training(*tiny_data.arrays("train"), 3, 5), Stretch(1, 0, 1, 1)
+    )
     assert np.isfinite(metrics["loss"])
 
 

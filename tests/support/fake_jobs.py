@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.checkpoints import CHECKPOINT_FILE, EpochReport
+from pipelines.training.checkpoints import CHECKPOINT_FILE
 from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.errors import SourceChangedError
 from sweeps.executors.base import Slot
@@ -33,8 +34,8 @@ def recorded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     done = len(checkpoint.read_text()) if checkpoint.exists() else 0
     stopped_by = "epochs"
     while True:
-        if done and done >= task.num_reported:
-            decision = report(EpochReport(task.number, done, metrics_of(curve[done - 1])))
+        if done and done >= task.reported_step:
+            decision = report(TrialReport(task.number, done, metrics_of(curve[done - 1])))
             if decision is not Decision.GO_ON:
                 stopped_by = decision.value
                 break
@@ -86,7 +87,7 @@ def metrics_of(value: float) -> dict[str, float]:
 def chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """As `recorded_job`, at a pace at which something can be killed."""
 
-    def unhurried(message: EpochReport) -> Any:
+    def unhurried(message: TrialReport) -> Any:
         time.sleep(0.03)
         return report(message)
 
@@ -98,7 +99,7 @@ def chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 def slow_baseline_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """As `recorded_job` for a published model; the second takes long enough to be interrupted."""
 
-    def unhurried(message: EpochReport) -> Any:
+    def unhurried(message: TrialReport) -> Any:
         time.sleep(0.5 if task.number == 1 else 0.0)
         return report(message)
 
@@ -172,8 +173,8 @@ def _first_time(task: TrialTask) -> bool:
 
 
 def _after_one_epoch(task: TrialTask, report: Any, slot: Slot, trouble: Any) -> TrialResult:
-    def then(message: EpochReport) -> Any:
-        if message.epoch == 2 and first:
+    def then(message: TrialReport) -> Any:
+        if message.step == 2 and first:
             trouble()
         return report(message)
 
@@ -206,9 +207,9 @@ def memory_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 def crowded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Runs out of memory in its second epoch where it has less than half of a GPU."""
 
-    def then(message: EpochReport) -> Any:
+    def then(message: TrialReport) -> Any:
         time.sleep(0.05)  # Until the neighbours are in their second epoch, too.
-        if message.epoch == 2 and slot.num_sharing > 2:
+        if message.step == 2 and slot.num_sharing > 2:
             raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
         return report(message)
 
@@ -218,9 +219,9 @@ def crowded_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
 def crowded_chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """As `chaos_job`, at a slower pace, where the memory of a GPU is enough for two trials."""
 
-    def then(message: EpochReport) -> Any:
+    def then(message: TrialReport) -> Any:
         time.sleep(0.2)
-        if message.epoch == 2 and slot.num_sharing > 2:
+        if message.step == 2 and slot.num_sharing > 2:
             raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY: failed to allocate 1.00GiB")
         return report(message)
 

@@ -13,7 +13,6 @@ from mlflow import MlflowClient
 
 from pipelines.data.builtin import Dataset
 from pipelines.data.prepared import PreparedData, store
-from pipelines.runtime.compute import DEFAULT_COMPUTE
 from sweeps.driver.recorder import data_record, model_tags
 from tracking.runs.tracker import MlflowTracker
 from tracking.spool.records import ModelRecord, SweepRecord, TrialRecord
@@ -88,6 +87,6 @@ def log_model(folder: Path, number: int, data: PreparedData, model: keras.Model)
     path = folder / f"trial-{number}_model" / "model.keras"
     path.parent.mkdir()
     model.save(path)
-    tags = {"sweeps.sweep": name, **model_tags(data, path, DEFAULT_COMPUTE)}
+    tags = {"sweeps.sweep": name, **model_tags(data, path)}
     tracker.apply(ModelRecord(number, path.name, data.input_shape, data.num_classes, {}, 1, tags))
     return Logged(model, uri, str(tracker.run_id(number)), str(tracker.model_id(number)))

@@ -250,6 +250,7 @@ class TrialLives:
         self._ends: dict[int, list[TrialEnd]] = {}
         self._seconds: dict[int, float] = {}
         self.longest_epoch_seconds = 0.0
+        epochs: dict[int, float] = {}
         for record in spool.replay():
             if isinstance(record, TrialRecord):
                 self._last.setdefault(record.number, "RUNNING")
@@ -260,6 +261,10 @@ class TrialLives:
                 self._ends.setdefault(record.number, []).append(record)
             elif isinstance(record, EpochRecord):
                 seconds = record.metrics.get("epoch_seconds", 0.0)
+                # Of a whole epoch at this pace; the part of one that it was follows from `epoch`.
+                before = epochs.get(record.number, 0.0)
+                epochs[record.number] = record.metrics.get("epoch", before + 1)
+                seconds *= epochs[record.number] - before
                 self._seconds[record.number] = self._seconds.get(record.number, 0.0) + seconds
                 self.longest_epoch_seconds = max(self.longest_epoch_seconds, seconds)
 

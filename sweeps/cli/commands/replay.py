@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.runtime.compute import check_backend
 from pipelines.runtime.filesystem import check_writable
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult
 from search_spaces.errors import InputError
 from search_spaces.user_spaces.reference import find_reference
@@ -99,7 +99,7 @@ class Replay:
     slot: Slot
     device: Device
     deterministic: bool
-    num_epochs: int
+    last_step: int
 
     def causes(self, device: Device) -> list[Cause]:
         """What is not as it was when the run was recorded."""
@@ -127,11 +127,13 @@ def run(arguments: argparse.Namespace) -> int:
     found = read_run(uri, arguments.run_id)
     recipe = recipe_of(found, _trusted(arguments))
     check_backend(recipe.compute.backend)
-    first, last = min(found.epochs), max(found.epochs)
-    if arguments.epochs is not None and arguments.epochs < first:
+    first, last, reports = min(found.epochs), max(found.epochs), recipe.reports
+    if arguments.epochs is not None:
+        last = min(last, arguments.epochs * reports.per_epoch)
+    if last < first:
         raise InputError(
             "--epochs must reach an epoch that was recorded. Received: "
-            f"{arguments.epochs}, and the first one is {first}."
+            f"{arguments.epochs}, and the first one is {reports.text(first)}."
         )
     slot, device = slot_like(recipe, detect_machine(recipe.compute.backend))
     replay = Replay(
@@ -141,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         slot=slot,
         device=device,
         deterministic=arguments.deterministic or bool(recipe.deterministic),
-        num_epochs=min(last, arguments.epochs or last),
+        last_step=last,
     )
     _say_plan(replay)
     with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
@@ -161,7 +163,9 @@ def _say_plan(replay: Replay) -> None:
     run, recipe, data = replay.run, replay.recipe, replay.data
     state = run.tags.get(Tag.STATE, "state unknown")
     say(f"run       {run.run_id}: {run.name} of {run.tags.get(Tag.SWEEP, '?')}, {state}")
-    epochs = f"{replay.num_epochs} of {count(max(run.epochs), 'epoch')}"
+    all_epochs = _epochs(replay, max(run.epochs))
+    unit = "epoch" if all_epochs == "1" else "epochs"
+    epochs = f"{_epochs(replay, replay.last_step)} of {all_epochs} {unit}"
     mode = f"deterministic mode {'on' if replay.deterministic else 'off'}"
     say(
         f"training  {epochs} on {recipe.train_on}, seed {recipe.seed}, {replay.device.text}, {mode}"
@@ -175,17 +179,17 @@ def _say_plan(replay: Replay) -> None:
 
 
 def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> int:
-    comparison = Comparison(replay.run.epochs)
+    comparison = Comparison(replay.run.epochs, replay.recipe.reports)
 
-    def hear(report: EpochReport) -> Decision:
-        found = comparison.add(report.epoch, report.metrics)
-        text = _epoch_text(report, found) if report.epoch in replay.run.epochs else "not recorded"
-        say(f"epoch {report.epoch}/{replay.num_epochs}: {text}")
+    def hear(report: TrialReport) -> Decision:
+        found = comparison.add(report.step, report.metrics)
+        text = _epoch_text(report, found) if report.step in replay.run.epochs else "not recorded"
+        say(f"epoch {_epochs(replay, report.step)}/{_epochs(replay, replay.last_step)}: {text}")
         # To be stopped, other than to come to its end, saves it the model's file.
-        return Decision.STOP if report.epoch >= replay.num_epochs else Decision.GO_ON
+        return Decision.STOP if report.step >= replay.last_step else Decision.GO_ON
 
     task = replay.recipe.task(
-        replay.data, str(folder), replay.num_epochs, deterministic=replay.deterministic
+        replay.data, str(folder), replay.last_step, deterministic=replay.deterministic
     )
     log_path = str(folder / "output.log")
     executor = start_workers(folder / "server.log", replay.recipe.compute.backend)
@@ -198,13 +202,17 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
     finally:
         executor.close()
     if result is None:
-        done = f"{comparison.num_epochs} of {count(replay.num_epochs, 'epoch')}"
+        done = f"{count(comparison.num_reports, 'report')} of {len(replay.run.epochs)}"
         say(f"interrupted after {done}; {_so_far(comparison)}")
         return INTERRUPTED
     return _verdict(replay, comparison, result)
 
 
-def _epoch_text(report: EpochReport, found: list[Difference]) -> str:
+def _epochs(replay: Replay, step: int) -> str:
+    return replay.recipe.reports.text(step)
+
+
+def _epoch_text(report: TrialReport, found: list[Difference]) -> str:
     if found:
         more = f"; {len(found) - 1} more differ" if len(found) > 1 else ""
         return found[0].values_text + more
@@ -224,7 +232,7 @@ def _verdict(replay: Replay, comparison: Comparison, result: TrialResult) -> int
         say(f"identical: {comparison.extent}, bit for bit")
         return DONE
     say(f"first difference: {comparison.first.text}")
-    say(f"differing: {comparison.num_differing} of {count(comparison.num_epochs, 'epoch')}")
+    say(f"differing: {comparison.num_differing} of {count(comparison.num_reports, 'report')}")
     found = [cause.text for cause in replay.causes(parse_device(result.device))]
     say("what was otherwise when it was recorded:")
     for line in found or [UNEXPLAINED]:

@@ -103,11 +103,14 @@ class KerasTunerEngine:
         self._origins, self._answer = self._record.origins(), None
         return proposal
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
-        """Records the objective; with Hyperband a trial waits at its rung."""
-        decision = self._record.report(number, epoch, value)
-        self._standings[number].curve[epoch] = value
-        at_rung = epoch == self._target(number) and epoch < self._max_epochs
+    def report(self, number: int, step: int, value: float) -> Decision:
+        """Records the objective; with Hyperband a trial waits at its rung.
+
+        Under an oracle a step is an epoch.
+        """
+        decision = self._record.report(number, step, value)
+        self._standings[number].curve[step] = value
+        at_rung = step == self._target(number) and step < self._max_epochs
         if at_rung and number not in self._in_full:
             return Decision.PAUSE
         return decision
@@ -130,6 +133,13 @@ class KerasTunerEngine:
             self._standings[number].state = TrialState.RUNNING
             self._answer = None
         return number
+
+    def resume(self, number: int) -> None:
+        """A trial that waited goes on to its end, whatever the oracle says."""
+        self._in_full.add(number)
+        self._record.resume(number)
+        self._standings[number].state = TrialState.RUNNING
+        self._answer = None
 
     def hopeless(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on; an oracle may send each of its own on."""

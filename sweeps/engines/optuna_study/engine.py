@@ -33,8 +33,8 @@ from sweeps.engines.optuna_study.replayable_sampler import (
 )
 from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
 from sweeps.engines.pruners.base import TrialCurve
-from sweeps.engines.pruners.halving import rung_epochs
 from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
+from sweeps.engines.pruners.rungs import ONE_EPOCH, Rungs
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -58,7 +58,8 @@ class OptunaEngine:
         name: the study's name; new, or that of the study to resume.
         baselines: names and complete points that are proposed first, in this order.
         pruner: name of the pruner.
-        min_epochs, max_epochs, reduction_factor: what its rungs follow from.
+        rungs: where trials are compared, under a pruner that has rungs.
+        warmup_epochs: before them Optuna's own pruners stop nothing.
         protect_baselines: whether baselines are trained in full whatever they reach.
         resume: whether to go on with an existing study.
         uid: the sweep's own; a study of another sweep is not touched.
@@ -79,10 +80,9 @@ class OptunaEngine:
         num_parallel: int = 1,
         baselines: Sequence[tuple[tuple[str, ...], Params]] = (),
         pruner: str = "none",
-        min_epochs: int = 1,
-        max_epochs: int = 1,
-        reduction_factor: int = 3,
+        rungs: Rungs = ONE_EPOCH,
         *,
+        warmup_epochs: int = 1,
         protect_baselines: bool = True,
         resume: bool = False,
         uid: str = "",
@@ -98,14 +98,13 @@ class OptunaEngine:
         self._sampler = ReplayableSampler(sampler, seed, num_parallel)
         settings: dict[str, Any] = {
             "storage": storage, "study_name": name, "sampler": self._sampler,
-            "pruner": optuna_pruner(pruner, min_epochs),
+            "pruner": optuna_pruner(pruner, warmup_epochs),
         }  # fmt: skip
         self._pruner = make_pruner(
             pruner,
             self._curves,
             objective,
-            rung_epochs(min_epochs, max_epochs, reduction_factor),
-            reduction_factor,
+            rungs,
             lambda number: self._trials[number].should_prune(),
         )
         try:
@@ -285,13 +284,13 @@ class OptunaEngine:
             if first == number:
                 del self._points[key]
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
-        """Records the objective after an epoch, where it is new, and decides."""
+    def report(self, number: int, step: int, value: float) -> Decision:
+        """Records the objective after a step, where it is new, and decides."""
         curve = self._curves[number]
-        if epoch not in curve.values:
-            self._trials[number].report(value, epoch)
-            curve.values[epoch] = value
-        return self._pruner.decide(curve, epoch)
+        if step not in curve.values:
+            self._trials[number].report(value, step)
+            curve.values[step] = value
+        return self._pruner.decide(curve, step)
 
     def pause(self, number: int) -> None:
         """The trial waits at its rung: RUNNING for Optuna, `PAUSED` as user attribute."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipelines.objectives import Objective
+from pipelines.training.reports import Reports
 from pipelines.training.trial import Decision
 
 
@@ -18,10 +19,10 @@ class TrialCurve:
     """What a pruner knows of a trial.
 
     Attributes:
-        values: epoch -> objective.
+        values: step -> objective; `Reports` has the unit of steps.
         protected: never pruned, but others are compared with it.
-        promoted_to: epochs up to which it may train without another decision.
-        paused: it waits at its last epoch.
+        promoted_to: the step up to which it may train without another decision.
+        paused: it waits at its last step.
         complete: it was trained to its end, or ended itself earlier.
         counts: whether others are compared with it; not those that failed.
     """
@@ -34,16 +35,15 @@ class TrialCurve:
     complete: bool = False
     counts: bool = True
 
-    def best(self, objective: Objective, epoch: int) -> float:
-        """The best value up to an epoch, as a trial is measured by its best epoch."""
-        values = [value for step, value in self.values.items() if step <= epoch]
-        return min(values, key=objective.sort_key)
+    def best(self, objective: Objective, reports: Reports, step: int) -> float:
+        """The best value up to a step, as a trial is measured by its best epoch."""
+        return min(reports.comparable(self.values, step), key=objective.sort_key)
 
 
 class Pruner(Protocol):
     """Decides after every report, and which paused trial deserves a free slot."""
 
-    def decide(self, curve: TrialCurve, epoch: int) -> Decision:
+    def decide(self, curve: TrialCurve, step: int) -> Decision:
         """Whether a trial that has just reported goes on."""
 
     def next_promotion(self, *, closing: bool) -> int | None:
@@ -56,9 +56,9 @@ class Pruner(Protocol):
 class NoPruner:
     """Trains every trial in full."""
 
-    def decide(self, curve: TrialCurve, epoch: int) -> Decision:
+    def decide(self, curve: TrialCurve, step: int) -> Decision:
         """Goes on."""
-        del curve, epoch
+        del curve, step
         return Decision.GO_ON
 
     def next_promotion(self, *, closing: bool) -> int | None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pipelines.objectives import Objective
 from pipelines.training.trial import Decision
 from sweeps.engines.pruners.base import TrialCurve
+from sweeps.engines.pruners.rungs import Rungs
 
 
 class HalvingPruner:
@@ -31,25 +32,24 @@ class HalvingPruner:
         self,
         curves: Mapping[int, TrialCurve],
         objective: Objective,
-        rungs: tuple[int, ...],
-        reduction_factor: int,
+        rungs: Rungs,
         *,
         hyperband: bool,
     ) -> None:
         self._curves = curves
         self._objective = objective
-        self._rungs = rungs
-        self._factor = reduction_factor
-        self._sizes = bracket_sizes(len(rungs), reduction_factor) if hyperband else (1.0,)
+        self._rungs, self._reports = rungs.steps, rungs.reports
+        self._factor = rungs.reduction_factor
+        self._sizes = bracket_sizes(len(rungs.steps), self._factor) if hyperband else (1.0,)
         self._bracket: dict[int, int] = {}
 
-    def decide(self, curve: TrialCurve, epoch: int) -> Decision:
+    def decide(self, curve: TrialCurve, step: int) -> Decision:
         """At a rung: on, if among the best 1/eta of those that reached it, else pause."""
-        if curve.protected or epoch < curve.promoted_to or epoch not in self._active(curve.number):
+        if curve.protected or step < curve.promoted_to or step not in self._active(curve.number):
             return Decision.GO_ON
-        keys = self._keys(self._bracket_of(curve.number), epoch)
+        keys = self._keys(self._bracket_of(curve.number), step)
         if curve.number in promotable(keys, self._factor):
-            self._promote(curve, epoch)
+            self._promote(curve, step)
             return Decision.GO_ON
         return Decision.PAUSE
 
@@ -60,11 +60,11 @@ class HalvingPruner:
         on: a sweep that ends without any complete trial has no winner.
         """
         for bracket in range(len(self._sizes)):
-            for epoch in reversed(self._rungs[bracket:-1]):
-                for number in promotable(self._keys(bracket, epoch), self._factor):
+            for step in reversed(self._rungs[bracket:-1]):
+                for number in promotable(self._keys(bracket, step), self._factor):
                     curve = self._curves[number]
-                    if curve.paused and max(curve.values) == epoch:
-                        self._promote(curve, epoch)
+                    if curve.paused and max(curve.values) == step:
+                        self._promote(curve, step)
                         return number
         if closing and not self._any_complete():
             waiting = [curve for curve in self._curves.values() if curve.paused]
@@ -78,16 +78,16 @@ class HalvingPruner:
         """The paused trials whose rank in their rung can never suffice."""
         found = []
         for bracket in range(len(self._sizes)):
-            for epoch in self._rungs[bracket:-1]:
-                for number in hopeless(self._keys(bracket, epoch), self._factor, num_trials):
+            for step in self._rungs[bracket:-1]:
+                for number in hopeless(self._keys(bracket, step), self._factor, num_trials):
                     curve = self._curves[number]
-                    if curve.paused and max(curve.values) == epoch:
+                    if curve.paused and max(curve.values) == step:
                         found.append(number)
         return found
 
     def _standing(self, curve: TrialCurve) -> tuple[int, float, int]:
         reached = max(curve.values)
-        value = curve.best(self._objective, reached)
+        value = curve.best(self._objective, self._reports, reached)
         return -reached, self._objective.sort_key(value), curve.number
 
     def _any_complete(self) -> bool:
@@ -95,8 +95,8 @@ class HalvingPruner:
             curve.complete or self._rungs[-1] in curve.values for curve in self._curves.values()
         )
 
-    def _promote(self, curve: TrialCurve, epoch: int) -> None:
-        curve.promoted_to = min(rung for rung in self._rungs if rung > epoch)
+    def _promote(self, curve: TrialCurve, step: int) -> None:
+        curve.promoted_to = min(rung for rung in self._rungs if rung > step)
 
     def _active(self, number: int) -> tuple[int, ...]:
         """The rungs at which a trial is compared: those of its bracket, without the last."""
@@ -107,33 +107,15 @@ class HalvingPruner:
             self._bracket[number] = bracket_of(number, self._sizes)
         return self._bracket[number]
 
-    def _keys(self, bracket: int, epoch: int) -> dict[int, float]:
+    def _keys(self, bracket: int, step: int) -> dict[int, float]:
         """Sort keys of all trials that reached a rung; protected ones count in every bracket."""
         return {
-            curve.number: self._objective.sort_key(curve.best(self._objective, epoch))
+            curve.number: self._objective.sort_key(curve.best(self._objective, self._reports, step))
             for curve in self._curves.values()
             if curve.counts
-            and epoch in curve.values
+            and step in curve.values
             and (curve.protected or self._bracket_of(curve.number) == bracket)
         }
-
-
-def rung_epochs(min_epochs: int, max_epochs: int, reduction_factor: int) -> tuple[int, ...]:
-    """The epochs at which trials are compared, rising; the last is the full budget.
-
-    Counted down from the full budget R as in Hyperband: R, R/eta, R/eta^2, ... while at least
-    `min_epochs`, each rounded to a whole epoch.
-
-    >>> rung_epochs(1, 9, 3)
-    (1, 3, 9)
-    >>> rung_epochs(1, 10, 3)
-    (1, 3, 10)
-    """
-    num_halvings = 0
-    while max_epochs >= min_epochs * reduction_factor ** (num_halvings + 1):
-        num_halvings += 1
-    epochs = {round(max_epochs / reduction_factor**halving) for halving in range(num_halvings + 1)}
-    return tuple(sorted(epochs))
 
 
 def promotable(keys: Mapping[int, float], reduction_factor: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pipelines.objectives import Objective
@@ -10,6 +10,7 @@ from pipelines.training.trial import Decision
 from search_spaces.errors import unknown_name
 from sweeps.engines.pruners.base import NoPruner, Pruner, TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
+from sweeps.engines.pruners.rungs import Rungs
 
 if TYPE_CHECKING:
     import optuna
@@ -26,6 +27,8 @@ PRUNERS = {
     "patient": "as median, but only after two epochs without improvement",
     "none": "train every trial in full",
 }
+HALVING = ("asha", "hyperband")
+"""Those with rungs, at which trials wait."""
 
 
 class OptunaPruner(NoPruner):
@@ -38,24 +41,24 @@ class OptunaPruner(NoPruner):
     def __init__(self, should_prune: Callable[[int], bool]) -> None:
         self._should_prune = should_prune
 
-    def decide(self, curve: TrialCurve, epoch: int) -> Decision:
+    def decide(self, curve: TrialCurve, step: int) -> Decision:
         """Stops what the pruner would prune, for good."""
-        del epoch
+        del step
         if not curve.protected and self._should_prune(curve.number):
             return Decision.STOP
         return Decision.GO_ON
 
 
-def optuna_pruner(name: str, min_epochs: int) -> optuna.pruners.BasePruner:
+def optuna_pruner(name: str, warmup_steps: int) -> optuna.pruners.BasePruner:
     """The pruner that the study carries: Optuna's where it decides, else one that never does."""
     from optuna import pruners
 
-    median = pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=min_epochs)
+    median = pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=warmup_steps)
     if name == "median":
         return median
     if name == "percentile":
         return pruners.PercentilePruner(
-            BEST_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=min_epochs
+            BEST_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup_steps
         )
     if name == "patient":
         return pruners.PatientPruner(median, patience=PATIENCE_EPOCHS)
@@ -66,17 +69,14 @@ def make_pruner(
     name: str,
     curves: Mapping[int, TrialCurve],
     objective: Objective,
-    rungs: tuple[int, ...],
-    reduction_factor: int,
+    rungs: Rungs,
     should_prune: Callable[[int], bool],
 ) -> Pruner:
     """The pruner of that name."""
     if name == "none":
         return NoPruner()
-    if name in ("asha", "hyperband"):
-        return HalvingPruner(
-            curves, objective, rungs, reduction_factor, hyperband=name == "hyperband"
-        )
+    if name in HALVING:
+        return HalvingPruner(curves, objective, rungs, hyperband=name == "hyperband")
     return OptunaPruner(should_prune)
 
 
@@ -86,9 +86,8 @@ def check_pruner(name: str) -> None:
         raise unknown_name("pruner", name, PRUNERS)
 
 
-def schedule_text(name: str, rungs: Iterable[int], reduction_factor: int) -> str:
+def schedule_text(name: str, rungs: Rungs) -> str:
     """`asha: rungs at 1, 3, 9 epochs, the best 1/3 of each go on`."""
-    if name in ("asha", "hyperband"):
-        epochs = ", ".join(map(str, rungs))
-        return f"{name}: rungs at {epochs} epochs, the best 1/{reduction_factor} of each go on"
+    if name in HALVING:
+        return f"{name}: rungs at {rungs.text}, the best 1/{rungs.reduction_factor} of each go on"
     return f"{name}: {PRUNERS[name]}"

@@ -17,10 +17,10 @@ from pipelines.training.checkpoints import (
     CHECKPOINT_FILE,
     MODEL_FILE,
     Checkpoint,
-    EpochReport,
     load_checkpoint,
     save_checkpoint,
 )
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask, run_trial
 from search_spaces.registry import get_space
 
@@ -48,19 +48,19 @@ class Driver:
     """Answers reports, and stops at an epoch in the way it is told."""
 
     def __init__(self, until: int = 99, answer: Decision = Decision.PAUSE, *, dies: bool = False):
-        self.reports: list[EpochReport] = []
+        self.reports: list[TrialReport] = []
         self._until, self._answer, self._dies = until, answer, dies
 
-    def __call__(self, report: EpochReport) -> Decision:
+    def __call__(self, report: TrialReport) -> Decision:
         self.reports.append(report)
-        if report.epoch < self._until:
+        if report.step < self._until:
             return Decision.GO_ON
         if self._dies:
             raise KeyboardInterrupt
         return self._answer
 
     def numbers(self) -> list[tuple[int, float, float]]:
-        return [(r.epoch, r.metrics["loss"], r.metrics["val_loss"]) for r in self.reports]
+        return [(r.step, r.metrics["loss"], r.metrics["val_loss"]) for r in self.reports]
 
 
 def run(task: TrialTask, driver: Driver) -> TrialResult:
@@ -80,7 +80,7 @@ def test_a_continued_trial_equals_an_uninterrupted_one(tiny_data, tmp_path, name
     keras.utils.set_random_seed(999)
     np.random.default_rng().random()
     rest = Driver()
-    result = run_trial(replace(task, num_reported=2), rest)
+    result = run_trial(replace(task, reported_step=2), rest)
     assert rest.numbers()[0] == parts.numbers()[-1], "the last report is said again"
     assert parts.numbers() + rest.numbers()[1:] == whole.numbers()
     assert (result.value, result.best_epoch) == (reference.value, reference.best_epoch)
@@ -105,7 +105,7 @@ def test_a_trial_of_mixed_precision_continues_as_well(tiny_data, tmp_path, preci
             make_task(tiny_data, tmp_path / "parts", POINTS["adam"]), precision=precision, jit="off"
         )
         run(task, parts)
-        run_trial(replace(task, num_reported=2), rest)
+        run_trial(replace(task, reported_step=2), rest)
     finally:
         set_precision("float32")
     assert parts.numbers() + rest.numbers()[1:] == whole.numbers()
@@ -125,17 +125,17 @@ def test_an_epoch_that_was_trained_but_not_heard_is_reported_and_not_trained_aga
     import pipelines.training.trial as trial
 
     trained = []
-    original = trial.train_epoch
+    original = trial.train_stretch
 
     def counting(*args: Any, **options: Any) -> dict[str, float]:
         trained.append(args[-1])
         return original(*args, **options)
 
-    monkeypatch.setattr(trial, "train_epoch", counting)
+    monkeypatch.setattr(trial, "train_stretch", counting)
     again = Driver()
-    run(replace(task, num_reported=2), again)
-    assert trained == [4]
-    assert [r.epoch for r in again.reports] == [3, 4]
+    run(replace(task, reported_step=2), again)
+    assert [stretch.epoch for stretch in trained] == [4]
+    assert [r.step for r in again.reports] == [3, 4]
     assert again.reports[0] == first.reports[-1]
 
 
@@ -146,8 +146,8 @@ def test_without_its_checkpoint_a_trial_starts_over_and_repeats_no_report(tiny_d
     path = tmp_path / "trial" / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:-200])
     again = Driver()
-    run(replace(task, num_reported=2), again)
-    assert [r.epoch for r in again.reports] == [2, 3, 4]
+    run(replace(task, reported_step=2), again)
+    assert [r.step for r in again.reports] == [2, 3, 4]
     assert again.numbers()[0] == first.numbers()[-1]
 
 
@@ -160,7 +160,7 @@ def test_the_driver_ends_a_trial_for_good_or_as_complete(tiny_data, tmp_path, de
 
 
 def checkpoint(identity: str = "a") -> Checkpoint:
-    report = EpochReport(0, 1, {"loss": 0.5, "val_loss": float("nan")})
+    report = TrialReport(0, 1, {"loss": 0.5, "val_loss": float("nan")})
     arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7, np.int64)]
     return Checkpoint(identity, (report,), 1, 2.5, arrays, arrays[:1], arrays, np.eye(2))
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     save_checkpoint(tmp_path / "c.npz", checkpoint())
     found = load_checkpoint(tmp_path / "c.npz", "a")
     assert found is not None
-    assert (found.best_epoch, found.seconds, found.history[0].epoch) == (1, 2.5, 1)
+    assert (found.best_step, found.seconds, found.history[0].epoch) == (1, 2.5, 1)
     for mine, theirs in zip(checkpoint().model, found.model, strict=True):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == theirs.dtype

@@ -56,16 +56,16 @@ def run(task: TrialTask, answer=lambda report: Decision.GO_ON):
 
 def test_every_epoch_is_reported_with_all_metrics(task):
     result, reports = run(task)
-    assert [r.epoch for r in reports] == [1, 2, 3]
+    assert [r.step for r in reports] == [1, 2, 3]
     for report in reports:
         assert set(report.metrics) == {
-            "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1",
+            "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1",
             "val_balanced_accuracy", "val_auc", "learning_rate", "epoch_seconds",
             "images_per_second",
         }  # fmt: skip
     assert result.num_epochs == 3 and result.stopped_by == "epochs"
     best = max(reports, key=lambda r: r.metrics["val_accuracy"])
-    assert (result.value, result.best_epoch) == (best.metrics["val_accuracy"], best.epoch)
+    assert (result.value, result.best_epoch) == (best.metrics["val_accuracy"], best.step)
 
 
 def test_the_saved_model_is_that_of_the_best_epoch_and_takes_raw_pixels(task):
@@ -89,7 +89,7 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(task):
 
 
 def test_the_driver_can_end_a_trial(task):
-    result, reports = run(task, lambda r: Decision.GO_ON if r.epoch < 2 else Decision.STOP)
+    result, reports = run(task, lambda r: Decision.GO_ON if r.step < 2 else Decision.STOP)
     assert len(reports) == 2 and result.stopped_by == "stop"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.runtime.process import configure, seed_everything
-from pipelines.training.epoch import Training, train_epoch
+from pipelines.training.epoch import Stretch, Training, train_stretch
 from pipelines.training.feeding import class_weight
 from pipelines.training.loops import epoch_loop
 from search_spaces.registry import get_space
@@ -50,7 +50,7 @@ def trained(
     assert by_loop == (loop is not None)
     found: list[Any] = []
     for epoch in (1, 2):
-        metrics = train_epoch(assembled, loop, training, epoch)
+        metrics = train_stretch(assembled, loop, training, Stretch(epoch, 0, 1, 1))
         found += [metrics["loss"], metrics["accuracy"]]
     model = assembled.model
     import keras

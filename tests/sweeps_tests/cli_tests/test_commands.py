@@ -17,13 +17,7 @@ from sweeps.cli.shared_options import timeout
 from sweeps.executors.base import Slot
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
-from sweeps.settings import (
-    LARGE_DATA_BUDGET,
-    SMALL_DATA_BUDGET,
-    Budget,
-    SweepSettings,
-    budget_for,
-)
+from sweeps.settings import DEFAULT_NUM_TRIALS, SweepSettings, budget_for
 from sweeps.setup.data import prepare_data
 
 ROOT = Path(__file__).parents[3]
@@ -281,10 +275,16 @@ def test_more_trials_than_gpus_are_refused():
 
 def test_the_budget_fits_the_data():
     settings = SweepSettings("cnn")
-    assert budget_for(settings, 50_000) == LARGE_DATA_BUDGET
-    assert budget_for(settings, 1_000) == SMALL_DATA_BUDGET
-    asked = SweepSettings("cnn", num_epochs=7, timeout_seconds=None)
-    assert budget_for(asked, 1_000) == Budget(7, None)
+    large, small = budget_for(settings, 50_000), budget_for(settings, 1_000)
+    assert (large.num_epochs, large.timeout_seconds, large.num_trials) == (8, 15 * 60, None)
+    assert large.rungs.text == "0.11, 0.33, 1, 3, 8 epochs"
+    assert (small.num_epochs, small.timeout_seconds, small.num_trials) == (30, 3 * 60, None)
+    assert small.rungs.text == "1, 3, 10, 30 epochs"
+    asked = budget_for(SweepSettings("cnn", num_epochs=7, timeout_seconds=None), 1_000)
+    assert (asked.num_epochs, asked.timeout_seconds) == (7, None)
+    assert asked.num_trials == DEFAULT_NUM_TRIALS, "something must end a sweep"
+    earlier = budget_for(SweepSettings("cnn", defaults=1, min_epochs=1), 50_000)
+    assert (earlier.num_epochs, earlier.rungs.text) == (4, "1, 4 epochs")
 
 
 @pytest.mark.parametrize("command", ["sync", "doctor"])
@@ -315,7 +315,7 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
     out = capsys.readouterr().out
     for words in (
         "rungs at 1, 3, 9 epochs", "28 parameters", "mlp_512x2", "669,706", "MiB", "about ",
-        "2 x 9 epochs",
+        "2 points, of 9 epochs",
     ):  # fmt: skip
         assert words in out
     assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
@@ -325,14 +325,16 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
 def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
     from sweeps.setup.dry_run import simulated_stretches
 
-    def epochs(pruner: str) -> int:
-        settings = SweepSettings("cnn", num_trials=30, pruner=pruner)
-        return sum(n for _, n in simulated_stretches(settings, Budget(9, None), {0, 1}))
+    def stretches(protected: set[int], pruner: str) -> list[tuple[int, float]]:
+        settings = SweepSettings("cnn", num_epochs=9, min_epochs=1, pruner=pruner)
+        return simulated_stretches(settings, budget_for(settings, 1_000), 30, protected)
+
+    def epochs(pruner: str) -> float:
+        return sum(n for _, n in stretches({0, 1}, pruner))
 
     assert epochs("asha") < epochs("hyperband") < epochs("none") == 270
-    stretches = simulated_stretches(SweepSettings("cnn", num_trials=30), Budget(9, None), {0})
-    assert (0, 9) in stretches
-    assert {number for number, _ in stretches} == set(range(30))
+    assert (0, 9) in stretches({0}, "asha")
+    assert {number for number, _ in stretches({0}, "asha")} == set(range(30))
 
 
 def test_failures_are_named_and_only_some_are_tried_again():

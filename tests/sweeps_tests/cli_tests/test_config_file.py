@@ -216,7 +216,7 @@ def test_a_sweeps_file_starts_the_same_sweep(tmp_path, capsys):
     options = ["run", "--space", "mlp", "--dataset", "digits", "--epochs", "auto", "--seed", "4"]
     assert main([*options, "--write-config"]) == 0
     text = capsys.readouterr().out
-    assert "epochs: 10" in text and 'timeout: "180s"' in text and 'dataset: "digits"' in text
+    assert "epochs: 30" in text and 'timeout: "180s"' in text and 'dataset: "digits"' in text
     (tmp_path / "sweep.yaml").write_text(text)
     assert main(["run", "--config", "sweep.yaml", "--write-config"]) == 0
     assert capsys.readouterr().out == text

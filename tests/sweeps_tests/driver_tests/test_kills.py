@@ -26,6 +26,7 @@ from sweeps.engines.base import Engine
 from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage, study_exists
+from sweeps.engines.pruners.rungs import Rungs, rung_epochs
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import QuietView
@@ -110,7 +111,7 @@ def drive(
     engine: Engine
     engine = record = OptunaEngine(
         SPACE, objective, storage, "s", "random", 0, pruner="none" if oracle else pruner,
-        max_epochs=NUM_EPOCHS, baselines=() if oracle else SPACE.distinct_baselines(),
+        rungs=Rungs(rung_epochs(1, NUM_EPOCHS, 3)), baselines=() if oracle else SPACE.distinct_baselines(),
         resume=study_exists(storage, "s"), uid="u",
     )  # fmt: skip
     if oracle:

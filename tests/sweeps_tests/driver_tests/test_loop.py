@@ -467,7 +467,7 @@ def test_an_interrupt_leaves_paused_trials_to_be_promoted_later(scene):
 
 def test_an_audit_that_hangs_or_fails_is_said(scene):
     def job(task: Any, report: Any, slot: Any) -> Any:
-        if task.num_reported:
+        if task.reported_step:
             if task.number == 0:
                 return fake_jobs.endless_job(task, report, slot)
             raise RuntimeError("no luck")

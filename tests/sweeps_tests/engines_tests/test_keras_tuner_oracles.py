@@ -31,6 +31,7 @@ from sweeps.engines.keras_tuner_oracles.protocol import (
 from sweeps.engines.keras_tuner_oracles.worker import propose
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.engines.pruners.rungs import Rungs, rung_epochs
 from sweeps.settings import SweepSettings, chosen_search
 from sweeps.workers.hosts import OracleHost
 
@@ -43,11 +44,12 @@ def make_engine(oracle: str, **options: Any) -> KerasTunerEngine:
         "storage": optuna.storages.InMemoryStorage(), "sampler": "random", "max_epochs": 1,
         "pruner": "none",
     } | options  # fmt: skip
-    record = OptunaEngine(**settings)
+    max_epochs = settings.pop("max_epochs")
+    rungs = Rungs(rung_epochs(1, max_epochs, 3))
+    record = OptunaEngine(**settings, rungs=rungs)
     return KerasTunerEngine(
-        record, settings["space"], ACCURACY, oracle, settings["seed"], settings["max_epochs"], 3,
-        propose,
-    )  # fmt: skip
+        record, settings["space"], ACCURACY, oracle, settings["seed"], max_epochs, 3, propose
+    )
 
 
 class TestRandom(engine_contract.EngineContract):

@@ -19,7 +19,7 @@ from sweeps.engines.optuna_study import samplers
 from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
 from sweeps.engines.optuna_study.storage import open_storage
-from sweeps.settings import SweepSettings
+from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup import stores
 
 
@@ -104,7 +104,9 @@ def test_a_used_name_is_refused(tmp_path):
         make_engine(storage=storage)
     settings = SweepSettings("cnn")
     with pytest.raises(InputError, match="'study', which is already used .*--resume --name study"):
-        stores.make_engine(settings, get_space("cnn"), storage, "study", 1, 1)
+        stores.make_engine(
+            settings, get_space("cnn"), storage, "study", budget_for(settings, 100), 1
+        )
 
 
 def test_params_are_stored_under_their_own_names():

@@ -24,9 +24,9 @@ from sweeps.engines.pruners.halving import (
     bracket_sizes,
     hopeless,
     promotable,
-    rung_epochs,
 )
 from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
+from sweeps.engines.pruners.rungs import Rungs, rung_epochs
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 
@@ -76,12 +76,12 @@ def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_hope():
 def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int]]:
     """Runs curves through a pruner with one slot; answers epochs per trial and the order."""
     budget = len(curves[0])
-    rungs = rung_epochs(1, budget, options.pop("factor", 3))
+    rungs = Rungs(
+        rung_epochs(1, budget, options.pop("factor", 3)), reduction_factor=options.pop("eta", 3)
+    )
     known: dict[int, TrialCurve] = {}
     protected = options.pop("protected", ())
-    pruner = HalvingPruner(
-        known, ACCURACY, rungs, options.pop("eta", 3), hyperband=False, **options
-    )
+    pruner = HalvingPruner(known, ACCURACY, rungs, hyperband=False, **options)
     order = []
 
     def train(number: int) -> None:
@@ -142,7 +142,7 @@ def test_the_winner_of_steady_curves_is_trained_in_full_and_most_others_are_not(
 
 
 def test_schedules_are_told_and_names_checked():
-    assert "rungs at 1, 3, 9 epochs, the best 1/3" in schedule_text("asha", (1, 3, 9), 3)
+    assert "rungs at 1, 3, 9 epochs, the best 1/3" in schedule_text("asha", Rungs((1, 3, 9)))
     for name in PRUNERS:
         check_pruner(name)
     with pytest.raises(InputError, match="Did you mean 'asha'"):
@@ -156,7 +156,7 @@ def make_engine(storage: Any = None, **options: Any) -> OptunaEngine:
     defaults: dict[str, Any] = {
         "space": get_space("mlp"), "objective": ACCURACY, "name": "study", "sampler": "tpe",
         "storage": storage or optuna.storages.InMemoryStorage(), "seed": 0, "pruner": "asha",
-        "min_epochs": 1, "max_epochs": 9,
+        "rungs": Rungs((1, 3, 9)),
     }  # fmt: skip
     return OptunaEngine(**{**defaults, **options})
 

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_param_name
 
-from pipelines.training.checkpoints import EpochReport
+from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import active_values
@@ -66,7 +66,8 @@ class Story:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
         common = ["--space", "mlp", "--dataset", "digits"]
-        sweep = ["--trials", "3", "--epochs", "3", "--timeout", "none", "--keep-models", "0"]
+        sweep = ["--trials", "3", "--epochs", "3", "--timeout", "none", "--keep-models", "0",
+                 "--protect-baselines"]  # fmt: skip
         first = drive(
             folder,
             ["run", *common, *sweep, "--name", "s"],
@@ -131,13 +132,13 @@ def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(sto
     ):  # fmt: skip
         assert words in done["err"]
     # The tags were made up, so it is identical nevertheless.
-    assert done["status"] == 0 and "identical: 1 epoch, 9 metrics" in done["out"]
+    assert done["status"] == 0 and "identical: 1 report, 9 metrics" in done["out"]
 
 
 def test_a_published_model_that_trained_on_all_data_has_no_validation(story):
     done = story.done["baseline"]
     assert "1 of 2 epochs on train+validation" in done["out"]
-    assert "identical: 1 epoch, 3 metrics, bit for bit" in done["out"]
+    assert "identical: 1 report, 3 metrics, bit for bit" in done["out"]
     assert done["status"] == 0, done
 
 
@@ -148,7 +149,7 @@ def test_the_first_difference_is_named_with_its_size(story):
         f"first difference: epoch {last}, val_loss: recorded {story.value + 2**-40!r}, replayed "
         f"{story.value!r}, difference -9.09e-13" in done["out"]
     )
-    assert f"differing: 1 of {last} epoch" in done["out"]
+    assert f"differing: 1 of {last} report" in done["out"]
     assert "nothing that was recorded" in done["out"]
 
 
@@ -194,7 +195,7 @@ def test_ctrl_c_ends_the_replay(story, monkeypatch, capsys):
     monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_, **__: executor)
     monkeypatch.setattr(replay, "train_job", fake_jobs.recorded_job)
     assert main(["replay", story.complete, "--tracking-uri", story.uri]) == 130
-    assert "interrupted after 1 of 3 epochs; first difference: epoch 1" in capsys.readouterr().out
+    assert "interrupted after 1 report of 3; first difference: epoch 1" in capsys.readouterr().out
     assert executor.closed and len(executor.stopped) == 1
 
 
@@ -404,21 +405,21 @@ def test_identical_epochs_have_no_difference():
     comparison = Comparison({1: metrics, 2: metrics})
     for epoch in (1, 2):
         assert comparison.add(epoch, {**metrics, "epoch_seconds": 9.0, "new": 1.0}) == []
-    assert comparison.first is None and comparison.extent == "2 epochs, 2 metrics"
+    assert comparison.first is None and comparison.extent == "2 reports, 2 metrics"
 
 
 def test_times_and_figures_of_the_machine_are_not_compared():
     recorded = {"loss": 0.1, "epoch_seconds": 3.0, "system/gpu_utilization_percentage": 50.0}
     comparison = Comparison({1: recorded})
     assert comparison.add(1, {"loss": 0.1, "epoch_seconds": 4.0}) == []
-    assert comparison.extent == "1 epoch, 1 metric"
+    assert comparison.extent == "1 report, 1 metric"
 
 
 def test_an_epoch_that_was_never_recorded_is_not_called_identical():
     comparison = Comparison({2: {"loss": 0.1}})
     assert comparison.add(1, {"loss": 0.3}) == []
     assert comparison.add(2, {"loss": 0.1}) == []
-    assert comparison.extent == "1 epoch, 1 metric"
+    assert comparison.extent == "1 report, 1 metric"
 
 
 def test_the_last_bit_is_a_difference():
@@ -489,7 +490,7 @@ def test_a_report_is_answered_until_the_last_epoch(story, monkeypatch):
 
     def job(task: TrialTask, report: Any, slot: Slot) -> None:
         for epoch in (1, 2):
-            answers.append(report(EpochReport(0, epoch, {"loss": 0.0, "accuracy": 0.0})))
+            answers.append(report(TrialReport(0, epoch, {"loss": 0.0, "accuracy": 0.0})))
         raise RuntimeError("enough")
 
     monkeypatch.setattr(

@@ -1,0 +1,156 @@
+"""The end of a sweep's time is reserved for training its best candidates in full."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import fake_jobs
+import pytest
+
+from pipelines.objectives import OBJECTIVES
+from pipelines.training.reports import Reports
+from pipelines.training.trial import Schedule
+from search_spaces.registry import get_space
+from sweeps.driver.plan import LoopPlan, StopRules
+from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.time_plan import MARGIN, NUM_CANDIDATES, TimePlan
+from sweeps.engines.base import TrialState
+from sweeps.executors.base import Slot
+from sweeps.state.paths import SweepPaths
+
+SPACE = get_space("mlp")
+NINTHS = Reports(9, (1, 3))
+EPOCH_SECONDS, START_SECONDS, VALIDATION_SECONDS = 10.0, 2.0, 1.0
+
+
+class Sweep:
+    """A board whose clock the test sets, and a plan that has seen the reports of its rows."""
+
+    def __init__(self, tiny_data: Any, tmp_path: Any, limit: float, **options: Any) -> None:
+        num_slots = options.pop("num_slots", 1)
+        waits = options.pop("waits", True)
+        plan = LoopPlan(
+            space=SPACE, data=tiny_data, num_trials=None, schedule=Schedule(8, reports=NINTHS),
+            seed=0, slots=tuple(Slot(k, 1) for k in range(num_slots)),
+            paths=SweepPaths(tmp_path, "s"), rules=StopRules(timeout_seconds=limit),
+            job=fake_jobs.recorded_job, rungs=(1, 3, 9, 27, 72) if waits else (),
+        )  # fmt: skip
+        self.board = Board("s", OBJECTIVES["val_accuracy"], None, num_slots, limit)
+        self.plan = TimePlan(plan, self.board, waits=waits)
+
+    def row(self, number: int, step: int, value: float, state: TrialState, **more: Any) -> TrialRow:
+        row = TrialRow(
+            number, f"trial {number}", {}, 0, Schedule(8, reports=NINTHS), SPACE, state=state
+        )
+        at, first = 0, True
+        while at < step:
+            before, at = at, NINTHS.next_step(at)
+            row.curve[at] = value
+            seconds = EPOCH_SECONDS * (at - before) / 9
+            seconds += START_SECONDS if first else VALIDATION_SECONDS
+            self.plan.reported(row, {"epoch_seconds": EPOCH_SECONDS}, seconds, first=first)
+            first = False
+        if state is TrialState.COMPLETE:
+            row.value = value
+        self.board.rows[number] = row
+        return row
+
+    def left(self, seconds: float) -> None:
+        assert self.board.timeout_seconds is not None
+        self.board.started = time.monotonic() - (self.board.timeout_seconds - seconds)
+
+
+PAUSED, RUNNING, COMPLETE = TrialState.PAUSED, TrialState.RUNNING, TrialState.COMPLETE
+
+
+@pytest.fixture
+def sweep(tiny_data, tmp_path):
+    return lambda limit=900.0, **options: Sweep(tiny_data, tmp_path, limit, **options)
+
+
+def test_new_points_end_when_the_best_three_need_the_time_that_is_left(sweep):
+    here = sweep()
+    for number, value in enumerate((0.5, 0.9, 0.8, 0.7, 0.6)):
+        here.row(number, 27, value, PAUSED)
+    # Five epochs each, with their validation and a start: three of them.
+    needed = 3 * (5 * (EPOCH_SECONDS + VALIDATION_SECONDS) + START_SECONDS)
+    assert here.plan.reserved_seconds == pytest.approx(MARGIN * needed)
+    here.left(MARGIN * needed + 5)
+    assert not here.plan.closes()
+    here.left(MARGIN * needed - 5)
+    assert here.plan.closes()
+    here.left(800)
+    assert here.plan.closes(), "once it is so it stays so"
+
+
+def test_the_highest_rung_comes_first_and_then_the_value(sweep):
+    here = sweep()
+    here.row(0, 1, 0.99, PAUSED)
+    here.row(1, 27, 0.80, PAUSED)
+    here.row(2, 27, 0.85, PAUSED)
+    here.row(3, 9, 0.90, PAUSED)
+    here.row(4, 72, 0.95, COMPLETE)
+    assert [row.number for row in here.plan._candidates()] == [2, 1, 3]
+    here.left(300)
+    assert here.plan.next_waiting().number == 2
+
+
+def test_of_those_that_run_only_candidates_go_on(sweep):
+    here = sweep()
+    kept = here.row(0, 27, 0.9, RUNNING)
+    other = here.row(1, 3, 0.2, RUNNING)
+    for number in (2, 3):
+        here.row(number, 27, 0.8, PAUSED)
+    here.left(10)
+    assert here.plan.closes()
+    assert here.plan.goes_on(kept) and not here.plan.goes_on(other)
+
+
+def test_a_short_sweep_reserves_its_end_for_fewer(sweep):
+    here = sweep(limit=180.0)
+    for number in range(5):
+        here.row(number, 9, 0.5 + number / 10, PAUSED)
+    assert [row.number for row in here.plan._candidates()] == [4]
+    assert len(sweep(limit=3600.0).plan._candidates()) == 0
+    long = sweep(limit=3600.0)
+    for number in range(5):
+        long.row(number, 9, 0.5, PAUSED)
+    assert len(long.plan._candidates()) == NUM_CANDIDATES
+
+
+def test_what_cannot_end_in_time_is_not_begun_unless_nothing_is_complete(sweep):
+    here = sweep()
+    here.row(0, 27, 0.9, PAUSED)
+    here.left(20)
+    assert here.plan.next_waiting().number == 0, "a sweep must not end without a winner"
+    here.row(1, 72, 0.8, COMPLETE)
+    assert here.plan.next_waiting() is None
+    here.left(100)
+    assert here.plan.next_waiting().number == 0
+
+
+def test_several_slots_train_candidates_beside_each_other(sweep):
+    one, two = sweep(), sweep(num_slots=2)
+    for here in (one, two):
+        for number in range(4):
+            here.row(number, 27, 0.5, PAUSED)
+    assert two.plan.reserved_seconds < 0.6 * one.plan.reserved_seconds
+
+
+def test_without_rungs_a_trial_that_cannot_end_in_time_is_not_begun(sweep):
+    here = sweep(waits=False)
+    here.left(10)
+    assert not here.plan.closes(), "nothing is complete"
+    here.row(0, 72, 0.8, COMPLETE).seconds = 100.0
+    here.left(150)
+    assert not here.plan.closes()
+    here.left(90)
+    assert here.plan.closes()
+
+
+def test_without_a_time_limit_nothing_is_reserved(sweep):
+    here = sweep(limit=None)
+    here.row(0, 27, 0.9, PAUSED)
+    assert not here.plan.closes()
+    assert here.plan.next_waiting().number == 0
