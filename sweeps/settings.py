@@ -31,7 +31,7 @@ DEFAULT_NUM_TRIALS = 24
 DEFAULTS = 2
 """Of `SweepSettings.defaults`, for new sweeps."""
 ENGINES = ("optuna", "keras-tuner")
-DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "asha"
+DEFAULT_SAMPLER, DEFAULT_PRUNER = "prior", "asha"
 DEFAULT_STORAGE = "sqlite:///optuna.db"
 STORAGE_VARIABLE = "SWEEPS_STORAGE"
 """The study's storage where no option names one, as `MLFLOW_TRACKING_URI` is for MLflow."""

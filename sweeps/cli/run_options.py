@@ -89,7 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--sampler",
         metavar="NAME",
-        help=f"Optuna's: tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
+        help=f"prior, tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
     )
     add(
         "--seed",

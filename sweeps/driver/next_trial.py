@@ -47,7 +47,9 @@ class NextTrial:
                 self.exhausted = True
                 continue
             row = self._new_row(proposal)
-            if proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
+            if proposal.breaks_limit:
+                self._refuse(row, proposal.breaks_limit)
+            elif proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):
                 return row
 
     def _last_promotion(self) -> TrialRow | None:
@@ -75,7 +77,9 @@ class NextTrial:
             row.end_order = len(self._board.ended()) - 1
         row.past = past.state.is_end
         row.waiting = past.state is TrialState.RUNNING
-        if past.duplicate_of is not None and row.waiting:
+        if past.breaks_limit and row.waiting:
+            self._refuse(row, past.breaks_limit)
+        elif past.duplicate_of is not None and row.waiting:
             self._repeat(row, past.duplicate_of)
         return row
 
@@ -99,6 +103,15 @@ class NextTrial:
         self._board.rows[number] = row
         self._recorder.trial_started(row)
         return row
+
+    def _refuse(self, row: TrialRow, reason: str) -> None:
+        """Ends a trial that breaks a limit, without training.
+
+        PRUNED, for it is a judgement and no accident: samplers count a pruned trial without values
+        among the worst points, and leave failed ones out.
+        """
+        row.waiting, row.reason = False, reason
+        self._trials.end_without_result(row, TrialState.PRUNED)
 
     def _repeat(self, row: TrialRow, number: int) -> bool:
         """Ends a trial whose point was trained before with that trial's result.

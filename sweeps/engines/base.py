@@ -57,6 +57,8 @@ class Proposal:
         name: what people call it; empty for the trial's number.
         plan: how it is trained; None for as all trials of the sweep.
         curve: step -> what an earlier session recorded of it, as in `PastTrial`.
+        proposed_by: what the point was drawn from, for people; empty where nobody knows.
+        breaks_limit: the limit that it breaks, as `parameters 312k > 200k`; it is not trained.
     """
 
     number: int
@@ -66,6 +68,8 @@ class Proposal:
     name: str = ""
     plan: TrialPlan | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
+    proposed_by: str = ""
+    breaks_limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class PastTrial:
         curve: step -> objective; the trial's `Reports` have the unit of steps.
         facts: what `tell` was given.
         ended_at: seconds since 1970, for trials that have ended.
+        proposed_by, breaks_limit: as in `Proposal`; a limit only of one that was not trained yet.
     """
 
     number: int
@@ -90,6 +95,8 @@ class PastTrial:
     ended_at: float | None = None
     name: str = ""
     plan: TrialPlan | None = None
+    proposed_by: str = ""
+    breaks_limit: str = ""
 
 
 class Later:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,21 +16,26 @@ from pipelines.objectives import Objective
 from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params, Value
-from search_spaces.space import Space
+from search_spaces.space import DEFAULT_NAME, Space
 from sweeps.engines.base import PastTrial, Proposal, TrialState
+from sweeps.engines.limits import Limit
+from sweeps.engines.optuna_study.drafts import Draft, Drafts, Economy
 from sweeps.engines.optuna_study.hyperparameters import (
     Grid,
     OptunaHyperParameters,
     StoredNames,
     storage_values,
+    stored_defaults,
 )
 from sweeps.engines.optuna_study.plots import study_page
+from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, origin_of
 from sweeps.engines.optuna_study.replayable_sampler import (
     PAUSED,
     STATE_ATTRIBUTE,
     ReplayableSampler,
     is_paused,
 )
+from sweeps.engines.optuna_study.samplers import prior_sampler
 from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
@@ -61,6 +66,10 @@ class OptunaEngine:
         rungs: where trials are compared, under a pruner that has rungs.
         warmup_epochs: before them Optuna's own pruners stop nothing.
         protect_baselines: whether baselines are trained in full whatever they reach.
+        limits: what points may cost. `prior` and `random` keep them while proposing; what others
+            propose, and a baseline, is marked as breaking one.
+        quantities: those of a point that are known before it trains, for the limits.
+        cost: of a point, in any unit, None where it is unknown: `prior` weighs points by it.
         resume: whether to go on with an existing study.
         uid: the sweep's own; a study of another sweep is not touched.
 
@@ -83,6 +92,9 @@ class OptunaEngine:
         rungs: Rungs = ONE_EPOCH,
         *,
         warmup_epochs: int = 1,
+        limits: Sequence[Limit] = (),
+        quantities: Callable[[Params], Mapping[str, float]] | None = None,
+        cost: Callable[[Params], float | None] | None = None,
         protect_baselines: bool = True,
         resume: bool = False,
         uid: str = "",
@@ -95,7 +107,15 @@ class OptunaEngine:
         points = [params for _, params in baselines]
         self._grid = Grid(points) if sampler == "grid" else None
         self._names = StoredNames(space.parameters)
-        self._sampler = ReplayableSampler(sampler, seed, num_parallel)
+        self._economy = Economy(tuple(limits), quantities, cost)
+        known_points = self._known_points() if sampler == "prior" else ()
+        self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
+        self._drafts: Drafts | None = None
+        if sampler == "prior" or (sampler == "random" and limits):
+            self._drafts = Drafts(
+                prior_sampler(seed, known_points), space, self._names, self._economy, seed,
+                uniform=sampler == "random",
+            )  # fmt: skip
         settings: dict[str, Any] = {
             "storage": storage, "study_name": name, "sampler": self._sampler,
             "pruner": optuna_pruner(pruner, warmup_epochs),
@@ -133,6 +153,18 @@ class OptunaEngine:
             )
         self._reload()
         self._enqueue_baselines()
+
+    def _known_points(self) -> list[dict[str, Value]]:
+        """The point of all defaults, conditional ones included, and the other published ones."""
+        space = self._space
+        return [
+            stored_defaults(space.parameters, self._names),
+            *(
+                storage_values(params, space.sample, self._names)
+                for names, params in space.distinct_baselines()
+                if DEFAULT_NAME not in names
+            ),
+        ]
 
     def _describe(
         self, objective: Objective, baselines: Sequence[tuple[tuple[str, ...], Params]]
@@ -208,7 +240,7 @@ class OptunaEngine:
             if killed and trial.number not in restarted and params:
                 # Optuna cannot reopen what has ended: the point is proposed again as a new trial.
                 attributes: dict[str, Any] = {RESTART: trial.number}
-                for key in (BASELINE, ORIGIN):
+                for key in (BASELINE, ORIGIN, PROPOSED_BY):
                     if key in trial.user_attrs:
                         attributes[key] = trial.user_attrs[key]
                 self._enqueue(params, attributes)
@@ -239,19 +271,32 @@ class OptunaEngine:
             params = self._sample(reopened) if reopened else self._params_of(trial)
             first = self._points.get(_point_key(params))
             repeats = first is not None and first < trial.number and not trial.intermediate_values
-            found.append(past_trial(trial, params, first if repeats else None))
+            untrained = trial.state is OptunaState.RUNNING and not trial.intermediate_values
+            breaks = self._economy.broken(params) if untrained and params else ""
+            found.append(past_trial(trial, params, first if repeats else None, breaks))
         return found
 
     def ask(self) -> Proposal | None:
-        """The next trial, or None when a grid is exhausted."""
+        """The next trial, or None when a grid is exhausted, or no new point was found.
+
+        Raises:
+            InputError: No point of the space keeps the limits.
+        """
         if self._sampler.exhausted:
             return None
+        draft: Draft | None = None
+        if self._drafts is not None and not self.has_waiting():
+            draft = self._drafts.next(self._study, lambda p: _point_key(p) in self._points)
+            if draft is None:
+                return None
+            # Waiting in the study from here on, so that a kill changes nothing.
+            self.enqueue(draft.stored, {PROPOSED_BY: draft.origin.stored()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             trial = self._study.ask()
             self._trials[trial.number] = trial
             try:
-                params = self._sample(trial)
+                params = self._sample(trial, draft)
             except BaseException:
                 # The study knows the trial already: it must not stay RUNNING for ever.
                 self._know(trial.number, {}, None)
@@ -260,14 +305,24 @@ class OptunaEngine:
         baseline = trial.user_attrs.get(BASELINE)
         earlier = self._points.get(_point_key(params))
         self._know(trial.number, params, baseline).counts = earlier is None
-        return Proposal(trial.number, params, baseline, earlier)
+        origin = origin_of(trial.user_attrs)
+        return Proposal(
+            trial.number, params, baseline, earlier,
+            proposed_by=origin.text if origin else "",
+            breaks_limit=self._economy.broken(params),
+        )  # fmt: skip
 
-    def _sample(self, trial: optuna.Trial) -> Params:
+    def _sample(self, trial: optuna.Trial, draft: Draft | None = None) -> Params:
         known = trial.user_attrs.get(SAMPLED)
         if isinstance(known, dict):
             return known
-        params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
-        # Kept, because a space that builds a model to be sampled is not to be asked twice.
+        # A space that builds a model to be sampled is not to be asked twice.
+        if draft is not None:
+            for name, distribution in draft.distributions.items():
+                trial._suggest(name, distribution)
+            params = draft.params
+        else:
+            params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
         trial.set_user_attr(SAMPLED, params or True)
         return params
 

@@ -112,6 +112,23 @@ def _value(chosen: Value | None) -> Value:
     return chosen
 
 
+def stored_defaults(parameters: Sequence[Parameter], names: StoredNames) -> dict[str, Value]:
+    """The default of every parameter as Optuna stores it, whatever it is active under."""
+    found: dict[str, Value] = {}
+    for parameter in parameters:
+        name, grid, value = names.of(parameter), parameter.grid(), parameter.default
+        if parameter.kind == "fixed" or not parameter.contains(value):
+            continue
+        if _as_index(parameter):
+            assert grid is not None
+            found.setdefault(f"{name}__index", grid.index(parameter.nearest(value)))
+        elif parameter.sampling == "reverse_log":
+            found.setdefault(f"{name}__unit", parameter.to_unit(float(value)))
+        else:
+            found.setdefault(name, value)
+    return found
+
+
 class StoringHyperParameters(GivenHyperParameters):
     """Returns the values of a point, and remembers it as Optuna stores it."""
 

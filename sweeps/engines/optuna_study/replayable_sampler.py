@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,9 +75,15 @@ class PausedAsPruned:
 class ReplayableSampler(optuna.samplers.BaseSampler):
     """Wraps the named sampler; `exhausted` says that a grid has no point left."""
 
-    def __init__(self, name: str, seed: int, num_parallel: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        num_parallel: int,
+        known_points: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._make: Callable[[int], optuna.samplers.BaseSampler] = lambda trial_seed: make_sampler(
-            name, seed, num_parallel, trial_seed
+            name, seed, num_parallel, trial_seed, known_points
         )
         self._seed = seed
         self._current: optuna.samplers.BaseSampler = self._make(0)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import optuna
 
+    from sweeps.engines.optuna_study.prior_sampler import PriorSampler
+
 SAMPLERS = {
+    "prior": "uniform points, points around defaults and baselines, mutations of the best trials",
     "tpe": "tree-structured Parzen estimator, multivariate, one group per set of active parameters",
     "random": "independent uniform draws",
     "cmaes": "covariance matrix adaptation on the numeric parameters, the others at random",
@@ -32,8 +37,12 @@ def check_sampler(name: str) -> None:
         )
 
 
-def make_sampler(
-    name: str, seed: int, num_parallel: int, trial_seed: int
+def make_sampler(  # noqa: PLR0911
+    name: str,
+    seed: int,
+    num_parallel: int,
+    trial_seed: int,
+    known_points: Sequence[Mapping[str, Any]] = (),
 ) -> optuna.samplers.BaseSampler:
     """A sampler for one proposal.
 
@@ -41,12 +50,15 @@ def make_sampler(
         seed: of the sweep, for what must stay the same over all trials.
         num_parallel: trials that run at once.
         trial_seed: of this proposal.
+        known_points: the defaults, then further good points, as they are stored.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "prior":
+            return prior_sampler(seed, known_points)
         if name == "tpe":
             # With one trial at a time there is nothing that a constant liar could stand in for.
             return samplers.TPESampler(
@@ -65,3 +77,15 @@ def make_sampler(
         if name == "gp":
             return samplers.GPSampler(seed=trial_seed)
         return samplers.RandomSampler(seed=trial_seed)
+
+
+def prior_sampler(seed: int, known_points: Sequence[Mapping[str, Any]]) -> PriorSampler:
+    """The sampler `prior`; the seed is the sweep's, as what it proposes follows from the history.
+
+    Args:
+        known_points: the defaults, then further good points, as they are stored.
+    """
+    from sweeps.engines.optuna_study.prior_sampler import PriorSampler
+
+    defaults, *others = known_points or [{}]
+    return PriorSampler(defaults, known_points=others, seed=seed)

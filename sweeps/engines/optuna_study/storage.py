@@ -13,6 +13,7 @@ from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
+from sweeps.engines.optuna_study.prior_sampler import origin_of
 from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
 from tracking.addresses import redacted
 from tracking.mlflow_server.schema_lock import first_alone
@@ -85,12 +86,16 @@ def stored_params(trial: FrozenTrial, space: Space, grid: Grid | None) -> Params
         return {}
 
 
-def past_trial(trial: FrozenTrial, params: Params, first: int | None = None) -> PastTrial:
+def past_trial(
+    trial: FrozenTrial, params: Params, first: int | None = None, breaks_limit: str = ""
+) -> PastTrial:
     """A stored trial as the loop takes it over.
 
     Args:
         first: the trial whose point it repeats, if any.
+        breaks_limit: the limit that its point breaks, if any.
     """
+    origin = origin_of(trial.user_attrs)
     told = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
     return PastTrial(
         number=trial.number,
@@ -103,6 +108,8 @@ def past_trial(trial: FrozenTrial, params: Params, first: int | None = None) -> 
         facts=trial.user_attrs.get(FACTS, {}),
         duplicate_of=first,
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        proposed_by=origin.text if origin else "",
+        breaks_limit=breaks_limit,
     )
 
 

@@ -1,0 +1,208 @@
+"""Whole points, drawn before a trial is made of one: within limits, new, and worth their cost.
+
+Optuna asks for parameters one by one, so what a point costs is known only when it is complete.
+Here points are drawn from the sampler first; the chosen one is then enqueued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
+
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params, Value
+from search_spaces.space import Space
+from sweeps.engines.limits import Limit, broken_limit, excess
+from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, StoredNames
+from sweeps.engines.optuna_study.prior_sampler import Mixture, Origin, PriorSampler
+from sweeps.engines.optuna_study.unit_cube import Spread, draw_around, single_value
+
+MAX_TRIES = 100
+"""Points drawn for one proposal at most; the second half are drawn near the cheapest so far."""
+NUM_CHOICES = 4
+"""Points to choose one of where their cost counts: with more, the cheap ones would always win."""
+COST_POWER = -0.5
+"""A point is chosen as likely as the power of its cost.
+
+Promise per cost would be -1, and finds the cheapest corner of a space (Lee, Perrone, Archambeau and
+Seeger, "Cost-aware Bayesian optimization", 2020, section 3, who therefore let the power fall from
+-1 to 0 as the budget is spent); the middle of their path needs no budget to be known.
+"""
+NEARBY = Spread(sd=0.2, moved=0.5, redrawn=0.3)
+_UNIFORM = Origin("uniform")
+
+
+@dataclass(frozen=True)
+class Economy:
+    """What points may and do cost.
+
+    Attributes:
+        limits: what every proposal keeps, as far as its quantities are known.
+        quantities: those of a point that are known before it trains, by name.
+        cost: of a point, in any unit; None where it is unknown.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    quantities: Callable[[Params], Mapping[str, float]] | None = None
+    cost: Callable[[Params], float | None] | None = None
+
+    def known(self, params: Params) -> Mapping[str, float]:
+        """The quantities of a point that limits are compared with."""
+        return self.quantities(params) if self.limits and self.quantities else {}
+
+    def broken(self, params: Params) -> str:
+        """The limit that a point breaks, as `parameters 312k > 200k`; empty for none."""
+        return broken_limit(self.limits, self.known(params))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A point that was drawn: in the space's terms, as Optuna stores it, and from what."""
+
+    params: Params
+    stored: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    origin: Origin
+
+
+class Drafts:
+    """Draws the points of one study.
+
+    Args:
+        uniform: whether points are drawn uniformly, whatever the sampler has learned.
+    """
+
+    def __init__(
+        self,
+        sampler: PriorSampler,
+        space: Space,
+        names: StoredNames,
+        economy: Economy,
+        seed: int,
+        *,
+        uniform: bool = False,
+    ) -> None:
+        self._sampler, self._space, self._names = sampler, space, names
+        self._economy, self._seed, self._uniform = economy, seed, uniform
+
+    def next(self, study: optuna.Study, is_taken: Callable[[Params], bool]) -> Draft | None:
+        """The point of the study's next trial; None where no new one was found.
+
+        Args:
+            is_taken: whether a point was proposed before.
+
+        Raises:
+            InputError: No point that was drawn keeps the limits.
+        """
+        trials = study.get_trials(deepcopy=False)
+        mixture = None if self._uniform else self._sampler.mixture(study, trials)
+        wanted = NUM_CHOICES if self._economy.cost and not self._uniform else 1
+        found: list[Draft] = []
+        least: Draft | None = None
+        least_excess = 0.0
+        repeats = 0
+        for attempt in range(MAX_TRIES):
+            near = least if attempt >= MAX_TRIES // 2 and not found else None
+            draft = self._draw(trials, mixture, attempt, near)
+            known = self._economy.known(draft.params)
+            if broken_limit(self._economy.limits, known):
+                share = excess(self._economy.limits, known)
+                if least is None or share < least_excess:
+                    least, least_excess = draft, share
+                continue
+            if is_taken(draft.params) or any(draft.params == other.params for other in found):
+                repeats += 1
+                if repeats >= MAX_TRIES // 2:
+                    break  # A small space, nearly known: what was found is enough.
+                continue
+            found.append(draft)
+            # The defaults are to be tried first, not one of several.
+            if len(found) == wanted or draft.origin.kind == "default":
+                break
+        if not found and not repeats and least is not None:
+            raise InputError(
+                f"--limit must leave points of the space. Received: {self._limits_text()}, and of "
+                f"{MAX_TRIES} points of '{self._space.name}' none keeps it; the nearest has "
+                f"{self._economy.broken(least.params)}. Raise the limit."
+            )
+        return self._chosen(found, len(trials)) if found else None
+
+    def _limits_text(self) -> str:
+        return " ".join(str(limit) for limit in self._economy.limits)
+
+    def _chosen(self, found: Sequence[Draft], number: int) -> Draft:
+        """One of some points, as likely as the power of its cost."""
+        cost = self._economy.cost
+        if cost is None or len(found) == 1:
+            return found[0]
+        costs = [cost(draft.params) for draft in found]
+        known = [value for value in costs if value]
+        typical = float(np.median(known)) if known else 1.0
+        weights = np.array([value or typical for value in costs]) ** COST_POWER
+        rng = np.random.default_rng(np.random.SeedSequence([self._seed, number]))
+        return found[int(rng.choice(len(found), p=weights / weights.sum()))]
+
+    def _draw(
+        self,
+        trials: Sequence[FrozenTrial],
+        mixture: Mixture | None,
+        attempt: int,
+        near: Draft | None,
+    ) -> Draft:
+        """One point; near another one, where that is given, to come below its cost."""
+        number = len(trials)
+        origin = mixture.origin(number, attempt) if mixture else _UNIFORM
+        center = self._sampler.center(origin, trials)
+        rng = np.random.default_rng(np.random.SeedSequence([self._seed, number, attempt]))
+
+        def value(name: str, distribution: BaseDistribution) -> Any:
+            if distribution.single():
+                return single_value(distribution)
+            if near is not None and name in near.stored:
+                return draw_around(distribution, near.stored[name], NEARBY, rng)
+            return self._sampler.value(origin, center, number, name, distribution, attempt)
+
+        trial = _DraftTrial(value)
+        params = self._space.sample(OptunaHyperParameters(trial, None, self._names))  # type: ignore[arg-type]
+        drawn_from = near.origin if near else origin
+        return Draft(params, trial.params, trial.distributions, drawn_from)
+
+
+class _DraftTrial:
+    """Answers as an Optuna trial does, without one."""
+
+    def __init__(self, value: Callable[[str, BaseDistribution], Any]) -> None:
+        self._value = value
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        value: Value = self._of(name, CategoricalDistribution(choices))
+        return value
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return int(self._of(name, IntDistribution(low, high, log=log, step=step)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._of(name, FloatDistribution(low, high, log=log, step=step)))
+
+    def _of(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self.params:
+            self.params[name] = self._value(name, distribution)
+            self.distributions[name] = distribution
+        return self.params[name]
