@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import keras
 
 STATISTICS_IMAGES = 1024
-STATISTICS_BATCH = 128
-"""Eight batches of 128: more change the accuracy in the fourth digit only (docs/log.md)."""
+STATISTICS_BATCH = 256
+"""As many at once as are predicted at once, so that they need no more memory."""
 AVERAGING_SPANS = 3
 """An average of momentum m spans about 1 / (1 - m) steps. It starts from the first step's weights,
 and is not measured before it has seen so many spans: a twentieth of it is the start by then."""

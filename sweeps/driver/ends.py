@@ -43,8 +43,7 @@ class Ends:
     def _end_one_paused(self, row: TrialRow) -> None:
         self._trials.recorder.paused_trial_ended(row, TrialState.PRUNED)
         self._trials.end(row, TrialState.PRUNED)
-        if not self._plan.num_audited:
-            self._figures.forget(row)
+        self._figures.draw(row)
 
     def kill_running(self) -> None:
         """Ends everything that runs or is to run, as far as possible: each step for itself.

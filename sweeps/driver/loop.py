@@ -130,7 +130,6 @@ class SweepLoop:
             row = self._next.choose()
             if row is None:
                 return
-            self._figures.overtake(row.number)
             failure = self._trials.start(row, self._trials.packer.slots.take())
             if failure is not None:
                 self._retries.broken(row, failure)
@@ -205,8 +204,8 @@ class SweepLoop:
             self._trials.release(row)
             valued = not pruned and row.schedule.validates
             self._trials.end(row, state, result.value if valued else None)
+            self._figures.draw(row)
         self._recorder.progress(self.board)
-        self._figures.draw(row)
 
     def _pause(self, row: TrialRow, result: TrialResult) -> None:
         """The trial waits at its rung; its checkpoint stays, its slot is free."""

@@ -82,7 +82,7 @@ def test_the_statistics_are_the_mean_of_those_of_the_batches_without_dropout():
 def test_every_batch_holds_every_class_of_sorted_images():
     x, _ = pictures(4000)
     batches = MeasuredWeights(network(keras.optimizers.Adam()), x)._images()
-    assert [len(batch) for batch in batches] == [128] * 8
+    assert [len(batch) for batch in batches] == [256] * 4
     for batch in batches:
         assert len(np.unique(batch.mean((1, 2, 3)).round() // 80)) == CLASSES
 
