@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_spaces import cnn, mlp
+from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.space import Baseline, Shape, Space
 from search_spaces.user_spaces.reference import find_reference, is_reference, reference_name
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import keras
     import keras_tuner
 
-SPACES: dict[str, Space] = {space.name: space for space in (cnn.SPACE, mlp.SPACE)}
+SPACES: dict[str, Space] = {space.name: space for space in (cnn_blocks.SPACE, mlp_layers.SPACE)}
 
 
 def get_space(name: str) -> Space:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import StatelessScope
 
-from search_spaces import cnn, mlp
+from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError
 from search_spaces.registry import SPACES, all_baselines, get_space
 
@@ -35,7 +35,7 @@ def shapes_only(monkeypatch):
 
     An optimizer cannot be made so; that every optimizer trains is shown on other points below.
     """
-    for module in (cnn, mlp):
+    for module in (cnn_blocks, mlp_layers):
         monkeypatch.setattr(module, "make_optimizer", lambda params, num_steps: None)
     monkeypatch.setattr(keras.Model, "compile", lambda *args, **kwargs: None)
 
@@ -89,10 +89,10 @@ def test_built_models_predict_probabilities_and_train(name, seed, side, channels
 
 def test_plans_of_many_points_have_no_impossible_shape():
     generator = np.random.default_rng(3)
-    for params in random_points(cnn.SPACE, NUM_PLANS // 10, seed=3):
+    for params in random_points(cnn_blocks.SPACE, NUM_PLANS // 10, seed=3):
         for _ in range(10):
             height, width, channels = random_shape(generator)
-            layers, _ = cnn.plan(params, (height, width, channels))
+            layers, _ = cnn_blocks.plan(params, (height, width, channels))
             for layer in layers:
                 if layer.kind == "conv" and layer.padding == "valid":
                     height, width = height - layer.kernel_size + 1, width - layer.kernel_size + 1
@@ -102,17 +102,19 @@ def test_plans_of_many_points_have_no_impossible_shape():
                 if layer.kind == "conv":
                     channels = int(layer.size)
                 if layer.kind == "flatten":
-                    assert height * width * channels <= cnn.MAX_FLATTENED
+                    assert height * width * channels <= cnn_blocks.MAX_FLATTENED
 
 
 def test_what_is_adapted_is_said():
-    params = cnn.SPACE.complete({"num_blocks": 4})
-    assert cnn.SPACE.adaptations(params, (224, 224, 3)) == ()
-    small = cnn.SPACE.adaptations(params, (8, 8, 1))
+    params = cnn_blocks.SPACE.complete({"num_blocks": 4})
+    assert cnn_blocks.SPACE.adaptations(params, (224, 224, 3)) == ()
+    small = cnn_blocks.SPACE.adaptations(params, (8, 8, 1))
     assert any("no pooling" in line for line in small)
     assert any("padding same" in line for line in small)
-    assert mlp.SPACE.adaptations(mlp.SPACE.complete({}), (28, 28, 1)) == ()
-    assert "averaged" in mlp.SPACE.adaptations(mlp.SPACE.complete({}), (224, 224, 3))[0]
+    assert mlp_layers.SPACE.adaptations(mlp_layers.SPACE.complete({}), (28, 28, 1)) == ()
+    assert (
+        "averaged" in mlp_layers.SPACE.adaptations(mlp_layers.SPACE.complete({}), (224, 224, 3))[0]
+    )
 
 
 @pytest.mark.parametrize("baseline", all_baselines(), ids=lambda b: b.name)
@@ -124,22 +126,22 @@ def test_baselines_are_points_of_their_space(baseline):
 
 def test_the_published_models_have_the_published_layers():
     by_name = {b.name: b for b in all_baselines()}
-    model = cnn.build(by_name["cnn3_valid_50k"].params, (28, 28, 1), 10, num_steps=1)
+    model = cnn_blocks.build(by_name["cnn3_valid_50k"].params, (28, 28, 1), 10, num_steps=1)
     assert model.count_params() == 93_322
     kinds = [type(layer).__name__ for layer in model.layers if layer.weights]
     assert kinds == ["Conv2D"] * 3 + ["Dense"] * 2
     assert isinstance(model.optimizer, keras.optimizers.RMSprop)
-    dropout = cnn.build(by_name["cnn2_dropout"].params, (28, 28, 1), 10, num_steps=1)
+    dropout = cnn_blocks.build(by_name["cnn2_dropout"].params, (28, 28, 1), 10, num_steps=1)
     rates = [layer.rate for layer in dropout.layers if isinstance(layer, keras.layers.Dropout)]
     assert rates == [0.25, 0.5]
-    dense = mlp.build(by_name["mlp_512x2"].params, (28, 28, 1), 10, num_steps=1)
+    dense = mlp_layers.build(by_name["mlp_512x2"].params, (28, 28, 1), 10, num_steps=1)
     assert [layer.units for layer in dense.layers if layer.weights] == [512, 512, 10]
     assert float(dense.optimizer.learning_rate) == pytest.approx(0.001)
 
 
 def test_a_model_takes_raw_pixels():
     """Normalisation is in the model: what 0 to 255 means is not the caller's to know."""
-    model = cnn.build(cnn.SPACE.complete({}), (8, 8, 1), 2, num_steps=1)
+    model = cnn_blocks.build(cnn_blocks.SPACE.complete({}), (8, 8, 1), 2, num_steps=1)
     rescaling = next(x for x in model.layers if isinstance(x, keras.layers.Rescaling))
     assert model.layers.index(rescaling) == 1
     np.testing.assert_allclose(rescaling(np.array([[255]], np.uint8)), [[1.0]])
@@ -156,8 +158,8 @@ def test_a_model_takes_raw_pixels():
     ],
 )
 def test_optimizer_parameters_arrive(given, kind):
-    params = mlp.SPACE.complete(given)
-    optimizer = mlp.build(params, (8, 8, 1), 2, num_steps=10).optimizer
+    params = mlp_layers.SPACE.complete(given)
+    optimizer = mlp_layers.build(params, (8, 8, 1), 2, num_steps=10).optimizer
     assert type(optimizer).__name__ == kind
     config = optimizer.get_config()
     assert config.get("weight_decay") == (
@@ -171,7 +173,9 @@ def test_optimizer_parameters_arrive(given, kind):
 
 def test_schedules_span_the_budget():
     def rates(given):
-        optimizer = mlp.build(mlp.SPACE.complete(given), (8, 8, 1), 2, num_steps=100).optimizer
+        optimizer = mlp_layers.build(
+            mlp_layers.SPACE.complete(given), (8, 8, 1), 2, num_steps=100
+        ).optimizer
         schedule = optimizer._learning_rate
         return [float(schedule(step)) for step in (0, 10, 100)]
 
@@ -182,9 +186,9 @@ def test_schedules_span_the_budget():
 
 def test_unknown_or_inactive_parameters_are_refused():
     with pytest.raises(InputError, match="'filters_3' is inactive at this point"):
-        cnn.SPACE.complete({"num_blocks": 1, "filters_3": 16})
+        cnn_blocks.SPACE.complete({"num_blocks": 1, "filters_3": 16})
     with pytest.raises(InputError, match="'filterz' is not a parameter"):
-        cnn.SPACE.complete({"filterz": 16})
+        cnn_blocks.SPACE.complete({"filterz": 16})
 
 
 def test_sampling_and_describing_import_neither_keras_nor_optuna():
@@ -204,5 +208,5 @@ def test_sampling_and_describing_import_neither_keras_nor_optuna():
 
 
 def test_the_fingerprint_follows_the_space():
-    assert cnn.SPACE.fingerprint != mlp.SPACE.fingerprint
-    assert len(cnn.SPACE.fingerprint) == 12
+    assert cnn_blocks.SPACE.fingerprint != mlp_layers.SPACE.fingerprint
+    assert len(cnn_blocks.SPACE.fingerprint) == 12
