@@ -1,4 +1,4 @@
-"""Space `cnn`: blocks of convolutions, pooling, dropout and batch norm, then dense layers.
+"""Space `cnn_blocks`: as `cnn`, with parameters for each block and each dense layer.
 
 Any point is a possible model for any image, because `plan` adapts it: a pooling that would leave
 less than one pixel is left out, a kernel larger than the feature map is padded `same`, and a
@@ -7,15 +7,16 @@ flattened feature map of more than `MAX_FLATTENED` values is averaged instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from search_spaces.cost import Cost
 from search_spaces.hyperparameters import (
     HyperParametersLike,
     Params,
     active_values,
     repeated,
 )
+from search_spaces.layers import Layer, cost_of, keras_layer
 from search_spaces.optimizers import (
     augmentation_layers,
     make_optimizer,
@@ -34,7 +35,7 @@ MAX_FLATTENED = 32_768
 
 
 def sample(hp: HyperParametersLike) -> Params:
-    """Asks for every parameter of the space; see `--describe cnn` for the table."""
+    """Asks for every parameter of the space; see `--describe cnn_blocks` for the table."""
     hp.Choice("padding", ["valid", "same"])
     hp.Int("num_blocks", 1, MAX_BLOCKS, default=3)
     for i in range(MAX_BLOCKS):
@@ -55,18 +56,6 @@ def sample(hp: HyperParametersLike) -> Params:
     sample_fitting(hp)
     sample_augmentation(hp)
     return active_values(hp)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One planned layer; `size` is filters, units, or the dropout rate."""
-
-    kind: Literal[
-        "conv", "batch_norm", "relu", "max", "average", "dropout", "flatten", "global", "dense"
-    ]
-    size: float = 0
-    kernel_size: int = 0
-    padding: str = ""
 
 
 def plan(params: Params, input_shape: Shape) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
@@ -92,7 +81,7 @@ def plan(params: Params, input_shape: Shape) -> tuple[tuple[Layer, ...], tuple[s
             adapted.append(f"block {i}: no pooling, the feature map is {height}x{width}")
         elif pooling != "none":
             height, width = height // 2, width // 2
-            layers.append(Layer("max" if pooling == "max" else "average"))
+            layers.append(Layer("max" if pooling == "max" else "average", 2))
         if params[f"dropout_{i}"]:
             layers.append(Layer("dropout", float(params[f"dropout_{i}"])))
     flattened = height * width * channels
@@ -117,7 +106,7 @@ def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: in
     for layer in augmentation_layers(params):
         x = layer(x)
     for spec in plan(params, input_shape)[0]:
-        x = _keras_layer(spec)(x)
+        x = keras_layer(spec)(x)
     # Probabilities are float32 also where a mixed precision computes the rest in half of it.
     outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
     model = keras.Model(inputs, outputs, name="cnn")
@@ -129,31 +118,17 @@ def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: in
     return model
 
 
-def _keras_layer(spec: Layer) -> keras.layers.Layer:
-    from keras import layers as kl
-
-    if spec.kind == "conv":
-        return kl.Conv2D(int(spec.size), spec.kernel_size, padding=spec.padding)
-    if spec.kind == "dense":
-        return kl.Dense(int(spec.size))
-    if spec.kind == "dropout":
-        return kl.Dropout(spec.size)
-    if spec.kind in ("max", "average"):
-        return kl.MaxPooling2D(2) if spec.kind == "max" else kl.AveragePooling2D(2)
-    simple = {
-        "batch_norm": kl.BatchNormalization,
-        "relu": kl.ReLU,
-        "flatten": kl.Flatten,
-        "global": kl.GlobalAveragePooling2D,
-    }
-    return simple[spec.kind]()
+def cost(params: Params, input_shape: Shape, num_classes: int) -> Cost:
+    """What the model of a point costs. Pure."""
+    return cost_of(plan(params, input_shape)[0], input_shape, num_classes)
 
 
 def _adaptations(params: Params, input_shape: Shape) -> tuple[str, ...]:
     return plan(params, input_shape)[1]
 
 
-_BARE = Space("cnn", "", sample, build, _adaptations)
+_NAME = "cnn_blocks"
+_BARE = Space(_NAME, "", sample, build, _adaptations)
 _CNN3: Params = {
     "num_blocks": 3, "filters_0": 32, "filters_1": 64, "filters_2": 64,
     "pooling_0": "max", "pooling_1": "max", "pooling_2": "none",
@@ -170,19 +145,20 @@ _CNN2_DROPOUT = _BARE.complete({
 })  # fmt: skip
 
 SPACE = Space(
-    name="cnn",
-    summary="convolutional blocks, dense head, optimizer, schedule, augmentation",
+    name=_NAME,
+    summary="as cnn, with parameters of their own for each block and dense layer",
     sample=sample,
     build=build,
     adaptations=_adaptations,
+    cost_of=cost,
     image_size_note=(
         "On small images a pooling that would leave less than a pixel is left out and a kernel "
         f"larger than the feature map is padded; above {MAX_FLATTENED:,} values the head averages."
     ),
     baselines=(
-        Baseline("cnn3_valid_50k", "cnn", _CNN3_VALID, 5, "train", 0.992, 0.0274),
-        Baseline("cnn3_valid_60k", "cnn", _CNN3_VALID, 5, "train+validation", 0.9918, reload=True),
-        Baseline("cnn3_same", "cnn", _CNN3_SAME, 10, "train+validation", 0.9927, 0.0317),
-        Baseline("cnn2_dropout", "cnn", _CNN2_DROPOUT, 2, "train+validation", 0.9872, 0.0397),
+        Baseline("cnn3_valid_50k", _NAME, _CNN3_VALID, 5, "train", 0.992, 0.0274),
+        Baseline("cnn3_valid_60k", _NAME, _CNN3_VALID, 5, "train+validation", 0.9918, reload=True),
+        Baseline("cnn3_same", _NAME, _CNN3_SAME, 10, "train+validation", 0.9927, 0.0317),
+        Baseline("cnn2_dropout", _NAME, _CNN2_DROPOUT, 2, "train+validation", 0.9872, 0.0397),
     ),
 )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import StatelessScope
 
-from search_spaces import cnn_blocks, mlp_layers
+from search_spaces import cnn, cnn_blocks, fitting, mlp, mlp_layers
 from search_spaces.errors import InputError
+from search_spaces.labels import labels_for, takes_one_hot
 from search_spaces.registry import SPACES, all_baselines, get_space
 
 NUM_BUILDS = 700
@@ -35,7 +36,7 @@ def shapes_only(monkeypatch):
 
     An optimizer cannot be made so; that every optimizer trains is shown on other points below.
     """
-    for module in (cnn_blocks, mlp_layers):
+    for module in (fitting, cnn_blocks, mlp_layers):
         monkeypatch.setattr(module, "make_optimizer", lambda params, num_steps: None)
     monkeypatch.setattr(keras.Model, "compile", lambda *args, **kwargs: None)
 
@@ -80,41 +81,48 @@ def test_built_models_predict_probabilities_and_train(name, seed, side, channels
     (params,) = random_points(space, 1, seed)
     model = space.build(params, (side, side, channels), num_classes, num_steps=10)
     pixels = np.random.default_rng(seed).integers(0, 256, (4, side, side, channels), np.uint8)
-    assert np.isfinite(model.train_on_batch(pixels, np.zeros(4, np.int64))).all()
+    labels = labels_for(
+        np.zeros(4, np.int64), num_classes, one_hot=takes_one_hot(model, num_classes)
+    )
+    assert np.isfinite(model.train_on_batch(pixels, labels)).all()
     probabilities = model.predict_on_batch(pixels)
     assert probabilities.shape == (4, num_classes)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-4)
     keras.backend.clear_session()
 
 
-def test_plans_of_many_points_have_no_impossible_shape():
+@pytest.mark.parametrize("module", [cnn, cnn_blocks], ids=["cnn", "cnn_blocks"])
+def test_plans_of_many_points_have_no_impossible_shape(module):
     generator = np.random.default_rng(3)
-    for params in random_points(cnn_blocks.SPACE, NUM_PLANS // 10, seed=3):
+    for params in random_points(module.SPACE, NUM_PLANS // 10, seed=3):
         for _ in range(10):
             height, width, channels = random_shape(generator)
-            layers, _ = cnn_blocks.plan(params, (height, width, channels))
+            layers, _ = module.plan(params, (height, width, channels))
             for layer in layers:
                 if layer.kind == "conv" and layer.padding == "valid":
                     height, width = height - layer.kernel_size + 1, width - layer.kernel_size + 1
+                if layer.kind == "conv":
+                    height, width = -(-height // layer.strides), -(-width // layer.strides)
                 elif layer.kind in ("max", "average"):
                     height, width = height // 2, width // 2
                 assert min(height, width) >= 1
                 if layer.kind == "conv":
                     channels = int(layer.size)
                 if layer.kind == "flatten":
-                    assert height * width * channels <= cnn_blocks.MAX_FLATTENED
+                    assert height * width * channels <= module.MAX_FLATTENED
 
 
-def test_what_is_adapted_is_said():
-    params = cnn_blocks.SPACE.complete({"num_blocks": 4})
-    assert cnn_blocks.SPACE.adaptations(params, (224, 224, 3)) == ()
-    small = cnn_blocks.SPACE.adaptations(params, (8, 8, 1))
+@pytest.mark.parametrize(("convolutions", "dense"), [(cnn, mlp), (cnn_blocks, mlp_layers)])
+def test_what_is_adapted_is_said(convolutions, dense):
+    params = convolutions.SPACE.complete({
+        "num_blocks": 4, "padding": "valid", "head": "average",
+    })  # fmt: skip
+    assert convolutions.SPACE.adaptations(params, (224, 224, 3)) == ()
+    small = convolutions.SPACE.adaptations(params, (8, 8, 1))
     assert any("no pooling" in line for line in small)
     assert any("padding same" in line for line in small)
-    assert mlp_layers.SPACE.adaptations(mlp_layers.SPACE.complete({}), (28, 28, 1)) == ()
-    assert (
-        "averaged" in mlp_layers.SPACE.adaptations(mlp_layers.SPACE.complete({}), (224, 224, 3))[0]
-    )
+    assert dense.SPACE.adaptations(dense.SPACE.complete({}), (28, 28, 1)) == ()
+    assert "averaged" in dense.SPACE.adaptations(dense.SPACE.complete({}), (224, 224, 3))[0]
 
 
 @pytest.mark.parametrize("baseline", all_baselines(), ids=lambda b: b.name)
@@ -126,15 +134,15 @@ def test_baselines_are_points_of_their_space(baseline):
 
 def test_the_published_models_have_the_published_layers():
     by_name = {b.name: b for b in all_baselines()}
-    model = cnn_blocks.build(by_name["cnn3_valid_50k"].params, (28, 28, 1), 10, num_steps=1)
+    model = cnn.build(by_name["cnn3_valid_50k"].params, (28, 28, 1), 10, num_steps=1)
     assert model.count_params() == 93_322
     kinds = [type(layer).__name__ for layer in model.layers if layer.weights]
     assert kinds == ["Conv2D"] * 3 + ["Dense"] * 2
     assert isinstance(model.optimizer, keras.optimizers.RMSprop)
-    dropout = cnn_blocks.build(by_name["cnn2_dropout"].params, (28, 28, 1), 10, num_steps=1)
+    dropout = cnn.build(by_name["cnn2_dropout"].params, (28, 28, 1), 10, num_steps=1)
     rates = [layer.rate for layer in dropout.layers if isinstance(layer, keras.layers.Dropout)]
     assert rates == [0.25, 0.5]
-    dense = mlp_layers.build(by_name["mlp_512x2"].params, (28, 28, 1), 10, num_steps=1)
+    dense = mlp.build(by_name["mlp_512x2"].params, (28, 28, 1), 10, num_steps=1)
     assert [layer.units for layer in dense.layers if layer.weights] == [512, 512, 10]
     assert float(dense.optimizer.learning_rate) == pytest.approx(0.001)
 

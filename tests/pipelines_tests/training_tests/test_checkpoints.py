@@ -37,10 +37,10 @@ POINTS: dict[str, dict[str, Any]] = {
 
 def make_task(tiny_data: Any, folder: Path, point: dict[str, Any]) -> TrialTask:
     folder.mkdir()
-    space = get_space("cnn")
+    space = get_space("cnn_blocks")
     params = space.complete({"num_blocks": 1, "batch_size": 32, "dropout_0": 0.2, **point})
     return TrialTask(
-        3, "cnn", params, tiny_data, Schedule(4), 11, OBJECTIVES["val_accuracy"], str(folder)
+        3, "cnn_blocks", params, tiny_data, Schedule(4), 11, OBJECTIVES["val_accuracy"], str(folder)
     )
 
 

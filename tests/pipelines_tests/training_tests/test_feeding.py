@@ -47,7 +47,7 @@ def task(uneven, tmp_path) -> TrialTask:
         {"num_layers": 1, "units_0": 64, "batch_size": 32, "dropout_0": 0.2}
     )
     return TrialTask(
-        0, "mlp", params, uneven, Schedule(2), 11, OBJECTIVES["val_auc"], str(tmp_path)
+        0, "mlp_layers", params, uneven, Schedule(2), 11, OBJECTIVES["val_auc"], str(tmp_path)
     )
 
 
@@ -176,7 +176,7 @@ from search_spaces import mlp_layers
 
 configure(1, None, 0)
 params = mlp_layers.SPACE.complete({"num_layers": 1, "units_0": 64, "batch_size": 256})
-task = TrialTask(0, "mlp", params, data, Schedule(1), 0, OBJECTIVES["val_accuracy"], ".",
+task = TrialTask(0, "mlp_layers", params, data, Schedule(1), 0, OBJECTIVES["val_accuracy"], ".",
                  **({"stream_above": int(sys.argv[3])} if len(sys.argv) > 3 else {}))
 print(run_trial(task, lambda report: Decision.GO_ON).value)
 """

@@ -38,7 +38,7 @@ def task(tiny_data, tmp_path) -> TrialTask:
     folder = tmp_path / "trial"
     folder.mkdir()
     return TrialTask(
-        0, "mlp", params, tiny_data, Schedule(3), 11, OBJECTIVES["val_accuracy"], str(folder)
+        0, "mlp_layers", params, tiny_data, Schedule(3), 11, OBJECTIVES["val_accuracy"], str(folder)
     )
 
 
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
     from search_spaces import registry
 
-    monkeypatch.setitem(registry.SPACES, "mlp", replace(mlp_layers.SPACE, build=exploding))
+    monkeypatch.setitem(registry.SPACES, "mlp_layers", replace(mlp_layers.SPACE, build=exploding))
     with pytest.raises(NonFiniteLossError, match="became (nan|inf)"):
         run(replace(task, params=params))
 
@@ -163,7 +163,7 @@ def test_augmented_and_scheduled_points_train(task):
             "head": "average",
         }  # fmt: skip
     )
-    result, reports = run(changed(task, space="cnn", params=params, num_epochs=2))
+    result, reports = run(changed(task, space="cnn_blocks", params=params, num_epochs=2))
     assert result.num_epochs == 2
     assert reports[1].metrics["learning_rate"] == pytest.approx(0.0, abs=1e-9)
 
@@ -234,7 +234,7 @@ def test_a_model_that_cannot_be_compiled_says_so(task, zoom):
         {"num_blocks": 1, "filters_0": 8, "augmentation": zoom > 0,
          **({"augmentation_zoom": zoom} if zoom else {})}
     )  # fmt: skip
-    asked = changed(task, space="cnn", params=params, num_epochs=1, jit="on")
+    asked = changed(task, space="cnn_blocks", params=params, num_epochs=1, jit="on")
     result, _ = run(asked)
     assert (NOT_COMPILED in result.adaptations) == (zoom > 0)
     without, _ = run(changed(asked, jit="off"))
