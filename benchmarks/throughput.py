@@ -86,7 +86,7 @@ def make_side(
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (arguments.images, 28, 28, 1), np.uint8)
     y = generator.integers(0, 10, arguments.images)
-    space = get_space("mlp" if arguments.model == "dense" else "cnn")
+    space = get_space("mlp_layers" if arguments.model == "dense" else "cnn_blocks")
     by_name = {baseline.name: dict(baseline.params) for baseline in space.baselines}
     params = {"published": by_name.get("cnn3_valid_50k"), "dense": by_name.get("mlp_512x2"),
               "small": space.complete(SMALL) if arguments.model == "small" else None}[

@@ -1,4 +1,4 @@
-"""How training images are varied, where a space says so."""
+"""How training images are changed at random: what a point asks of whoever feeds its model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of every training image in every epoch.
+    """Random changes of each training image; none of them is a layer of the model.
+
+    Keras' layers for it cost up to half of the throughput, and the model that is kept needs none.
 
     Attributes:
-        shift_pixels: largest shift in each direction, in whole pixels; what enters is black.
-        flip: whether every other image is mirrored, left to right.
+        shift_pixels: an image is moved by up to so many pixels, up or down and left or right;
+            what comes in at the border is 0.
+        flip: whether one half of the images, chosen at random, is mirrored left to right.
     """
 
     shift_pixels: int = 0

@@ -1,109 +1,105 @@
-"""Space `cnn`: blocks of convolutions, pooling, dropout and batch norm, then dense layers.
+"""Space `cnn`: blocks of convolutions that share their parameters, then a dense head.
 
-Any point is a possible model for any image, because `plan` adapts it: a pooling that would leave
-less than one pixel is left out, a kernel larger than the feature map is padded `same`, and a
-flattened feature map of more than `MAX_FLATTENED` values is averaged instead.
+It is the core of what `cnn_blocks` can say, with the published models in it. Any point is a
+possible model for any image, because `plan` adapts it: a pooling that would leave less than one
+pixel is left out, a kernel larger than the feature map is padded `same`, and a flattened feature
+map of more than `MAX_FLATTENED` values is averaged instead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from search_spaces.hyperparameters import (
-    HyperParametersLike,
-    Params,
-    active_values,
-    repeated,
-)
-from search_spaces.optimizers import (
-    augmentation_layers,
-    make_optimizer,
-    sample_augmentation,
+from search_spaces.cost import Cost
+from search_spaces.fitting import (
+    PUBLISHED_FITTING,
+    augmentation_of,
+    compile_model,
     sample_fitting,
 )
+from search_spaces.hyperparameters import HyperParametersLike, Params, active_values
+from search_spaces.layers import Layer, conv_side, cost_of, keras_layer
 from search_spaces.space import Baseline, Shape, Space
 
 if TYPE_CHECKING:
     import keras
 
 MAX_BLOCKS = 4
-MAX_DENSE_LAYERS = 2
-MAX_FLATTENED = 32_768
-"""Largest input of the first dense layer: 256 units on it are 8.4 million weights, 34 MB."""
+MAX_FLATTENED = 8_192
+"""Largest input of the first dense layer: 256 units on it are 2.1 million weights, 8 MB."""
 
 
 def sample(hp: HyperParametersLike) -> Params:
     """Asks for every parameter of the space; see `--describe cnn` for the table."""
-    hp.Choice("padding", ["valid", "same"])
     hp.Int("num_blocks", 1, MAX_BLOCKS, default=3)
-    for i in range(MAX_BLOCKS):
-        # The first block sees the full picture and costs most: it stays narrower.
-        with repeated(hp, "num_blocks", i, MAX_BLOCKS):
-            hp.Int(f"num_convs_{i}", 1, 2)
-            hp.Int(f"filters_{i}", 8, 32 if i == 0 else 64, step=8, default=32 if i == 0 else 64)
-            hp.Choice(f"kernel_size_{i}", [3, 5])
-            hp.Choice(f"pooling_{i}", ["max", "average", "none"])
-            hp.Boolean(f"batch_norm_{i}")
-            hp.Float(f"dropout_{i}", 0.0, 0.5, step=0.05, default=0.0)
-    hp.Choice("head", ["flatten", "average"])
-    hp.Int("num_dense_layers", 0, MAX_DENSE_LAYERS, default=1)
-    for j in range(MAX_DENSE_LAYERS):
-        with hp.conditional_scope("num_dense_layers", list(range(j + 1, MAX_DENSE_LAYERS + 1))):
-            hp.Int(f"dense_units_{j}", 32, 256, step=32, default=64)
-            hp.Float(f"dense_dropout_{j}", 0.0, 0.5, step=0.05, default=0.0)
+    hp.Int("filters", 8, 40, sampling="log", default=20)
+    hp.Choice("growth", ["none", "double_once", "half_more", "double"], default="half_more")
+    hp.Int("num_convs", 1, 2, default=1)
+    with hp.conditional_scope("num_convs", [1]):
+        # Two of 3x3 see as much as one of 5x5 (Simonyan and Zisserman 2015, section 2.3).
+        hp.Choice("kernel_size", [3, 5], default=3)
+    hp.Choice("padding", ["valid", "same"], default="same")
+    hp.Choice("pooling", ["max", "average", "stride"], default="max")
+    hp.Boolean("pool_last", default=True)
+    hp.Boolean("batch_norm", default=True)
+    hp.Float("block_dropout", 0.0, 0.3, step=0.05, default=0.0)
+    hp.Choice("head", ["flatten", "average"], default="flatten")
+    hp.Choice("dense_units", [0, 64, 128, 256], default=128)
+    hp.Float("head_dropout", 0.0, 0.5, step=0.05, default=0.2)
     sample_fitting(hp)
-    sample_augmentation(hp)
     return active_values(hp)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One planned layer; `size` is filters, units, or the dropout rate."""
-
-    kind: Literal[
-        "conv", "batch_norm", "relu", "max", "average", "dropout", "flatten", "global", "dense"
-    ]
-    size: float = 0
-    kernel_size: int = 0
-    padding: str = ""
+def filters_of(params: Params) -> tuple[int, ...]:
+    """The filters of each block."""
+    first, growth = int(params["filters"]), params["growth"]
+    blocks = range(int(params["num_blocks"]))
+    if growth == "double_once":
+        return tuple(first * 2 if i else first for i in blocks)
+    factor = {"none": 1.0, "half_more": 1.5, "double": 2.0}[str(growth)]
+    return tuple(int(first * factor**i) for i in blocks)
 
 
 def plan(params: Params, input_shape: Shape) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """The layers of a point for an image shape, and one sentence per adaptation. Pure."""
     height, width, channels = input_shape
+    kernel, num_convs = int(params.get("kernel_size", 3)), int(params["num_convs"])
+    pooling, batch_norm = str(params["pooling"]), bool(params["batch_norm"])
     layers: list[Layer] = []
     adapted: list[str] = []
-    for i in range(int(params["num_blocks"])):
-        channels, kernel = int(params[f"filters_{i}"]), int(params[f"kernel_size_{i}"])
-        for _ in range(int(params[f"num_convs_{i}"])):
+    for i, channels in enumerate(filters_of(params)):
+        pools = bool(params["pool_last"]) or i < int(params["num_blocks"]) - 1
+        for k in range(num_convs):
             padding = str(params["padding"])
             if padding == "valid" and kernel > min(height, width):
                 padding = "same"
                 adapted.append(f"block {i}: padding same, {kernel}x{kernel} on {height}x{width}")
-            if padding == "valid":
-                height, width = height - kernel + 1, width - kernel + 1
-            layers.append(Layer("conv", channels, kernel, padding))
-            if params[f"batch_norm_{i}"]:
+            strides = 2 if pools and pooling == "stride" and k == num_convs - 1 else 1
+            if strides > 1 and min(height, width) < 2:
+                strides = 1
+                adapted.append(f"block {i}: no stride, the feature map is {height}x{width}")
+            conv = Layer("conv", channels, kernel, padding, strides, use_bias=not batch_norm)
+            height, width = conv_side(height, conv), conv_side(width, conv)
+            layers.append(conv)
+            if batch_norm:
                 layers.append(Layer("batch_norm"))
             layers.append(Layer("relu"))
-        pooling = params[f"pooling_{i}"]
-        if pooling != "none" and min(height, width) < 2:
+        if pools and pooling != "stride" and min(height, width) < 2:
             adapted.append(f"block {i}: no pooling, the feature map is {height}x{width}")
-        elif pooling != "none":
+        elif pools and pooling != "stride":
             height, width = height // 2, width // 2
-            layers.append(Layer("max" if pooling == "max" else "average"))
-        if params[f"dropout_{i}"]:
-            layers.append(Layer("dropout", float(params[f"dropout_{i}"])))
+            layers.append(Layer("max" if pooling == "max" else "average", 2))
+        if params["block_dropout"]:
+            layers.append(Layer("dropout", float(params["block_dropout"])))
     flattened = height * width * channels
     if params["head"] == "flatten" and flattened > MAX_FLATTENED:
         adapted.append(f"head: averaged, {flattened:,} values are too many to flatten")
     keep = params["head"] == "flatten" and flattened <= MAX_FLATTENED
     layers.append(Layer("flatten" if keep else "global"))
-    for j in range(int(params["num_dense_layers"])):
-        layers += [Layer("dense", int(params[f"dense_units_{j}"])), Layer("relu")]
-        if params[f"dense_dropout_{j}"]:
-            layers.append(Layer("dropout", float(params[f"dense_dropout_{j}"])))
+    if params["dense_units"]:
+        layers += [Layer("dense", int(params["dense_units"])), Layer("relu")]
+    if params["head_dropout"]:
+        layers.append(Layer("dropout", float(params["head_dropout"])))
     return tuple(layers), tuple(adapted)
 
 
@@ -114,39 +110,18 @@ def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: in
 
     inputs = keras.Input(input_shape, dtype="uint8", name="pixels")
     x = kl.Rescaling(1 / 255)(inputs)
-    for layer in augmentation_layers(params):
-        x = layer(x)
     for spec in plan(params, input_shape)[0]:
-        x = _keras_layer(spec)(x)
+        x = keras_layer(spec)(x)
     # Probabilities are float32 also where a mixed precision computes the rest in half of it.
     outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
     model = keras.Model(inputs, outputs, name="cnn")
-    model.compile(
-        optimizer=make_optimizer(params, num_steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    compile_model(model, params, num_steps)
     return model
 
 
-def _keras_layer(spec: Layer) -> keras.layers.Layer:
-    from keras import layers as kl
-
-    if spec.kind == "conv":
-        return kl.Conv2D(int(spec.size), spec.kernel_size, padding=spec.padding)
-    if spec.kind == "dense":
-        return kl.Dense(int(spec.size))
-    if spec.kind == "dropout":
-        return kl.Dropout(spec.size)
-    if spec.kind in ("max", "average"):
-        return kl.MaxPooling2D(2) if spec.kind == "max" else kl.AveragePooling2D(2)
-    simple = {
-        "batch_norm": kl.BatchNormalization,
-        "relu": kl.ReLU,
-        "flatten": kl.Flatten,
-        "global": kl.GlobalAveragePooling2D,
-    }
-    return simple[spec.kind]()
+def cost(params: Params, input_shape: Shape, num_classes: int) -> Cost:
+    """What the model of a point costs. Pure."""
+    return cost_of(plan(params, input_shape)[0], input_shape, num_classes)
 
 
 def _adaptations(params: Params, input_shape: Shape) -> tuple[str, ...]:
@@ -155,18 +130,18 @@ def _adaptations(params: Params, input_shape: Shape) -> tuple[str, ...]:
 
 _BARE = Space("cnn", "", sample, build, _adaptations)
 _CNN3: Params = {
-    "num_blocks": 3, "filters_0": 32, "filters_1": 64, "filters_2": 64,
-    "pooling_0": "max", "pooling_1": "max", "pooling_2": "none",
-    "num_dense_layers": 1, "dense_units_0": 64, "optimizer": "rmsprop",
+    **PUBLISHED_FITTING, "num_blocks": 3, "filters": 32, "growth": "double_once",
+    "pool_last": False, "batch_norm": False, "dense_units": 64, "head_dropout": 0.0,
+    "optimizer": "rmsprop",
 }  # fmt: skip
 _CNN3_VALID = _BARE.complete({**_CNN3, "padding": "valid", "batch_size": 64})
 _CNN3_SAME = _BARE.complete({**_CNN3, "padding": "same", "batch_size": 200})
 # The publication names neither batch size nor split; Keras' default batch of 32 on all training
 # images reproduces its figure after the two epochs that it shows.
 _CNN2_DROPOUT = _BARE.complete({
-    "padding": "valid", "num_blocks": 1, "num_convs_0": 2, "filters_0": 32, "dropout_0": 0.25,
-    "num_dense_layers": 1, "dense_units_0": 128, "dense_dropout_0": 0.5, "optimizer": "adam",
-    "batch_size": 32,
+    **PUBLISHED_FITTING, "padding": "valid", "num_blocks": 1, "num_convs": 2, "filters": 32,
+    "growth": "none", "batch_norm": False, "block_dropout": 0.25, "dense_units": 128,
+    "head_dropout": 0.5, "optimizer": "adam", "batch_size": 32,
 })  # fmt: skip
 
 SPACE = Space(
@@ -175,6 +150,8 @@ SPACE = Space(
     sample=sample,
     build=build,
     adaptations=_adaptations,
+    augmentation=augmentation_of,
+    cost_of=cost,
     image_size_note=(
         "On small images a pooling that would leave less than a pixel is left out and a kernel "
         f"larger than the feature map is padded; above {MAX_FLATTENED:,} values the head averages."

@@ -48,6 +48,24 @@ def labels_for(labels: np.ndarray, num_classes: int, *, one_hot: bool) -> np.nda
     return np.eye(num_classes, dtype=np.float32)[labels] if one_hot else labels
 
 
+def take_class_numbers(model: keras.Model) -> None:
+    """Compiles a model with a loss for one-hot labels anew, so that it takes class numbers.
+
+    The loss itself stays; the metrics become the accuracy.
+    """
+    import keras
+
+    loss: Callable[..., Any] = model.loss
+
+    def of_class_numbers(numbers: Any, probabilities: Any) -> Any:
+        flat = keras.ops.reshape(numbers, (-1,))
+        return loss(keras.ops.one_hot(flat, probabilities.shape[-1]), probabilities)
+
+    of_class_numbers.__name__ = getattr(loss, "name", "loss")
+    metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer=model.optimizer, loss=of_class_numbers, metrics=[metric])
+
+
 def _accepts(loss: Callable[..., Any], labels: np.ndarray, num_classes: int) -> bool:
     import keras
 

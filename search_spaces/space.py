@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from search_spaces.augmentation import Augmentation
+from search_spaces.cost import Cost
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import (
     GivenHyperParameters,
@@ -19,6 +20,7 @@ from search_spaces.hyperparameters import (
     Value,
     parameters_of,
 )
+from search_spaces.labels import takes_one_hot
 from search_spaces.user_spaces.reference import Sources, sources_digest
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Assembled:
         own_fit: trains the model itself, called like `keras.Model.fit`; None for the plain loop.
         one_hot: whether the model's loss takes one-hot labels instead of class numbers.
         is_ours: whether the model is known to be storable; others may hold code of their own.
-        augmentation: how training images are varied; None for not at all.
+        augmentation: how training images are to be changed; None for as they are.
     """
 
     model: keras.Model
@@ -109,6 +111,8 @@ class Space:
         narrowing: what was narrowed, as `NAME=VALUES`, so that it can be done again.
         notes: what people should know before they search it, a sentence each.
         drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
+        augmentation: how a point wants training images changed; None where none ever does.
+        cost_of: what a point's model costs; None where only its built model tells.
     """
 
     name: str
@@ -126,6 +130,8 @@ class Space:
     narrowing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
+    augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
+    cost_of: Callable[[Params, Shape, int], Cost] | None = None
 
     @property
     def key(self) -> str:
@@ -161,7 +167,17 @@ class Space:
         batch_size = int(params["batch_size"])
         num_steps = math.ceil(num_images / batch_size) * num_epochs
         model = self.build(params, input_shape, num_classes, num_steps=num_steps)
-        return Assembled(model, batch_size)
+        augmentation = self.augmentation(params, input_shape) if self.augmentation else None
+        return Assembled(
+            model,
+            batch_size,
+            one_hot=takes_one_hot(model, num_classes),
+            augmentation=augmentation,
+        )
+
+    def cost(self, params: Params, input_shape: Shape, num_classes: int) -> Cost | None:
+        """What the model of a point costs; None where only the built model tells."""
+        return self.cost_of(params, input_shape, num_classes) if self.cost_of else None
 
     def complete(self, given: Mapping[str, Value]) -> Params:
         """The point with these values and defaults elsewhere.

@@ -62,7 +62,7 @@ from pipelines.training.measured_weights import MeasuredWeights
 from pipelines.training.options import DEFAULT_TRAINING, FITTED, TrainingOptions
 from pipelines.training.reports import EVERY_EPOCH, Reports, TrialReport
 from search_spaces.hyperparameters import Params
-from search_spaces.registry import get_space
+from search_spaces.registry import earlier_name, get_space
 from search_spaces.user_spaces.reference import Sources, check_sources
 
 TrainOn = Literal["train", "train+validation"]
@@ -162,7 +162,8 @@ class TrialTask:
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
         schedule = self.schedule
-        parts = [self.space, self.params, self.data.fingerprint, schedule.num_epochs, self.seed,
+        space = earlier_name(self.space)  # Checkpoints of before the core spaces fit.
+        parts = [space, self.params, self.data.fingerprint, schedule.num_epochs, self.seed,
                  self.objective.metric, schedule.train_on, *self.training.identity,
                  *schedule.reports.identity]  # fmt: skip
         return json.dumps(parts, sort_keys=True)

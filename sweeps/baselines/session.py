@@ -14,7 +14,7 @@ from pipelines.objectives import get_objective
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
 from search_spaces.errors import InputError
-from search_spaces.registry import all_baselines, get_space
+from search_spaces.registry import all_baselines, baselines_of, earlier_name, get_space
 from search_spaces.space import Baseline
 from sweeps.baselines.report import BaselinesReport, Reproduced
 from sweeps.driver.plan import LoopPlan, trial_seed
@@ -117,7 +117,8 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     settings.validate_common(resumed=earlier is not None)
     get_objective(settings.objective)
     check_places(settings, with_study=False, resume=earlier is not None)
-    chosen = [b for b in all_baselines() if settings.space in ("", b.space)]
+    had_earlier_names = earlier is not None and earlier.has_earlier_names
+    chosen = list(baselines_of(settings.space, earlier=had_earlier_names))
     settings.training.check(get_space(chosen[0].space))
     say(f"keras-sweeps: {count(len(chosen), 'published baseline')}, trained as published")
     root = Path(settings.work_dir).absolute()
@@ -184,7 +185,9 @@ class _Baselines:
         # As published: nothing ends a training early, and no class weighs more than another.
         compute = settings.training.compute
         training = replace(settings.training, early_stopping=None, class_weights="none")
-        self._recorder = _BaselineRecorder(chosen, self._spool, data, self._paths, training)
+        self._recorder = _BaselineRecorder(
+            chosen, self._spool, data, self._paths, training, earlier=file.has_earlier_names
+        )
         plan = LoopPlan(
             space=get_space(chosen[0].space),
             data=data,
@@ -251,9 +254,9 @@ class _Baselines:
 
     def _proposal(self, baseline: Baseline, attempt: int) -> Proposal:
         # The same seeds whichever baselines are chosen, and whichever needed more of them.
-        everything = all_baselines()
+        everything = [known.name for known in all_baselines()]
         seed = trial_seed(
-            self._settings.seed, everything.index(baseline) + attempt * len(everything)
+            self._settings.seed, everything.index(baseline.name) + attempt * len(everything)
         )
         schedule = Schedule(
             self._settings.num_epochs or baseline.num_epochs,
@@ -358,9 +361,12 @@ class _BaselineRecorder(Recorder):
         data: PreparedData,
         paths: SweepPaths,
         training: TrainingOptions,
+        *,
+        earlier: bool,
     ) -> None:
         models = BestModels(get_objective("val_accuracy"), 0)
         super().__init__(spool, None, data, paths, models, training)
+        self._earlier = earlier
         self._by_name = {baseline.name: baseline for baseline in chosen}
 
     def models_known(self, board: Board) -> None:
@@ -373,7 +379,8 @@ class _BaselineRecorder(Recorder):
         return {**super()._params_of(row), "train_on": row.schedule.train_on}
 
     def _tags_of(self, row: TrialRow) -> dict[str, str]:
-        return {**super()._tags_of(row), Tag.SPACE: row.space.name}
+        name = row.space.name
+        return {**super()._tags_of(row), Tag.SPACE: earlier_name(name) if self._earlier else name}
 
     def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
         baseline = self._by_name[row.baseline or ""]

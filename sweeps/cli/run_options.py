@@ -107,10 +107,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_training_options(own)
     part = parser.add_argument_group("a part of the space")
     part.add_argument("--set", action="append", metavar="RULE",
-        help="values that are left of a parameter: optimizer=adam,adamw or filters_0=16..64 "
+        help="values that are left of a parameter: optimizer=adam,nadam or filters=16..32 "
         "(repeatable)")  # fmt: skip
     part.add_argument("--fix", action="append", metavar="RULE",
-        help="the one value of a parameter: batch_norm_0=true (repeatable)")  # fmt: skip
+        help="the one value of a parameter: batch_norm=true (repeatable)")  # fmt: skip
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)

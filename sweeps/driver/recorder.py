@@ -96,10 +96,11 @@ class Recorder:
         self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
         """The parent run; in a resumed sweep, that it runs again."""
-        common = {Tag.DATA: self._data.name, Tag.DATA_FINGERPRINT: self._data.fingerprint, **tags}
+        common = {Tag.DATA: self._data.name, Tag.DATA_FINGERPRINT: self._data.fingerprint}
         if self._space is not None:  # None where the trials are points of several spaces.
             common[Tag.SPACE] = self._space.name
             common[Tag.SPACE_FINGERPRINT] = self._space.fingerprint
+        common |= tags
         record = SweepRecord(name, params, common, data_record(self._data), uid)
         if not self._spool.put(record):
             self._spool.put(SweepStateRecord("RUNNING", {Tag.STOPPED_BY: "not yet"}))

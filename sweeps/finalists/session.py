@@ -245,6 +245,7 @@ class _Comparison:
             **git_tags(),
             **version_tags(),
             **source_tags(self._space, self._data),
+            **self._sweep.file.space_tags,
             **compute_tags(self._settings.training.compute),
             Tag.KIND: "finalists",
             Tag.SWEEP: self._sweep.paths.name,

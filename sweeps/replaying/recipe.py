@@ -22,7 +22,7 @@ from search_spaces.hyperparameters.parameter import (
     recorded_name,
     recorded_value,
 )
-from search_spaces.registry import SPACES, get_space
+from search_spaces.registry import SPACES, get_space, recorded_space
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import Sources
 from sweeps.executors.base import Slot
@@ -272,8 +272,8 @@ def _check_trained(run: RecordedRun) -> None:
 
 def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
     """The run's space; raises InputError where the present code has another one or none."""
-    name = run.tags.get(Tag.SPACE, "")
-    space = tagged_space(run.tags, trusted)
+    name = recorded_space(run.tags.get(Tag.SPACE, ""), run.params)
+    space = tagged_space(run.tags, run.params, trusted)
     if space is None:
         if name not in SPACES:
             raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.data.custom.sources import is_own
 from pipelines.runtime.compute import AUTO
 from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
+from search_spaces.registry import space_called_earlier
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
@@ -76,6 +78,23 @@ def sweep_to_resume(
     return None if file.is_finished else file
 
 
+def in_names_of_now(
+    settings: SweepSettings, given: Collection[str], *, resume: bool
+) -> SweepSettings:
+    """Settings of the command that began a sweep before the core spaces, given again.
+
+    What `cnn` and `mlp` meant then has other names now; other settings stay as they are.
+
+    Raises:
+        InputError: As `sweep_to_resume`.
+    """
+    earlier = sweep_to_resume(settings, given, resume=resume)
+    if earlier is None or not earlier.has_earlier_names:
+        return settings
+    called = space_called_earlier(settings.space)
+    return replace(settings, space=called) if called == earlier.settings.space else settings
+
+
 def merged(
     stored: SweepFile, settings: SweepSettings, given: Collection[str], *, accept: bool
 ) -> SweepSettings:
@@ -112,6 +131,9 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
     """
     if name in ("precision", "jit"):
         return bool(settings.values()[name] == AUTO)
+    if name == "space":  # The command that began it, given again.
+        asked = space_called_earlier(settings.space)
+        return stored.has_earlier_names and asked == stored.settings.space
     if name != "dataset":
         return False
     return settings.dataset == stored.data_name or is_repointed(stored, settings)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
-from search_spaces.registry import SPACES, get_space
+from search_spaces.registry import SPACES, get_space, recorded_space
 from search_spaces.space import Shape, Space
 from search_spaces.user_spaces.reference import find_reference, is_reference
 from search_spaces.user_spaces.space import user_space
@@ -91,13 +91,16 @@ def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
     return {Tag.SPACE_SOURCE: json.dumps(source)}
 
 
-def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Space | None:
+def tagged_space(
+    tags: Mapping[str, str], parameters: Collection[str], trusted: Collection[str] = ()
+) -> Space | None:
     """The space that `source_tags` describe; None where they do not.
 
     Whoever can write tags could name any file of this machine, so a tag alone makes nobody's code
     run.
 
     Args:
+        parameters: names of the run's params.
         trusted: references of the user's own spaces that may be imported.
 
     Raises:
@@ -108,14 +111,14 @@ def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Spac
     try:
         source: dict[str, Any] = json.loads(tags[Tag.SPACE_SOURCE])
         height, width, channels = (int(size) for size in source["input_shape"])
-        asked = str(source["reference"]), tuple(map(str, source["narrowing"]))
+        name = recorded_space(str(source["reference"]), parameters)
+        narrowing = tuple(map(str, source["narrowing"]))
         num_classes = int(source["num_classes"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"A run's tag {Tag.SPACE_SOURCE} must be as it was written. Received: "
             f"{tags[Tag.SPACE_SOURCE]!r}."
         ) from error
-    name = asked[0]
     is_ours = not is_reference(name)
     if is_ours != (tags.get(Tag.SPACE) in SPACES) or (is_ours and name not in SPACES):
         raise InputError(
@@ -129,7 +132,7 @@ def tagged_space(tags: Mapping[str, str], trusted: Collection[str] = ()) -> Spac
             f"and say --space '{name}' if you trust it."
         )
     backend = tagged_compute(tags).backend
-    return open_space(*asked, (height, width, channels), num_classes, backend)
+    return open_space(name, narrowing, (height, width, channels), num_classes, backend)
 
 
 def make_executor(backend: str) -> Executor:

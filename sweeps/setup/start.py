@@ -29,6 +29,7 @@ from sweeps.state.lock import driving
 from sweeps.state.paths import claim_name, paths_of
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
+    FORMAT,
     RUNNING,
     SweepFile,
     check_same_data,
@@ -148,7 +149,10 @@ def _sweep_file(
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
     # As resolved now: another environment must not send the rest of the sweep somewhere else.
     settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))
-    return SweepFile(uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint)
+    begun_in = earlier.begun_in if earlier is not None else FORMAT
+    return SweepFile(
+        uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint, begun_in=begun_in
+    )
 
 
 def _say_plan(
@@ -230,7 +234,7 @@ def _open(
             executor=executor,
             recording=Recording(spool, settings.name, uri, destination, (settings.storage,)),
             tags={**git_tags(), **version_tags(), **source_tags(space, data),
-                  **compute_tags(settings.training.compute)},
+                  **file.space_tags, **compute_tags(settings.training.compute)},
             texts=start.config(settings, data),
             say=start.say,
             warn=start.warn,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.options import from_stored
 from search_spaces.errors import InputError
+from search_spaces.registry import earlier_name, space_called_earlier
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
 from tracking.addresses import place_of, redacted
 from tracking.stores import resolve_uri
+from tracking.tags import Tag
 
-FORMAT = 1
+FORMAT = 2
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
 SEARCH, BASELINES = "sweep", "baselines"
 """What a sweep's folder holds: a search, or the published models trained as published."""
@@ -32,6 +34,7 @@ class SweepFile:
         uid: names this sweep among all sweeps everywhere.
         status: `running` also after a kill; `interrupted`; `finished`.
         kind: SEARCH or BASELINES.
+        begun_in: the format of the version that the sweep began with; see `has_earlier_names`.
     """
 
     uid: str
@@ -41,6 +44,20 @@ class SweepFile:
     data_fingerprint: str
     space_fingerprint: str
     kind: str = SEARCH
+    begun_in: int = FORMAT
+
+    @property
+    def has_earlier_names(self) -> bool:
+        """Whether its runs and models call spaces as they were called before the core spaces."""
+        return self.begun_in < 2
+
+    @property
+    def space_tags(self) -> dict[str, str]:
+        """The tag of its runs' space, where that is called otherwise than now."""
+        name = self.settings.space
+        if not self.has_earlier_names or earlier_name(name) == name:
+            return {}
+        return {Tag.SPACE: earlier_name(name)}
 
     @property
     def is_finished(self) -> bool:
@@ -66,6 +83,7 @@ def write_sweep_file(path: Path, file: SweepFile) -> None:
         "data_fingerprint": file.data_fingerprint,
         "space_fingerprint": file.space_fingerprint,
         **({} if file.kind == SEARCH else {"kind": file.kind}),
+        **({} if file.begun_in == FORMAT else {"begun_in": file.begun_in}),
     }
     write_json_atomically(path, body)
 
@@ -78,11 +96,9 @@ def read_sweep_file(path: Path) -> SweepFile:
     """
     try:
         body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        body = _upgraded(body)
         known = {field.name for field in fields(SweepSettings)} - {"training"}
         settings = {key: value for key, value in body["settings"].items() if key in known}
-        settings.setdefault("defaults", 1)
-        if body["format"] != FORMAT:
-            raise ValueError(f"format {body['format']}")
         return SweepFile(
             uid=body["uid"],
             status=body["status"],
@@ -91,12 +107,46 @@ def read_sweep_file(path: Path) -> SweepFile:
             data_fingerprint=body["data_fingerprint"],
             space_fingerprint=body["space_fingerprint"],
             kind=body.get("kind", SEARCH),
+            begun_in=body.get("begun_in", FORMAT),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"A sweep is described by its sweep.json. Received: {path} ({type(error).__name__}), "
             "so it cannot be resumed. `keras-sweeps doctor` tells what is left of it."
         ) from error
+
+
+def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
+    """What a sweep of an earlier version means in this one.
+
+    Whatever a version decided without saying it is said here, so that the sweep stays what it was.
+
+    Raises:
+        ValueError: A later version wrote it.
+    """
+    if body["format"] == 1:
+        return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
+    if body["format"] != FORMAT:
+        raise ValueError(f"format {body['format']}")
+    return body
+
+
+_DEFAULTS_OF_FORMAT_1 = {
+    "num_trials": 24, "sampler": "tpe", "min_epochs": 1, "protect_baselines": True, "defaults": 1,
+}  # fmt: skip
+
+
+def _settings_of_format_1(body: Mapping[str, Any]) -> dict[str, Any]:
+    """`cnn` and `mlp` had parameters for each block and layer; those have other names now.
+
+    What had other defaults is what it was.
+    """
+    settings: dict[str, Any] = _DEFAULTS_OF_FORMAT_1 | body["settings"]
+    called = settings["space"]
+    settings["space"] = space_called_earlier(called)
+    if settings["space"] != called and settings.get("experiment") is None:
+        settings["experiment"] = f"{called}-{body['data_name']}"
+    return settings
 
 
 _KINDS = {SEARCH: "one that searches a space", BASELINES: "one of --baselines-only"}

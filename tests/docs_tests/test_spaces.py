@@ -58,7 +58,7 @@ def test_the_file_of_the_page_is_a_sweep(tmp_path, capsys):
     (tmp_path / "sweep.yaml").write_text(blocks("yaml")[0])
     assert main(["run", "--config", "sweep.yaml", "--write-config"]) == 0
     found = yaml.safe_load(capsys.readouterr().out)
-    assert found["set"] == {"optimizer": "adam,adamw", "filters_0": "16..32"}
+    assert found["set"] == {"optimizer": "adam,nadam", "filters": "16..32"}
 
 
 def test_ours_in_keras_tuner_runs_to_its_end(capsys):

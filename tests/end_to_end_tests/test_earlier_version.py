@@ -14,6 +14,7 @@ import pytest
 from driven_commands import drive
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 from recorded_sweeps import unpack
 
 pytestmark = pytest.mark.timeout(600)  # Several commands in one fixture.
@@ -265,3 +266,129 @@ def test_after_the_comparison_the_stores_agree(finalists):
     done = finalists.done["doctor"]
     assert done["status"] == 0, done
     assert "4 trials, 4 runs" in done["out"] and "study, spool and MLflow agree" in done["out"]
+
+
+# Before the core spaces, `cnn` and `mlp` were what `cnn_blocks` and `mlp_layers` are now.
+
+
+def experiments(folder: Path) -> set[str]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return {found.name for found in client.search_experiments()} - {"Default"}
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    """Of four trials two were complete and the third had trained two of four epochs."""
+    return Continued(
+        tmp_path_factory.mktemp("cnn"),
+        "killed_cnn_8d036db.tar.gz",
+        {
+            "doctor before": ["doctor", "s"],
+            "another space": ["run", "--space", "mlp", "--dataset", "digits", "--name", "s"],
+            "resume": ["run", "--space", "cnn", "--dataset", "digits", "--name", "s"],
+            "replay": ["replay", "run:trial 0"],
+            "replay new": ["replay", "run:trial 3"],
+            "finalize": ["finalize", "s", "--finalists", "2", "--finalist-seeds", "2"],
+            "replay finalist": ["replay", "run:trial 1, fresh seed 1"],
+            "promote": ["promote", "s"],
+            "sync": ["sync", "s"],
+            "doctor": ["doctor", "s"],
+        },
+    )
+
+
+def test_a_sweep_of_cnn_from_before_the_core_space_goes_on(cnn):
+    assert "nobody drives it" in cnn.done["doctor before"]["out"]
+    refused = cnn.done["another space"]
+    assert refused["status"] == 2 and "--space was cnn_blocks, is mlp" in refused["err"], refused
+    done = cnn.done["resume"]
+    assert done["status"] == 0, done
+    assert "trial 2 goes on after epoch 2\n" in done["out"]
+    assert "trial 2 epoch 1/" not in done["out"] and "trial 3 started" in done["out"]
+    check_not_trained_again(cnn.checkpoints["trial-0002"], cnn.runs["2"])
+    assert sorted(cnn.runs) == ["0", "1", "2", "3"]
+    for number in ("0", "1"):
+        assert content(cnn.folder, cnn.runs[number]) == cnn.content[number]
+    assert "filters_0" in cnn.runs["3"].data.params
+
+
+def test_it_stays_in_its_experiment_under_its_tags(cnn):
+    assert experiments(cnn.folder) == {"cnn-digits"}
+    named = {
+        run.data.tags["sweeps.space"] for run in runs(cnn.folder) if "sweeps.space" in run.data.tags
+    }
+    assert named == {"cnn"}
+    file = json.loads((cnn.folder / ".sweeps" / "sweeps" / "s" / "sweep.json").read_text())
+    assert (file["format"], file["begun_in"], file["settings"]["space"]) == (2, 1, "cnn_blocks")
+
+
+@pytest.mark.parametrize("name", ["replay", "replay new"])
+def test_its_runs_replay(cnn, name):
+    check_replay(cnn.done[name], 4)
+
+
+def test_its_finalists_are_compared_and_replay_and_the_winner_keeps_its_name(cnn):
+    assert cnn.done["finalize"]["status"] == 0, cnn.done["finalize"]
+    check_replay(cnn.done["replay finalist"], 4)
+    done = cnn.done["promote"]
+    assert done["status"] == 0, done
+    client = MlflowClient(f"sqlite:///{cnn.folder / 'mlflow.db'}")
+    assert [model.name for model in client.search_registered_models()] == ["cnn-digits"]
+    for name in ("sync", "doctor"):
+        assert cnn.done[name]["status"] == 0, cnn.done[name]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished sweep of `mlp` without models, one of `cnn` whose best model was promoted."""
+    folder = tmp_path_factory.mktemp("finished")
+    unpack(DATA / "finished_sweeps_8d036db.tar.gz", folder)
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(folder / "black.png")
+    commands = {
+        "doctor": ["doctor", "s"],
+        "predict": ["predict", "black.png", "--model", "cnn-digits@champion", "--json"],
+        "resume": ["run", "--resume", "--name", "m", "--trials", "3"],
+        "finalize": ["finalize", "s", "--finalists", "2", "--finalist-seeds", "2"],
+        "promote": ["promote", "s"],
+        "doctor mlp": ["doctor", "m"],
+    }
+    return folder, drive(folder, commands)
+
+
+def test_finished_sweeps_and_their_models_go_on(finished):
+    folder, done = finished
+    for name in ("doctor", "predict", "resume", "finalize", "doctor mlp"):
+        assert done[name]["status"] == 0, (name, done[name])
+    assert done["promote"]["status"] in (0, 3), done["promote"]  # The first may be the better one.
+    assert "cnn-digits version " in done["promote"]["out"]
+    assert experiments(folder) == {"cnn-digits", "mlp-digits"}
+    assert "trial 2 " in done["resume"]["out"] and "units_0=" in done["resume"]["out"]
+
+
+@pytest.fixture(scope="module")
+def baselines(tmp_path_factory):
+    """Of the published models the first was trained, and the second had begun."""
+    folder = tmp_path_factory.mktemp("baselines")
+    unpack(DATA / "killed_baselines_8d036db.tar.gz", folder)
+    before = {run.info.run_name: content(folder, run) for run in runs(folder)}
+    commands = {
+        "again": ["run", "--baselines-only", "--resume"],
+        "replay": ["replay", "run:mlp_512x2"],
+        "doctor": ["doctor", "s"],
+    }
+    return folder, before, drive(folder, commands)
+
+
+def test_published_models_go_on_as_points_of_the_spaces_that_they_began_in(baselines):
+    folder, before, done = baselines
+    assert done["again"]["status"] == 0, done["again"]
+    assert "cnn3_valid_50k epoch" not in done["again"]["out"]
+    found = {run.info.run_name: run for run in runs(folder)}
+    # Its files had not been sent yet.
+    sent = {**content(folder, found["cnn3_valid_50k"]), "artifacts": set()}
+    assert sent == before["cnn3_valid_50k"]
+    assert found["mlp_512x2"].data.tags["sweeps.space"] == "mlp"
+    assert "units_0" in found["mlp_512x2"].data.params
+    assert experiments(folder) == {"baselines-digits"}
+    assert done["doctor"]["status"] == 0, done["doctor"]
+    check_replay(done["replay"], 5)

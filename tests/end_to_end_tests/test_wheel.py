@@ -22,7 +22,7 @@ HEAVY = {"tensorflow", "keras", "keras_tuner", "mlflow", "optuna", "numpy", "pan
 TINY = (
     "--space", "cnn", "--dataset", "digits", "--trials", "2", "--epochs", "1", "--no-baselines",
     "--workers", "1", "--timeout", "none", "--keep-models", "0", "--name", "s", "--fix",
-    "num_blocks=1", "--fix", "filters_0=8", "--fix", "num_dense_layers=0",
+    "num_blocks=1", "--fix", "filters=8", "--fix", "dense_units=0",
 )  # fmt: skip
 
 

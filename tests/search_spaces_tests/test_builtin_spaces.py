@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.stateless_scope import StatelessScope
 
-from search_spaces import cnn, mlp
+from search_spaces import cnn, cnn_blocks, fitting, mlp, mlp_layers
 from search_spaces.errors import InputError
+from search_spaces.labels import labels_for, takes_one_hot
 from search_spaces.registry import SPACES, all_baselines, get_space
 
 NUM_BUILDS = 700
@@ -35,7 +36,7 @@ def shapes_only(monkeypatch):
 
     An optimizer cannot be made so; that every optimizer trains is shown on other points below.
     """
-    for module in (cnn, mlp):
+    for module in (fitting, cnn_blocks, mlp_layers):
         monkeypatch.setattr(module, "make_optimizer", lambda params, num_steps: None)
     monkeypatch.setattr(keras.Model, "compile", lambda *args, **kwargs: None)
 
@@ -80,39 +81,48 @@ def test_built_models_predict_probabilities_and_train(name, seed, side, channels
     (params,) = random_points(space, 1, seed)
     model = space.build(params, (side, side, channels), num_classes, num_steps=10)
     pixels = np.random.default_rng(seed).integers(0, 256, (4, side, side, channels), np.uint8)
-    assert np.isfinite(model.train_on_batch(pixels, np.zeros(4, np.int64))).all()
+    labels = labels_for(
+        np.zeros(4, np.int64), num_classes, one_hot=takes_one_hot(model, num_classes)
+    )
+    assert np.isfinite(model.train_on_batch(pixels, labels)).all()
     probabilities = model.predict_on_batch(pixels)
     assert probabilities.shape == (4, num_classes)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-4)
     keras.backend.clear_session()
 
 
-def test_plans_of_many_points_have_no_impossible_shape():
+@pytest.mark.parametrize("module", [cnn, cnn_blocks], ids=["cnn", "cnn_blocks"])
+def test_plans_of_many_points_have_no_impossible_shape(module):
     generator = np.random.default_rng(3)
-    for params in random_points(cnn.SPACE, NUM_PLANS // 10, seed=3):
+    for params in random_points(module.SPACE, NUM_PLANS // 10, seed=3):
         for _ in range(10):
             height, width, channels = random_shape(generator)
-            layers, _ = cnn.plan(params, (height, width, channels))
+            layers, _ = module.plan(params, (height, width, channels))
             for layer in layers:
                 if layer.kind == "conv" and layer.padding == "valid":
                     height, width = height - layer.kernel_size + 1, width - layer.kernel_size + 1
+                if layer.kind == "conv":
+                    height, width = -(-height // layer.strides), -(-width // layer.strides)
                 elif layer.kind in ("max", "average"):
                     height, width = height // 2, width // 2
                 assert min(height, width) >= 1
                 if layer.kind == "conv":
                     channels = int(layer.size)
                 if layer.kind == "flatten":
-                    assert height * width * channels <= cnn.MAX_FLATTENED
+                    assert height * width * channels <= module.MAX_FLATTENED
 
 
-def test_what_is_adapted_is_said():
-    params = cnn.SPACE.complete({"num_blocks": 4})
-    assert cnn.SPACE.adaptations(params, (224, 224, 3)) == ()
-    small = cnn.SPACE.adaptations(params, (8, 8, 1))
+@pytest.mark.parametrize(("convolutions", "dense"), [(cnn, mlp), (cnn_blocks, mlp_layers)])
+def test_what_is_adapted_is_said(convolutions, dense):
+    params = convolutions.SPACE.complete({
+        "num_blocks": 4, "padding": "valid", "head": "average",
+    })  # fmt: skip
+    assert convolutions.SPACE.adaptations(params, (224, 224, 3)) == ()
+    small = convolutions.SPACE.adaptations(params, (8, 8, 1))
     assert any("no pooling" in line for line in small)
     assert any("padding same" in line for line in small)
-    assert mlp.SPACE.adaptations(mlp.SPACE.complete({}), (28, 28, 1)) == ()
-    assert "averaged" in mlp.SPACE.adaptations(mlp.SPACE.complete({}), (224, 224, 3))[0]
+    assert dense.SPACE.adaptations(dense.SPACE.complete({}), (28, 28, 1)) == ()
+    assert "averaged" in dense.SPACE.adaptations(dense.SPACE.complete({}), (224, 224, 3))[0]
 
 
 @pytest.mark.parametrize("baseline", all_baselines(), ids=lambda b: b.name)
@@ -139,7 +149,7 @@ def test_the_published_models_have_the_published_layers():
 
 def test_a_model_takes_raw_pixels():
     """Normalisation is in the model: what 0 to 255 means is not the caller's to know."""
-    model = cnn.build(cnn.SPACE.complete({}), (8, 8, 1), 2, num_steps=1)
+    model = cnn_blocks.build(cnn_blocks.SPACE.complete({}), (8, 8, 1), 2, num_steps=1)
     rescaling = next(x for x in model.layers if isinstance(x, keras.layers.Rescaling))
     assert model.layers.index(rescaling) == 1
     np.testing.assert_allclose(rescaling(np.array([[255]], np.uint8)), [[1.0]])
@@ -156,8 +166,8 @@ def test_a_model_takes_raw_pixels():
     ],
 )
 def test_optimizer_parameters_arrive(given, kind):
-    params = mlp.SPACE.complete(given)
-    optimizer = mlp.build(params, (8, 8, 1), 2, num_steps=10).optimizer
+    params = mlp_layers.SPACE.complete(given)
+    optimizer = mlp_layers.build(params, (8, 8, 1), 2, num_steps=10).optimizer
     assert type(optimizer).__name__ == kind
     config = optimizer.get_config()
     assert config.get("weight_decay") == (
@@ -171,7 +181,9 @@ def test_optimizer_parameters_arrive(given, kind):
 
 def test_schedules_span_the_budget():
     def rates(given):
-        optimizer = mlp.build(mlp.SPACE.complete(given), (8, 8, 1), 2, num_steps=100).optimizer
+        optimizer = mlp_layers.build(
+            mlp_layers.SPACE.complete(given), (8, 8, 1), 2, num_steps=100
+        ).optimizer
         schedule = optimizer._learning_rate
         return [float(schedule(step)) for step in (0, 10, 100)]
 
@@ -182,9 +194,9 @@ def test_schedules_span_the_budget():
 
 def test_unknown_or_inactive_parameters_are_refused():
     with pytest.raises(InputError, match="'filters_3' is inactive at this point"):
-        cnn.SPACE.complete({"num_blocks": 1, "filters_3": 16})
+        cnn_blocks.SPACE.complete({"num_blocks": 1, "filters_3": 16})
     with pytest.raises(InputError, match="'filterz' is not a parameter"):
-        cnn.SPACE.complete({"filterz": 16})
+        cnn_blocks.SPACE.complete({"filterz": 16})
 
 
 def test_sampling_and_describing_import_neither_keras_nor_optuna():
@@ -204,5 +216,5 @@ def test_sampling_and_describing_import_neither_keras_nor_optuna():
 
 
 def test_the_fingerprint_follows_the_space():
-    assert cnn.SPACE.fingerprint != mlp.SPACE.fingerprint
-    assert len(cnn.SPACE.fingerprint) == 12
+    assert cnn_blocks.SPACE.fingerprint != mlp_layers.SPACE.fingerprint
+    assert len(cnn_blocks.SPACE.fingerprint) == 12

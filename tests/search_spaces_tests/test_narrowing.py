@@ -11,7 +11,7 @@ from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 
-CNN = get_space("cnn")
+CNN = get_space("cnn_blocks")
 
 
 def parameter(space: Space, name: str):

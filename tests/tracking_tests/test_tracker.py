@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
-from search_spaces import cnn
+from search_spaces import cnn_blocks
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool.records import (
     DataRecord,
@@ -204,7 +204,9 @@ def test_what_a_store_will_never_take_is_told_from_what_may_pass(tracker, monkey
 
 
 def keep_a_model(tracker, tmp_path) -> tuple[keras.Model, str]:
-    model = cnn.build(cnn.SPACE.complete({"num_blocks": 1}), (8, 8, 1), 3, num_steps=1)
+    model = cnn_blocks.build(
+        cnn_blocks.SPACE.complete({"num_blocks": 1}), (8, 8, 1), 3, num_steps=1
+    )
     path = tmp_path / "trial-0_model" / "model.keras"
     path.parent.mkdir()
     model.save(path)

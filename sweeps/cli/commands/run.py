@@ -86,6 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     given = _given(arguments)
     if arguments.space is not None:
+        from sweeps.setup.resume import in_names_of_now
+
+        settings = in_names_of_now(settings, given, resume=arguments.resume)
         # A name may be that of a sweep which goes on, and its source may have moved.
         settings.validate(resumed=arguments.resume or "name" in given)
     if arguments.write_config:

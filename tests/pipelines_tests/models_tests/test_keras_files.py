@@ -17,7 +17,7 @@ import pytest
 from keras import layers as kl
 
 from pipelines.models.keras_files import ModelShapes, load_saved_model, model_shapes
-from search_spaces import cnn, mlp
+from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError
 
 SHAPE = (8, 8, 1)
@@ -55,7 +55,7 @@ def edited(path: Path, change: Callable[[dict], object]) -> Path:
     return Path("edited.keras")
 
 
-@pytest.mark.parametrize("space", [cnn, mlp])
+@pytest.mark.parametrize("space", [cnn_blocks, mlp_layers])
 def test_models_of_the_spaces_load_and_predict_the_same(space):
     params = space.SPACE.complete({"optimizer": "adam"})
     model = space.build(params, (28, 28, 1), 10, num_steps=5)

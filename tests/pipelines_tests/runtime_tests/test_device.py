@@ -154,7 +154,7 @@ def trained(server: ProcessExecutor, data: Any, folder: Path, slot: Slot) -> Any
     """The reports and the process of a trial with dropout, which draws random numbers."""
     folder.mkdir()
     space = get_space("mlp")
-    params = space.complete({"dropout_0": 0.3})
+    params = space.complete({"dropout": 0.3})
     task = TrialTask(
         0,
         "mlp",

@@ -37,10 +37,10 @@ POINTS: dict[str, dict[str, Any]] = {
 
 def make_task(tiny_data: Any, folder: Path, point: dict[str, Any]) -> TrialTask:
     folder.mkdir()
-    space = get_space("cnn")
+    space = get_space("cnn_blocks")
     params = space.complete({"num_blocks": 1, "batch_size": 32, "dropout_0": 0.2, **point})
     return TrialTask(
-        3, "cnn", params, tiny_data, Schedule(4), 11, OBJECTIVES["val_accuracy"], str(folder)
+        3, "cnn_blocks", params, tiny_data, Schedule(4), 11, OBJECTIVES["val_accuracy"], str(folder)
     )
 
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     save_checkpoint(tmp_path / "c.npz", checkpoint())
     found = load_checkpoint(tmp_path / "c.npz", "a")
     assert found is not None
-    assert (found.best_step, found.seconds, found.history[0].epoch) == (1, 2.5, 1)
+    assert (found.best_step, found.seconds, found.history[0].step) == (1, 2.5, 1)
     for mine, theirs in zip(checkpoint().model, found.model, strict=True):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == theirs.dtype

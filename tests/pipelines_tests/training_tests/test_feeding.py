@@ -24,7 +24,7 @@ from pipelines.evaluation.metrics import predict
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.feeding import JoinedRows, class_weight, epoch_input
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
-from search_spaces import cnn, mlp
+from search_spaces import cnn_blocks, mlp_layers
 
 TIMES = ("epoch_seconds", "images_per_second")
 
@@ -43,11 +43,11 @@ def uneven(tmp_path_factory) -> PreparedData:
 
 @pytest.fixture
 def task(uneven, tmp_path) -> TrialTask:
-    params = mlp.SPACE.complete(
+    params = mlp_layers.SPACE.complete(
         {"num_layers": 1, "units_0": 64, "batch_size": 32, "dropout_0": 0.2}
     )
     return TrialTask(
-        0, "mlp", params, uneven, Schedule(2), 11, OBJECTIVES["val_auc"], str(tmp_path)
+        0, "mlp_layers", params, uneven, Schedule(2), 11, OBJECTIVES["val_auc"], str(tmp_path)
     )
 
 
@@ -113,8 +113,8 @@ def test_joined_arrays_are_one():
 
 def test_predictions_in_pieces_are_the_same(tiny_data, monkeypatch):
     keras.utils.set_random_seed(0)
-    params = cnn.SPACE.complete({"num_blocks": 1, "filters_0": 8})
-    model = cnn.SPACE.build(params, tiny_data.input_shape, 3, num_steps=1)
+    params = cnn_blocks.SPACE.complete({"num_blocks": 1, "filters_0": 8})
+    model = cnn_blocks.SPACE.build(params, tiny_data.input_shape, 3, num_steps=1)
     x, _ = tiny_data.arrays("train")
     whole = predict(model, x, 16)
     monkeypatch.setattr(metrics, "PREDICT_BYTES", 3 * 16 * 64)
@@ -172,11 +172,11 @@ import keras
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision, TrialTask, run_trial
 from pipelines.runtime.process import configure
-from search_spaces import mlp
+from search_spaces import mlp_layers
 
 configure(1, None, 0)
-params = mlp.SPACE.complete({"num_layers": 1, "units_0": 64, "batch_size": 256})
-task = TrialTask(0, "mlp", params, data, Schedule(1), 0, OBJECTIVES["val_accuracy"], ".",
+params = mlp_layers.SPACE.complete({"num_layers": 1, "units_0": 64, "batch_size": 256})
+task = TrialTask(0, "mlp_layers", params, data, Schedule(1), 0, OBJECTIVES["val_accuracy"], ".",
                  **({"stream_above": int(sys.argv[3])} if len(sys.argv) > 3 else {}))
 print(run_trial(task, lambda report: Decision.GO_ON).value)
 """

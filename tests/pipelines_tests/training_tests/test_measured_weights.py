@@ -134,13 +134,13 @@ def test_fit_leaves_averaged_weights_to_be_trained_on():
 
 def make_task(data, folder: Path, **options) -> TrialTask:
     folder.mkdir()
-    params = get_space("cnn").complete({
+    params = get_space("cnn_blocks").complete({
         "num_blocks": 1, "batch_size": 32, "batch_norm_0": True, "optimizer": "adam",
         "learning_rate": 0.01, "dropout_0": 0.2,
     })  # fmt: skip
     objective = OBJECTIVES["val_accuracy"]
     return TrialTask(
-        0, "cnn", params, data, Schedule(3), 11, objective, str(folder),
+        0, "cnn_blocks", params, data, Schedule(3), 11, objective, str(folder),
         training=TrainingOptions(**options),
     )  # fmt: skip
 

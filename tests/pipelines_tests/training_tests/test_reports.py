@@ -67,13 +67,13 @@ def test_early_validation_keeps_the_shares_of_the_classes_and_is_always_the_same
 
 def make_task(data, folder: Path, reports: Reports) -> TrialTask:
     folder.mkdir(exist_ok=True)
-    params = get_space("cnn").complete(
+    params = get_space("cnn_blocks").complete(
         {"num_blocks": 1, "batch_size": 32, "dropout_0": 0.2, "batch_norm_0": True,
          "optimizer": "adam"}
     )  # fmt: skip
     schedule = Schedule(3, reports=reports)
     objective = OBJECTIVES["val_accuracy"]
-    return TrialTask(3, "cnn", params, data, schedule, 11, objective, str(folder))
+    return TrialTask(3, "cnn_blocks", params, data, schedule, 11, objective, str(folder))
 
 
 def run(task: TrialTask, until: int = 99) -> tuple:

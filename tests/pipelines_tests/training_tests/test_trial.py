@@ -26,19 +26,19 @@ from pipelines.objectives import OBJECTIVES, check_objective, get_objective
 from pipelines.training.checkpoints import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from pipelines.training.epoch import NonFiniteLossError
 from pipelines.training.trial import NOT_COMPILED, Decision, Schedule, TrialTask, run_trial
-from search_spaces import cnn, mlp
+from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError
 
 
 @pytest.fixture
 def task(tiny_data, tmp_path) -> TrialTask:
-    params = mlp.SPACE.complete(
+    params = mlp_layers.SPACE.complete(
         {"num_layers": 1, "units_0": 64, "batch_size": 32, "dropout_0": 0.2}
     )
     folder = tmp_path / "trial"
     folder.mkdir()
     return TrialTask(
-        0, "mlp", params, tiny_data, Schedule(3), 11, OBJECTIVES["val_accuracy"], str(folder)
+        0, "mlp_layers", params, tiny_data, Schedule(3), 11, OBJECTIVES["val_accuracy"], str(folder)
     )
 
 
@@ -94,7 +94,7 @@ def test_the_driver_can_end_a_trial(task):
 
 
 def test_patience_ends_a_trial_that_does_not_improve(task):
-    params = mlp.SPACE.complete(
+    params = mlp_layers.SPACE.complete(
         {
             "num_layers": 1,
             "units_0": 64,
@@ -111,10 +111,10 @@ def test_patience_ends_a_trial_that_does_not_improve(task):
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
-    params = mlp.SPACE.complete(
+    params = mlp_layers.SPACE.complete(
         {"optimizer": "sgd", "sgd_learning_rate": 0.3, "sgd_momentum": 0.95, "num_layers": 4}
     )
-    original = mlp.SPACE.build
+    original = mlp_layers.SPACE.build
 
     def exploding(*args, **kwargs):
         model = original(*args, **kwargs)
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
     from search_spaces import registry
 
-    monkeypatch.setitem(registry.SPACES, "mlp", replace(mlp.SPACE, build=exploding))
+    monkeypatch.setitem(registry.SPACES, "mlp_layers", replace(mlp_layers.SPACE, build=exploding))
     with pytest.raises(NonFiniteLossError, match="became (nan|inf)"):
         run(replace(task, params=params))
 
@@ -151,7 +151,7 @@ def test_pictures_and_tables_of_a_trial_are_drawn(task):
 
 
 def test_augmented_and_scheduled_points_train(task):
-    params = cnn.SPACE.complete(
+    params = cnn_blocks.SPACE.complete(
         {
             "augmentation": True,
             "augmentation_zoom": 0.1,
@@ -163,7 +163,7 @@ def test_augmented_and_scheduled_points_train(task):
             "head": "average",
         }  # fmt: skip
     )
-    result, reports = run(changed(task, space="cnn", params=params, num_epochs=2))
+    result, reports = run(changed(task, space="cnn_blocks", params=params, num_epochs=2))
     assert result.num_epochs == 2
     assert reports[1].metrics["learning_rate"] == pytest.approx(0.0, abs=1e-9)
 
@@ -230,11 +230,11 @@ def test_the_objectives_are_what_an_epoch_reports():
 @pytest.mark.parametrize("zoom", [0.0, 0.1])
 def test_a_model_that_cannot_be_compiled_says_so(task, zoom):
     """Keras trains it without, and warns; a record of `jit on` alone would not be true."""
-    params = cnn.SPACE.complete(
+    params = cnn_blocks.SPACE.complete(
         {"num_blocks": 1, "filters_0": 8, "augmentation": zoom > 0,
          **({"augmentation_zoom": zoom} if zoom else {})}
     )  # fmt: skip
-    asked = changed(task, space="cnn", params=params, num_epochs=1, jit="on")
+    asked = changed(task, space="cnn_blocks", params=params, num_epochs=1, jit="on")
     result, _ = run(asked)
     assert (NOT_COMPILED in result.adaptations) == (zoom > 0)
     without, _ = run(changed(asked, jit="off"))

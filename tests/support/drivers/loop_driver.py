@@ -40,7 +40,7 @@ def trained(
     x = generator.integers(0, 256, (num_images, side, side, 1), np.uint8)
     x[..., 0] //= (1 + y)[:, None, None].astype(np.uint8)
     seed_everything(5)
-    space = get_space("cnn")
+    space = get_space("cnn_blocks")
     params = space.complete({**SMALL, **POINTS[point]})
     assembled = space.assembled(params, (side, side, 1), CLASSES, num_images, 2)
     how = "balanced" if point == "weighted" else "none"

@@ -31,7 +31,7 @@ def nothing_written() -> bool:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (["--space", "cnm"], "Unknown space 'cnm'. Did you mean 'cnn'? Choose one of: cnn, mlp."),
+        (["--space", "cnm"], "Unknown space 'cnm'. Did you mean 'cnn'? Choose one of: cnn, mlp, cnn_blocks, mlp_layers."),
         (["--space", "cnn", "--sampler", "tpa"], "Did you mean 'tpe'?"),
         (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
         (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss, val_macro_f1, val_balanced"),
@@ -314,7 +314,7 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
     assert main(["run", *options, "--workers", "1", "--dry-run"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "rungs at 1, 3, 9 epochs", "28 parameters", "mlp_512x2", "669,706", "MiB", "about ",
+        "rungs at 1, 3, 9 epochs", "14 parameters", "mlp_512x2", "669,706", "MiB", "about ",
         "2 points, of 9 epochs",
     ):  # fmt: skip
         assert words in out

@@ -154,7 +154,7 @@ def test_schedules_are_told_and_names_checked():
 
 def make_engine(storage: Any = None, **options: Any) -> OptunaEngine:
     defaults: dict[str, Any] = {
-        "space": get_space("mlp"), "objective": ACCURACY, "name": "study", "sampler": "tpe",
+        "space": get_space("mlp_layers"), "objective": ACCURACY, "name": "study", "sampler": "tpe",
         "storage": storage or optuna.storages.InMemoryStorage(), "seed": 0, "pruner": "asha",
         "rungs": Rungs((1, 3, 9)),
     }  # fmt: skip
@@ -203,7 +203,7 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
     def points(resume_after: set[int]) -> list[Any]:
         path = tmp_path / f"{len(resume_after)}.db"
         storage = open_storage(f"sqlite:///{path}")
-        baselines = get_space("mlp").distinct_baselines()
+        baselines = get_space("mlp_layers").distinct_baselines()
         options = {"sampler": sampler, "pruner": pruner, "baselines": baselines}
         loop = Loop(make_engine(storage, **options))
         for step in range(16):
@@ -281,7 +281,7 @@ def test_samplers_see_a_paused_trial_as_one_pruned_where_it_stands(num_parallel)
 
 
 def test_baselines_are_protected_unless_told_otherwise():
-    baselines = get_space("mlp").distinct_baselines()
+    baselines = get_space("mlp_layers").distinct_baselines()
 
     def first_decision(**options: Any) -> Decision:
         engine = make_engine(baselines=baselines, **options)
@@ -309,7 +309,7 @@ def test_an_early_stopped_trial_is_complete_and_nothing_is_promoted_for_want_of_
 
 
 def test_repeated_points_are_recognised_unless_the_first_one_failed():
-    point = get_space("mlp").complete({"num_layers": 1})
+    point = get_space("mlp_layers").complete({"num_layers": 1})
     engine = make_engine(baselines=[(("one",), point), (("two",), point), (("three",), point)])
     first, second = engine.ask(), engine.ask()
     assert first is not None and second is not None

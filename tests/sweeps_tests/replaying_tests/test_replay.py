@@ -26,7 +26,7 @@ from pipelines.training.trial import Decision, TrialTask
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import active_values
 from search_spaces.hyperparameters.parameter import recorded_name, recorded_params
-from search_spaces.registry import get_space
+from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
 from sweeps.cli.commands import replay
 from sweeps.cli.main import main
@@ -234,7 +234,7 @@ def test_an_interrupted_job_is_stopped():
 # From a stored run to a task
 
 
-def recorded(space: str = "cnn", **changes: Any) -> RecordedRun:
+def recorded(space: str = "cnn_blocks", **changes: Any) -> RecordedRun:
     found = get_space(space)
     point = found.baselines[0].params
     params = {p.name: str(point.get(p.name, "inactive")) for p in found.parameters}
@@ -250,7 +250,7 @@ def recorded(space: str = "cnn", **changes: Any) -> RecordedRun:
     return replace(run, **changes)
 
 
-@pytest.mark.parametrize("space", ["cnn", "mlp"])
+@pytest.mark.parametrize("space", sorted(SPACES))
 def test_a_recorded_point_is_read_back_exactly(space):
     for point in fake_loop_parts.random_points(get_space(space), 30):
         texts = {p.name: str(point.get(p.name, "inactive")) for p in get_space(space).parameters}
@@ -321,7 +321,7 @@ def test_a_task_has_all_that_the_run_was_trained_with(tiny_data):
     run = recorded()
     recipe = recipe_of(run)
     task = recipe.task(tiny_data, "folder", 2, deterministic=True)
-    assert task.params == get_space("cnn").baselines[0].params
+    assert task.params == get_space("cnn_blocks").baselines[0].params
     schedule = task.schedule
     assert (schedule.num_epochs, schedule.end_epoch, task.seed) == (9, 2, 7)
     assert schedule.train_on == "train"
@@ -329,6 +329,17 @@ def test_a_task_has_all_that_the_run_was_trained_with(tiny_data):
     assert not schedule.measure_test
     assert recipe.deterministic and recipe.objective.metric == "val_loss"
     assert recipe.device == Device(None, 2)
+
+
+@pytest.mark.parametrize(("space", "earlier"), [("cnn_blocks", "cnn"), ("mlp_layers", "mlp")])
+def test_a_run_from_before_the_core_spaces_is_a_point_of_what_it_was(space, earlier):
+    run = recorded(space)
+    before = replace(run, tags={**run.tags, "sweeps.space": earlier})
+    assert recipe_of(before) == recipe_of(run) and recipe_of(before).space == space
+    source = {"reference": earlier, "narrowing": [], "input_shape": [8, 8, 1], "num_classes": 10}
+    narrowed = {**before.tags, "sweeps.space_source": json.dumps(source)}
+    assert recipe_of(replace(run, tags=narrowed)).space == space
+    assert recipe_of(recorded(earlier)).space == earlier, "one of now"
 
 
 def test_a_retrained_winner_has_the_span_of_its_schedule():
@@ -363,10 +374,10 @@ RUN = recorded()
             replace(RUN, epochs={}, tags={**RUN.tags, "sweeps.duplicate_of": "3"}, related=("b",)),
             "repeats the point of trial 3 and was not trained. Replay b",
         ),
-        (replace(RUN, tags={**RUN.tags, "sweeps.space": "rnn"}), "space 'rnn'; there are cnn, mlp"),
+        (replace(RUN, tags={**RUN.tags, "sweeps.space": "rnn"}), "space 'rnn'; there are cnn, mlp, cnn_blocks"),
         (replace(RUN, tags={**RUN.tags, "sweeps.space_fingerprint": "0"}), "fingerprint 0, which"),
         (replace(RUN, tags={**RUN.tags, "sweeps.seed": "x"}), "sweeps.seed 'x', not a number"),
-        (replace(RUN, params={**RUN.params, "num_heads": "4"}), "'num_heads', which space 'cnn'"),
+        (replace(RUN, params={**RUN.params, "num_heads": "4"}), "'num_heads', which space 'cnn_blocks'"),
         (replace(RUN, params={**RUN.params, "filters_0": "33"}), "'filters_0' must be in .*'33'"),
         (replace(RUN, params={**RUN.params, "filters_0": "many"}), "Received: 'many'"),
         (replace(RUN, params={**RUN.params, "num_convs_3": "1"}), "'num_convs_3' is inactive"),

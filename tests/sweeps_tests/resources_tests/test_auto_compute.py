@@ -51,7 +51,7 @@ def test_no_time_leaves_the_plain_way(tiny_data, monkeypatch):
 
 def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch):
     """An epoch that ends at the first step would look thousands of times faster."""
-    params = get_space("mlp").complete({"num_layers": 1, "units_0": 64})
+    params = get_space("mlp").complete({"num_layers": 1, "units": 64})
     task = MeasureTask("mlp", (params,), tiny_data, 1, 0)
     (sound,) = measure_points(task)
     original = cost.epoch_loop
