@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from search_spaces.space import Shape
 
-WARMUP_SHARE = 0.15
-"""Share of the steps over which `one_cycle` raises the learning rate."""
+WARMUP_SHARE = 0.05
+"""Share of the steps over which `one_cycle` raises the learning rate. Usual are 0.05 to 0.3; a
+short one lets early rungs compare points under nearly their highest rate (docs/log.md)."""
 START_DIVISOR = 25.0
 """`one_cycle` begins at the highest rate divided by it (Smith and Topin 2017, arXiv 1708.07120)."""
 SGD_FACTOR = 10.0

@@ -16,6 +16,7 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
+from sweeps.engines.limits import KNOWN_BEFORE, parse_limits
 from sweeps.engines.optuna_study.samplers import check_sampler
 from sweeps.engines.pruners.registry import HALVING, check_pruner
 from sweeps.engines.pruners.rungs import (
@@ -76,6 +77,7 @@ class SweepSettings:
             of the user's own.
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
+        limits: what points may cost, as `parameters<=200k`.
         training: how trials train.
         defaults: which release's budgets hold where none was given; 1 for sweeps that began before
             rungs below an epoch.
@@ -120,13 +122,14 @@ class SweepSettings:
     broken: str = ImageOptions.broken
     narrowed: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     engine: str = "optuna"
     oracle: str | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
     defaults: int = DEFAULTS
 
     def __post_init__(self) -> None:
-        for name in ("narrowed", "fixed"):  # Lists, where they were read from a file.
+        for name in ("narrowed", "fixed", "limits"):  # Lists, where they were read from a file.
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -173,7 +176,20 @@ class SweepSettings:
                 f"Received: {self.reduction_factor}."
             )
         self._validate_rungs()
+        self._validate_limits()
         check_num_seeds(self.num_finalist_seeds)
+
+    def _validate_limits(self) -> None:
+        later = {limit.quantity for limit in parse_limits(self.limits)} - KNOWN_BEFORE
+        if later:
+            raise InputError(
+                "--limit must be about what is known before a point is trained. Received: "
+                f"{min(later)}. Choose from: {', '.join(sorted(KNOWN_BEFORE))}."
+            )
+        if self.limits and self.engine != "optuna":
+            raise InputError(
+                "--limit goes with --engine optuna. Received: --engine keras-tuner. Leave it out."
+            )
 
     def _validate_rungs(self) -> None:
         if self.min_epochs is None:

@@ -111,6 +111,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(repeatable)")  # fmt: skip
     part.add_argument("--fix", action="append", metavar="RULE",
         help="the one value of a parameter: batch_norm=true (repeatable)")  # fmt: skip
+    part.add_argument("--limit", action="append", metavar="RULE",
+        help="what a point may cost, kept while points are proposed: parameters<=200k, "
+        "multiply_adds<=12M or model_bytes<=1M (repeatable)")  # fmt: skip
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)
@@ -341,6 +344,7 @@ SETTING_OF = {
     "finalist_seeds": "num_finalist_seeds",
     "set": "narrowed",
     "fix": "fixed",
+    "limit": "limits",
 }
 """Options whose setting has another name."""
 
@@ -385,6 +389,7 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         broken=arguments.broken,
         narrowed=merged_rules(arguments.set or (), "--set"),
         fixed=merged_rules(arguments.fix or (), "--fix"),
+        limits=tuple(arguments.limit or ()),
         training=TrainingOptions(**{name: getattr(arguments, name) for name in option_infos()}),
         **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
     )

@@ -16,6 +16,8 @@ QUANTITIES = {
     "epoch_seconds": "training time of one epoch",
     "latency_ms": "time of a prediction for one image",
 }
+KNOWN_BEFORE = frozenset({"parameters", "multiply_adds", "model_bytes"})
+"""Those that a point's layers tell; the others are known once it has trained."""
 _SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _TEXT = re.compile(r"\s*(\w+)\s*<=\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
 

@@ -78,7 +78,7 @@ def dry_run(settings: SweepSettings) -> Outcome:
         print(f"narrowed  {' '.join(space.narrowing)}{left_out}")
     for line in [*data.notes, *_other_settings(settings)]:
         print(f"          {line}")
-    proposals = first_proposals(settings, space, budget, allotment.num_parallel)
+    proposals = first_proposals(settings, space, data, budget, allotment.num_parallel)
     print(f"measuring a few steps of {count(len(proposals), 'point')} ...", flush=True)
     with Interrupts() as interrupts:
         started = time.monotonic()
@@ -140,7 +140,7 @@ def _other_settings(settings: SweepSettings) -> list[str]:
 
 
 def first_proposals(
-    settings: SweepSettings, space: Space, budget: Budget, num_parallel: int
+    settings: SweepSettings, space: Space, data: PreparedData, budget: Budget, num_parallel: int
 ) -> list[Proposal]:
     """The first points that the sweep will propose: baselines, then the sampler's start-up."""
     import optuna
@@ -148,7 +148,7 @@ def first_proposals(
     from sweeps.setup.stores import make_engine
 
     storage = optuna.storages.InMemoryStorage()
-    engine = make_engine(settings, space, storage, "dry-run", budget, num_parallel)
+    engine = make_engine(settings, space, data, storage, "dry-run", budget, num_parallel)
     proposals: list[Proposal] = []
     while len(proposals) < min(NUM_SAMPLED, budget.num_trials or NUM_SAMPLED):
         proposal = engine.ask()

@@ -44,6 +44,7 @@ _FIXED = {
     "broken": "--broken",
     "narrowed": "--set",
     "fixed": "--fix",
+    "limits": "--limit",
     **_training("never"),
 }
 # The sweep stays one, but its trials no longer follow from its first settings alone.

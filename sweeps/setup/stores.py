@@ -13,8 +13,10 @@ from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
+from sweeps.engines.limits import parse_limits
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
 from sweeps.state.sweep_file import SweepFile
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 STORE_SECONDS = 10.0
+BYTES_PER_PARAMETER = 4.0
+"""Of a stored model, beside some 30 kB for its layers."""
 T = TypeVar("T")
 
 
@@ -121,13 +125,14 @@ def open_engine(
     budget = budget_for(settings, data.num_images["train"])
     resume = begun or study_exists(storage, name)
     return make_engine(
-        settings, space, storage, name, budget, num_parallel, resume=resume, uid=file.uid
+        settings, space, data, storage, name, budget, num_parallel, resume=resume, uid=file.uid
     )
 
 
 def make_engine(
     settings: SweepSettings,
     space: Space,
+    data: PreparedData,
     storage: BaseStorage,
     name: str,
     budget: Budget,
@@ -158,6 +163,9 @@ def make_engine(
             rungs=budget.rungs,
             warmup_epochs=budget.warmup_epochs,
             protect_baselines=settings.protect_baselines,
+            limits=parse_limits(settings.limits),
+            quantities=partial(_quantities, space, data),
+            cost=partial(_multiply_adds, space, data) if space.cost_of else None,
             resume=resume,
             uid=uid,
         )
@@ -175,6 +183,23 @@ def make_engine(
         record, space, objective, settings.oracle, settings.seed, budget.num_epochs,
         settings.reduction_factor, host.propose,
     )  # fmt: skip
+
+
+def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, float]:
+    """What limits may be about, as far as it is known before a point is trained."""
+    cost = space.cost(params, data.input_shape, data.num_classes)
+    if cost is None:
+        return {}
+    return {
+        "parameters": cost.num_parameters,
+        "multiply_adds": cost.multiply_adds,
+        "model_bytes": cost.num_parameters * BYTES_PER_PARAMETER,
+    }
+
+
+def _multiply_adds(space: Space, data: PreparedData, params: Params) -> float | None:
+    cost = space.cost(params, data.input_shape, data.num_classes)
+    return None if cost is None else float(cost.multiply_adds)
 
 
 class Destination:

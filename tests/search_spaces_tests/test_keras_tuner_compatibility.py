@@ -444,7 +444,7 @@ def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
 
         def report(message):
             reports.append(message.metrics)
-            return Decision.PAUSE if message.epoch in pauses[:1] else Decision.GO_ON
+            return Decision.PAUSE if message.step in pauses[:1] else Decision.GO_ON
 
         keras.utils.set_random_seed(5)
         result = run_trial(task(tiny_data, folder, "Small", SMALL), report)

@@ -9,9 +9,9 @@ from fractions import Fraction
 from pipelines.training.reports import EVERY_EPOCH, Reports
 from search_spaces.errors import InputError
 
-MIN_RUNG_IMAGES = 5_000
-"""A first rung below an epoch has at least so many training images: after half as many the order of
-MNIST's trials says little of their order after eight epochs (docs/log.md)."""
+MIN_RUNG_IMAGES = 10_000
+"""A first rung below an epoch has at least so many training images: after half as many, schedules
+with a warm-up are still in it, and the best points measured as the worst (docs/log.md)."""
 MIN_GIVEN_IMAGES = 1_000
 """Fewer would be one or two gradient steps."""
 
