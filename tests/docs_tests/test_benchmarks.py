@@ -32,6 +32,11 @@ CASES = {
          "--max-total-epochs", "6", "--seeds", "1"],
         rf"(?s)optuna: tpe, asha.*{NUMBER}",
     ),
+    "search_quality": (
+        ["--space", "mlp", "--dataset", "digits", "--seeds", "1", "--timeout", "20s",
+         "--output", "quality", "--test-seeds", "2"],
+        rf"(?s)points.*test {NUMBER}.*n = 1",
+    ),
     "multi_fidelity": (
         ["--name", "recorded", "--target", "0.1", "--seeds", "1"], rf"(?s)n = 1 seeds.*asha.*{NUMBER}.*none",
     ),

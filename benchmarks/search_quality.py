@@ -1,0 +1,212 @@
+"""What a default sweep finds: real sweeps over several seeds, in a script that can be stopped.
+
+    python benchmarks/search_quality.py --dataset mnist --seeds 101,102,103 --output quality
+    python benchmarks/search_quality.py --dataset mnist --seeds 101,102 --output quality \
+        --side before=/path/to/another/checkout
+
+Every sweep has a folder of its own in `--output`, and one that is finished is not run again: stop
+the script whenever you like and start it with the same options. For each sweep it prints
+
+- points tried, and how many were trained in full;
+- the best validation accuracy, all validation images, of a proposed point and of a published model;
+- seconds from the first trial's start to a validation accuracy of 0.990 on all validation images;
+- with `--test-seeds N`, the mean test accuracy of the winner on N fresh seeds (`finalize`).
+
+With `--side` the sweeps of another checkout run in turn with those of this one, and the ratio of
+the errors is printed with n. Everything after `--` goes to `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+HERE = "here"
+REACHED = 0.990
+NAME = "quality"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one sweep found; NaN where there is none.
+
+    Attributes:
+        best: validation accuracy of the best point that was proposed and trained in full.
+        published: that of the best published model, where one was trained in full.
+        seconds_to: to `REACHED` on all validation images, from the first trial's start.
+        test: test accuracy of the winner on fresh seeds.
+    """
+
+    num_points: int
+    num_full: int
+    best: float
+    published: float
+    winner_is_published: bool
+    seconds_to: float
+    test: list[float] = field(default_factory=list)
+
+
+def main() -> int:
+    """Runs what is missing, and prints everything."""
+    arguments, more = _parsed()
+    sides = {HERE: ROOT} | dict(_side(text) for text in arguments.side)
+    found: dict[str, list[Found]] = {side: [] for side in sides}
+    for seed in arguments.seeds:
+        for side, checkout in sides.items():
+            folder = Path(arguments.output).absolute() / f"{side}-{arguments.dataset}-{seed}"
+            result = _swept(checkout, folder, seed, arguments, more)
+            found[side].append(result)
+            print(f"{side}, seed {seed}: {_text(result)}", flush=True)
+    for side, results in found.items():
+        print(f"{side}: {_summary(results)}")
+    for side in arguments.side:
+        name = _side(side)[0]
+        ratios = [
+            (1 - one.best) / (1 - other.best)
+            for one, other in zip(found[HERE], found[name], strict=True)
+        ]
+        ratio = f"{statistics.median(ratios):.2f}"
+        print(f"error here / error {name}: median {ratio}, {_list(ratios, 2)}, n = {len(ratios)}")
+    return 0
+
+
+def _parsed() -> tuple[argparse.Namespace, list[str]]:
+    own, more = sys.argv[1:], []
+    if "--" in own:
+        place = own.index("--")
+        own, more = own[:place], own[place + 1 :]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--space", default="cnn")
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--seeds", default="101,102,103", help="numbers with commas between",
+                        type=lambda text: [int(seed) for seed in text.split(",")])  # fmt: skip
+    parser.add_argument("--timeout", default="auto")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--test-seeds", type=int, default=0)
+    parser.add_argument("--side", action="append", default=[], metavar="NAME=CHECKOUT")
+    return parser.parse_args(own), more
+
+
+def _side(text: str) -> tuple[str, Path]:
+    name, _, checkout = text.partition("=")
+    return name, Path(checkout).absolute()
+
+
+def _swept(
+    checkout: Path, folder: Path, seed: int, arguments: argparse.Namespace, more: list[str]
+) -> Found:
+    """The sweep's result; it is run, or gone on with, where that is missing."""
+    result = folder / "result.json"
+    if result.exists():
+        return Found(**json.loads(result.read_text()))
+    folder.mkdir(parents=True, exist_ok=True)
+    known = (folder / ".sweeps" / "sweeps" / NAME / "sweep.json").exists()
+    begin = [
+        "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
+        "--timeout", arguments.timeout, "--name", NAME, *more,
+    ]  # fmt: skip
+    _command(checkout, folder, "run", *(["--resume", "--name", NAME] if known else begin))
+    found = _measured(folder)
+    if arguments.test_seeds:
+        options = ["--finalists", "1", "--finalist-seeds", str(arguments.test_seeds)]
+        _command(checkout, folder, "finalize", NAME, *options)
+        found["test"] = _tested(folder)
+    result.write_text(json.dumps(found))
+    return Found(**found)
+
+
+def _command(checkout: Path, folder: Path, name: str, *options: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / f"{name}.log").open("a") as log:
+        done = subprocess.run(
+            [sys.executable, str(checkout / "sweeps" / f"{name}.py"), *options],
+            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{name} of {folder} ended with {done.returncode}: see {name}.log in it")
+
+
+def _records(spool: Path) -> list[Any]:
+    from tracking.spool.spool import Spool
+
+    return list(Spool(spool, read_only=True).replay())
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    from tracking.spool.records import EpochRecord, TrialEnd, TrialRecord
+
+    records = _records(folder / ".sweeps" / "sweeps" / NAME / "spool")
+    trials = {r.number: r for r in records if isinstance(r, TrialRecord)}
+    values, published = [], []
+    for end in (r for r in records if isinstance(r, TrialEnd) and r.state == "COMPLETE"):
+        is_published = "sweeps.baseline" in trials[end.number].tags
+        if "best_val_accuracy" in end.metrics:
+            kind = published if is_published else values
+            kind.append(end.metrics["best_val_accuracy"])
+    began = min(trial.at_ms for trial in trials.values())
+    reached = [
+        r.at_ms for r in records
+        if isinstance(r, EpochRecord) and _is_whole(r.metrics)
+        and r.metrics.get("val_accuracy", 0.0) >= REACHED
+    ]  # fmt: skip
+    found = Found(
+        num_points=len(trials),
+        num_full=len(values) + len(published),
+        best=max(values, default=math.nan),
+        published=max(published, default=math.nan),
+        winner_is_published=max(published, default=0.0) > max(values, default=0.0),
+        seconds_to=(min(reached) - began) / 1000 if reached else math.inf,
+    )
+    return asdict(found)
+
+
+def _is_whole(metrics: Mapping[str, float]) -> bool:
+    """Whether all validation images were measured; a sweep before steps did so always."""
+    return metrics.get("epoch", 1.0) >= 1.0
+
+
+def _tested(folder: Path) -> list[float]:
+    from tracking.spool.records import TrialEnd
+
+    spools = sorted((folder / ".sweeps" / "sweeps" / NAME).glob("final*/spool"))
+    ends = [r for spool in spools for r in _records(spool) if isinstance(r, TrialEnd)]
+    return [end.metrics["test_accuracy"] for end in ends if "test_accuracy" in end.metrics]
+
+
+def _text(found: Found) -> str:
+    test = f", test {statistics.mean(found.test):.4f} ({_list(found.test)})" if found.test else ""
+    winner = ", the winner is a published model" if found.winner_is_published else ""
+    return (
+        f"{found.num_points} points, {found.num_full} in full, best {found.best:.4f}, published "
+        f"{found.published:.4f}, {REACHED} after {found.seconds_to:.0f} s{test}{winner}"
+    )
+
+
+def _summary(found: list[Found]) -> str:
+    best = statistics.mean(result.best for result in found)
+    seconds = statistics.median(result.seconds_to for result in found)
+    tests = [statistics.mean(result.test) for result in found if result.test]
+    test = f", mean test {statistics.mean(tests):.4f}" if tests else ""
+    beaten = sum(not result.winner_is_published for result in found)
+    return (
+        f"mean best {best:.4f}{test}, {REACHED} after {seconds:.0f} s (median), winner proposed in "
+        f"{beaten} of {len(found)}, n = {len(found)}"
+    )
+
+
+def _list(values: list[float], digits: int = 4) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
