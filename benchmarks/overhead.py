@@ -182,6 +182,7 @@ def bare_loop(plan: dict[str, object]) -> None:
     import tensorflow as tf
 
     from pipelines.evaluation.metrics import PREDICT_BATCH
+    from search_spaces.labels import labels_for, takes_one_hot
     from search_spaces.registry import get_space
 
     threads = int(str(plan["threads"]))
@@ -193,21 +194,27 @@ def bare_loop(plan: dict[str, object]) -> None:
         name: np.load(folder / f"{name}.npy")
         for name in ("x_train", "y_train", "x_validation", "y_validation")
     }
+    num_classes = int(str(plan["num_classes"]))
     for trial in trials:
         keras.backend.clear_session()
         keras.utils.set_random_seed(trial["seed"])
         model = get_space(str(plan["space"])).build(
             trial["params"],
             tuple(plan["input_shape"]),  # type: ignore[arg-type]
-            int(str(plan["num_classes"])),
+            num_classes,
             num_steps=1000,
+        )
+        one_hot = takes_one_hot(model, num_classes)
+        y_train, y_validation = (
+            labels_for(parts[name], num_classes, one_hot=one_hot)
+            for name in ("y_train", "y_validation")
         )
         model.fit(
             parts["x_train"],
-            parts["y_train"],
+            y_train,
             batch_size=trial["params"]["batch_size"],
             epochs=int(str(plan["epochs"])),
-            validation_data=(parts["x_validation"], parts["y_validation"]),
+            validation_data=(parts["x_validation"], y_validation),
             validation_batch_size=PREDICT_BATCH,
             verbose=0,
         )

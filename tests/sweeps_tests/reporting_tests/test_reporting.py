@@ -42,7 +42,7 @@ def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, caps
     assert out.index("trial 1 ") < out.index("* trial 0 (cnn3)")
     assert "1 trial FAILED (2): ValueError: [/job:x] [bold]" in out
     assert "Best: trial 1, val_accuracy 0.9700" in out
-    assert "optimizer=rmsprop" in out
+    assert "optimizer=adam" in out
     assert "Total compute 48.0 s" in out
 
 
@@ -77,7 +77,7 @@ def test_plain_lines_say_start_epoch_and_end(board, capsys):
     view.ended(board, board.rows[1])
     first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert first == "trial 0 (cnn3) started: published baseline"
-    assert second.startswith("trial 1 started: padding=valid")
+    assert second.startswith("trial 1 started: num_blocks=3")
     assert third == "trial 3 epoch 2/4: val_accuracy 0.4000"
     assert "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth and "2/5 done" in fourth
 
