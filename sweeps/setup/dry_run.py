@@ -34,7 +34,7 @@ from sweeps.workers.jobs import measure_job
 from sweeps.workers.start import JobFailedError, start_workers
 
 NUM_SAMPLED = 10
-"""The sampler's own start-up: the sweep will really propose these, whatever the results."""
+"""What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
 PICTURES_SECONDS = 0.3
 """Drawing a trial's pictures, on a core that its successor would like to have."""
 END_SECONDS = 2.0
