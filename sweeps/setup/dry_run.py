@@ -37,7 +37,7 @@ from sweeps.workers.start import JobFailedError, start_workers
 MOST_POINTS = 1000
 """More are not counted: nobody tries them."""
 NUM_SAMPLED = 10
-"""The sampler's own start-up: the sweep will really propose these, whatever the results."""
+"""What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
 PICTURES_SECONDS = 0.3
 """Drawing a trial's pictures, on a core that its successor would like to have."""
 END_SECONDS = 2.0

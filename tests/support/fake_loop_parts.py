@@ -41,6 +41,7 @@ class ListEngine:
         self.paused: list[int] = []
         self.promotions: list[int] = []
         self.duplicates: dict[int, int] = {}
+        self.broken_limits: dict[int, str] = {}
         self.history: list[PastTrial] = []
 
     def past(self) -> list[PastTrial]:
@@ -51,7 +52,13 @@ class ListEngine:
             return None
         number = self._next
         self._next += 1
-        return Proposal(number, self._points[number], None, self.duplicates.get(number))
+        return Proposal(
+            number,
+            self._points[number],
+            None,
+            self.duplicates.get(number),
+            breaks_limit=self.broken_limits.get(number, ""),
+        )
 
     def report(self, number: int, epoch: int, value: float) -> Decision:
         if (number, epoch) not in {report[:2] for report in self.reports}:

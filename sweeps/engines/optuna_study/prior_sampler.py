@@ -43,6 +43,8 @@ NUM_PARENTS = 3
 """Mutations are of one of so many best trials, as likely as its rank: 3 to 2 to 1."""
 MIN_RESULTS_PER_ELITE = 2
 """Mutations begin with so many times `reduction_factor` results: until then a best is luck."""
+MAX_EXPLAINED = 12
+"""Prior and mutations are judged by so many of the best: each is compared with all the others."""
 LEAST_SHARE = 0.1
 """What prior and mutations each keep of their common share, however little they explain."""
 Kind = Literal["default", "uniform", "prior", "mutation"]
@@ -149,8 +151,8 @@ class PriorSampler(optuna.samplers.BaseSampler):
         best = find_elite(trials, study.direction, self._factor)
         is_first = not any(origin_of(t.user_attrs) or self._is_default(t) for t in trials)
         weights = _weights(best, self._known, self._factor)
-        return Mixture(self._seed, is_first and bool(self._known[0]), weights, best.trials,
-                       len(self._known))  # fmt: skip
+        is_first = is_first and bool(self._known[0])
+        return Mixture(self._seed, is_first, weights, best, len(self._known))
 
     def center(self, origin: Origin, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
         """The values that a proposal is drawn around."""
@@ -202,14 +204,14 @@ class Mixture:
     Attributes:
         is_first: nothing was proposed yet, so the defaults themselves come first.
         weights: kind -> weight; they sum to 1.
-        best: the best trials, best first.
+        best: the best trials, with what was learned.
         num_known: known points, the defaults included.
     """
 
     seed: int
     is_first: bool
     weights: Mapping[Kind, float]
-    best: tuple[FrozenTrial, ...]
+    best: Elite
     num_known: int
 
     def origin(self, number: int, attempt: int = 0) -> Origin:
@@ -221,7 +223,7 @@ class Mixture:
         kind = kinds[int(rng.choice(len(kinds), p=list(self.weights.values())))]
         place = rng.random()
         if kind == "mutation":
-            parents = self.best[:NUM_PARENTS]
+            parents = self.best.trials[:NUM_PARENTS]
             ranks = np.cumsum(np.arange(len(parents), 0, -1))
             return Origin(kind, parents[int(np.searchsorted(ranks / ranks[-1], place))].number)
         if kind == "prior" and self.num_known > 1 and place >= SHARE_OF_DEFAULTS:
@@ -240,7 +242,7 @@ def _weights(
     """
     if best.num_results < MIN_RESULTS_PER_ELITE * reduction_factor or len(best.trials) < 2:
         return {"uniform": 0.5, "prior": 0.5}
-    by_prior, by_best = _scores(best.trials, known)
+    by_prior, by_best = _scores(best.trials[:MAX_EXPLAINED], known)
     prior = min(max(by_prior / (by_prior + by_best), LEAST_SHARE), 1 - LEAST_SHARE)
     uniform = 1 / (1 + max(1.0, best.evidence))
     rest = 1 - uniform
@@ -271,16 +273,22 @@ def _explained(
     shares: Sequence[float],
     spread: Spread,
 ) -> float:
-    logs = [_log_density(trial, center, spread) for center in centers]
+    logs = [log_density(trial.params, trial.distributions, c, spread) for c in centers]
     top = max(logs)
     density = sum(s * math.exp(log - top) for s, log in zip(shares, logs, strict=True))
     return math.exp((top + math.log(density)) / math.sqrt(max(1, len(trial.params))))
 
 
-def _log_density(trial: FrozenTrial, center: Mapping[str, Any], spread: Spread) -> float:
+def log_density(
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    center: Mapping[str, Any],
+    spread: Spread,
+) -> float:
+    """The logarithm of how much likelier a point is around another than under uniform draws."""
     return sum(
-        log_ratio(distribution, center[name], trial.params[name], spread)
-        for name, distribution in trial.distributions.items()
+        log_ratio(distribution, center[name], params[name], spread)
+        for name, distribution in distributions.items()
         if name in center and not distribution.single() and has_value(distribution, center[name])
     )
 

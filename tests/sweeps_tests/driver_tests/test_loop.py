@@ -379,6 +379,16 @@ def test_termination_leaves_what_runs_and_waits_to_be_resumed(scene):
     }
 
 
+def test_a_point_that_breaks_a_limit_ends_without_training(scene):
+    s = scene(num_trials=3, num_points=3)
+    s.engine.broken_limits = {1: "parameters 312k > 200k"}
+    s.run()
+    assert s.engine.told[1] == (TrialState.PRUNED, None, "parameters 312k > 200k")
+    assert {epoch[0] for epoch in s.tracker.epochs} == {0, 2}
+    assert s.tracker.ended[1].state == "PRUNED"
+    assert s.tracker.ended[1].tags["sweeps.reason"] == "parameters 312k > 200k"
+
+
 def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resumed(scene):
     s = scene(job=fake_jobs.source_changed_job)
     assert s.run() is StopReason.CHANGED

@@ -36,6 +36,11 @@ class TestTpe(engine_contract.EngineContract):
         return make_engine(**options)
 
 
+class TestPrior(engine_contract.EngineContract):
+    def make_engine(self, **options: Any) -> OptunaEngine:
+        return make_engine(sampler="prior", **options)
+
+
 class TestRandom(engine_contract.EngineContract):
     def make_engine(self, **options: Any) -> OptunaEngine:
         return make_engine(sampler="random", **options)

@@ -196,7 +196,7 @@ class Loop:
 
 @pytest.mark.parametrize(
     ("sampler", "pruner"),
-    [("tpe", "asha"), ("tpe", "hyperband"), ("random", "median"), ("cmaes", "none"),
+    [("prior", "asha"), ("prior", "none"), ("tpe", "asha"), ("tpe", "hyperband"), ("random", "median"), ("cmaes", "none"),
      ("grid", "asha")],
 )  # fmt: skip
 def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampler, pruner):
@@ -218,10 +218,11 @@ def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(tmp_path, sampl
     assert len(whole) > 9
 
 
-def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sampler", ["tpe", "prior"])
+def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, monkeypatch, sampler):
     def point(kill_after: int | None) -> dict[str, Any]:
         path = tmp_path / f"{kill_after}.db"
-        engine = make_engine(open_storage(f"sqlite:///{path}"))
+        engine = make_engine(open_storage(f"sqlite:///{path}"), sampler=sampler)
         for _ in range(12):
             loop = Loop(engine)
             loop.step()
@@ -248,7 +249,7 @@ def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, mo
             patch.setattr(OptunaEngine, "tell", lambda *args: None)  # A kill tells nobody.
             with pytest.raises(Killed):
                 engine.ask()
-        resumed = make_engine(open_storage(f"sqlite:///{path}"), resume=True)
+        resumed = make_engine(open_storage(f"sqlite:///{path}"), sampler=sampler, resume=True)
         return resumed.past()[-1].params
 
     whole = point(None)

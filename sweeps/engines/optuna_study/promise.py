@@ -1,0 +1,58 @@
+"""How promising a drawn point is: likelier among the best trials than among the others.
+
+The ratio of the tree-structured Parzen estimator (Bergstra, Bardenet, Bengio and Kegl, "Algorithms
+for Hyper-Parameter Optimization", NeurIPS 2011, section 4), over whole points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.engines.optuna_study.elite import Elite
+from sweeps.engines.optuna_study.prior_sampler import log_density
+from sweeps.engines.optuna_study.unit_cube import Spread
+
+KERNEL = Spread(sd=0.2, moved=1.0, redrawn=0.3)
+"""Between the spreads of priors and of mutations, as it has to tell points of both apart."""
+MIN_RESULTS, MIN_BEST = 9, 3
+"""Before so many results, and so many best among them, the ratio says where luck was."""
+
+
+class Promise:
+    """Judges points by what a study has shown so far.
+
+    Attributes:
+        is_known: whether there are results enough to judge by.
+    """
+
+    def __init__(self, best: Elite, trials: Sequence[FrozenTrial]) -> None:
+        numbers = {trial.number for trial in best.trials}
+        self._best = best.trials
+        self._others = [
+            trial
+            for trial in trials
+            if trial.number not in numbers and trial.state is not TrialState.FAIL
+        ]
+        self.is_known = best.num_results >= MIN_RESULTS and len(self._best) >= MIN_BEST
+
+    def of(self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> float:
+        """The logarithm of the ratio; 0 for a point of which nothing is known."""
+        return _density(params, distributions, self._best) - _density(
+            params, distributions, self._others
+        )
+
+
+def _density(
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    trials: Sequence[FrozenTrial],
+) -> float:
+    """The logarithm of the mean over a kernel around each trial and a uniform one."""
+    logs = [0.0, *(log_density(params, distributions, trial.params, KERNEL) for trial in trials)]
+    top = max(logs)
+    return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
