@@ -158,10 +158,10 @@ def test_a_trial_that_cannot_be_started_is_failed_and_the_sweep_goes_on(scene):
 
 
 def test_pictures_that_cannot_be_drawn_leave_the_trial_complete_and_are_said(scene):
-    s = scene()  # The made-up trials leave no predictions, so nothing can be drawn from them.
+    s = scene()  # The made-up trials leave no curve, so nothing can be drawn from them.
     s.run()
     assert {end.state for end in s.tracker.ended.values()} == {"COMPLETE"}
-    assert all("No such file" in tags["sweeps.figures"] for tags in s.tracker.tags.values())
+    assert all("out of range" in tags["sweeps.figures"] for tags in s.tracker.tags.values())
     assert set(s.tracker.tags) == set(range(4))
 
 

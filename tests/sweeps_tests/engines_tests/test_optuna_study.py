@@ -102,7 +102,7 @@ def test_each_state_is_told_truthfully(state, value, stored, tmp_path):
     assert trial.intermediate_values == {1: 0.4}
 
 
-def test_a_used_name_is_refused(tmp_path):
+def test_a_used_name_is_refused(tiny_data, tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     make_engine(storage=storage)
     with pytest.raises(StudyExistsError, match="study"):
@@ -110,7 +110,7 @@ def test_a_used_name_is_refused(tmp_path):
     settings = SweepSettings("cnn")
     with pytest.raises(InputError, match="'study', which is already used .*--resume --name study"):
         stores.make_engine(
-            settings, get_space("cnn"), storage, "study", budget_for(settings, 100), 1
+            settings, get_space("cnn"), tiny_data, storage, "study", budget_for(settings, 100), 1
         )
 
 

@@ -232,7 +232,7 @@ def test_defaults_that_are_wrong_everywhere_cost_a_little_at_first():
 
 def make_engine(**options: Any) -> OptunaEngine:
     defaults: dict[str, Any] = {
-        "space": get_space("cnn"), "objective": OBJECTIVES["val_accuracy"], "sampler": "prior",
+        "space": get_space("cnn_blocks"), "objective": OBJECTIVES["val_accuracy"], "sampler": "prior",
         "storage": optuna.storages.InMemoryStorage(), "name": "study", "seed": 0,
     }  # fmt: skip
     return OptunaEngine(**{**defaults, **options})
@@ -256,7 +256,7 @@ def proposals(engine: OptunaEngine, num: int) -> list[Any]:
 
 
 def test_the_engine_proposes_the_defaults_first_and_no_point_twice():
-    space = get_space("cnn")
+    space = get_space("cnn_blocks")
     found = proposals(make_engine(), 40)
     assert found[0].params == space.complete({}) and found[0].proposed_by == "default"
     assert all(p.duplicate_of is None for p in found)
@@ -283,7 +283,7 @@ def test_a_limit_that_no_point_keeps_is_refused():
 
 def test_what_other_samplers_and_baselines_propose_is_marked():
     options: dict[str, Any] = {"limits": [Limit("parameters", 40)], "quantities": filters}
-    baselines = get_space("cnn").distinct_baselines()
+    baselines = get_space("cnn_blocks").distinct_baselines()
     first = make_engine(baselines=baselines, **options).ask()
     assert first.baseline and first.breaks_limit == "parameters 160 > 40"
     engine = make_engine(sampler="tpe", **options)
