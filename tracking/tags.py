@@ -35,6 +35,7 @@ class Tag:
     SPACE_FINGERPRINT = "sweeps.space_fingerprint"
     SPACE_SOURCE = "sweeps.space_source"
     BASELINE = "sweeps.baseline"
+    PROPOSED_BY = "sweeps.proposed_by"
     SEED = "sweeps.seed"
     PARAMS = "sweeps.params"
     DATA = "sweeps.data"

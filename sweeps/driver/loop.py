@@ -119,6 +119,7 @@ class SweepLoop:
             self._ends.prune_hopeless()
             seconds = int(self.board.elapsed_seconds())
             self._recorder.machine_used(self._trials.usage.machine(), seconds)
+            self.board.closing_from = self._time_plan.closing_from
             self._trials.view.update(self.board)
 
     def _fill_slots(self) -> None:

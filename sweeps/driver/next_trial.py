@@ -95,6 +95,7 @@ class NextTrial:
             schedule=plan.schedule if plan else self._plan.schedule,
             space=plan.space if plan else self._plan.space,
             baseline=proposal.baseline,
+            proposed_by=proposal.proposed_by,
             curve=dict(proposal.curve),
             waiting=True,
         )

@@ -127,6 +127,8 @@ class Recorder:
         tags = {Tag.SEED: str(row.seed), **option_tags(self.training)}
         if row.baseline:
             tags[Tag.BASELINE] = row.baseline
+        if row.proposed_by:
+            tags[Tag.PROPOSED_BY] = row.proposed_by
         return tags
 
     def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:

@@ -28,6 +28,7 @@ class TrialRow:
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
         spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
+        proposed_by: what the point was drawn from, for people; empty where nobody knows.
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
         failure_cause: what failures of one cause have in common, as `Failure.cause`.
@@ -42,6 +43,7 @@ class TrialRow:
     space: Space
     slot: int = 0
     baseline: str | None = None
+    proposed_by: str = ""
     state: TrialState = TrialState.RUNNING
     value: float | None = None
     best_epoch: float | None = None
@@ -95,6 +97,8 @@ class Board:
         num_trials: points to try at most; None for as many as the time allows.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
+        closing_from: seconds after the start from which the best candidates are trained in full, as
+            things stand; None where no time is reserved.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -110,6 +114,7 @@ class Board:
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
+    closing_from: float | None = None
     competes: bool = True
 
     def metric(self, row: TrialRow) -> str:

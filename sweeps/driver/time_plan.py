@@ -99,6 +99,14 @@ class TimePlan:
         return None
 
     @property
+    def closing_from(self) -> float | None:
+        """Seconds after the sweep's start at which its end begins, as things stand."""
+        limit = self.plan.rules.timeout_seconds
+        if limit is None or not self.waits:
+            return None
+        return 0.0 if self.is_closing else limit - self.reserved_seconds
+
+    @property
     def reserved_seconds(self) -> float:
         """How long before the limit the last full trainings begin, as things stand."""
         return self._needed(self._candidates())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
+from pipelines.training.options import FITTED, TRAINED
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
 from sweeps.engines.keras_tuner_oracles.protocol import oracle_brackets
@@ -12,6 +13,13 @@ from sweeps.engines.pruners.registry import schedule_text
 from sweeps.formatting import count, duration, param_text, params_text
 from sweeps.reporting.console import table_console
 from sweeps.settings import Budget, SweepSettings
+
+MEASURED_TEXTS = {
+    FITTED: "with batch normalisation fitted to the weights, and with averaged weights where "
+    "there are any",
+    TRAINED: "with the weights and statistics that training leaves",
+}
+"""What every measurement uses, by `TrainingOptions.measured_weights`."""
 
 
 def print_spaces() -> None:

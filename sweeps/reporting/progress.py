@@ -51,7 +51,8 @@ class PlainView(QuietView):
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else params_text(row.params)
-        say(f"{row.name} started: {what}")
+        drawn = f" ({row.proposed_by})" if row.proposed_by and not is_published else ""
+        say(f"{row.name}{drawn} started: {what}")
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """Says what failed and that it is tried again."""
@@ -129,6 +130,13 @@ def standing_text(board: Board, *, with_best: bool = True) -> str:
     left = board.seconds_left()
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
+    if board.closing_from is not None:
+        closes = board.elapsed_seconds() >= board.closing_from
+        parts.append(
+            "the best are trained in full"
+            if closes
+            else f"the best are trained in full from {duration(board.closing_from)}"
+        )
     return ", ".join(parts)
 
 

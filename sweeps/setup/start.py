@@ -17,7 +17,7 @@ from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import MEASURED_TEXTS, left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings, budget_for
@@ -172,6 +172,7 @@ def _say_plan(
     say(f"compute   {settings.training.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
+    say(f"measured  {MEASURED_TEXTS[settings.training.measured_weights]}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
         where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.reports import Reports
 from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
@@ -26,7 +28,14 @@ from sweeps.engines.pruners.halving import (
     promotable,
 )
 from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
-from sweeps.engines.pruners.rungs import Rungs, rung_epochs
+from sweeps.engines.pruners.rungs import (
+    Rungs,
+    check_min_epochs,
+    default_min_epochs,
+    make_rungs,
+    parse_min_epochs,
+    rung_epochs,
+)
 
 ACCURACY = OBJECTIVES["val_accuracy"]
 
@@ -363,3 +372,51 @@ def test_a_study_of_another_sweep_or_space_is_not_touched(tmp_path):
         make_engine(storage, resume=True, uid="other")
     with pytest.raises(InputError, match="has changed"):
         make_engine(storage, resume=True, uid="one", space=get_space("cnn"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "per_epoch", "text"),
+    [
+        (("1/9", 8, 3), (1, 3, 9, 27, 72), 9, "0.11, 0.33, 1, 3, 8 epochs"),
+        (("1/3", 8, 3), (1, 3, 9, 24), 3, "0.33, 1, 3, 8 epochs"),
+        (("1/5", 8, 3), (1, 3, 9, 24), 3, "0.33, 1, 3, 8 epochs"),
+        (("1/4", 4, 2), (1, 2, 4, 8, 16), 4, "0.25, 0.5, 1, 2, 4 epochs"),
+        (("1", 8, 3), (3, 8), 1, "3, 8 epochs"),
+        (("2", 8, 2), (2, 4, 8), 1, "2, 4, 8 epochs"),
+        (("1/3", 1, 3), (1, 3), 3, "0.33, 1 epochs"),
+    ],
+)
+def test_rungs_may_lie_within_the_first_epoch(settings, steps, per_epoch, text):
+    rungs = make_rungs(parse_min_epochs(settings[0]), *settings[1:])
+    assert (rungs.steps, rungs.reports.per_epoch, rungs.text) == (steps, per_epoch, text)
+    assert rungs.reports.early == tuple(step for step in steps if step < per_epoch)
+
+
+@given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 3))
+def test_rungs_rise_from_any_fraction_to_the_full_budget(max_epochs, factor, halvings):
+    least = Fraction(1, factor**halvings)
+    rungs = make_rungs(least, max_epochs, factor)
+    assert list(rungs.steps) == sorted(set(rungs.steps))
+    assert rungs.steps[-1] == max_epochs * rungs.reports.per_epoch
+    assert rungs.steps[0] >= least * rungs.reports.per_epoch
+    assert all(rungs.reports.next_step(step - 1) == step for step in rungs.steps)
+
+
+def test_the_first_rung_has_enough_images():
+    assert default_min_epochs(50_000, 3) == Fraction(1, 3)
+    assert default_min_epochs(8_000, 3) == 1
+    assert default_min_epochs(1_200_000, 3) == Fraction(1, 81)
+    check_min_epochs(Fraction(1, 9), 50_000)
+    check_min_epochs(Fraction(1), 10)
+    with pytest.raises(InputError, match=r"Received: 1/81, which is 617 of 50,000"):
+        check_min_epochs(Fraction(1, 81), 50_000)
+    for text in ("0", "-1", "1.5", "4/3", "one", "1/0"):
+        with pytest.raises(InputError, match="--min-epochs must be a whole number"):
+            parse_min_epochs(text)
+
+
+def test_a_value_within_the_first_epoch_is_compared_with_its_like_only():
+    curve = TrialCurve(0, values={1: 0.99, 3: 0.6, 6: 0.7})
+    thirds = Reports(3, (1,))
+    assert curve.best(ACCURACY, thirds, 1) == 0.99
+    assert curve.best(ACCURACY, thirds, 6) == 0.7
