@@ -367,7 +367,7 @@ def budget_for(settings: SweepSettings, num_train_images: int) -> Budget:
         first = parse_min_epochs(str(settings.min_epochs))
         check_min_epochs(first, num_train_images)
     elif settings.has_early_rungs:
-        first = default_min_epochs(num_train_images, settings.reduction_factor)
+        first = default_min_epochs(num_train_images, num_epochs, settings.reduction_factor)
     rungs = make_rungs(first, num_epochs, settings.reduction_factor)
     return Budget(num_epochs, seconds, num_trials, rungs, math.ceil(first))
 

@@ -258,8 +258,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="the first rung, before which no trial is pruned: epochs, or a fraction of one such "
-        "as 1/9 (default: auto, the smallest of 1, 1/3, 1/9, ... with at least "
-        f"{MIN_RUNG_IMAGES:,} training images)",
+        f"as 1/9 (default: auto, what has at least {MIN_RUNG_IMAGES:,} training images)",
     )
     prune.add_argument(
         "--reduction-factor",

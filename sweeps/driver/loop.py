@@ -179,8 +179,10 @@ class SweepLoop:
 
     def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:
         """The decision once the sweep's own rules are heard; a full budget stays complete."""
-        rules = self._plan.rules
-        if row.schedule.validates and rules.meets_target(self.board.objective, value):
+        rules, schedule = self._plan.rules, row.schedule
+        # Within the first epoch too few images are measured to say that a target is reached.
+        counts = schedule.validates and not schedule.reports.is_early(step)
+        if counts and rules.meets_target(self.board.objective, value):
             return Decision.ENOUGH
         if step >= row.schedule.end_step:
             return Decision.GO_ON

@@ -106,8 +106,15 @@ def parse_min_epochs(text: str) -> Fraction:
     return found
 
 
-def default_min_epochs(num_images: int, reduction_factor: int) -> Fraction:
-    """The smallest of 1, 1/eta, 1/eta^2, ... with at least `MIN_RUNG_IMAGES` training images."""
+def default_min_epochs(num_images: int, max_epochs: int, reduction_factor: int) -> Fraction:
+    """The first rung with at least `MIN_RUNG_IMAGES` training images.
+
+    It is one of 1, 1/eta, 1/eta^2, ..., or some epochs where an epoch has fewer images; then at
+    most 1/eta of the budget, so that there is a rung.
+    """
+    if num_images < MIN_RUNG_IMAGES:
+        epochs = math.ceil(MIN_RUNG_IMAGES / max(1, num_images))
+        return Fraction(min(epochs, max(1, max_epochs // reduction_factor)))
     part = 1
     while num_images >= MIN_RUNG_IMAGES * part * reduction_factor:
         part *= reduction_factor

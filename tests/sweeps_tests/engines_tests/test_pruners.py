@@ -403,9 +403,12 @@ def test_rungs_rise_from_any_fraction_to_the_full_budget(max_epochs, factor, hal
 
 
 def test_the_first_rung_has_enough_images():
-    assert default_min_epochs(50_000, 3) == Fraction(1, 3)
-    assert default_min_epochs(8_000, 3) == 1
-    assert default_min_epochs(1_200_000, 3) == Fraction(1, 81)
+    assert default_min_epochs(50_000, 8, 3) == Fraction(1, 3)
+    assert default_min_epochs(10_000, 8, 3) == 1
+    assert default_min_epochs(1_200_000, 8, 3) == Fraction(1, 81)
+    assert default_min_epochs(1_437, 30, 3) == 7
+    assert default_min_epochs(100, 30, 3) == 10, "there is a rung"
+    assert default_min_epochs(100, 2, 3) == 1
     check_min_epochs(Fraction(1, 9), 50_000)
     check_min_epochs(Fraction(1), 10)
     with pytest.raises(InputError, match=r"Received: 1/81, which is 617 of 50,000"):
