@@ -271,7 +271,7 @@ class SweepSettings:
 
     def as_params(self) -> dict[str, object]:
         """The settings for the record, without addresses, which may hold secrets."""
-        hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name"}
+        hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name", "defaults"}
         return {key: value for key, value in self.stored().items() if key not in hidden}
 
 

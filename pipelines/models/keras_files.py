@@ -80,7 +80,11 @@ def store_model(
     it with.
     """
     if assembled.is_ours:
-        assembled.model.save(path)
+        import keras
+
+        # Without the optimizer, whose state is up to three times the weights: nothing reads it.
+        model = assembled.model
+        keras.Model(model.inputs, model.outputs, name=model.name).save(path)
         return path.stat().st_size, ""
     try:
         _for_raw_pixels(_with_all_classes(assembled.model), options).save(path)

@@ -52,6 +52,7 @@ class Training:
         class_weight: weight of each class in the loss; None for the same.
         stream_above: as in `pipelines.training.feeding.epoch_input`; a HyperModel's own `fit` gets
             arrays.
+        averages_apart: whether averages that the optimizer keeps never replace the weights.
     """
 
     x: Pixels
@@ -61,6 +62,7 @@ class Training:
     validation: Arrays | None = None
     class_weight: dict[int, float] | None = None
     stream_above: int = STREAM_ABOVE_BYTES
+    averages_apart: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def train_stretch(
         _seed_torch(training.seed, epoch, stretch.first)
     before = standing(model) if assembled.own_fit is not None else None
     history: Any = None
-    with _averages_kept_apart(model):
+    with _averages_kept_apart(model) if training.averages_apart else contextlib.nullcontext():
         if not len(rows):
             metrics = {}  # Batches are larger than the stretch.
         elif loop is not None:

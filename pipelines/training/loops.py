@@ -186,7 +186,7 @@ def _measured(model: keras.Model) -> dict[str, float]:
 def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> Train:
     import tensorflow as tf
 
-    tensors, takes = zip(*map(_taker, arrays), strict=True)
+    held_tensors, takes = zip(*map(_taker, arrays), strict=True)
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
     # mean of batch normalisation is computed by another operation, and rounds otherwise.
     known = size if len(arrays[0]) % size == 0 else None
@@ -201,24 +201,28 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
     # on a GPU, and every step would wait for them.
     number = tf.TensorSpec([], tf.int32)
 
-    held = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
+    data = list(held_tensors)
+    held_pixels: list[Changed | None] = [None]
+    held = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in held_tensors]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number, held])  # type: ignore[untyped-decorator]
-    def many(order: Any, first: Any, end: Any, data: Any) -> Any:
+    def many(order: Any, first: Any, end: Any, tensors: Any) -> Any:
         # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
         # step's graph otherwise, and a cosine schedule came out one bit apart.
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
         for index in tf.range(first, end):
             rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
-            logs = step(tuple(take(held, rows) for take, held in zip(takes, data, strict=True)))
+            logs = step(
+                tuple(take(tensor, rows) for take, tensor in zip(takes, tensors, strict=True))
+            )
         return logs
 
     def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         numbers = tf.constant(order, tf.int64)
         num_steps = math.ceil(len(order) / size)
-        data = list(tensors)
-        if pixels is not None:
-            data[0] = _taker(pixels)[0]
+        if pixels is not None and pixels is not held_pixels[0]:
+            # In place of those before: an epoch's stay for its parts, and no second copy does.
+            data[0], held_pixels[0] = _taker(pixels)[0], pixels
 
         def steps() -> Any:
             for first in range(0, num_steps, STEPS_PER_CALL):

@@ -40,13 +40,28 @@ def averaging(optimizer: Any) -> Any:
 class MeasuredWeights:
     """Puts a model's measured weights in place for as long as it is measured.
 
+    Layers whose statistics have not moved since then were not trained as batch normalisation: they
+    are frozen, or a model calls them as in prediction, as is usual for pretrained ones. They keep
+    their own.
+
     Args:
+        model: as it was built, before anything is trained or put back.
         x: training images (n, height, width, channels) as the model gets them; a few are read.
         optimizer: the one that trains the model; None where a HyperModel's own `fit` makes one.
+        batch_size: images of one pass.
     """
 
-    def __init__(self, model: keras.Model, x: Pixels, optimizer: Any = None) -> None:
-        self._model, self._x = model, x
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Pixels,
+        optimizer: Any = None,
+        batch_size: int = STATISTICS_BATCH,
+    ) -> None:
+        self._model, self._x, self._size = model, x, batch_size
+        self._built = {
+            layer: _copy(layer.moving_mean) for layer in self._normalizing() if layer.built
+        }
         self._optimizer = None if optimizer is None else averaging(optimizer)
         self._batches: list[np.ndarray] = []
 
@@ -67,18 +82,20 @@ class MeasuredWeights:
             for variable, value in zip(changing, own, strict=True):
                 variable.assign(value)
 
-    def _norms(self) -> list[Any]:
+    def _normalizing(self) -> list[Any]:
         import keras
 
+        layers = self._model._flatten_layers(include_self=False)
+        return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+    def _norms(self) -> list[Any]:
         return [
             layer
-            for layer in self._model._flatten_layers(include_self=False)
-            if isinstance(layer, keras.layers.BatchNormalization)
-            # One that is frozen predicts with the statistics that it came with, also in training.
-            # Renormalisation keeps moving statistics that its training follows closely, too.
-            and layer.built
-            and layer.trainable
+            for layer in self._normalizing()
+            # Renormalisation keeps moving statistics that its training follows closely.
+            if layer.built
             and not getattr(layer, "renorm", False)
+            and (layer not in self._built or (_copy(layer.moving_mean) != self._built[layer]).any())
         ]
 
     def _averages(self) -> list[tuple[Any, Any]]:
@@ -112,7 +129,7 @@ class MeasuredWeights:
         if not self._batches:
             num = min(len(self._x), STATISTICS_IMAGES)
             rows = np.linspace(0, len(self._x) - 1, num).astype(np.int64)
-            num_batches = -(-num // STATISTICS_BATCH)
+            num_batches = -(-num // self._size)
             self._batches = [np.asarray(self._x[rows[k::num_batches]]) for k in range(num_batches)]
         return self._batches
 
@@ -137,7 +154,8 @@ def _collecting(norms: list[Any]) -> Iterator[None]:
 def _as_in_training(call: Any) -> Any:
     def called(inputs: Any, training: Any = None, mask: Any = None) -> Any:
         del training
-        return call(inputs, training=True, mask=mask)
+        more = {} if mask is None else {"mask": mask}
+        return call(inputs, training=True, **more)
 
     return called
 

@@ -264,9 +264,10 @@ class _Training:
             validation=self._validation if self._validates else None,
             class_weight=class_weight(self._train[1], task.training.class_weights),
             stream_above=task.stream_above,
+            averages_apart=task.training.measured_weights == FITTED,
         )
         self._measured = (
-            MeasuredWeights(self._model, self._train[0], self._optimizer)
+            MeasuredWeights(self._model, self._train[0], self._optimizer, task.predict_batch)
             if task.training.measured_weights == FITTED
             else None
         )

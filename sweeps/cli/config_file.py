@@ -223,7 +223,8 @@ def _rule_tokens(name: str, node: Any, where: Place) -> Iterator[str]:
                 f"{where}: '{name}' must hold a value, a list or a range for each parameter. "
                 f"Received: something else for '{key.value}'."
             )
-        yield f"--{name}={key.value}={','.join(part.value for part in parts)}"
+        sign = "<=" if name == "limit" else "="
+        yield f"--{name}={key.value}{sign}{','.join(part.value for part in parts)}"
 
 
 def config_text(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> str:

@@ -273,7 +273,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         help="train published baselines in full (default: they can be pruned like other points)",
     )
     # What is the default now: older commands and configuration files may still say it.
-    prune.add_argument("--prune-baselines", action="store_true", help=argparse.SUPPRESS)
+    prune.add_argument(
+        "--prune-baselines", action="store_false", dest="protect_baselines", help=argparse.SUPPRESS
+    )
     prune.add_argument(
         "--audit",
         type=natural_int,

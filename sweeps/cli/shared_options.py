@@ -88,15 +88,15 @@ def or_auto(convert: Callable[[str], int]) -> Callable[[str], int | None]:
     return parse
 
 
-def first_rung(text: str) -> str | None:
+def first_rung(text: str) -> int | str | None:
     """A number of epochs, a fraction of one such as `1/9`, or `auto`."""
     if text == "auto":
         return None
     try:
-        parse_min_epochs(text)
+        found = parse_min_epochs(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    return int(found) if found >= 1 else str(found)
 
 
 def timeout(text: str) -> float | Literal["auto"] | None:

@@ -82,9 +82,7 @@ class Audit:
                 self.event(Raised(f"{PREFIX}{number}", "Hang", reason, ""))
 
     def close(self) -> None:
-        """Ends what still runs, and removes the files of all pruned trials."""
+        """Ends what still runs."""
         for number in list(self._slots):
             self._executor.stop(f"{PREFIX}{number}")
             self._free.give_back(self._slots.pop(number))
-        for row in self._pruned:
-            self._trials.recorder.forget(row.number)

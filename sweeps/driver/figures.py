@@ -29,6 +29,8 @@ class Figures:
         self._plan, self._paths = trials.plan, trials.plan.paths
         self._drawing: dict[int, int] = {}  # Trial -> the step that is being drawn.
         self._queue: list[TrialRow] = []
+        self.audit_is_open = self._plan.num_audited > 0
+        """Whether pruned trials keep their files, because they may be audited."""
 
     def take_over(self, row: TrialRow) -> None:
         """Draws what a kill left undrawn of a trial of an earlier session."""
@@ -86,7 +88,7 @@ class Figures:
 
     def forget(self, row: TrialRow) -> None:
         """Removes the files of a trial that has ended, once nobody needs them."""
-        audited = self._plan.num_audited and row.state is TrialState.PRUNED
+        audited = self.audit_is_open and row.state is TrialState.PRUNED
         if row.state.is_end and row.number not in self.numbers() and not audited:
             self._recorder.forget(row.number)
 

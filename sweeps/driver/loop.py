@@ -154,15 +154,18 @@ class SweepLoop:
         value = self.board.value(row, report.metrics)
         now = time.monotonic()
         new = report.step > row.step
+        waited = now - self._trials.last_report[row.number]
+        first = self._trials.started_again(row)
+        if first and not new:
+            self._time_plan.started(row, waited)
         if new:
-            waited = now - self._trials.last_report[row.number]
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)
             self._recorder.reported(report, self._trials.usage.taken(identity))
         self._trials.last_report[row.number] = now
         decision = self._engine.report(report.number, report.step, value)
         if new:
             row.curve[report.step] = value
-            first = self._trials.started_again(row)
+            first = self._trials.compiled(row)
             self._time_plan.reported(row, report.metrics, waited, first=first)
         decision = self._within_rules(row, report.step, value, self._in_time(row, decision))
         self._executor.answer(identity, decision)
@@ -239,6 +242,9 @@ class SweepLoop:
             self._audit.end_stalled(self._retries.stall_limit())
             self._trials.view.update(self.board)
         self._audit.close()
+        self._figures.audit_is_open = False
+        for row in self.board.in_state(TrialState.PRUNED):
+            self._figures.forget(row)
 
 
 def _end_time(past: PastTrial) -> tuple[float, int]:

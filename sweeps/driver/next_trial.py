@@ -8,6 +8,10 @@ from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
 
+MAX_UNTRAINED = 100
+"""So many proposals in a row that need no training, because they repeat or break a limit, mean that
+the sampler has nothing new."""
+
 
 class NextTrial:
     """Chooses the trial for a free slot, and takes over those of earlier sessions."""
@@ -35,6 +39,7 @@ class NextTrial:
     def _next_of_engine(self) -> TrialRow | None:
         """A trial that the engine promotes, or a new one."""
         running = self._board.running()
+        untrained = 0
         while True:
             last = self.exhausted or self._all_proposed()
             number = self._engine.next_promotion(closing=last and not running)
@@ -47,6 +52,9 @@ class NextTrial:
                 self.exhausted = True
                 continue
             row = self._new_row(proposal)
+            untrained += 1
+            if untrained == MAX_UNTRAINED:
+                self.exhausted = True
             if proposal.breaks_limit:
                 self._refuse(row, proposal.breaks_limit)
             elif proposal.duplicate_of is None or not self._repeat(row, proposal.duplicate_of):

@@ -93,7 +93,7 @@ def trials_without_best(board: Board) -> int:
     return sum(
         row.end_order is not None and row.end_order > best.end_order
         for row in board.ended()
-        if row.state in counted
+        if row.state in counted and (row.curve or row.duplicate_of is not None)
     )
 
 
@@ -105,6 +105,7 @@ class LoopPlan:
         num_trials: points to try at most; None for as many as the time allows.
         schedule: of every trial that has no plan of its own.
         rungs: the steps at which trials wait for others; empty under a pruner without.
+        protects_baselines: whether published models train to their ends whatever they reach.
         training: how every trial trains.
         slots: where trials run on cores; on GPUs `layout` cuts them as they are needed.
         layout, level: the GPUs and how many trials share one; None on cores.
@@ -134,6 +135,7 @@ class LoopPlan:
     trials_per_gpu: int | None = None
     is_fixed: bool = False
     rungs: tuple[int, ...] = ()
+    protects_baselines: bool = False
 
     def most_trials(self, num_tried: int) -> int:
         """How many points there will be at most; a guess where only the time limits them.

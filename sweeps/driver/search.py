@@ -135,6 +135,7 @@ class _Search:
             layout=allotment.layout,
             level=allotment.level,
             trials_per_gpu=settings.trials_per_gpu,
+            protects_baselines=settings.protect_baselines,
             rungs=budget.rungs.steps if settings.pruner in HALVING else (),
         )
         self._session = Session(

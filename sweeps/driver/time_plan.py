@@ -22,8 +22,9 @@ RESERVED_SHARE = 0.4
 """Of the whole time for that; a short sweep trains fewer candidates, but always one."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
-START_SECONDS = 3.0
-"""Before any start was seen: what a trial takes beside its training when it starts or goes on."""
+START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
+"""Before any was seen: until a trial that goes on trains, until its steps are compiled, and what
+is measured after an epoch."""
 
 
 @dataclass
@@ -51,50 +52,79 @@ class TimePlan:
     board: Board
     waits: bool
     is_closing: bool = False
+    _chosen: set[int] = field(default_factory=set)
     _pace: dict[int, float] = field(default_factory=dict)
+    _first: dict[int, tuple[float, float]] = field(default_factory=dict)
     _start: _Mean = field(default_factory=_Mean)
+    _tracing: _Mean = field(default_factory=_Mean)
     _validation: _Mean = field(default_factory=_Mean)
+
+    def started(self, row: TrialRow, seconds: float) -> None:
+        """Learns what it took until a trial that goes on reported its last step again."""
+        self._start.add(seconds)
+        self._first.pop(row.number, None)
 
     def reported(
         self, row: TrialRow, metrics: Mapping[str, float], seconds: float, *, first: bool
     ) -> None:
-        """Learns from a report.
+        """Learns from a new report.
 
         Args:
             seconds: since the report before, or since the trial was started.
-            first: whether the trial was started before it.
+            first: whether the trial was started, or went on, since the report before: then its
+                steps were compiled first.
         """
-        self._pace[row.number] = pace = metrics.get("epoch_seconds", seconds)
         reports = row.schedule.reports
+        pace = metrics.get("epoch_seconds", seconds)
         before = max((step for step in row.curve if step < row.step), default=0)
-        trained = pace * (row.step - before) / reports.per_epoch
+        share = (row.step - before) / reports.per_epoch
+        rest = max(0.0, seconds - pace * share)
         if first:
-            self._start.add(max(0.0, seconds - trained))
-        elif not reports.is_early(row.step):
-            self._validation.add(max(0.0, seconds - trained))
+            # Of a stretch that began with compiling, the pace is a guess until the next one.
+            self._first[row.number] = pace * share, share
+            compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
+            self._pace.setdefault(row.number, (pace * share - compiled) / share)
+            return
+        self._pace[row.number] = pace
+        if row.number in self._first:
+            stretch, share = self._first.pop(row.number)
+            self._tracing.add(max(0.0, stretch - pace * share))
+        if not reports.is_early(row.step):
+            self._validation.add(rest)
 
     def closes(self) -> bool:
-        """Whether no new points are tried any more; once it is so it stays so."""
-        if not self.is_closing and self._time_is_up():
-            self.is_closing = True
+        """Whether no new points are tried any more; it stays so once a last training began."""
+        self.is_closing = bool(self._chosen) or self._time_is_up()
         return self.is_closing
 
     def goes_on(self, row: TrialRow) -> bool:
-        """Whether a trial that runs is trained to its end now that the sweep closes."""
-        return row in self._candidates()
+        """Whether a trial that runs is trained to its end now that the sweep closes.
+
+        It is one of the best that there are slots for, or leaves time for those that are better.
+        """
+        if row.number in self._chosen or self._is_protected(row):
+            return True
+        candidates = self._candidates()
+        if row not in candidates or not (self._fits(row) or not self.board.ranking()):
+            return False
+        place = candidates.index(row)
+        needed = self._needed(candidates[: place + 1])
+        if place < self.board.num_slots or needed <= self._left():
+            self._chosen.add(row.number)
+            return True
+        return False
 
     def next_waiting(self) -> TrialRow | None:
         """The paused trial to train to its end now: the best that can end in time.
 
         The very best goes on in any case while nothing is complete.
         """
-        running = sum(self._seconds_to_end(row) for row in self.board.running())
         for row in self._ranked():
             if row.state is not TrialState.PAUSED:
                 continue
-            if self._left() * self.board.num_slots > running + self._seconds_to_end(row):
-                return row
-            if not self.board.ranking() and not self.board.running():
+            alone = not self.board.ranking() and not self.board.running()
+            if alone or self._fits(row):
+                self._chosen.add(row.number)
                 return row
         return None
 
@@ -109,18 +139,27 @@ class TimePlan:
     @property
     def reserved_seconds(self) -> float:
         """How long before the limit the last full trainings begin, as things stand."""
-        return self._needed(self._candidates())
+        protected = [row for row in self.board.running() if self._is_protected(row)]
+        candidates = self._candidates()
+        return self._needed([*candidates, *(row for row in protected if row not in candidates)])
 
     def _time_is_up(self) -> bool:
         if self.plan.rules.timeout_seconds is None:
             return False
         if self.waits:
-            return self._left() < self._needed(self._candidates())
+            return self._left() < self.reserved_seconds
         return bool(self.board.ranking()) and self._left() < self._typical_seconds()
 
     def _left(self) -> float:
         limit = self.plan.rules.timeout_seconds
         return math.inf if limit is None else limit - self.board.elapsed_seconds()
+
+    def _fits(self, row: TrialRow) -> bool:
+        """Whether a trial can end in time, on a slot that is free now or that it has."""
+        return self._seconds_to_end(row) < self._left()
+
+    def _is_protected(self, row: TrialRow) -> bool:
+        return self.plan.protects_baselines and row.baseline is not None
 
     def _candidates(self) -> list[TrialRow]:
         """The best that are not complete: as many as the reserved share of the time trains."""
@@ -155,9 +194,11 @@ class TimePlan:
     def _seconds_to_end(self, row: TrialRow) -> float:
         reports = row.schedule.reports
         epochs = (row.schedule.end_step - row.step) / reports.per_epoch
-        waits = row.state is TrialState.PAUSED
-        start = self._start.value(START_SECONDS) if waits else 0.0
-        return start + epochs * self._pace_of(row) + math.ceil(epochs) * self._validation.value(1.0)
+        start = 0.0
+        if row.state is TrialState.PAUSED:
+            start = self._start.value(START_SECONDS) + self._tracing.value(TRACING_SECONDS)
+        validation = math.ceil(epochs) * self._validation.value(VALIDATION_SECONDS)
+        return start + epochs * self._pace_of(row) + validation
 
     def _pace_of(self, row: TrialRow) -> float:
         """Seconds of an epoch: as last seen, or as an earlier session of the sweep recorded."""

@@ -49,6 +49,7 @@ class Trials:
         self.slots: dict[int, Slot] = {}
         self._memory_kills: dict[int, int] = {}
         self._unreported: set[int] = set()
+        self._uncompiled: set[int] = set()
 
     def start(self, row: TrialRow, slot: Slot) -> Raised | None:
         """Starts a trial, or goes on with it; returns why its process could not be started."""
@@ -57,6 +58,7 @@ class Trials:
         row.slot, row.waiting, row.state, row.reason = slot.index, False, TrialState.RUNNING, ""
         row.started = self.last_report[number] = time.monotonic()
         self._unreported.add(number)
+        self._uncompiled.add(number)
         self._memory_kills[number] = kernel_memory_kills()
         self.recorder.trial_runs(row, slot)
         self.view.started(self.board, row, again=again)
@@ -75,6 +77,12 @@ class Trials:
         """Whether a report is the first since the trial was started; once for each start."""
         first = row.number in self._unreported
         self._unreported.discard(row.number)
+        return first
+
+    def compiled(self, row: TrialRow) -> bool:
+        """Whether a new report is the first since then, before which its steps were compiled."""
+        first = row.number in self._uncompiled
+        self._uncompiled.discard(row.number)
         return first
 
     def task(self, row: TrialRow) -> TrialTask:

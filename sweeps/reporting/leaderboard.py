@@ -40,7 +40,7 @@ def print_summary(board: Board, reason: str) -> None:
             str(rank),
             f"* {row.name}" if row.baseline else f"  {row.name}",
             f"{row.value:.4f}",
-            f"{row.best_epoch:.2g}/{row.schedule.num_epochs}",
+            f"{row.best_epoch:.3g}/{row.schedule.num_epochs}",
             f"{row.num_parameters:,}",
             duration(row.seconds),
             *_fitting(row),

@@ -109,7 +109,7 @@ def end_text(board: Board, row: TrialRow) -> str:
     if row.state is TrialState.COMPLETE and not row.schedule.validates:
         return f"complete after epoch {row.epochs_text} in {took}"
     if row.value is not None:
-        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.2g} in {took}"
+        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.3g} in {took}"
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 STORE_SECONDS = 10.0
-BYTES_PER_PARAMETER = 4.0
-"""Of a stored model, beside some 30 kB for its layers."""
+BYTES_PER_PARAMETER, BYTES_OF_LAYERS = 4, 40_000
+"""Of a stored model: float32 weights, and what describes its layers."""
 T = TypeVar("T")
 
 
@@ -193,7 +193,7 @@ def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, f
     return {
         "parameters": cost.num_parameters,
         "multiply_adds": cost.multiply_adds,
-        "model_bytes": cost.num_parameters * BYTES_PER_PARAMETER,
+        "model_bytes": cost.num_parameters * BYTES_PER_PARAMETER + BYTES_OF_LAYERS,
     }
 
 

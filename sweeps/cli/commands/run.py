@@ -309,8 +309,9 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
         "experiment": settings.experiment or f"{short_name(settings.space)}-{data.name}",
         "finalists": settings.num_finalists or None,
     }
-    for option in ("set", "fix", "limit"):
+    for option in ("set", "fix"):
         values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
+    values["limit"] = dict(rule.split("<=", 1) for rule in values["limit"]) or None
     if isinstance(values["trial_timeout"], float):
         values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
     return values

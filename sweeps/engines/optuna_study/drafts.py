@@ -105,7 +105,7 @@ class Drafts:
             is_taken: whether a point was proposed before.
 
         Raises:
-            InputError: No point that was drawn keeps the limits.
+            InputError: The study is empty, and no point that was drawn keeps the limits.
         """
         trials = study.get_trials(deepcopy=False)
         mixture = None if self._uniform else self._sampler.mixture(study, trials)
@@ -134,7 +134,7 @@ class Drafts:
             # The defaults are to be tried first, not one of several.
             if len(found) == wanted or draft.origin.kind == "default":
                 break
-        if not found and not repeats and least is not None:
+        if not found and not trials and least is not None:
             raise InputError(
                 f"--limit must leave points of the space. Received: {self._limits_text()}, and of "
                 f"{MAX_TRIES} points of '{self._space.name}' none keeps it; the nearest has "

@@ -35,19 +35,29 @@ class Elite:
 
 
 def find_elite(
-    trials: Sequence[FrozenTrial], direction: StudyDirection, reduction_factor: int
+    trials: Sequence[FrozenTrial],
+    direction: StudyDirection,
+    reduction_factor: int,
+    whole_from: int = 0,
 ) -> Elite:
     """The best 1/`reduction_factor` of the trials at the highest step, then of those below.
 
-    A trial's value at a step is its best up to there. Failed trials and values that are not
+    A trial's value at a step is its best up to there, but values at steps below `whole_from`, which
+    are measured otherwise, stand for themselves. Where trials report steps, those that report none
+    (repetitions of others) are left out. Failed trials and values that are not
     finite are ignored; running, paused and pruned ones have their values so far.
     """
     sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
     keys: dict[float, list[tuple[float, int]]] = {}
-    for place, trial in enumerate(trials):
-        best = math.inf
-        for step, value in sorted(_curve(trial).items()):
-            best = min(best, sign * value)
+    curves = [_curve(trial) for trial in trials]
+    have_steps = any(curve and ONLY_STEP not in curve for curve in curves)
+    for place, curve in enumerate(curves):
+        best, last = math.inf, math.inf
+        for step, value in sorted(curve.items()):
+            if step == ONLY_STEP and have_steps:
+                continue
+            alone = step < whole_from or last < whole_from
+            best, last = sign * value if alone else min(best, sign * value), step
             keys.setdefault(step, []).append((best, place))
     steps = sorted(step for step, found in keys.items() if len(found) >= MIN_AT_STEP)
     if not steps:

@@ -112,10 +112,10 @@ class OptunaEngine:
         self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
         self._drafts: Drafts | None = None
         if sampler == "prior" or (sampler == "random" and limits):
+            prior = prior_sampler(seed, known_points, rungs.reports.per_epoch)
             self._drafts = Drafts(
-                prior_sampler(seed, known_points), space, self._names, self._economy, seed,
-                uniform=sampler == "random",
-            )  # fmt: skip
+                prior, space, self._names, self._economy, seed, uniform=sampler == "random"
+            )
         settings: dict[str, Any] = {
             "storage": storage, "study_name": name, "sampler": self._sampler,
             "pruner": optuna_pruner(pruner, warmup_epochs),

@@ -92,6 +92,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
         known_points: further points that are known to be good, complete or not.
         seed: of everything random; None for a different one each time.
         reduction_factor: the best 1/factor of the trials at a step are what is learned from.
+        whole_from: values at steps below it are compared at the same step only.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class PriorSampler(optuna.samplers.BaseSampler):
         known_points: Sequence[Mapping[str, Any]] = (),
         seed: int | None = None,
         reduction_factor: int = 3,
+        whole_from: int = 0,
     ) -> None:
+        self._whole_from = whole_from
         self._known = [dict(defaults or {}), *map(dict, known_points)]
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._factor = reduction_factor
@@ -148,7 +151,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
                 "PriorSampler needs a study with one objective. Received: "
                 f"{len(study.directions)}. Choose another, such as optuna.samplers.NSGAIISampler."
             )
-        best = find_elite(trials, study.direction, self._factor)
+        best = find_elite(trials, study.direction, self._factor, self._whole_from)
         is_first = not any(origin_of(t.user_attrs) or self._is_default(t) for t in trials)
         weights = _weights(best, self._known, self._factor)
         is_first = is_first and bool(self._known[0])

@@ -51,6 +51,7 @@ def make_sampler(  # noqa: PLR0911
         num_parallel: trials that run at once.
         trial_seed: of this proposal.
         known_points: the defaults, then further good points, as they are stored.
+        whole_from: the first step at which all validation images are measured.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
@@ -79,13 +80,16 @@ def make_sampler(  # noqa: PLR0911
         return samplers.RandomSampler(seed=trial_seed)
 
 
-def prior_sampler(seed: int, known_points: Sequence[Mapping[str, Any]]) -> PriorSampler:
+def prior_sampler(
+    seed: int, known_points: Sequence[Mapping[str, Any]], whole_from: int = 0
+) -> PriorSampler:
     """The sampler `prior`; the seed is the sweep's, as what it proposes follows from the history.
 
     Args:
         known_points: the defaults, then further good points, as they are stored.
+        whole_from: the first step at which all validation images are measured.
     """
     from sweeps.engines.optuna_study.prior_sampler import PriorSampler
 
     defaults, *others = known_points or [{}]
-    return PriorSampler(defaults, known_points=others, seed=seed)
+    return PriorSampler(defaults, known_points=others, seed=seed, whole_from=whole_from)

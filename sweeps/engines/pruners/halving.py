@@ -63,7 +63,7 @@ class HalvingPruner:
             for step in reversed(self._rungs[bracket:-1]):
                 for number in promotable(self._keys(bracket, step), self._factor):
                     curve = self._curves[number]
-                    if curve.paused and max(curve.values) == step:
+                    if curve.paused and self._rung_of(curve) == step:
                         self._promote(curve, step)
                         return number
         if closing and not self._any_complete():
@@ -81,9 +81,13 @@ class HalvingPruner:
             for step in self._rungs[bracket:-1]:
                 for number in hopeless(self._keys(bracket, step), self._factor, num_trials):
                     curve = self._curves[number]
-                    if curve.paused and max(curve.values) == step:
+                    if curve.paused and self._rung_of(curve) == step:
                         found.append(number)
         return found
+
+    def _rung_of(self, curve: TrialCurve) -> int:
+        """The highest rung that a trial has reached; the end of a sweep may pause it beyond it."""
+        return max((rung for rung in self._rungs if rung in curve.values), default=0)
 
     def _standing(self, curve: TrialCurve) -> tuple[int, float, int]:
         reached = max(curve.values)

@@ -53,6 +53,8 @@ class Sweep:
             first = False
         if state is TrialState.COMPLETE:
             row.value = value
+        if state is TrialState.PAUSED:
+            self.plan.started(row, START_SECONDS)
         self.board.rows[number] = row
         return row
 
@@ -81,7 +83,9 @@ def test_new_points_end_when_the_best_three_need_the_time_that_is_left(sweep):
     here.left(MARGIN * needed - 5)
     assert here.plan.closes()
     here.left(800)
-    assert here.plan.closes(), "once it is so it stays so"
+    assert not here.plan.closes(), "a forecast may have been too long"
+    assert here.plan.next_waiting().number == 1
+    assert here.plan.closes(), "once a last training began it stays so"
 
 
 def test_the_highest_rung_comes_first_and_then_the_value(sweep):
@@ -154,3 +158,54 @@ def test_without_a_time_limit_nothing_is_reserved(sweep):
     here.row(0, 27, 0.9, PAUSED)
     assert not here.plan.closes()
     assert here.plan.next_waiting().number == 0
+
+
+def test_what_was_chosen_goes_on_although_it_is_no_candidate(sweep):
+    """The best ones cannot end in time; what is left trains one that can, and does not stop it."""
+    here = sweep()
+    for number in range(3):
+        here.row(number, 27, 0.9, PAUSED)
+        here.plan._pace[number] = 1000.0
+    here.row(3, 72, 0.5, COMPLETE)
+    cheap = here.row(4, 27, 0.6, PAUSED)
+    here.left(100)
+    assert here.plan.closes() and cheap not in here.plan._candidates()
+    assert here.plan.next_waiting() is cheap
+    cheap.state = RUNNING
+    assert here.plan.goes_on(cheap)
+
+
+def test_the_first_pace_does_not_hold_for_what_was_compiled_first(sweep):
+    here = sweep(limit=180.0)
+    row = here.row(0, 1, 0.5, RUNNING)
+    # A ninth of an epoch that took 2 s to compile and 1 s to train looks like 27 s an epoch.
+    here.plan._pace.clear()
+    here.plan.reported(row, {"epoch_seconds": 27.0}, 4.0, first=True)
+    assert here.plan._pace_of(row) == pytest.approx(13.5)
+    row.curve[3] = 0.6
+    here.plan.reported(row, {"epoch_seconds": 9.0}, 2.5, first=False)
+    assert here.plan._pace_of(row) == 9.0
+    assert here.plan._tracing.value(0.0) == pytest.approx(2.0)
+
+
+def test_a_better_one_that_waits_comes_before_one_that_runs(sweep):
+    here = sweep()
+    for number in range(2):
+        here.row(number, 27, 0.9, PAUSED)
+    third = here.row(2, 27, 0.8, RUNNING)
+    here.left(100)
+    assert here.plan.closes() and not here.plan.goes_on(third)
+    here.left(189)
+    assert here.plan.goes_on(third), "there is time for all three"
+
+
+def test_protected_baselines_go_on_and_are_counted(sweep):
+    here = sweep()
+    object.__setattr__(here.plan.plan, "protects_baselines", True)
+    row = here.row(0, 3, 0.2, RUNNING)
+    alone = here.plan.reserved_seconds
+    row.baseline = "published"
+    for number in (1, 2, 3):
+        here.row(number, 27, 0.8, PAUSED)
+    assert here.plan.goes_on(row)
+    assert here.plan.reserved_seconds > alone
