@@ -71,6 +71,9 @@ class ListEngine:
     def next_promotion(self, *, closing: bool) -> int | None:
         return self.promotions.pop(0) if self.promotions else None
 
+    def resume(self, number: int) -> None:
+        self.paused.remove(number)
+
     def hopeless(self, num_trials: int) -> list[int]:
         return []
 

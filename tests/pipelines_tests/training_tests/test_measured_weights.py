@@ -52,9 +52,10 @@ def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
 def test_a_network_that_has_learned_measures_so_although_its_moving_statistics_have_not_arrived():
     x, y = pictures()
     model = network(keras.optimizers.Adam(0.01))
+    weights = MeasuredWeights(model, x, model.optimizer)
     model.fit(x, y, batch_size=32, epochs=3, verbose=0)
     before, moving = arrays(model), accuracy(model, x, y)
-    with MeasuredWeights(model, x, model.optimizer).in_place():
+    with weights.in_place():
         fitted = accuracy(model, x, y)
     assert fitted > 0.95 > 0.8 > moving
     for one, other in zip(before, arrays(model), strict=True):
@@ -65,10 +66,10 @@ def test_a_network_that_has_learned_measures_so_although_its_moving_statistics_h
 def test_the_statistics_are_the_mean_of_those_of_the_batches_without_dropout():
     x, y = pictures(320)
     model = network(keras.optimizers.Adam(0.01))
+    weights = MeasuredWeights(model, x, model.optimizer)
     model.fit(x, y, batch_size=32, epochs=1, verbose=0)
     first = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
     convolved = keras.Model(model.inputs, model.layers[1].output)
-    weights = MeasuredWeights(model, x, model.optimizer)
     with weights.in_place():
         found = first.moving_mean.numpy(), first.moving_variance.numpy()
     batches = [convolved.predict(batch, verbose=0) for batch in weights._images()]
@@ -88,14 +89,53 @@ def test_every_batch_holds_every_class_of_sorted_images():
 
 
 def test_frozen_layers_keep_the_statistics_that_they_came_with():
-    x, _ = pictures(64)
+    x, y = pictures(64)
     model = network(keras.optimizers.Adam(), name="frozen")
     frozen = model.get_layer("frozen")
     frozen.trainable = False
-    with MeasuredWeights(model, x, model.optimizer).in_place():
+    model.compile("adam", "sparse_categorical_crossentropy")
+    weights = MeasuredWeights(model, x, model.optimizer)
+    model.fit(x, y, verbose=0)
+    with weights.in_place():
         np.testing.assert_array_equal(frozen.moving_mean.numpy(), np.zeros(6))
         other = model.layers[-3].moving_mean.numpy()
     assert np.abs(other).max() > 0
+
+
+def test_layers_that_a_model_calls_as_in_prediction_keep_their_statistics():
+    """As pretrained networks are tuned: `base(x, training=False)`, with weights that train."""
+    x, y = pictures(64)
+    norm = layers.BatchNormalization()
+    inputs = keras.Input((SIDE, SIDE, 1))
+    hidden = norm(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(inputs)), training=False)
+    outputs = layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(hidden))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    weights = MeasuredWeights(model, x, model.optimizer)
+    model.fit(x, y, verbose=0)
+    with weights.in_place():
+        np.testing.assert_array_equal(norm.moving_mean.numpy(), np.zeros(4))
+
+
+class Own(layers.BatchNormalization):
+    """A layer of a user's, whose `call` takes no mask."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training)
+
+
+def test_a_layer_of_the_users_own_is_measured_too():
+    x, y = pictures(64)
+    model = keras.Sequential([
+        keras.Input((SIDE, SIDE, 1)), layers.Flatten(), Own(),
+        layers.Dense(CLASSES, activation="softmax"),
+    ])  # fmt: skip
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    weights = MeasuredWeights(model, x, model.optimizer)
+    model.fit(x, y, verbose=0)
+    with weights.in_place():
+        found = model.layers[1].moving_mean.numpy()
+    np.testing.assert_allclose(found, x.reshape(64, -1).mean(0), rtol=1e-4)
 
 
 def test_averaged_weights_are_measured_as_averages_once_they_are_some():

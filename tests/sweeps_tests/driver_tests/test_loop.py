@@ -12,6 +12,7 @@ from loop_scene import SPACE, Scene
 from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision, Schedule
+from sweeps.driver.next_trial import MAX_UNTRAINED
 from sweeps.driver.plan import StopReason, trial_seed
 from sweeps.driver.recorder import BestModels
 from sweeps.driver.status import TrialRow
@@ -491,3 +492,42 @@ def test_an_audit_that_hangs_or_fails_is_said(scene):
     assert s.board.audits == {}
     assert "no report within" in s.board.failed_audits[0]
     assert s.board.failed_audits[1] == "RuntimeError: no luck"
+
+
+def test_a_sampler_that_only_repeats_itself_ends_the_sweep(scene):
+    s = scene(num_trials=None, num_points=300)
+    s.engine.duplicates = dict.fromkeys(range(1, 300), 0)
+    assert s.run() is StopReason.EXHAUSTED
+    assert s.engine.told[0][0] is TrialState.COMPLETE
+    assert len(s.engine.told) == 1 + MAX_UNTRAINED
+
+
+def test_points_beyond_a_limit_do_not_count_as_no_improvement(scene):
+    s = scene(num_trials=8, num_points=8, rules={"patience_trials": 3})
+    s.engine.broken_limits = dict.fromkeys(range(1, 7), "parameters 3k > 2k")
+    assert s.run() is StopReason.TRIALS
+    assert s.engine.told[7][0] is TrialState.COMPLETE
+
+
+def test_when_the_time_is_just_enough_what_would_have_waited_is_trained_in_full(scene):
+    s = scene(
+        num_trials=None, num_points=50, rungs=(1, 3), decide=pause_at_one(set(range(50))),
+        rules={"timeout_seconds": 4.0},
+    )  # fmt: skip
+    assert s.run() is StopReason.TIMEOUT
+    assert s.engine.told[0][0] is TrialState.COMPLETE
+    assert len(s.engine.told) == 1, "no further point was begun"
+
+
+def test_the_best_that_waits_is_trained_in_full_before_the_time_is_over(scene):
+    s = scene(
+        num_trials=None, num_points=6, rungs=(1, 3), decide=pause_at_one(set(range(6))),
+        rules={"timeout_seconds": 3600.0},
+    )  # fmt: skip
+    plan = s.sweep._time_plan
+    closes = iter([False] * 18 + [True] * 1000)
+    plan._time_is_up = lambda: next(closes)
+    assert s.run() is StopReason.TIMEOUT
+    reached = {row.number: row.curve[1] for row in s.board.rows.values()}
+    complete = {n for n, (state, _, _) in s.engine.told.items() if state is TrialState.COMPLETE}
+    assert max(reached, key=reached.get) in complete
