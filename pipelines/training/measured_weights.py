@@ -95,7 +95,8 @@ class MeasuredWeights:
             # Renormalisation keeps moving statistics that its training follows closely.
             if layer.built
             and not getattr(layer, "renorm", False)
-            and (layer not in self._built or (_copy(layer.moving_mean) != self._built[layer]).any())
+            # One that was not built yet began with means of 0.
+            and (_copy(layer.moving_mean) != self._built.get(layer, 0.0)).any()
         ]
 
     def _averages(self) -> list[tuple[Any, Any]]:

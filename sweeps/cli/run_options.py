@@ -273,9 +273,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         help="train published baselines in full (default: they can be pruned like other points)",
     )
     # What is the default now: older commands and configuration files may still say it.
-    prune.add_argument(
-        "--prune-baselines", action="store_false", dest="protect_baselines", help=argparse.SUPPRESS
-    )
+    prune.add_argument("--prune-baselines", action="store_true", help=argparse.SUPPRESS)
     prune.add_argument(
         "--audit",
         type=natural_int,
@@ -373,7 +371,7 @@ def settings_from(arguments: argparse.Namespace) -> SweepSettings:
         work_dir=arguments.work_dir,
         min_epochs=arguments.min_epochs,
         reduction_factor=arguments.reduction_factor,
-        protect_baselines=arguments.protect_baselines,
+        protect_baselines=arguments.protect_baselines and not arguments.prune_baselines,
         max_total_epochs=arguments.max_total_epochs,
         target=arguments.target,
         patience_trials=arguments.no_improvement,

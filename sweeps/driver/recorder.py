@@ -208,6 +208,8 @@ class Recorder:
         except (OSError, ValueError, TypeError):
             self.trial_lost(row, state)
             return
+        # In a resumed sweep nobody else knows them.
+        row.best_epoch, row.num_parameters = result.best_epoch, result.num_parameters
         self.trial_completed(row, result, state)
 
     def trial_completed(self, row: TrialRow, result: TrialResult, state: TrialState) -> None:

@@ -521,11 +521,11 @@ def test_when_the_time_is_just_enough_what_would_have_waited_is_trained_in_full(
 
 def test_the_best_that_waits_is_trained_in_full_before_the_time_is_over(scene):
     s = scene(
-        num_trials=None, num_points=6, rungs=(1, 3), decide=pause_at_one(set()),
+        num_trials=None, num_points=60, rungs=(1, 3), decide=pause_at_one(set()),
         rules={"timeout_seconds": 3600.0},
     )  # fmt: skip
     plan = s.sweep._time_plan
-    closes = iter([False] * 18 + [True] * 1000)
+    closes = iter([False] * 18 + [True] * 10_000)
     plan._time_is_up = lambda: next(closes)
     assert s.run() is StopReason.TIMEOUT
     reached = {row.number: row.curve[1] for row in s.board.rows.values()}

@@ -22,12 +22,33 @@ def board():
     more = Schedule(4), get_space("cnn")
     complete, failed = TrialState.COMPLETE, TrialState.FAILED
     rows = [
-        TrialRow(0, "trial 0 (cnn3)", params, 1, *more, 0, "cnn3", complete, 0.95, 3, [0.5, 0.95]),
-        TrialRow(1, "trial 1", params, 2, *more, 0, None, complete, 0.97, 4, [0.6, 0.97]),
+        TrialRow(
+            0,
+            "trial 0 (cnn3)",
+            params,
+            1,
+            *more,
+            baseline="cnn3",
+            state=complete,
+            value=0.95,
+            best_epoch=3,
+            curve={1: 0.5, 2: 0.95},
+        ),
+        TrialRow(
+            1,
+            "trial 1",
+            params,
+            2,
+            *more,
+            state=complete,
+            value=0.97,
+            best_epoch=4,
+            curve={1: 0.6, 2: 0.97},
+        ),
         TrialRow(
             2, "trial 2", params, 3, *more, state=failed, reason="ValueError: [/job:x] [bold]"
         ),
-        TrialRow(3, "trial 3", params, 4, *more, curve=[0.1, 0.4]),
+        TrialRow(3, "trial 3", params, 4, *more, curve={1: 0.1, 2: 0.4}),
     ]
     for row in rows:
         row.num_parameters, row.seconds = 93_322, 12.0

@@ -59,12 +59,12 @@ def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch
     def spoilt(assembled, *arguments, **options):
         loop, calls = original(assembled, *arguments, **options), []
 
-        def train(order, ends_early):
+        def train(order, ends_early, pixels):
             if calls:  # The first steps are sound.
                 weights = assembled.model.get_weights()
                 assembled.model.set_weights([np.full_like(weight, np.nan) for weight in weights])
             calls.append(order)
-            return loop.train(order, ends_early)
+            return loop.train(order, ends_early, pixels)
 
         return replace(loop, train=train)
 
