@@ -355,6 +355,7 @@ def finished(tmp_path_factory):
     return folder, drive(folder, commands)
 
 
+@pytest.mark.slow
 def test_finished_sweeps_and_their_models_go_on(finished):
     folder, done = finished
     for name in ("doctor", "predict", "resume", "finalize", "doctor mlp"):
@@ -379,6 +380,7 @@ def baselines(tmp_path_factory):
     return folder, before, drive(folder, commands)
 
 
+@pytest.mark.slow
 def test_published_models_go_on_as_points_of_the_spaces_that_they_began_in(baselines):
     folder, before, done = baselines
     assert done["again"]["status"] == 0, done["again"]

@@ -84,7 +84,7 @@ def test_a_recorded_name_is_read_by_the_parameters_beside_it():
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_cost_is_known_before_a_model_is_built(name):
     space = get_space(name)
-    for k, params in enumerate(random_points(space, 60, seed=5)):
+    for k, params in enumerate(random_points(space, 12, seed=5)):
         shape, num_classes = SHAPES[k % len(SHAPES)], (2, 10, 100)[k % 3]
         cost = space.cost(params, shape, num_classes)
         model = space.build(params, shape, num_classes, num_steps=10)

@@ -266,11 +266,11 @@ def test_the_engine_proposes_the_defaults_first_and_no_point_twice():
 
 @pytest.mark.parametrize("sampler", ["prior", "random"])
 @pytest.mark.parametrize("bound", [60, 24])
-def test_limits_are_kept_in_two_hundred_proposals(sampler, bound):
+def test_limits_are_kept_in_a_hundred_proposals(sampler, bound):
     """The second holds for one uniform point in a hundred."""
     limits = [Limit("parameters", bound)]
     engine = make_engine(sampler=sampler, limits=limits, quantities=filters)
-    for proposal in proposals(engine, 200):
+    for proposal in proposals(engine, 100):
         assert filters(proposal.params)["parameters"] <= bound
         assert proposal.breaks_limit == ""
 
