@@ -12,6 +12,7 @@ the script whenever you like and start it with the same options. For each sweep 
 - seconds from the first trial's start to a validation accuracy of 0.990 on all validation images;
 - with `--test-seeds N`, the mean test accuracy of the winner on N fresh seeds (`finalize`).
 
+With `--picture FILE.svg` the first sweep is drawn: what was trained when, and the best so far.
 With `--side` the sweeps of another checkout run in turn with those of this one, and the ratio of
 the errors is printed with n. Everything after `--` goes to `run`.
 """
@@ -67,6 +68,9 @@ def main() -> int:
             result = _swept(checkout, folder, seed, arguments, more)
             found[side].append(result)
             print(f"{side}, seed {seed}: {_text(result)}", flush=True)
+    if arguments.picture:
+        first = f"{HERE}-{arguments.dataset}-{arguments.seeds[0]}"
+        draw(Path(arguments.output) / first, Path(arguments.picture))
     for side, results in found.items():
         print(f"{side}: {_summary(results)}")
     for side in arguments.side:
@@ -93,6 +97,7 @@ def _parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--timeout", default="auto")
     parser.add_argument("--output", required=True)
     parser.add_argument("--test-seeds", type=int, default=0)
+    parser.add_argument("--picture", help="file to draw the first sweep to")
     parser.add_argument("--side", action="append", default=[], metavar="NAME=CHECKOUT")
     return parser.parse_args(own), more
 
@@ -168,6 +173,40 @@ def _measured(folder: Path) -> dict[str, Any]:
         seconds_to=(min(reached) - began) / 1000 if reached else math.inf,
     )
     return asdict(found)
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Draws a sweep: each stretch of training by the epochs it reached, and the best so far."""
+    from matplotlib.figure import Figure
+
+    from tracking.spool.records import EpochRecord, TrialRecord
+
+    records = _records(folder / ".sweeps" / "sweeps" / NAME / "spool")
+    trials = {r.number: r for r in records if isinstance(r, TrialRecord)}
+    began = min(trial.at_ms for trial in trials.values())
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    best: list[tuple[float, float]] = []
+    ends: dict[int, tuple[float, float]] = {}
+    for record in (r for r in records if isinstance(r, EpochRecord)):
+        minutes, epoch = (record.at_ms - began) / 60_000, record.metrics.get("epoch", record.epoch)
+        known = record.number in ends
+        start, reached = ends.get(record.number, (minutes, 0.0))
+        span = record.metrics["epoch_seconds"] * (epoch - reached) / 60
+        color = "tab:orange" if "sweeps.baseline" in trials[record.number].tags else "tab:blue"
+        from_minutes = max(minutes - span, start) if known else minutes - span
+        upper.plot([from_minutes, minutes], [reached, epoch], color=color, linewidth=1.4)
+        ends[record.number] = minutes, epoch
+        value = record.metrics["val_accuracy"]
+        if epoch >= 1 and (not best or value > best[-1][1]):
+            best.append((minutes, value))
+    upper.set(ylabel="epochs trained", title="Each line is a trial; published models in orange")
+    best.append((max(minutes for minutes, _ in ends.values()), best[-1][1]))
+    lower.step(*zip(*best, strict=True), where="post", color="tab:green")
+    lower.set(xlabel="minutes", ylabel="best validation\naccuracy so far")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
 
 
 def _is_whole(metrics: Mapping[str, float]) -> bool:
