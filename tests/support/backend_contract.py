@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = (
     "--space", "mlp", "--dataset", "digits", "--trials", "3", "--epochs", "2", "--no-baselines",
     "--pruner", "none", "--fix", "num_layers=1", "--fix", "batch_size=128", "--fix",
-    "dropout_0=0.25", "--workers", "1", "--name", "s",
+    "dropout=0.25", "--fix", "batch_norm=true", "--fix", "weight_averaging=true", "--workers", "1",
+    "--name", "s",
 )  # fmt: skip
 
 
