@@ -224,6 +224,7 @@ def finalists(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_comparison_that_an_earlier_version_began_goes_on(finalists):
     refused = finalists.done["other options"]
     assert refused["status"] == 2 and refused["err"].count("\n") == 1, refused
@@ -245,6 +246,7 @@ def test_a_comparison_that_an_earlier_version_began_goes_on(finalists):
     assert "Winner: " in finalists.done["again"]["out"]
 
 
+@pytest.mark.slow
 def test_what_was_compared_stays_as_it_was(finalists):
     assert sorted(finalists.runs) == ["0", "1", "2", "3"]
     for number, before in finalists.content.items():
@@ -256,12 +258,14 @@ def test_what_was_compared_stays_as_it_was(finalists):
     assert all(map(is_closed, runs(finalists.folder)))
 
 
+@pytest.mark.slow
 def test_the_winner_over_a_custom_space_is_promoted_and_a_trial_of_it_replays(finalists):
     done = finalists.done["promote"]
     assert done["status"] == 0, done
     check_replay(finalists.done["replay"], 3)
 
 
+@pytest.mark.slow
 def test_after_the_comparison_the_stores_agree(finalists):
     done = finalists.done["doctor"]
     assert done["status"] == 0, done

@@ -541,7 +541,7 @@ def test_a_space_that_asks_nothing_has_no_parameters():
     assert user_space(reference("nothing_to_ask"), source.sample).parameters == ()
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_our_spaces_run_in_a_plain_random_search(name, tiny_data, tmp_path):
     hypermodel = search_spaces.as_hypermodel(
         name, tiny_data.input_shape, tiny_data.num_classes, num_images=96, num_epochs=1
