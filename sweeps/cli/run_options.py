@@ -76,8 +76,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=timeout,
         default="auto",
         metavar="TIME",
-        help="start no trial after this, and end running ones with their epoch: 90s, 15m, 2h or "
-        f"none (default: {_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few "
+        help="stop after this: before it the best points are trained in full, and what still runs "
+        f"then ends with its epoch; 90s, 15m, 2h or none (default: {_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few "
         "images)",
     )
     add(
