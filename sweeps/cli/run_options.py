@@ -77,8 +77,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="TIME",
         help="stop after this: before it the best points are trained in full, and what still runs "
-        f"then ends with its epoch; 90s, 15m, 2h or none (default: {_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few "
-        "images)",
+        "then ends with its epoch; 90s, 15m, 2h or none (default: "
+        f"{_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few images)",
     )
     add(
         "--objective",
