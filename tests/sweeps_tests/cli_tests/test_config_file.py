@@ -52,8 +52,11 @@ set:
   filters_0: 16..32
 fix:
   batch_norm_0: true
+limit:
+  parameters: 200k
 """
     found = parsed(tmp_path, text)
+    assert found.limits == ("parameters<=200k",)
     assert found.narrowed == ("optimizer=adam,adamw", "filters_0=16..32")
     assert found.fixed == ("batch_norm_0=true",)
     found = parsed(tmp_path, text, "--set", "optimizer=sgd")
@@ -192,6 +195,8 @@ SETTINGS = st.builds(
     name=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
     narrowed=st.sampled_from([(), ("optimizer=adam,sgd", "units_0=64..128")]),
     fixed=st.sampled_from([(), ("batch_norm_0=true",)]),
+    limits=st.sampled_from([(), ("parameters<=200k",), ("multiply_adds<=12M", "model_bytes<=1M")]),
+    min_epochs=st.sampled_from([None, 1, 2]),
     work_dir=st.text(st.characters(blacklist_categories=["C"]), min_size=1),
 )
 
