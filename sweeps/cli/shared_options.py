@@ -95,7 +95,8 @@ def first_rung(text: str) -> int | str | None:
     try:
         found = parse_min_epochs(text)
     except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        rule = str(error).removeprefix("--min-epochs ").rstrip(".")
+        raise argparse.ArgumentTypeError(rule) from None
     return int(found) if found >= 1 else str(found)
 
 
