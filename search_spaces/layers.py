@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,32 @@ class Layer:
     padding: str = ""
     strides: int = 1
     use_bias: bool = True
+
+
+def classifier(
+    name: str,
+    layers: Iterable[Layer],
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    augmentation: Iterable[keras.layers.Layer] = (),
+) -> keras.Model:
+    """The model of planned layers, not compiled: raw pixels 0 to 255 in, class probabilities out.
+
+    Args:
+        augmentation: layers that change images in training, before the planned ones.
+    """
+    import keras
+    from keras import layers as kl
+
+    inputs = keras.Input(input_shape, dtype="uint8", name="pixels")
+    x = kl.Rescaling(1 / 255)(inputs)
+    for layer in augmentation:
+        x = layer(x)
+    for spec in layers:
+        x = keras_layer(spec)(x)
+    # Probabilities are float32 also where a mixed precision computes the rest in half of it.
+    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
+    return keras.Model(inputs, outputs, name=name)
 
 
 def keras_layer(layer: Layer) -> keras.layers.Layer:

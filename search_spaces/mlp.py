@@ -15,7 +15,7 @@ from search_spaces.fitting import (
     sample_fitting,
 )
 from search_spaces.hyperparameters import HyperParametersLike, Params, active_values
-from search_spaces.layers import Layer, cost_of, keras_layer, pool_factor
+from search_spaces.layers import Layer, classifier, cost_of, pool_factor
 from search_spaces.space import Baseline, Shape, Space
 
 if TYPE_CHECKING:
@@ -57,16 +57,8 @@ def plan(params: Params, input_shape: Shape) -> tuple[Layer, ...]:
 
 def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: int) -> keras.Model:
     """The compiled model: raw pixels 0 to 255 in, class probabilities out."""
-    import keras
-    from keras import layers as kl
-
-    inputs = keras.Input(input_shape, dtype="uint8", name="pixels")
-    x = kl.Rescaling(1 / 255)(inputs)
-    for spec in plan(params, input_shape):
-        x = keras_layer(spec)(x)
-    # Probabilities are float32 also where a mixed precision computes the rest in half of it.
-    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
-    model = keras.Model(inputs, outputs, name="mlp")
+    layers = plan(params, input_shape)
+    model = classifier("mlp", layers, input_shape, num_classes)
     compile_model(model, params, num_steps)
     return model
 

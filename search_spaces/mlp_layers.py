@@ -11,7 +11,7 @@ from search_spaces.hyperparameters import (
     active_values,
     repeated,
 )
-from search_spaces.layers import Layer, cost_of, keras_layer, pool_factor
+from search_spaces.layers import Layer, classifier, cost_of, pool_factor
 from search_spaces.optimizers import make_optimizer, sample_fitting
 from search_spaces.space import Baseline, Shape, Space
 
@@ -52,16 +52,8 @@ def plan(params: Params, input_shape: Shape) -> tuple[Layer, ...]:
 
 def build(params: Params, input_shape: Shape, num_classes: int, *, num_steps: int) -> keras.Model:
     """The compiled model: raw pixels 0 to 255 in, class probabilities out."""
-    import keras
-    from keras import layers as kl
-
-    inputs = keras.Input(input_shape, dtype="uint8", name="pixels")
-    x = kl.Rescaling(1 / 255)(inputs)
-    for spec in plan(params, input_shape):
-        x = keras_layer(spec)(x)
-    # Probabilities are float32 also where a mixed precision computes the rest in half of it.
-    outputs = kl.Dense(num_classes, activation="softmax", name="probabilities", dtype="float32")(x)
-    model = keras.Model(inputs, outputs, name="mlp")
+    layers = plan(params, input_shape)
+    model = classifier("mlp", layers, input_shape, num_classes)
     model.compile(
         optimizer=make_optimizer(params, num_steps),
         loss="sparse_categorical_crossentropy",

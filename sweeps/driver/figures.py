@@ -32,12 +32,11 @@ class Figures:
         self.audit_is_open = self._plan.num_audited > 0
         """Whether pruned trials keep their files, because they may be audited."""
 
-    def take_over(self, row: TrialRow) -> None:
-        """Draws what a kill left undrawn of a trial of an earlier session."""
-        self.draw(row)
-
     def draw(self, row: TrialRow) -> None:
-        """Has a trial that has ended drawn; where it left nothing to draw, its files go."""
+        """Has a trial that has ended drawn; where it left nothing to draw, its files go.
+
+        Also one of an earlier session: a kill may have left it undrawn.
+        """
         if row.state.is_end and (self._paths.trial(row.number) / HISTORY_FILE).exists():
             self._queue.append(row)
             self._start_some()

@@ -79,7 +79,7 @@ class SweepLoop:
         try:
             self._retries.longest_epoch = self._recorder.longest_epoch_seconds
             for past in sorted(self._engine.past(), key=_end_time):
-                self._figures.take_over(self._next.take_over(past))
+                self._figures.draw(self._next.take_over(past))
             self.board.rows = dict(sorted(self.board.rows.items()))
             self._recorder.models_known(self.board)
             self._trials.packer.keep_warm()

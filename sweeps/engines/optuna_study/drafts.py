@@ -187,7 +187,7 @@ class Drafts:
 
 
 class _DraftTrial:
-    """Answers as an Optuna trial does, without one."""
+    """Stands for an Optuna trial, and returns the values that are drawn."""
 
     def __init__(self, value: Callable[[str, BaseDistribution], Any]) -> None:
         self._value = value
