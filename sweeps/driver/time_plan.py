@@ -117,16 +117,15 @@ class TimePlan:
     def next_waiting(self) -> TrialRow | None:
         """The paused trial to train to its end now: the best that can end in time.
 
-        The very best goes on in any case while nothing is complete.
+        The cheapest goes on in any case while nothing is complete and nothing runs.
         """
-        for row in self._ranked():
-            if row.state is not TrialState.PAUSED:
-                continue
-            alone = not self.board.ranking() and not self.board.running()
-            if alone or self._fits(row):
-                self._chosen.add(row.number)
-                return row
-        return None
+        waiting = [row for row in self._ranked() if row.state is TrialState.PAUSED]
+        chosen = next((row for row in waiting if self._fits(row)), None)
+        if chosen is None and waiting and not self.board.ranking() and not self.board.running():
+            chosen = min(waiting, key=self._seconds_to_end)
+        if chosen is not None:
+            self._chosen.add(chosen.number)
+        return chosen
 
     @property
     def closing_from(self) -> float | None:
@@ -162,8 +161,13 @@ class TimePlan:
         return self.plan.protects_baselines and row.baseline is not None
 
     def _candidates(self) -> list[TrialRow]:
-        """The best that are not complete: as many as the reserved share of the time trains."""
+        """The best that are not complete: as many as the reserved share of the time trains.
+
+        What alone would take more is none while something cheaper is; of such the cheapest is.
+        """
         limit, ranked = self.plan.rules.timeout_seconds or math.inf, self._ranked()
+        cheap = [row for row in ranked if self._needed([row]) <= RESERVED_SHARE * limit]
+        ranked = cheap or sorted(ranked, key=self._seconds_to_end)[:1]
         chosen = ranked[:1]
         for row in ranked[1:NUM_CANDIDATES]:
             if self._needed([*chosen, row]) > RESERVED_SHARE * limit:

@@ -165,7 +165,7 @@ def test_what_was_chosen_goes_on_although_it_is_no_candidate(sweep):
     here = sweep()
     for number in range(3):
         here.row(number, 27, 0.9, PAUSED)
-        here.plan._pace[number] = 1000.0
+        here.plan._pace[number] = 60.0
     here.row(3, 72, 0.5, COMPLETE)
     cheap = here.row(4, 27, 0.6, PAUSED)
     here.left(100)
@@ -209,3 +209,17 @@ def test_protected_baselines_go_on_and_are_counted(sweep):
         here.row(number, 27, 0.8, PAUSED)
     assert here.plan.goes_on(row)
     assert here.plan.reserved_seconds > alone
+
+
+def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(sweep):
+    here = sweep(limit=120.0)
+    slow = here.row(0, 9, 0.98, RUNNING)
+    here.plan._pace[0] = 14.0
+    cheap = here.row(1, 9, 0.97, PAUSED)
+    here.plan._pace[1] = 3.0
+    assert here.plan._candidates() == [cheap]
+    here.left(100)
+    assert not here.plan.closes(), "new points are tried"
+    here.left(32)
+    assert here.plan.closes() and not here.plan.goes_on(slow)
+    assert here.plan.next_waiting() is cheap
