@@ -99,7 +99,7 @@ class BackendContract:
         """Which is what a replay does, on the recorded backend."""
         (run,) = (run for run in swept.runs("trial") if run.data.tags["sweeps.trial"] == "1")
         done = keras_sweeps(swept.folder, "sweeps/replay.py", run.info.run_id)
-        assert "identical: 2 epochs" in done.stdout, done.stdout + done.stderr
+        assert "identical: 2 reports" in done.stdout, done.stdout + done.stderr
 
     def test_the_winner_becomes_the_champion_and_predicts(self, swept):
         options = ("s", "--finalists", "1", "--finalist-seeds", "2", "--quiet")
