@@ -5,8 +5,6 @@ They stay pruned: study, ranking and winner do not change.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from pipelines.training.checkpoints import CHECKPOINT_FILE, MODEL_FILE
@@ -49,7 +47,7 @@ class Audit:
         while self._waiting and self._free.has_room:
             row, slot = self._waiting.pop(0), self._free.take()
             number, job_id = row.number, f"{PREFIX}{row.number}"
-            self._slots[number], self._heard[number] = slot, time.monotonic()
+            self._slots[number], self._heard[number] = slot, self._board.clock()
             log_path = str(self._paths.trial_log(number))
             try:
                 self._executor.start(
@@ -62,7 +60,7 @@ class Audit:
         """Takes a report, a result or a failure of an audited trial."""
         number = int(event.job_id.removeprefix(PREFIX))
         if isinstance(event, Reported):
-            self._heard[number] = time.monotonic()
+            self._heard[number] = self._board.clock()
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
         self._free.give_back(self._slots.pop(number))
@@ -76,7 +74,7 @@ class Audit:
     def end_stalled(self, limit_seconds: float) -> None:
         """Ends what has reported nothing for so long."""
         for number in list(self._slots):
-            if time.monotonic() - self._heard[number] > limit_seconds:
+            if self._board.clock() - self._heard[number] > limit_seconds:
                 self._executor.stop(f"{PREFIX}{number}")
                 reason = hang(limit_seconds).reason
                 self.event(Raised(f"{PREFIX}{number}", "Hang", reason, ""))

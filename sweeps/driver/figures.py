@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from pipelines.training.checkpoints import HISTORY_FILE, PREDICTIONS_FILE
 from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
@@ -13,6 +11,7 @@ from sweeps.workers.jobs import figures_job
 
 PREFIX = "figures-"
 FIGURES_SECONDS = 120.0
+"""At the end of a sweep the last ones are waited for so long."""
 MAX_DRAWING = 2
 """At the end of a sweep many trials end at once; each drawing is a process."""
 
@@ -80,10 +79,6 @@ class Figures:
     def numbers(self) -> list[int]:
         """The trials whose figures are being drawn, or wait for that."""
         return [*self._drawing, *(row.number for row in self._queue)]
-
-    def deadline(self) -> float:
-        """Until when (`time.monotonic`) the last figures are waited for."""
-        return time.monotonic() + FIGURES_SECONDS
 
     def forget(self, row: TrialRow) -> None:
         """Removes the files of a trial that has ended, once nobody needs them."""

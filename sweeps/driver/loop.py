@@ -12,7 +12,6 @@ What the loop is made of: `next_trial` (which trial is next), `trials` (one tria
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from pipelines.training.reports import TrialReport
@@ -152,7 +151,7 @@ class SweepLoop:
         """Records a report, and answers how the trial goes on."""
         row, identity = self.board.rows[report.number], job_id(report.number)
         value = self.board.value(row, report.metrics)
-        now = time.monotonic()
+        now = self.board.clock()
         new = report.step > row.step
         waited = now - self._trials.last_report[row.number]
         first = self._trials.started_again(row)
@@ -222,10 +221,10 @@ class SweepLoop:
         self._trials.view.ended(self.board, row)
 
     def _await_figures(self) -> None:
-        deadline = self._figures.deadline()
+        deadline = self.board.clock() + figures.FIGURES_SECONDS
         while (
             self._figures.numbers()
-            and time.monotonic() < deadline
+            and self.board.clock() < deadline
             and not self._interrupts.received
         ):
             self._handle_events(WAIT_SECONDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from search_spaces.errors import SourceChangedError
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import STOPPED, StopReason
@@ -72,7 +70,7 @@ class Retries:
 
     def end_stalled(self) -> None:
         """Ends trials that report nothing any more; another try may help."""
-        limit, now = self.stall_limit(), time.monotonic()
+        limit, now = self.stall_limit(), self._board.clock()
         for row in self._board.running():
             if now - self._trials.last_report[row.number] > limit:
                 self._trials.stop(row)

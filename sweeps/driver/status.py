@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class TrialRow:
     best_epoch: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
     num_parameters: int | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = 0.0
     seconds: float = 0.0
     reason: str = ""
     details: str = ""
@@ -97,6 +97,7 @@ class Board:
         num_trials: points to try at most; None for as many as the time allows.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
+        clock: seconds of a clock that only goes forward; a replay of recorded trials has its own.
         closing_from: seconds after the start from which the best candidates are trained in full, as
             things stand; None where no time is reserved.
         competes: whether one trial is the best; published models are each compared with their own
@@ -108,7 +109,6 @@ class Board:
     num_trials: int | None
     num_slots: int
     timeout_seconds: float | None
-    started: float = field(default_factory=time.monotonic)
     rows: dict[int, TrialRow] = field(default_factory=dict)
     data_name: str = ""
     earlier_seconds: float = 0.0
@@ -116,6 +116,11 @@ class Board:
     failed_audits: dict[int, str] = field(default_factory=dict)
     closing_from: float | None = None
     competes: bool = True
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     def metric(self, row: TrialRow) -> str:
         """What is reported of a trial: the objective, where it validates."""
@@ -179,7 +184,7 @@ class Board:
 
     def elapsed_seconds(self) -> float:
         """Wall time since the sweep began, in all its sessions."""
-        return self.earlier_seconds + time.monotonic() - self.started
+        return self.earlier_seconds + self.clock() - self.started
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
@@ -187,7 +192,7 @@ class Board:
         if not done:
             return None
         mean = sum(row.seconds for row in done) / len(done)
-        spent = sum(time.monotonic() - row.started for row in self.running())
+        spent = sum(self.clock() - row.started for row in self.running())
         left = math.inf
         if self.num_trials is not None:
             todo = self.num_trials - len(self.ended())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 
 from pipelines.evaluation.metrics import PREDICT_BATCH
@@ -45,7 +44,7 @@ class Trials:
         )  # fmt: skip
         self.usage = GpuUsage(executor, watch)
         self.last_report: dict[int, float] = {}
-        """By trial, when it last started or reported (`time.monotonic`)."""
+        """By trial, when it last started or reported (`Board.clock`)."""
         self.slots: dict[int, Slot] = {}
         self._memory_kills: dict[int, int] = {}
         self._unreported: set[int] = set()
@@ -56,7 +55,7 @@ class Trials:
         number, again = row.number, bool(row.curve)
         self.slots[number] = slot
         row.slot, row.waiting, row.state, row.reason = slot.index, False, TrialState.RUNNING, ""
-        row.started = self.last_report[number] = time.monotonic()
+        row.started = self.last_report[number] = self.board.clock()
         self._unreported.add(number)
         self._uncompiled.add(number)
         self._memory_kills[number] = kernel_memory_kills()
@@ -108,7 +107,7 @@ class Trials:
 
     def release(self, row: TrialRow) -> Slot | None:
         """Frees the slot of a trial that ran; None where it was freed before."""
-        row.seconds += time.monotonic() - row.started
+        row.seconds += self.board.clock() - row.started
         slot = self.slots.pop(row.number, None)
         if slot is not None:  # None where telling an end failed, and the loop ends it once more.
             self.packer.slots.give_back(slot)

@@ -1,0 +1,507 @@
+"""What parts of the search are worth, on recorded learning curves and in simulated time.
+
+    python benchmarks/replay_search.py --curves benchmarks/curves/mnist.jsonl.gz --seeds 20
+    python benchmarks/replay_search.py --curves benchmarks/curves/digits.jsonl.gz --samplers
+
+The real driver and the real Optuna engine run whole sweeps; only the training is replaced, by the
+curves that `record_curves.py` has recorded, and the clock by one that goes as far as a recorded
+training took. Every seed is one sweep of each variant.
+
+Without `--samplers` the points are the recorded ones, in an order of the seed's, the same for all
+variants: rungs, pruners, the plan for the time, and what is measured. With it the real samplers
+propose points of the real space, and a surrogate fitted to the recorded points (extremely
+randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006) says what each would reach
+and take. Its error, by cross-validation, is printed first.
+
+For each variant: the error of the winner, in full and as it would be kept (median, range), the
+ratio of that error to the first variant's, by seed, points tried and trained in full, the simulated
+minutes to `--target`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import statistics
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import optuna
+from record_curves import read_lines
+
+from pipelines.data.prepared import PreparedData
+from pipelines.objectives import get_objective
+from pipelines.training.reports import Reports, TrialReport
+from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
+from search_spaces.hyperparameters import Params, active_values
+from search_spaces.registry import get_space
+from search_spaces.space import Space
+from sweeps.driver.loop import SweepLoop
+from sweeps.driver.plan import LoopPlan, StopRules
+from sweeps.driver.recorder import BestModels, Recorder
+from sweeps.driver.status import Board
+from sweeps.driver.time_plan import TimePlan
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.pruners.registry import HALVING
+from sweeps.engines.pruners.rungs import make_rungs
+from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.interrupts import Interrupts
+from sweeps.reporting.progress import QuietView
+from sweeps.settings import LARGE_DATA_BUDGET, SMALL_DATA_BUDGET
+from sweeps.state.paths import SweepPaths
+from tracking.spool.spool import Spool
+
+START_SECONDS, TRACING_SECONDS = 0.7, 1.0
+"""Of a trial that begins or goes on: until it trains, and until its steps are compiled."""
+FITTED, TRAINED = "fitted", "trained"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a point reports.
+
+    Attributes:
+        values: epochs trained -> (fitted, trained): validation accuracy as each is measured.
+        early: the same below an epoch, of the images that are measured there.
+        epoch_seconds, validation_seconds: of one.
+    """
+
+    values: Mapping[Fraction, tuple[float, float]]
+    early: Mapping[Fraction, tuple[float, float]]
+    epoch_seconds: float
+    validation_seconds: float
+
+    def at(self, epochs: Fraction, kind: str) -> float:
+        """The value that is reported; NaN where the training had broken off."""
+        found = (self.early if epochs < 1 else self.values).get(epochs)
+        return math.nan if found is None else found[kind == TRAINED]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to search."""
+
+    name: str
+    min_epochs: Fraction | None = None
+    pruner: str = "asha"
+    plans_time: bool = True
+    measured: str = FITTED
+    sampler: str = "prior"
+    weighs_cost: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep found; `error` is 1 - the winner's validation accuracy, 1 without a winner."""
+
+    error: float
+    num_points: int
+    num_full: int
+    minutes_to: float
+
+
+@dataclass
+class Task:
+    """What is searched, with which budget."""
+
+    space: Space
+    curve_of: Callable[[Params], Curve]
+    num_epochs: int
+    timeout_seconds: float
+    first_rung: Fraction
+    target: float
+    data: PreparedData
+    points: Sequence[Params] = ()
+    cost: Callable[[Params], float | None] | None = None
+
+
+def main() -> None:
+    """Replays all variants, and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--curves", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, help="default: those of a default sweep")
+    parser.add_argument("--target", type=float, default=0.990)
+    parser.add_argument("--space", default="cnn")
+    parser.add_argument("--samplers", action="store_true")
+    parser.add_argument("--variants", nargs="+", help="names of some (default: all)")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lines = read_lines(arguments.curves)
+    task, variants = make_task(lines, arguments)
+    if arguments.variants:
+        variants = [variant for variant in variants if variant.name in arguments.variants]
+    print(
+        f"{len(lines)} recorded points x {task.num_epochs} epochs, "
+        f"{task.timeout_seconds / 60:g} simulated minutes, n = {arguments.seeds} seeds"
+    )
+    print(
+        f"{'variant':<22} {'error':<26} {'ratio':<20} {'points':>6} {'full':>4} minutes to target"
+    )
+    first: list[Found] = []
+    for variant in variants:
+        found = [replayed(task, variant, seed) for seed in range(arguments.seeds)]
+        first = first or found
+        print(row(variant.name, found, first), flush=True)
+
+
+def row(name: str, found: Sequence[Found], first: Sequence[Found]) -> str:
+    """A line of the table."""
+    errors = [one.error for one in found]
+    ratios = [one.error / other.error for one, other in zip(found, first, strict=True)]
+    minutes = statistics.median(one.minutes_to for one in found)
+    spread = f"{min(errors):.4f} to {max(errors):.4f}"
+    ratio = f"{statistics.median(ratios):.2f}, mean {statistics.mean(ratios):.2f}"
+    return (
+        f"{name:<22} {statistics.median(errors):.4f} ({spread}) {ratio:<20} "
+        f"{statistics.mean(one.num_points for one in found):>6.1f} "
+        f"{statistics.mean(one.num_full for one in found):>4.1f} {minutes:.1f}"
+    )
+
+
+def make_task(
+    lines: Sequence[Mapping[str, Any]], arguments: argparse.Namespace
+) -> tuple[Task, list[Variant]]:
+    """The task, and the variants to compare on it."""
+    curves = [curve_of_line(line) for line in lines]
+    num_epochs = int(lines[0]["num_epochs"])
+    has_early = any(curve.early for curve in curves)
+    budget = LARGE_DATA_BUDGET if has_early else SMALL_DATA_BUDGET
+    seconds = arguments.minutes * 60 if arguments.minutes else budget.timeout_seconds
+    first_rung = Fraction(1, 3) if has_early else Fraction(num_epochs, 3)
+    shape, num_images = ((28, 28, 1), 50_000) if has_early else ((32, 32, 3), 8_000)
+    task = Task(
+        _recorded_space(len(lines)), lambda params: curves[int(params["point"])], num_epochs,
+        seconds, first_rung, arguments.target, _data(shape, num_images),
+        [{"point": number} for number in range(len(lines))],
+    )  # fmt: skip
+    if not arguments.samplers:
+        finer = Fraction(1, 9) if has_early else Fraction(num_epochs, 9)
+        return task, [
+            Variant("default"),
+            Variant("no plan for the time", plans_time=False),
+            Variant("trained weights", measured=TRAINED),
+            Variant("rungs from finer", min_epochs=finer),
+            Variant("rungs from coarser", min_epochs=first_rung * 3),
+            Variant("hyperband", pruner="hyperband"),
+            Variant("median", pruner="median"),
+            Variant("no pruner", pruner="none"),
+        ]
+    space = get_space(arguments.space)
+    surrogate = Surrogate(space, lines, curves)
+    print(surrogate.quality())
+
+    def cost(params: Params) -> float | None:
+        found = space.cost(params, shape, 10)
+        return None if found is None else float(found.multiply_adds)
+
+    task = replace_task(task, space, surrogate.curve, cost)
+    return task, [
+        Variant("prior"),
+        Variant("prior, cost ignored", weighs_cost=False),
+        Variant("random", sampler="random", weighs_cost=False),
+        Variant("tpe", sampler="tpe", weighs_cost=False),
+    ]
+
+
+def replace_task(
+    task: Task, space: Space, curve: Callable[[Params], Curve], cost: Callable[[Params], Any]
+) -> Task:
+    """The task over a real space."""
+    return replace(task, space=space, curve_of=curve, points=(), cost=cost)
+
+
+def _recorded_space(num_points: int) -> Space:
+    def sample(hp: Any) -> Params:
+        hp.Choice("point", list(range(num_points)))
+        return active_values(hp)
+
+    return Space("recorded", "", sample, None, lambda params, shape: ())  # type: ignore[arg-type]
+
+
+def _data(shape: tuple[int, int, int], num_images: int) -> PreparedData:
+    return PreparedData(
+        "recorded", "", "0" * 64, "", "", shape, 10, tuple("0123456789"), {"train": num_images}
+    )
+
+
+def curve_of_line(line: Mapping[str, Any]) -> Curve:
+    """A recorded point."""
+    values, early = {}, {}
+    reports = line["reports"]
+    for report in reports:
+        epochs = Fraction(report["epoch"]).limit_denominator(9)
+        values[epochs] = report[FITTED], report[TRAINED]
+        if epochs < 1:
+            early[epochs] = report["fitted_early"], report["trained_early"]
+    whole = [report for report in reports if report["epoch"] > 1] or reports
+    means = [
+        statistics.median(report[name] for report in whole) if whole else 10.0
+        for name in ("train_seconds", "validation_seconds")
+    ]
+    return Curve(values, early, *means)
+
+
+class Surrogate:
+    """Says what any point of a space would report, after some that were recorded.
+
+    The logarithms of the errors at all reports, and of the seconds of an epoch, are what is fitted,
+    to numbers as they are, the logarithm of those that a space draws so, and choices as they come.
+    """
+
+    def __init__(
+        self, space: Space, lines: Sequence[Mapping[str, Any]], curves: Sequence[Curve]
+    ) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        self._space = space
+        whole = [k for k, line in enumerate(lines) if not line["failed"]]
+        self._curves = [curves[k] for k in whole]
+        self._columns = _columns([lines[k]["params"] for k in whole])
+        self._x = np.array([self._row(lines[k]["params"]) for k in whole])
+        self._keys = list(self._curves[0].values)
+        self._y = np.array([self._targets(curve) for curve in self._curves])
+        self._make = partial(ExtraTreesRegressor, 300, min_samples_leaf=2, random_state=0)
+        self._model = self._make().fit(self._x, self._y)
+        self._known: dict[str, Curve] = {}
+
+    def quality(self) -> str:
+        """The error of what is left out of the fit, in ten parts."""
+        from scipy.stats import spearmanr
+        from sklearn.model_selection import KFold, cross_val_predict
+
+        parts = KFold(10, shuffle=True, random_state=0)
+        left_out = cross_val_predict(self._make(), self._x, self._y, cv=parts)
+        texts = []
+        for place, name in (
+            (0, "first report"),
+            (len(self._keys) - 1, "end"),
+            (-2, "epoch seconds"),
+        ):
+            off = self._y[:, place] - left_out[:, place]
+            correlation = spearmanr(self._y[:, place], left_out[:, place]).statistic
+            texts.append(
+                f"{name}: rank correlation {correlation:.2f}, off by a factor of "
+                f"{math.exp(float(np.median(np.abs(off)))):.2f} (median)"
+            )
+        return "surrogate, left out of the fit: " + "; ".join(texts)
+
+    def curve(self, params: Params) -> Curve:
+        """What a point would report."""
+        key = str(sorted(params.items()))
+        if key not in self._known:
+            (found,) = self._model.predict([self._row(params)])
+            values = dict(zip(self._keys, 1 - np.exp(found[: len(self._keys)]), strict=True))
+            both = {epochs: (float(value), float(value)) for epochs, value in values.items()}
+            early = {epochs: value for epochs, value in both.items() if epochs < 1}
+            seconds = [float(value) for value in np.exp(found[-2:])]
+            self._known[key] = Curve(both, early, *seconds)
+        return self._known[key]
+
+    def _targets(self, curve: Curve) -> list[float]:
+        errors = [math.log(max(1e-4, 1 - value)) for value, _ in curve.values.values()]
+        return [*errors, math.log(curve.epoch_seconds), math.log(curve.validation_seconds)]
+
+    def _row(self, params: Params) -> list[float]:
+        row = []
+        for name, choices in self._columns.items():
+            value = params.get(name)
+            if choices is None:
+                row.append(-1.0 if value is None else float(value))
+            else:
+                row += [float(value == choice) for choice in choices]
+        return row
+
+
+def _columns(points: Sequence[Params]) -> dict[str, list[Any] | None]:
+    """Each parameter with its choices; None for a number."""
+    names = dict.fromkeys(name for params in points for name in params)
+    columns: dict[str, list[Any] | None] = {}
+    for name in names:
+        values = {params[name] for params in points if name in params}
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        columns[name] = None if numbers else sorted(values, key=str)
+    return columns
+
+
+def replayed(task: Task, variant: Variant, seed: int) -> Found:
+    """One sweep in simulated time."""
+    objective, clock = get_objective("val_accuracy"), Clock()
+    rungs = make_rungs(variant.min_epochs or task.first_rung, task.num_epochs, 3)
+    order = np.random.default_rng(seed).permutation(len(task.points))
+    points = [((f"point {k}",), task.points[k]) for k in order]
+    engine = OptunaEngine(
+        task.space, objective, optuna.storages.InMemoryStorage(), "replay",
+        "random" if points else variant.sampler, seed,
+        baselines=points or task.space.distinct_baselines(), pruner=variant.pruner, rungs=rungs,
+        protect_baselines=False, cost=task.cost if variant.weighs_cost else None,
+    )  # fmt: skip
+    board = Board(
+        "replay", objective, len(points) or None, 1, task.timeout_seconds, clock=clock.read
+    )
+    with tempfile.TemporaryDirectory() as folder, _without_plan(not variant.plans_time):
+        paths = SweepPaths(Path(folder), "replay")
+        recorder = Recorder(
+            Spool(paths.spool), task.space, task.data, paths, BestModels(objective, 0)
+        )
+        plan = LoopPlan(
+            space=task.space, data=task.data, num_trials=len(points) or None,
+            schedule=Schedule(task.num_epochs, reports=rungs.reports), seed=seed,
+            slots=(Slot(0, 1),), paths=paths, rules=StopRules(timeout_seconds=task.timeout_seconds),
+            rungs=rungs.steps if variant.pruner in HALVING else (),
+        )  # fmt: skip
+        executor = SimulatedExecutor(clock, task, variant.measured)
+        SweepLoop(plan, board, engine, executor, recorder, QuietView(), Interrupts()).run()
+    best = board.best()
+    return Found(
+        error=1.0 if best is None or best.value is None else 1 - best.value,
+        num_points=len(board.rows),
+        num_full=len(board.ranking()),
+        minutes_to=executor.seconds_to / 60,
+    )
+
+
+def _without_plan(without: bool) -> Any:
+    """The plan for the time never closes a sweep in the block; its limit alone does."""
+    if without:
+        return mock.patch.object(TimePlan, "closes", lambda self: False)
+    return mock.patch.object(TimePlan, "_unused", None, create=True)
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when somebody says so."""
+
+    now: float = 0.0
+
+    def read(self) -> float:
+        """The time."""
+        return self.now
+
+
+Replay = Generator[tuple[float, TrialReport], Decision, TrialResult]
+
+
+@dataclass
+class SimulatedExecutor:
+    """Answers with recorded reports, each when its training would have ended."""
+
+    clock: Clock
+    task: Task
+    measured: str
+    seconds_to: float = math.inf
+    _jobs: dict[str, Replay] = field(default_factory=dict)
+    _events: list[tuple[float, int, Event]] = field(default_factory=list)
+    _count: int = 0
+
+    def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
+        """Starts a trial; pictures are not drawn."""
+        if not job_id.startswith("trial-"):
+            self._put(0.0, Raised(job_id, "NotDrawn", "nothing to draw", ""))
+            return
+        self._jobs[job_id] = self._trial(argument)
+        self._go_on(job_id, None)
+
+    def _put(self, seconds: float, event: Event) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.clock.now + seconds, self._count, event))
+
+    def _go_on(self, job_id: str, decision: Decision | None) -> None:
+        try:
+            job = self._jobs[job_id]
+            seconds, report = next(job) if decision is None else job.send(decision)
+        except StopIteration as end:
+            del self._jobs[job_id]
+            self._put(0.0, Returned(job_id, end.value))
+        except ArithmeticError as error:
+            del self._jobs[job_id]
+            self._put(1.0, Raised(job_id, "NonFiniteLossError", str(error), ""))
+        else:
+            self._put(seconds, Reported(job_id, report))
+
+    def _trial(self, task: TrialTask) -> Replay:
+        curve, reports = self.task.curve_of(task.params), task.schedule.reports
+        step, wait, decision = task.reported_step, START_SECONDS, Decision.GO_ON
+        if step:
+            decision = yield wait, self._report(task.number, step, curve, reports)
+            wait = 0.0
+        wait += TRACING_SECONDS
+        while decision is Decision.GO_ON and step < task.schedule.end_step:
+            trained = reports.next_step(step) - step
+            step += trained
+            validation = 0.25 if reports.is_early(step) else 1.0
+            wait += curve.epoch_seconds * trained / reports.per_epoch
+            wait += curve.validation_seconds * validation
+            report = self._report(task.number, step, curve, reports)
+            decision = yield wait, report
+            wait = 0.0
+        values = {
+            at: self._value(at, curve, reports)
+            for at in range(1, step + 1) if at % reports.per_epoch == 0
+        } or {step: self._value(step, curve, reports)}  # fmt: skip
+        best = max(values, key=lambda at: values[at])
+        stopped_by = "epochs" if decision is Decision.GO_ON else decision.value
+        return TrialResult(
+            task.number, values[best], reports.epochs(best), reports.epochs(step),
+            {"val_accuracy": values[best]}, 0, 0, 0.0, "simulated", stopped_by,
+        )  # fmt: skip
+
+    def _value(self, step: int, curve: Curve, reports: Reports) -> float:
+        value = curve.at(Fraction(step, reports.per_epoch), self.measured)
+        if math.isnan(value):
+            raise ArithmeticError("the recorded training broke off")
+        return value
+
+    def _report(self, number: int, step: int, curve: Curve, reports: Reports) -> TrialReport:
+        value = self._value(step, curve, reports)
+        return TrialReport(
+            number, step,
+            {"val_accuracy": value, "val_loss": 0.0, "accuracy": value, "loss": 0.0,
+             "epoch": float(reports.epochs(step)), "epoch_seconds": curve.epoch_seconds},
+        )  # fmt: skip
+
+    def events(self, timeout_seconds: float) -> list[Event]:
+        """What happens next; time passes until then."""
+        until = self.clock.now + timeout_seconds
+        if not self._events or self._events[0][0] > until:
+            self.clock.now = until
+            return []
+        at, _, event = heapq.heappop(self._events)
+        self.clock.now = max(self.clock.now, at)
+        if isinstance(event, Reported):
+            metrics = event.message.metrics
+            if metrics["epoch"] >= 1 and metrics["val_accuracy"] >= self.task.target:
+                self.seconds_to = min(self.seconds_to, self.clock.now)
+        return [event]
+
+    def answer(self, job_id: str, answer: Any) -> None:
+        """Lets a trial go on to its next report or to its end."""
+        self._go_on(job_id, answer)
+
+    def process_id(self, job_id: str) -> None:
+        """Nothing runs."""
+
+    def stop(self, job_id: str) -> None:
+        """Ends a trial; what it would have reported is gone."""
+        self._jobs.pop(job_id, None)
+        self._events = [entry for entry in self._events if entry[2].job_id != job_id]
+        heapq.heapify(self._events)
+
+    def keep_warm(self, slots: Sequence[Slot]) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Ends all trials."""
+        self._jobs.clear()
+
+
+if __name__ == "__main__":
+    main()
