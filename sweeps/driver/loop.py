@@ -108,7 +108,7 @@ class SweepLoop:
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)
-                if rule is None and self._time_plan.is_closing:
+                if rule is None and self._time_plan.is_closing and not self._time_plan.all_tried:
                     return StopReason.TIMEOUT
                 ran_out = self._next.exhausted and not self._plan.is_fixed
                 return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)

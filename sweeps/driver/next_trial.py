@@ -34,7 +34,12 @@ class NextTrial:
             return ready[0]
         if waiting:
             return None if running else waiting[0]
-        return self._last_promotion() if self._time_plan.closes() else self._next_of_engine()
+        if not self._time_plan.closes():
+            row = self._next_of_engine()
+            if row is not None or not (self.exhausted or self._all_proposed()):
+                return row
+            self._time_plan.no_more_points()
+        return self._last_promotion()
 
     def _next_of_engine(self) -> TrialRow | None:
         """A trial that the engine promotes, or a new one."""
@@ -62,7 +67,7 @@ class NextTrial:
 
     def _last_promotion(self) -> TrialRow | None:
         """The next of those that are trained to their ends before the time limit."""
-        if not self._plan.rungs:
+        if not self._plan.rungs or self._plan.rules.timeout_seconds is None:
             return None
         row = self._time_plan.next_waiting()
         if row is not None:

@@ -46,12 +46,18 @@ class TimePlan:
     Args:
         waits: whether trials can wait and go on later: under pruners with rungs. Without, a trial
             is not started when it cannot end in time, unless it is the first that could.
+
+    Attributes:
+        is_closing: whether the last full trainings have begun.
+        all_tried: whether there are no new points although there is time: then the best ones are
+            trained in full all the same, no more than `NUM_CANDIDATES` with those that are complete.
     """
 
     plan: LoopPlan
     board: Board
     waits: bool
     is_closing: bool = False
+    all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
     _pace: dict[int, float] = field(default_factory=dict)
     _first: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -97,6 +103,10 @@ class TimePlan:
         self.is_closing = bool(self._chosen) or self._time_is_up()
         return self.is_closing
 
+    def no_more_points(self) -> None:
+        """All points have been tried; where the sweep has a time limit, its end begins now."""
+        self.all_tried = self.waits and self.plan.rules.timeout_seconds is not None
+
     def goes_on(self, row: TrialRow) -> bool:
         """Whether a trial that runs is trained to its end now that the sweep closes.
 
@@ -105,7 +115,11 @@ class TimePlan:
         if row.number in self._chosen or self._is_protected(row):
             return True
         candidates = self._candidates()
-        if row not in candidates or not (self._fits(row) or not self.board.ranking()):
+        if (
+            self._has_enough()
+            or row not in candidates
+            or not (self._fits(row) or not self.board.ranking())
+        ):
             return False
         place = candidates.index(row)
         needed = self._needed(candidates[: place + 1])
@@ -119,6 +133,8 @@ class TimePlan:
 
         The cheapest goes on in any case while nothing is complete and nothing runs.
         """
+        if self._has_enough():
+            return None
         waiting = [row for row in self._ranked() if row.state is TrialState.PAUSED]
         chosen = next((row for row in waiting if self._fits(row)), None)
         if chosen is None and waiting and not self.board.ranking() and not self.board.running():
@@ -126,6 +142,11 @@ class TimePlan:
         if chosen is not None:
             self._chosen.add(chosen.number)
         return chosen
+
+    def _has_enough(self) -> bool:
+        """Whether as many are complete, or on their way, as a sweep that ends early trains."""
+        ending = [row for row in self.board.running() if row.number in self._chosen]
+        return self.all_tried and len(self.board.ranking()) + len(ending) >= NUM_CANDIDATES
 
     @property
     def closing_from(self) -> float | None:

@@ -223,3 +223,20 @@ def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(swee
     here.left(32)
     assert here.plan.closes() and not here.plan.goes_on(slow)
     assert here.plan.next_waiting() is cheap
+
+
+def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_no_more(sweep):
+    here = sweep()
+    rows = [here.row(n, 27, v, PAUSED) for n, v in enumerate((0.5, 0.9, 0.8, 0.7))]
+    done = here.row(4, 72, 0.6, COMPLETE)
+    assert done.state is COMPLETE and not here.plan.closes()
+    here.plan.no_more_points()
+    assert here.plan.next_waiting() is rows[1]
+    rows[1].state = RUNNING
+    assert here.plan.goes_on(rows[1])
+    assert here.plan.next_waiting() is rows[2], "one is complete, and one on its way"
+    rows[2].state = RUNNING
+    assert here.plan.next_waiting() is None
+    rows[1].state = rows[2].state = COMPLETE
+    rows[1].value, rows[2].value = 0.9, 0.8
+    assert here.plan.next_waiting() is None
