@@ -49,8 +49,8 @@ class TimePlan:
 
     Attributes:
         is_closing: whether the last full trainings have begun.
-        all_tried: whether there are no new points although there is time: then the best ones are
-            trained in full all the same, no more than `NUM_CANDIDATES` with those that are complete.
+        all_tried: whether there are no new points although there is time: then the best are
+            trained in full, until `NUM_CANDIDATES` are complete.
     """
 
     plan: LoopPlan

@@ -12,10 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NUMBER = r"\d+\.\d+"
-RECORDED = (
-    "--space", "mlp", "--dataset", "digits", "--sampler", "random", "--pruner", "none",
-    "--epochs", "4", "--trials", "4", "--timeout", "none", "--name", "recorded", "--quiet",
-)  # fmt: skip
+CURVES = ("--dataset", "digits", "--space", "mlp", "--points", "12", "--output", "curves.jsonl.gz")
 CASES = {
     "throughput": (["--images", "640", "--repeats", "2"], rf"ratio.*{NUMBER}.*n = 2"),
     "overhead": (
@@ -37,8 +34,11 @@ CASES = {
          "--output", "quality", "--test-seeds", "2"],
         rf"(?s)points.*test {NUMBER}.*n = 1",
     ),
-    "multi_fidelity": (
-        ["--name", "recorded", "--target", "0.1", "--seeds", "1"], rf"(?s)n = 1 seeds.*asha.*{NUMBER}.*none",
+    "record_curves": ([*CURVES, "--epochs", "2"], rf"(?m)^11: {NUMBER}"),
+    "replay_search": (
+        ["--curves", "curves.jsonl.gz", "--space", "mlp", "--samplers", "--seeds", "2",
+         "--minutes", "0.5"],
+        rf"(?s)12 recorded points.*n = 2 seeds.*prior +{NUMBER}.*tpe +{NUMBER}",
     ),
 }  # fmt: skip
 
@@ -56,8 +56,8 @@ def test_it_runs_to_its_end(name, tmp_path):
             cwd=tmp_path, env=environment, capture_output=True, text=True,
         )  # fmt: skip
 
-    if name == "multi_fidelity":
-        assert run("sweeps/run.py", *RECORDED).returncode == 0
+    if name == "replay_search":
+        assert run("benchmarks/record_curves.py", *CURVES, "--epochs", "9").returncode == 0
     done = run(f"benchmarks/{name}.py", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(wanted, done.stdout), done.stdout
