@@ -32,7 +32,7 @@ MAX_FLATTENED = 8_192
 def sample(hp: HyperParametersLike) -> Params:
     """Asks for every parameter of the space; see `--describe cnn` for the table."""
     hp.Int("num_blocks", 1, MAX_BLOCKS, default=3)
-    hp.Int("filters", 8, 40, sampling="log", default=20)
+    hp.Int("filters", 8, 64, sampling="log", default=32)
     hp.Choice("growth", ["none", "double_once", "half_more", "double"], default="half_more")
     hp.Int("num_convs", 1, 2, default=1)
     with hp.conditional_scope("num_convs", [1]):

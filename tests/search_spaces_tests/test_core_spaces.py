@@ -145,7 +145,7 @@ def test_uniform_points_cost_about_as_much_as_the_default():
         for params in random_points(cnn.SPACE, 2_000, seed=0)
     ])  # fmt: skip
     default = cnn.cost(cnn.SPACE.complete({}), SHAPE, 10).multiply_adds
-    assert 0.5 * default < np.median(costs) < 2 * default
+    assert default / 3 < np.median(costs) < 2 * default
     assert np.quantile(costs, 0.95) < 12 * default
 
 
