@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
-from pipelines.evaluation.metrics import PREDICT_BATCH, predict
+from pipelines.evaluation.metrics import PREDICT_BATCH, forward_pass, predict
 from pipelines.runtime.process import seed_everything
 from pipelines.training.epoch import Training, set_jit
 from pipelines.training.feeding import part_of
@@ -122,12 +122,13 @@ def measure_point(
         losses.append(train(rows).get("loss", 0.0))
 
     heard(np.arange(min(len(x), warm)))
-    predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)])
+    forward = forward_pass(model) if assembled.is_ours else None
+    predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)], forward=forward)
     start_seconds = time.perf_counter() - started
     step_seconds = _step_seconds(heard, batch_size, min(len(x), most))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
-    predict(model, x_validation[:num_predicted])
+    predict(model, x_validation[:num_predicted], forward=forward)
     image_seconds = (time.perf_counter() - before) / num_predicted
     return Measurement(
         params=params,

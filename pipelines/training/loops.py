@@ -11,14 +11,16 @@ and was several times slower there, so it runs step by step and only on a GPU in
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.training.augmentation import AugmentedRows
+from pipelines.training.measured_weights import averaging
 from search_spaces.augmentation import Augmentation
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
@@ -192,11 +194,11 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
     known = size if len(arrays[0]) % size == 0 else None
     results = model.get_metrics_result()
 
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def one(batch: Any) -> Any:
-        return model.train_step(batch)
+        with _rate_computed_once(model):
+            return model.train_step(batch)
 
-    step = tf.function(one, jit_compile=model.jit_compile, reduce_retracing=True)
+    step = tf.function(one, jit_compile=model.jit_compile, reduce_retracing=True, autograph=False)
     # Numbers of 32 bits stay with the host, which the loop is steered by; of 64 bits they would be
     # on a GPU, and every step would wait for them.
     number = tf.TensorSpec([], tf.int32)
@@ -205,17 +207,22 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
     held_pixels: list[Changed | None] = [None]
     held = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in held_tensors]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), number, number, held])  # type: ignore[untyped-decorator]
+    # Written as TensorFlow's own loop: to convert one of Python takes a tenth of a second, and
+    # leaves a file in the temporary folder.
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.int64), number, number, held], autograph=False
+    )  # type: ignore[untyped-decorator]
     def many(order: Any, first: Any, end: Any, tensors: Any) -> Any:
+        def body(index: Any, logs: Any) -> Any:
+            del logs
+            rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
+            batch = tuple(take(tensor, rows) for take, tensor in zip(takes, tensors, strict=True))
+            return index + 1, step(batch)
+
         # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
         # step's graph otherwise, and a cosine schedule came out one bit apart.
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
-        for index in tf.range(first, end):
-            rows = tf.ensure_shape(order[index * size : (index + 1) * size], [known])
-            logs = step(
-                tuple(take(tensor, rows) for take, tensor in zip(takes, tensors, strict=True))
-            )
-        return logs
+        return tf.while_loop(lambda index, _: index < end, body, (first, logs))[1]
 
     def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         numbers = tf.constant(order, tf.int64)
@@ -231,6 +238,27 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
         return _run(model, steps, ends_early)
 
     return loop
+
+
+@contextlib.contextmanager
+def _rate_computed_once(model: keras.Model) -> Iterator[None]:
+    """Has all weights of a step take one learning rate, where its schedule begins with a warm-up.
+
+    Keras computes it anew for each weight that decays. Such a schedule is a choice between two
+    functions in the graph, and with one for each weight tracing takes half as long again. Without a
+    warm-up there is nothing to save, and TensorFlow would reorder the products with another
+    rounding; XLA may do so with any.
+    """
+    inner = averaging(model.optimizer)
+    if model.jit_compile or not getattr(inner._learning_rate, "warmup_steps", 0):
+        yield
+        return
+    rate = inner.learning_rate
+    inner._get_current_learning_rate = lambda: rate
+    try:
+        yield
+    finally:
+        del inner._get_current_learning_rate
 
 
 def _taker(array: Any) -> tuple[Any, Callable[[Any, Any], Any]]:

@@ -22,8 +22,10 @@ import numpy as np
 from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.metrics import (
     PREDICT_BATCH,
+    Forward,
     accuracy,
     cross_entropy,
+    forward_pass,
     predict,
     validation_metrics,
 )
@@ -294,6 +296,10 @@ class _Training:
         # Made when an epoch is to be trained: a trial may have had its last one.
         return epoch_loop(self._assembled, self._training, resident_bytes=self._resident_bytes)
 
+    @cached_property
+    def _forward(self) -> Forward | None:
+        return forward_pass(self._model) if self._assembled.is_ours else None
+
     @property
     def step(self) -> int:
         """What has been trained and measured so far."""
@@ -350,7 +356,7 @@ class _Training:
         if self._reports.is_early(step):
             rows = evenly_spread(y, EARLY_VALIDATION_IMAGES)
             x, y = x[rows], y[rows]
-        probabilities = predict(self._model, x, self._task.predict_batch)
+        probabilities = predict(self._model, x, self._task.predict_batch, self._forward)
         if not np.isfinite(probabilities).all():
             # Weights can overflow in the last gradient step, when the mean loss is still finite.
             epochs = self._reports.text(step)
@@ -401,10 +407,12 @@ class _Training:
             if found.pop("identity") == self._task.identity:
                 return dict(found)
         model, (x, y) = self._model, part_of(self._task.data, "test", self._task.training)
+        forward = self._forward
         if self._task.schedule.reload:  # What is stored takes pixels as they are.
             model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
             x, y = self._task.data.arrays("test")
-        probabilities = predict(model, x, self._task.predict_batch)
+            forward = None
+        probabilities = predict(model, x, self._task.predict_batch, forward)
         metrics = {
             "test_accuracy": accuracy(probabilities, y),
             "test_loss": cross_entropy(probabilities, y),

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -52,6 +54,8 @@ class ProcessExecutor:
         self._context: Any = multiprocessing.get_context(method)
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
         self._warm_up, self._server_log = warm_up, str(server_log)
+        # Jobs end without clearing up. Not in the sweep's folder: a socket's path must be short.
+        self._scratch = tempfile.mkdtemp(prefix="keras-sweeps-")
         self._spares = Spares(self._spawn_spare)
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])
@@ -77,7 +81,7 @@ class ProcessExecutor:
     def _spawn(self, main: Any, *arguments: Any) -> tuple[Any, connection.Connection]:
         """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=main, args=(theirs, *arguments))
+        process = self._context.Process(target=main, args=(theirs, self._scratch, *arguments))
         with _signals_blocked():
             process.start()
         theirs.close()
@@ -129,10 +133,11 @@ class ProcessExecutor:
         process.join(STOP_SECONDS)
 
     def close(self) -> None:
-        """Ends all jobs, those started last first, and what waits for one."""
+        """Ends all jobs, those started last first, and spares; removes their temporary files."""
         self._spares.close()
         for job_id in reversed(list(self._jobs)):
             self.stop(job_id)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _read(self, job_id: str) -> Event:
         process, channel, log_path = self._jobs[job_id]
@@ -223,16 +228,21 @@ def _print_to(log_path: str) -> None:
 
 
 def _child_main(
-    channel: connection.Connection, log_path: str, job: Job, argument: Any, slot: Slot
+    channel: connection.Connection,
+    scratch: str,
+    log_path: str,
+    job: Job,
+    argument: Any,
+    slot: Slot,
 ) -> None:
-    _begin(log_path)
+    _begin(log_path, scratch)
     _run(channel, job, argument, slot)
 
 
 def _spare_main(
-    channel: connection.Connection, server_log: str, warm_up: WarmUp, slot: Slot
+    channel: connection.Connection, scratch: str, server_log: str, warm_up: WarmUp, slot: Slot
 ) -> None:
-    _begin(server_log)
+    _begin(server_log, scratch)
     try:
         warm_up(slot)
     except Exception:  # The job meets the same trouble, and can tell its driver.
@@ -245,7 +255,9 @@ def _spare_main(
     _run(channel, job, argument, slot)
 
 
-def _begin(log_path: str) -> None:
+def _begin(log_path: str, scratch: str) -> None:
+    # The server may have asked for the temporary folder already, and Python asks only once.
+    tempfile.tempdir = os.environ["TMPDIR"] = scratch
     drop_credentials()  # Where there is no server that was started without them.
     for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)

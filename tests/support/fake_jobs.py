@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -325,3 +326,11 @@ def environment_job(argument: object, report: object, slot: Slot) -> str:
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD",
              "MLFLOW_TRACKING_URI", "SWEEPS_STORAGE")  # fmt: skip
     return " ".join(name for name in names if name in os.environ)
+
+
+def littering_job(argument: Any, report: Any, slot: Slot) -> str:
+    """Leaves a temporary file behind; returns where."""
+    del argument, report, slot
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    return path

@@ -30,6 +30,14 @@ POINTS: dict[str, dict[str, Any]] = {
     "weighted": {"optimizer": "sgd"},
 }
 
+CORE: dict[str, dict[str, Any]] = {
+    "warmed": {"batch_size": 32, "filters": 8},
+    "averaged": {"batch_size": 32, "optimizer": "sgd", "weight_averaging": True},
+}
+"""Points of `cnn`, whose schedule begins with a warm-up; the others are of `cnn_blocks`."""
+SCHEDULED_EPOCHS = 20
+"""Of those: the warm-up ends within the first epoch."""
+
 
 def trained(
     point: str, num_images: int, *, by_loop: bool, side: int = SIDE, **options: Any
@@ -40,9 +48,10 @@ def trained(
     x = generator.integers(0, 256, (num_images, side, side, 1), np.uint8)
     x[..., 0] //= (1 + y)[:, None, None].astype(np.uint8)
     seed_everything(5)
-    space = get_space("cnn_blocks")
-    params = space.complete({**SMALL, **POINTS[point]})
-    assembled = space.assembled(params, (side, side, 1), CLASSES, num_images, 2)
+    space = get_space("cnn" if point in CORE else "cnn_blocks")
+    params = space.complete(CORE[point] if point in CORE else {**SMALL, **POINTS[point]})
+    num_epochs = SCHEDULED_EPOCHS if point in CORE else 2
+    assembled = space.assembled(params, (side, side, 1), CLASSES, num_images, num_epochs)
     how = "balanced" if point == "weighted" else "none"
     stream = options.pop("stream_above", 2**30)
     training = Training(x, y, CLASSES, 5, None, class_weight(y, how), stream)
@@ -68,7 +77,8 @@ def main() -> None:
     differences = {}
     backend = keras.config.backend()
     # JAX compiles each shape for seconds; its `fit` and its loop differ the least.
-    for point in POINTS if backend != "jax" else ("batch_norm", "weighted"):
+    tensorflow = (*POINTS, *CORE) if backend == "tensorflow" else tuple(POINTS)
+    for point in tensorflow if backend != "jax" else ("batch_norm", "weighted"):
         # Whether the last batch is smaller matters to what divides by its size.
         both = backend == "torch" or point in ("batch_norm", "weighted")
         for num_images in (96, 75) if both and backend != "jax" else (75,):

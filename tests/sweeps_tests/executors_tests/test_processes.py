@@ -276,3 +276,33 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.split() == ["SWEEPS_STORAGE", "only-the-driver"], done.stderr
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_command_leaves_no_temporary_files(method, tmp_path):
+    """Neither those of a job, which ends without clearing up, nor its own."""
+    code = (
+        "import fake_jobs, sys\n"
+        "from pathlib import Path\n"
+        "from sweeps.cli.main import _leave\n"
+        "from sweeps.executors.base import Slot\n"
+        "from sweeps.executors.processes import ProcessExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    executor = ProcessExecutor('fake_jobs', Path('server.log'), sys.argv[1])\n"
+        "    executor.start('job', fake_jobs.littering_job, None, Slot(0, 1), 'job.log')\n"
+        "    (event,) = executor.events(60)\n"
+        "    print(Path(event.value).exists())\n"
+        "    executor.close()\n"
+        "    _leave(0)\n"
+    )
+    (tmp_path / "driver.py").write_text(code)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    paths = f"{Path(fake_jobs.__file__).parent}:{Path(__file__).parents[3]}"
+    done = subprocess.run(
+        [sys.executable, "driver.py", method],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr
+    assert list(temporary.iterdir()) == []
