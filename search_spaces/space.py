@@ -112,7 +112,8 @@ class Space:
         notes: what people should know before they search it, a sentence each.
         drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
         augmentation: how a point wants training images changed; None where none ever does.
-        cost_of: what a point's model costs; None where only its built model tells.
+        cost_of: what a point's model costs; None where only a built model tells, as in the process
+            of a trial of a user's space.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Space:
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
     augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
-    cost_of: Callable[[Params, Shape, int], Cost] | None = None
+    cost_of: Callable[[Params, Shape, int], Cost | None] | None = None
 
     @property
     def key(self) -> str:
@@ -176,7 +177,7 @@ class Space:
         )
 
     def cost(self, params: Params, input_shape: Shape, num_classes: int) -> Cost | None:
-        """What the model of a point costs; None where only the built model tells."""
+        """What the model of a point costs; None where that is not known."""
         return self.cost_of(params, input_shape, num_classes) if self.cost_of else None
 
     def complete(self, given: Mapping[str, Value]) -> Params:

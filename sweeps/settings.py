@@ -16,7 +16,7 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
-from sweeps.engines.limits import KNOWN_BEFORE, parse_limits
+from sweeps.engines.limits import parse_limits
 from sweeps.engines.optuna_study.samplers import check_sampler
 from sweeps.engines.pruners.registry import HALVING, check_pruner
 from sweeps.engines.pruners.rungs import (
@@ -180,12 +180,7 @@ class SweepSettings:
         check_num_seeds(self.num_finalist_seeds)
 
     def _validate_limits(self) -> None:
-        later = {limit.quantity for limit in parse_limits(self.limits)} - KNOWN_BEFORE
-        if later:
-            raise InputError(
-                "--limit must be about what is known before a point is trained. Received: "
-                f"{min(later)}. Choose from: {', '.join(sorted(KNOWN_BEFORE))}."
-            )
+        parse_limits(self.limits)
         if self.limits and self.engine != "optuna":
             raise InputError(
                 "--limit goes with --engine optuna. Received: --engine keras-tuner. Leave it out."

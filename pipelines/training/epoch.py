@@ -21,7 +21,7 @@ from pipelines.runtime.compute import AUTO
 from pipelines.runtime.process import seed_everything
 from pipelines.training.augmentation import AugmentedRows
 from pipelines.training.feeding import STREAM_ABOVE_BYTES, Pixels, epoch_input
-from pipelines.training.loops import EpochLoop
+from pipelines.training.loops import FIRST_CALL, EpochLoop
 from pipelines.training.measured_weights import averaging
 from pipelines.training.reports import Reports
 from search_spaces.labels import labels_for
@@ -100,7 +100,12 @@ class Stretch:
 
 
 def train_stretch(
-    assembled: Assembled, loop: EpochLoop | None, training: Training, stretch: Stretch
+    assembled: Assembled,
+    loop: EpochLoop | None,
+    training: Training,
+    stretch: Stretch,
+    *,
+    is_first: bool = False,
 ) -> dict[str, float]:
     """Trains a part of an epoch, whose order follows from the seed and the epoch's number alone.
 
@@ -108,6 +113,8 @@ def train_stretch(
 
     Args:
         loop: what `epoch_loop` returned for the same model and training; None for `fit`.
+        is_first: whether this process trains the model for the first time: then `compile_seconds`
+            says how much longer the first step took than the others, on average.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
@@ -122,14 +129,17 @@ def train_stretch(
         _seed_torch(training.seed, epoch, stretch.first)
     before = standing(model) if assembled.own_fit is not None else None
     history: Any = None
+    first_seconds = 0.0
     with _averages_kept_apart(model) if training.averages_apart else contextlib.nullcontext():
         if not len(rows):
             metrics = {}  # Batches are larger than the stretch.
         elif loop is not None:
             metrics = loop(rows, epoch=epoch)
+            first_seconds = metrics.pop(FIRST_CALL)
         else:
-            history = _fitted(assembled, training, rows, epoch)
-            metrics = _last_values(history)
+            clock = _first_batch_clock()
+            history = _fitted(assembled, training, rows, epoch, clock)
+            metrics, first_seconds = _last_values(history), clock.seconds
     seconds = time.perf_counter() - started
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
@@ -140,7 +150,24 @@ def train_stretch(
         metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     metrics["epoch_seconds"] = seconds * stretch.per_epoch / (stretch.last - stretch.first)
     metrics["images_per_second"] = len(rows) / seconds
+    others = math.ceil(len(rows) / assembled.batch_size) - 1
+    if is_first and first_seconds and others > 0:
+        of_one = (seconds - first_seconds) / others
+        metrics["compile_seconds"] = max(0.0, first_seconds - of_one)
     return metrics
+
+
+def _first_batch_clock() -> Any:
+    """A callback whose `seconds` are those until the first batch ends; 0 where none is told."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+        seconds, started = 0.0, time.perf_counter()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seconds = self.seconds or time.perf_counter() - self.started
+
+    return Clock()
 
 
 @contextlib.contextmanager
@@ -175,14 +202,16 @@ def _seed_torch(seed: int, epoch: int, first: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
-def _fitted(assembled: Assembled, training: Training, order: np.ndarray, epoch: int) -> Any:
+def _fitted(
+    assembled: Assembled, training: Training, order: np.ndarray, epoch: int, clock: Any
+) -> Any:
     """Calls `fit` for one epoch; answers what it returned."""
     import keras
 
     labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
     common: dict[str, Any] = {
         "epochs": epoch, "initial_epoch": epoch - 1, "verbose": 0,
-        "callbacks": [keras.callbacks.TerminateOnNaN()],
+        "callbacks": [keras.callbacks.TerminateOnNaN(), clock],
     }  # fmt: skip
     if training.class_weight is not None:
         common["class_weight"] = training.class_weight

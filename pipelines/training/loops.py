@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 STEPS_PER_CALL = 200
 """Between two calls a loss that is no number ends the epoch; more steps would save nothing."""
+FIRST_CALL = "first_call_seconds"
+"""What a loop returns beside its metrics: how long its first step, or first scan of them, took."""
 SCANNED_STEPS = 50
 """Steps of one scan on a GPU: the last ones of an epoch, up to as many, run one by one."""
 
@@ -172,10 +175,19 @@ def _type_of(array: np.ndarray) -> str:
 def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
     """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
     model.reset_metrics()
+    started, first_seconds = time.perf_counter(), 0.0
     for _ in steps():
         if ends_early and not np.isfinite(_measured(model)["loss"]):
             break
-    return _measured(model)
+        first_seconds = first_seconds or time.perf_counter() - started
+    return {**_measured(model), FIRST_CALL: first_seconds}
+
+
+def _calls(num_steps: int) -> Iterator[tuple[int, int]]:
+    """Where each call from Python begins and ends; the first one, which compiles, is one step."""
+    yield 0, min(1, num_steps)
+    for first in range(1, num_steps, STEPS_PER_CALL):
+        yield first, min(num_steps, first + STEPS_PER_CALL)
 
 
 def _measured(model: keras.Model) -> dict[str, float]:
@@ -232,8 +244,8 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
             data[0], held_pixels[0] = _taker(pixels)[0], pixels
 
         def steps() -> Any:
-            for first in range(0, num_steps, STEPS_PER_CALL):
-                yield many(numbers, first, min(num_steps, first + STEPS_PER_CALL), data)
+            for first, end in _calls(num_steps):
+                yield many(numbers, first, end, data)
 
         return _run(model, steps, ends_early)
 
@@ -330,9 +342,9 @@ def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_st
 
         def steps() -> Any:
             # The variables are filled when somebody looks at them, not after every step.
-            for first in range(0, len(batches), STEPS_PER_CALL):
+            for first, end in _calls(len(batches)):
                 state = taken()
-                for rows in batches[first : first + STEPS_PER_CALL]:
+                for rows in batches[first:end]:
                     state = scan(state, rows, data) if rows.ndim > 1 else step(state, rows, data)
                 put_back(state)
                 yield

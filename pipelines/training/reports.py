@@ -69,7 +69,9 @@ class TrialReport:
     `metrics` holds `epoch` (epochs trained so far), loss and accuracy (training, averaged since the
     report before), those of `pipelines.evaluation.metrics.validation_metrics`, learning_rate (at
     the end), epoch_seconds (training time since the report before, for a whole epoch at that
-    pace), and images_per_second (training only).
+    pace), and images_per_second (training only). The first report of a process has
+    compile_seconds: the part of the training time for which its steps were compiled. The first one
+    of a trial has what `TrialTask.measures` asks for.
     """
 
     number: int

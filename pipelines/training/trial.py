@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
+from pipelines.evaluation.latency import latency_ms
 from pipelines.evaluation.metrics import (
     PREDICT_BATCH,
     Forward,
@@ -63,6 +64,7 @@ from pipelines.training.loops import EpochLoop, epoch_loop
 from pipelines.training.measured_weights import MeasuredWeights
 from pipelines.training.options import DEFAULT_TRAINING, FITTED, TrainingOptions
 from pipelines.training.reports import EVERY_EPOCH, Reports, TrialReport
+from search_spaces.cost import quantities_of
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import earlier_name, get_space
 from search_spaces.user_spaces.reference import Sources, check_sources
@@ -144,6 +146,8 @@ class TrialTask:
         predict_batch: images per prediction step; smaller after memory ran out.
         stream_above: bytes of training pixels above which they are read from disk in every epoch.
         sources: the files of a user's space, which must not change under a sweep.
+        measures: quantities (`sweeps.engines.limits`) that the first report is to have, as far as
+            they are not known beforehand.
     """
 
     number: int
@@ -159,6 +163,7 @@ class TrialTask:
     predict_batch: int = PREDICT_BATCH
     stream_above: int = STREAM_ABOVE_BYTES
     sources: Sources = ()
+    measures: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -281,6 +286,7 @@ class _Training:
         self._best_weights: list[np.ndarray] = []
         self._best_probabilities = np.empty(0)
         self._earlier_seconds = 0.0
+        self._is_compiled_here = False
         self._path = Path(task.folder) / CHECKPOINT_FILE
         found = load_checkpoint(self._path, task.identity)
         if found is not None:
@@ -309,8 +315,14 @@ class _Training:
         """Trains and measures up to the next step with a report, and writes the checkpoint."""
         task, stretch = self._task, Stretch.after(self.step, self._reports)
         step = self._reports.next_step(self.step)
-        trained = train_stretch(self._assembled, self._loop, self._training, stretch)
+        trained = train_stretch(
+            self._assembled, self._loop, self._training, stretch,
+            is_first=not self._is_compiled_here,
+        )  # fmt: skip
+        self._is_compiled_here = True
         metrics = {"epoch": float(self._reports.epochs(step)), **trained}
+        if not self.history:
+            metrics |= self._costs()
         with self._measured.in_place() if self._measured else contextlib.nullcontext():
             probabilities = self._validate(step, metrics)
             better = self._is_best(metrics)
@@ -333,6 +345,18 @@ class _Training:
                 self._best_probabilities,
             ),
         )
+
+    def _costs(self) -> dict[str, float]:
+        """What is asked for and nobody knew before the model was built."""
+        asked, found = self._task.measures, {}
+        if self._space.reference:
+            from search_spaces.user_spaces.model_cost import cost_of_model
+
+            cost = cost_of_model(self._model)
+            found = {q: float(value) for q, value in quantities_of(cost).items() if q in asked}
+        if "latency_ms" in asked:
+            found["latency_ms"] = latency_ms(self._model, self._train[0][np.arange(1)])
+        return found
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether the weights after this step are the model's so far.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from search_spaces.cost import Cost
 from search_spaces.hyperparameters.discovery import explore
 from search_spaces.hyperparameters.parameter import Params
 from search_spaces.space import Assembled, Shape, Space
@@ -18,13 +19,17 @@ Sample = Callable[[Any], Params]
 
 
 def user_space(
-    reference: Reference, sample: Sample | None = None, at_limit: Callable[[], None] = lambda: None
+    reference: Reference,
+    sample: Sample | None = None,
+    at_limit: Callable[[], None] = lambda: None,
+    cost_of: Callable[[Params, Shape, int], Cost | None] | None = None,
 ) -> Space:
     """The space that a reference names; nothing is imported before a model is built.
 
     Args:
         sample: answers `Space.sample`, which takes Keras; None where only models are built.
         at_limit: called where not all of the space could be looked at.
+        cost_of: answers `Space.cost_of`, as `sample` does.
     """
     return Space(
         name=reference.name,
@@ -37,6 +42,7 @@ def user_space(
         assemble=partial(_assemble, reference),
         starts_with_default=True,
         see_all=partial(explore, at_limit=at_limit),
+        cost_of=cost_of,
     )
 
 

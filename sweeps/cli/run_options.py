@@ -112,8 +112,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--fix", action="append", metavar="RULE",
         help="the one value of a parameter: batch_norm=true (repeatable)")  # fmt: skip
     part.add_argument("--limit", action="append", metavar="RULE",
-        help="what a point may cost, kept while points are proposed: parameters<=200k, "
-        "multiply_adds<=12M or model_bytes<=1M (repeatable)")  # fmt: skip
+        help="what a point may cost: parameters<=200k, multiply_adds<=12M, model_bytes<=1M, "
+        "epoch_seconds<=30 or latency_ms<=5; kept while points are proposed as far as it is known "
+        "or predicted, and a trial that breaks it is pruned (repeatable)")  # fmt: skip
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)

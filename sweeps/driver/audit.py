@@ -30,7 +30,7 @@ class Audit:
         self._pruned = [
             row
             for row in board.in_state(TrialState.PRUNED)
-            if (plan.paths.trial(row.number) / CHECKPOINT_FILE).exists()
+            if not row.breaks_limit and (plan.paths.trial(row.number) / CHECKPOINT_FILE).exists()
         ]
         order = np.random.default_rng([plan.seed, len(board.rows)]).permutation(len(self._pruned))
         self._waiting = [self._pruned[index] for index in order[: plan.num_audited]]

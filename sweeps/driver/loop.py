@@ -28,6 +28,7 @@ from sweeps.driver.status import Board, TrialRow, View
 from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials, job_id
 from sweeps.engines.base import Engine, PastTrial, TrialState
+from sweeps.engines.limits import broken_limit, judged, measured
 from sweeps.executors.base import Executor, Reported, Returned
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch
@@ -161,12 +162,16 @@ class SweepLoop:
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)
             self._recorder.reported(report, self._trials.usage.taken(identity))
         self._trials.last_report[row.number] = now
-        decision = self._engine.report(report.number, report.step, value)
+        if not row.measured:
+            share = (report.step - row.step) / row.schedule.reports.per_epoch
+            row.measured = measured(report.metrics, share or row.epochs)
+        decision = self._engine.report(report.number, report.step, value, row.measured)
         if new:
             row.curve[report.step] = value
             first = self._trials.compiled(row)
             self._time_plan.reported(row, report.metrics, waited, first=first)
         decision = self._within_rules(row, report.step, value, self._in_time(row, decision))
+        decision = self._within_limits(row, decision)
         self._executor.answer(identity, decision)
         if new:
             self._trials.view.reported(self.board, row)
@@ -196,6 +201,15 @@ class SweepLoop:
             row.reason = f"pruned at epoch {row.epochs_text}"
         return decision
 
+    def _within_limits(self, row: TrialRow, decision: Decision) -> Decision:
+        """The decision once the limits are looked at that decide while a trial trains."""
+        timed = self._plan.rules.timeout_seconds is not None
+        broken = broken_limit(judged(self._plan.limits, is_timed=timed), row.measured)
+        if not broken:
+            return decision
+        row.reason = row.breaks_limit = broken
+        return Decision.STOP
+
     def _returned(self, result: TrialResult) -> None:
         """Ends a trial by what it reached, or lets it wait at its rung."""
         row = self.board.rows[result.number]
@@ -204,6 +218,11 @@ class SweepLoop:
             self._pause(row, result)
         else:
             pruned = result.stopped_by == Decision.STOP
+            size = {"parameters": float(result.num_parameters)}
+            broken = broken_limit(self._plan.limits, size | row.measured)
+            if broken and not pruned:
+                row.reason = row.breaks_limit = broken
+                row.left_out_value, pruned = result.value, True
             state = TrialState.PRUNED if pruned else TrialState.COMPLETE
             self._recorder.trial_completed(row, result, state)
             self._trials.release(row)

@@ -86,6 +86,8 @@ class NextTrial:
         row.num_parameters = past.facts.get("num_parameters")
         row.duplicate_of = past.facts.get("duplicate_of")
         row.seconds = past.facts.get("seconds", row.seconds)
+        row.measured = dict(past.measured)
+        row.breaks_limit = past.facts.get("breaks_limit", "")
         if past.state.is_end:
             row.end_order = len(self._board.ended()) - 1
         row.past = past.state.is_end
@@ -124,7 +126,7 @@ class NextTrial:
         PRUNED, for it is a judgement and no accident: samplers count a pruned trial without values
         among the worst points, and leave failed ones out.
         """
-        row.waiting, row.reason = False, reason
+        row.waiting, row.reason, row.breaks_limit = False, reason, reason
         self._trials.end_without_result(row, TrialState.PRUNED)
 
     def _repeat(self, row: TrialRow, number: int) -> bool:

@@ -14,6 +14,7 @@ from pipelines.training.trial import Schedule
 from search_spaces.space import Space
 from sweeps.driver.status import Board
 from sweeps.engines.base import TrialState
+from sweeps.engines.limits import Limit
 from sweeps.executors.base import Job, Slot
 from sweeps.resources.packing import GpuLayout
 from sweeps.state.paths import SweepPaths
@@ -113,6 +114,7 @@ class LoopPlan:
         num_retries: further tries of a trial that another try can help.
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
+        limits: what trials may cost.
         is_fixed: whether the trials are those of a fixed plan. Then each is wanted for itself, and
             some that fail for one reason do not end the others.
     """
@@ -136,6 +138,7 @@ class LoopPlan:
     is_fixed: bool = False
     rungs: tuple[int, ...] = ()
     protects_baselines: bool = False
+    limits: tuple[Limit, ...] = ()
 
     def most_trials(self, num_tried: int) -> int:
         """How many points there will be at most; a guess where only the time limits them.

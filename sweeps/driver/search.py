@@ -16,6 +16,7 @@ from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.status import Board, TrialRow, View, leaderboard_columns
 from sweeps.engines.base import Engine, TrialState
+from sweeps.engines.limits import parse_limits
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.executors.base import Executor
 from sweeps.formatting import params_text
@@ -137,6 +138,7 @@ class _Search:
             trials_per_gpu=settings.trials_per_gpu,
             protects_baselines=settings.protect_baselines,
             rungs=budget.rungs.steps if settings.pruner in HALVING else (),
+            limits=parse_limits(settings.limits),
         )
         self._session = Session(
             plan, self._board, recorder, opened.recording, opened.executor, view, interrupts

@@ -32,6 +32,9 @@ class TrialRow:
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
         failure_cause: what failures of one cause have in common, as `Failure.cause`.
+        measured: what it costs (`sweeps.engines.limits`), by its first report.
+        breaks_limit: the limit that it broke, as `epoch_seconds 41 > 30`.
+        left_out_value: what it reached where it was trained to its end all the same.
         end_order: how many trials of the sweep had ended before it; None before its own end.
     """
 
@@ -61,6 +64,9 @@ class TrialRow:
     duplicate_of: int | None = None
     past: bool = False
     end_order: int | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+    breaks_limit: str = ""
+    left_out_value: float | None = None
 
     @property
     def step(self) -> int:

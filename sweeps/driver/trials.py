@@ -9,7 +9,8 @@ from pipelines.training.trial import TrialTask
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, TrialRow, View
-from sweeps.engines.base import Engine, TrialState
+from sweeps.engines.base import LEFT_OUT_VALUE, Engine, TrialState
+from sweeps.engines.limits import broken_limit
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills
 from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
@@ -99,6 +100,7 @@ class Trials:
             reported_step=row.step,
             predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
             sources=row.space.sources,
+            measures=tuple(limit.quantity for limit in self.plan.limits),
         )
 
     def stop(self, row: TrialRow) -> None:
@@ -119,12 +121,15 @@ class Trials:
 
     def end(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:
         """Ends a trial in the study, once the spool has its end."""
-        facts = {
+        facts: dict[str, object] = {
             "best_epoch": row.best_epoch,
             "num_parameters": row.num_parameters,
             "seconds": round(row.seconds, 3),
             "duplicate_of": row.duplicate_of,
         }
+        broken = row.breaks_limit or broken_limit(self.plan.limits, row.measured)
+        if broken:
+            facts |= {"breaks_limit": broken, LEFT_OUT_VALUE: row.left_out_value}
         self.engine.tell(row.number, state, value, row.reason, facts)
         row.end_order = len(self.board.ended())
         row.state, row.value, row.waiting = state, value, False

@@ -11,6 +11,9 @@ from pipelines.training.trial import Decision, Schedule
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 
+LEFT_OUT_VALUE = "left_out_value"
+"""The fact of a trial that has the objective of one that a limit left out after its training."""
+
 
 class TrialState(StrEnum):
     """How a trial stands; the last four are ends, and each is told truthfully everywhere.
@@ -81,6 +84,7 @@ class PastTrial:
         facts: what `tell` was given.
         ended_at: seconds since 1970, for trials that have ended.
         proposed_by, breaks_limit: as in `Proposal`; a limit only of one that was not trained yet.
+        measured: what `report` was given.
     """
 
     number: int
@@ -97,6 +101,7 @@ class PastTrial:
     plan: TrialPlan | None = None
     proposed_by: str = ""
     breaks_limit: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 class Later:
@@ -115,10 +120,15 @@ class Engine(Protocol):
         `Later` is answered only while a trial runs, or when `next_promotion` has one.
         """
 
-    def report(self, number: int, step: int, value: float) -> Decision:
+    def report(
+        self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None
+    ) -> Decision:
         """Records the objective after a step (from 1), once, and decides how the trial goes on.
 
         A step that is recorded already is only decided upon.
+
+        Args:
+            measured: quantity (`sweeps.engines.limits`) -> what the trial costs; the first is kept.
         """
 
     def pause(self, number: int) -> None:

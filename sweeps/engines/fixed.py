@@ -55,9 +55,11 @@ class FixedEngine:
         self._running.add(proposal.number)
         return proposal
 
-    def report(self, number: int, step: int, value: float) -> Decision:
+    def report(
+        self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None
+    ) -> Decision:
         """Every trial trains in full."""
-        del number, step, value
+        del number, step, value, measured
         return Decision.GO_ON
 
     def pause(self, number: int) -> None:

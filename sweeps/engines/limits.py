@@ -17,7 +17,7 @@ QUANTITIES = {
     "latency_ms": "time of a prediction for one image",
 }
 KNOWN_BEFORE = frozenset({"parameters", "multiply_adds", "model_bytes"})
-"""Those that a point's layers tell; the others are known once it has trained."""
+"""Those that a point's layers tell; the others are times, which are measured while it trains."""
 _SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _TEXT = re.compile(r"\s*(\w+)\s*<=\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
 
@@ -74,6 +74,27 @@ def broken_limit(limits: Sequence[Limit], known: Mapping[str, float]) -> str:
         if value is not None and value > limit.bound:
             return f"{limit.quantity} {short(value)} > {short(limit.bound)}"
     return ""
+
+
+def measured(metrics: Mapping[str, float], epochs: float) -> dict[str, float]:
+    """The quantities in a trial's first report.
+
+    Args:
+        metrics: of the report; what is compiled for the first step is no part of an epoch's time.
+        epochs: how much of an epoch was trained for it.
+    """
+    found = {name: metrics[name] for name in QUANTITIES if name in metrics}
+    if "epoch_seconds" in found:
+        found["epoch_seconds"] -= metrics.get("compile_seconds", 0.0) / epochs
+    return found
+
+
+def judged(limits: Sequence[Limit], *, is_timed: bool) -> tuple[Limit, ...]:
+    """The limits that decide how a sweep goes on; the others are judged once a trial has ended.
+
+    Times decide nothing where a sweep has no time limit: then the seed decides everything.
+    """
+    return tuple(limit for limit in limits if is_timed or limit.quantity in KNOWN_BEFORE)
 
 
 def excess(limits: Sequence[Limit], known: Mapping[str, float]) -> float:

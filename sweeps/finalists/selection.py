@@ -140,9 +140,9 @@ def pick_finalists(
 ) -> tuple[Finalist, ...]:
     """The `count` best distinct configurations, by the best value that each reached.
 
-    Pruned trials take part: who was better after one epoch than others after four is a contender,
-    whatever the pruner or a time limit made of it. Those that ended within their first epoch come
-    last: they were measured on fewer images.
+    Trials that broke a limit do not take part. Pruned ones do: who was better after one epoch than
+    others after four is a contender, whatever the pruner or a time limit made of it. Those that
+    ended within their first epoch come last: they were measured on fewer images.
 
     Raises:
         InputError: No trial reached anything.
@@ -150,6 +150,7 @@ def pick_finalists(
     best: dict[str, tuple[tuple[bool, float, int], Finalist]] = {}
     for trial in trials:
         lost = trial.state in (TrialState.FAILED, TrialState.KILLED)
+        lost = lost or bool(trial.facts.get("breaks_limit"))
         if lost or not trial.curve or trial.facts.get("duplicate_of") is not None:
             continue
         reached = max(trial.curve)

@@ -17,7 +17,9 @@ from sweeps.resources.gpu_monitor import SYSTEM
 from sweeps.state.recorded_options import tagged_compute
 from tracking.tags import Tag
 
-NOT_TRAINED = frozenset({"epoch", "epoch_seconds", "images_per_second"})
+NOT_TRAINED = frozenset(
+    {"epoch", "epoch_seconds", "images_per_second", "compile_seconds", "latency_ms"}
+)
 """No two trainings take the same time, and which epoch it is follows from no training."""
 COMMIT_TAG = "mlflow.source.git.commit"
 LIBRARIES = ("keras", "numpy", "keras-sweeps")

@@ -65,7 +65,7 @@ def open_space(
     reference = find_reference(name)
     host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
     atexit.register(host.close)
-    space = user_space(reference, host.sample, host.note_limit)
+    space = user_space(reference, host.sample, host.note_limit, host.cost)
     parameters = space.parameters
     if not parameters:
         raise InputError(

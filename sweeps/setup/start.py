@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
-from search_spaces.registry import SPACES, get_space, short_name
+from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
@@ -132,12 +132,6 @@ def _open_space(settings: SweepSettings, data: PreparedData, start: Start) -> Sp
         title = settings.training.compute.title
         start.say(f"looking at the space: importing {title} and building models takes some seconds")
     space = space_of(settings, data)
-    if settings.limits and space.cost_of is None:
-        raise InputError(
-            "--limit needs a space that knows what its points cost. Received: "
-            f"{' '.join(settings.limits)}, and --space {short_name(settings.space)}, whose models "
-            f"are built by code of your own. Leave it out, or choose one of: {', '.join(SPACES)}."
-        )
     for note in space.notes:
         start.warn(note)
     if space.narrowing:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.runtime.filesystem import check_writable
+from search_spaces.cost import quantities_of
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 STORE_SECONDS = 10.0
-BYTES_PER_PARAMETER, BYTES_OF_LAYERS = 4, 40_000
-"""Of a stored model: float32 weights, and what describes its layers."""
 T = TypeVar("T")
 
 
@@ -166,6 +165,7 @@ def make_engine(
             limits=parse_limits(settings.limits),
             quantities=partial(_quantities, space, data),
             cost=partial(_multiply_adds, space, data) if space.cost_of else None,
+            is_timed=budget.timeout_seconds is not None,
             resume=resume,
             uid=uid,
         )
@@ -187,14 +187,7 @@ def make_engine(
 
 def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, float]:
     """What limits may be about, as far as it is known before a point is trained."""
-    cost = space.cost(params, data.input_shape, data.num_classes)
-    if cost is None:
-        return {}
-    return {
-        "parameters": cost.num_parameters,
-        "multiply_adds": cost.multiply_adds,
-        "model_bytes": cost.num_parameters * BYTES_PER_PARAMETER + BYTES_OF_LAYERS,
-    }
+    return quantities_of(space.cost(params, data.input_shape, data.num_classes))
 
 
 def _multiply_adds(space: Space, data: PreparedData, params: Params) -> float | None:

@@ -8,6 +8,7 @@ another one has Keras Tuner and proposes what its oracle says.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 import time
@@ -16,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search_spaces.cost import Cost
 from search_spaces.errors import InputError
-from search_spaces.hyperparameters import active_values, declare
+from search_spaces.hyperparameters import GivenHyperParameters, active_values, declare
 from search_spaces.hyperparameters.discovery import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters.parameter import Parameter, Params, Value
 from search_spaces.space import Shape
@@ -123,6 +125,7 @@ class SpaceHost:
         self._process = QueryProcess(SPACE_JOB_ID, make_executor, SPACE_SECONDS)
         self._is_checked = False
         self._num_samples = 0
+        self._costs: dict[str, Cost | None] = {}
         self.notes: tuple[str, ...] = ()
         self.sources: Sources = ()
         self.drops_class_weights = False
@@ -146,13 +149,28 @@ class SpaceHost:
             assert isinstance(event, Reported)
             if isinstance(event.message, Sampled):
                 self.note(*event.message.notes)
-                return active_values(hp)
+                params = active_values(hp)
+                self._costs[_key(params)] = event.message.cost
+                return params
             assert isinstance(event.message, Parameter)
             try:
                 answer = declare(hp, event.message)
             except BaseException:
                 self._process.stop()  # It waits for an answer that does not come.
                 raise
+
+    def cost(self, params: Params, input_shape: Shape, num_classes: int) -> Cost | None:
+        """What the model of a point costs, as `Space.cost_of`; None where it does not tell.
+
+        A point that this process has not sampled, as in a resumed sweep, is built once for it.
+        """
+        del input_shape, num_classes  # It hosts the space for one of each.
+        key = _key(params)
+        if key not in self._costs:
+            self._costs[key] = None  # What cannot be built again has no cost.
+            with contextlib.suppress(InputError):
+                self.sample(GivenHyperParameters(params))
+        return self._costs[key]
 
     def note(self, *notes: str) -> None:
         """Adds what people should know of the space, once."""
@@ -199,6 +217,10 @@ class SpaceHost:
                 f"A space must build a model within {SPACE_SECONDS:g} seconds. Received: "
                 f"'{self._reference}', which did not."
             ) from error
+
+
+def _key(params: Params) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 def _space_ended(reference: str, event: Raised) -> InputError:

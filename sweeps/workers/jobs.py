@@ -16,6 +16,7 @@ from pipelines.runtime.device import resident_limit
 from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
+from search_spaces.cost import Cost
 from search_spaces.space import Shape
 from search_spaces.user_spaces.reference import Sources, find_reference
 from sweeps.executors.base import Slot
@@ -145,11 +146,13 @@ class Sampled:
         notes: what people should know of the space, as far as it has been asked.
         drops_class_weights: whether a `fit` of its own leaves weights of classes out.
         sources: the files that it is written in, where it was checked.
+        cost: of the model that was built; None where it does not tell.
     """
 
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
     sources: Sources = ()
+    cost: Cost | None = None
 
 
 def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
@@ -164,6 +167,7 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     configured(slot, 0)
     from pipelines.models.user_model_check import look_at_space
     from search_spaces.user_spaces.loading import loaded_sources
+    from search_spaces.user_spaces.model_cost import cost_of_model
     from search_spaces.user_spaces.source import TunerSource
 
     reference = find_reference(task.reference)
@@ -174,9 +178,10 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.
+        cost = None
         with contextlib.suppress(Exception):
-            source.ask(report)
-        report(Sampled(notes=tuple(source.notes)))
+            cost = cost_of_model(source.ask(report))
+        report(Sampled(notes=tuple(source.notes), cost=cost))
 
 
 def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:

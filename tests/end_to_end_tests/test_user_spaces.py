@@ -20,8 +20,14 @@ from mlflow import MlflowClient
 
 from pipelines.data.prepared import PreparedData
 from pipelines.training.options import TrainingOptions
+from search_spaces.cost import Cost
 from search_spaces.errors import InputError
-from search_spaces.hyperparameters import HyperParameters, active_values, declare
+from search_spaces.hyperparameters import (
+    GivenHyperParameters,
+    HyperParameters,
+    active_values,
+    declare,
+)
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.parameter import int_parameter
 from search_spaces.registry import SPACES
@@ -269,6 +275,27 @@ def test_the_process_is_made_anew_after_many_samples(monkeypatch):
         assert host.sample(HyperParameters()) == {"a": 4, "b": 4}
     assert executor.stopped == [SPACE_JOB_ID] * 2
     host.close()
+
+
+def test_a_point_costs_what_its_model_was_built_with_also_in_a_resumed_sweep():
+    def costing(argument: Any, report: Any, slot: Slot) -> None:
+        report(Sampled())
+        while True:
+            units = report(int_parameter("units", 1, 9))
+            if units == 9:  # Such as a subclassed model that is not built.
+                report(Sampled())
+            else:
+                report(Sampled(cost=Cost(100 * units, 1000 * units)))
+
+    first, _ = fake_host(costing)
+    space = user_space(find_reference(f"{FILE}:raw"), first.sample, cost_of=first.cost)
+    params = space.sample(GivenHyperParameters({"units": 3}))
+    assert space.cost(params, (8, 8, 1), 3) == Cost(300, 3000)
+    resumed, _ = fake_host(costing)
+    assert resumed.cost(params, (8, 8, 1), 3) == Cost(300, 3000)
+    assert resumed.cost({"units": 9}, (8, 8, 1), 3) is None
+    for host in (first, resumed):
+        host.close()
 
 
 def test_a_look_that_ends_at_its_limit_says_so():

@@ -43,6 +43,7 @@ class ListEngine:
         self.duplicates: dict[int, int] = {}
         self.broken_limits: dict[int, str] = {}
         self.history: list[PastTrial] = []
+        self.measured: dict[int, dict[str, float]] = {}
 
     def past(self) -> list[PastTrial]:
         return self.history
@@ -60,7 +61,11 @@ class ListEngine:
             breaks_limit=self.broken_limits.get(number, ""),
         )
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
+    def report(
+        self, number: int, epoch: int, value: float, measured: Mapping[str, float] | None = None
+    ) -> Decision:
+        if measured:
+            self.measured.setdefault(number, dict(measured))
         if (number, epoch) not in {report[:2] for report in self.reports}:
             self.reports.append((number, epoch, value))
         return self._decide(number, epoch)

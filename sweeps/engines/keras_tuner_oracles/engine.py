@@ -103,12 +103,14 @@ class KerasTunerEngine:
         self._origins, self._answer = self._record.origins(), None
         return proposal
 
-    def report(self, number: int, step: int, value: float) -> Decision:
+    def report(
+        self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None
+    ) -> Decision:
         """Records the objective; with Hyperband a trial waits at its rung.
 
         Under an oracle a step is an epoch.
         """
-        decision = self._record.report(number, step, value)
+        decision = self._record.report(number, step, value, measured)
         self._standings[number].curve[step] = value
         at_rung = step == self._target(number) and step < self._max_epochs
         if at_rung and number not in self._in_full:

@@ -24,6 +24,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params, Value
 from search_spaces.space import Space
 from sweeps.engines.limits import Limit, broken_limit, excess
+from sweeps.engines.optuna_study.forecasts import Forecasts
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, StoredNames
 from sweeps.engines.optuna_study.prior_sampler import Mixture, Origin, PriorSampler
 from sweeps.engines.optuna_study.promise import Promise
@@ -31,6 +32,9 @@ from sweeps.engines.optuna_study.unit_cube import Spread, draw_around, single_va
 
 MAX_TRIES = 100
 """Points drawn for one proposal at most; the second half are drawn near the cheapest so far."""
+MAX_BUILT = 20
+"""The same where each point that is drawn is a model that is built: it takes 0.13 s, in which the
+sweep does nothing else (docs/log.md)."""
 NUM_CHOICES = 4
 """Points to choose the most promising of. Eight were no better than four on a made-up surface; and
 with more the choice would be the model's alone, or that of the cost."""
@@ -42,6 +46,9 @@ Seeger, "Cost-aware Bayesian optimization", 2020, section 3, who therefore let t
 -1 to 0 as the budget is spent); the middle of their path needs no budget to be known.
 """
 NEARBY = Spread(sd=0.2, moved=0.5, redrawn=0.3)
+FORECAST_MARGIN = 1.25
+"""A predicted time breaks a limit from so many times its bound on. Predictions are off by as much
+(docs/log.md), and a point that is tried wrongly costs its first report only."""
 _UNIFORM = Origin("uniform")
 
 
@@ -52,16 +59,23 @@ class Economy:
     Attributes:
         limits: what every proposal keeps, as far as its quantities are known.
         quantities: those of a point that are known before it trains, by name.
-        cost: of a point, in any unit; None where it is unknown.
+        cost: the multiply-adds of a point; None where they are unknown.
+        is_timed: whether the sweep has a time limit: then what trials took predicts what points
+            will take, and proposals follow from it.
     """
 
     limits: tuple[Limit, ...] = ()
     quantities: Callable[[Params], Mapping[str, float]] | None = None
     cost: Callable[[Params], float | None] | None = None
+    is_timed: bool = False
 
-    def known(self, params: Params) -> Mapping[str, float]:
+    def known(self, params: Params) -> dict[str, float]:
         """The quantities of a point that limits are compared with."""
-        return self.quantities(params) if self.limits and self.quantities else {}
+        return dict(self.quantities(params)) if self.limits and self.quantities else {}
+
+    def multiply_adds(self, params: Params) -> float | None:
+        """The multiply-adds of a point; None where they are unknown."""
+        return self.cost(params) if self.cost else None
 
     def broken(self, params: Params) -> str:
         """The limit that a point breaks, as `parameters 312k > 200k`; empty for none."""
@@ -97,6 +111,7 @@ class Drafts:
     ) -> None:
         self._sampler, self._space, self._names = sampler, space, names
         self._economy, self._seed, self._uniform = economy, seed, uniform
+        self._max_tries = MAX_BUILT if space.reference else MAX_TRIES
 
     def next(self, study: optuna.Study, is_taken: Callable[[Params], bool]) -> Draft | None:
         """The point of the study's next trial; None where no new one was found.
@@ -112,14 +127,15 @@ class Drafts:
         promise = Promise(mixture.best, trials) if mixture else None
         is_judged = promise is not None and (promise.is_known or self._economy.cost is not None)
         wanted = NUM_CHOICES if is_judged else 1
+        forecasts = Forecasts(trials if self._economy.is_timed else ())
         found: list[Draft] = []
         least: Draft | None = None
         least_excess = 0.0
         repeats = 0
-        for attempt in range(MAX_TRIES):
-            near = least if attempt >= MAX_TRIES // 2 and not found else None
+        for attempt in range(self._max_tries):
+            near = least if attempt >= self._max_tries // 2 and not found else None
             draft = self._draw(trials, mixture, attempt, near)
-            known = self._economy.known(draft.params)
+            known = self._known(draft.params, forecasts)
             if broken_limit(self._economy.limits, known):
                 share = excess(self._economy.limits, known)
                 if least is None or share < least_excess:
@@ -127,7 +143,7 @@ class Drafts:
                 continue
             if is_taken(draft.params) or any(draft.params == other.params for other in found):
                 repeats += 1
-                if repeats >= MAX_TRIES // 2:
+                if repeats >= self._max_tries // 2:
                     break  # A small space, nearly known: what was found is enough.
                 continue
             found.append(draft)
@@ -137,20 +153,42 @@ class Drafts:
         if not found and not trials and least is not None:
             raise InputError(
                 f"--limit must leave points of the space. Received: {self._limits_text()}, and of "
-                f"{MAX_TRIES} points of '{self._space.name}' none keeps it; the nearest has "
+                f"{self._max_tries} points of '{self._space.name}' none keeps it; the nearest has "
                 f"{self._economy.broken(least.params)}. Raise the limit."
             )
         if len(found) < 2:
             return found[0] if found else None
-        return self._chosen(found, promise, len(trials))
+        return self._chosen(found, promise, forecasts, len(trials))
+
+    def _known(self, params: Params, forecasts: Forecasts) -> dict[str, float]:
+        """What limits are compared with: what layers tell, and predictions less their error."""
+        known = self._economy.known(params)
+        for limit in self._economy.limits:
+            value = forecasts.of(limit.quantity, params, self._economy.multiply_adds(params))
+            if value is not None:
+                known[limit.quantity] = value / FORECAST_MARGIN
+        return known
 
     def _limits_text(self) -> str:
         return " ".join(str(limit) for limit in self._economy.limits)
 
-    def _chosen(self, found: Sequence[Draft], promise: Promise | None, number: int) -> Draft:
-        """The point of the most promise per cost; before promise is known, by lot."""
-        cost = self._economy.cost
-        costs = [cost(draft.params) if cost else None for draft in found]
+    def _chosen(
+        self,
+        found: Sequence[Draft],
+        promise: Promise | None,
+        forecasts: Forecasts,
+        number: int,
+    ) -> Draft:
+        """The point of the most promise per cost; before promise is known, by lot.
+
+        The cost is the predicted time of an epoch, or else the multiply-adds.
+        """
+        costs = [self._economy.multiply_adds(draft.params) for draft in found]
+        if forecasts.knows("epoch_seconds"):
+            costs = [
+                forecasts.of("epoch_seconds", draft.params, cost)
+                for draft, cost in zip(found, costs, strict=True)
+            ]
         known = [value for value in costs if value]
         typical = float(np.median(known)) if known else 1.0
         weights = np.array([value or typical for value in costs]) ** COST_POWER

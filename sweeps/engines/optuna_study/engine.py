@@ -20,6 +20,7 @@ from search_spaces.space import DEFAULT_NAME, Space
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from sweeps.engines.limits import Limit
 from sweeps.engines.optuna_study.drafts import Draft, Drafts, Economy
+from sweeps.engines.optuna_study.forecasts import MEASURED, features_of
 from sweeps.engines.optuna_study.hyperparameters import (
     Grid,
     OptunaHyperParameters,
@@ -30,13 +31,14 @@ from sweeps.engines.optuna_study.hyperparameters import (
 from sweeps.engines.optuna_study.plots import study_page
 from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, origin_of
 from sweeps.engines.optuna_study.replayable_sampler import (
+    FACTS,
     PAUSED,
     STATE_ATTRIBUTE,
     ReplayableSampler,
     is_paused,
 )
 from sweeps.engines.optuna_study.samplers import prior_sampler
-from sweeps.engines.optuna_study.storage import BASELINE, FACTS, SAMPLED, past_trial, stored_params
+from sweeps.engines.optuna_study.storage import BASELINE, SAMPLED, past_trial, stored_params
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
 from sweeps.engines.pruners.rungs import ONE_EPOCH, Rungs
@@ -95,6 +97,7 @@ class OptunaEngine:
         limits: Sequence[Limit] = (),
         quantities: Callable[[Params], Mapping[str, float]] | None = None,
         cost: Callable[[Params], float | None] | None = None,
+        is_timed: bool = False,
         protect_baselines: bool = True,
         resume: bool = False,
         uid: str = "",
@@ -107,7 +110,7 @@ class OptunaEngine:
         points = [params for _, params in baselines]
         self._grid = Grid(points) if sampler == "grid" else None
         self._names = StoredNames(space.parameters)
-        self._economy = Economy(tuple(limits), quantities, cost)
+        self._economy = Economy(tuple(limits), quantities, cost, is_timed)
         known_points = self._known_points() if sampler == "prior" else ()
         self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
         self._drafts: Drafts | None = None
@@ -232,6 +235,7 @@ class OptunaEngine:
             curve.values.update(trial.intermediate_values)
             curve.paused = is_paused(trial)
             curve.complete = trial.state is OptunaState.COMPLETE
+            curve.counts = self._competes(trial.user_attrs.get(FACTS, {}))
             if trial.state is not OptunaState.FAIL:
                 continue
             self._forget_point(trial.number)
@@ -339,13 +343,31 @@ class OptunaEngine:
             if first == number:
                 del self._points[key]
 
-    def report(self, number: int, step: int, value: float) -> Decision:
+    def _competes(self, facts: Mapping[str, Any]) -> bool:
+        """Whether others are compared with a trial at rungs: what a time decides is not looked at
+        where the seed is to decide everything.
+        """
+        return not (self._economy.is_timed and facts.get("breaks_limit"))
+
+    def report(
+        self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None
+    ) -> Decision:
         """Records the objective after a step, where it is new, and decides."""
         curve = self._curves[number]
+        self._keep(number, measured or {})
         if step not in curve.values:
             self._trials[number].report(value, step)
             curve.values[step] = value
         return self._pruner.decide(curve, step)
+
+    def _keep(self, number: int, measured: Mapping[str, float]) -> None:
+        """Keeps what was measured of a trial first, and what it is to be predicted from."""
+        attributes = self._trials[number].user_attrs
+        if measured and MEASURED not in attributes:
+            params = attributes.get(SAMPLED)
+            params = params if isinstance(params, dict) else {}
+            features = features_of(params, self._economy.multiply_adds(params))
+            self._trials[number].set_user_attr(MEASURED, {**features, **measured})
 
     def pause(self, number: int) -> None:
         """The trial waits at its rung: RUNNING for Optuna, `PAUSED` as user attribute."""
@@ -388,6 +410,7 @@ class OptunaEngine:
         del self._trials[number]  # Only now: what could not be written can be told again.
         curve = self._curves[number]
         curve.paused, curve.complete = False, state is TrialState.COMPLETE
+        curve.counts = curve.counts and self._competes(facts or {})
         if state in (TrialState.FAILED, TrialState.KILLED):
             curve.counts = False
             self._forget_point(number)

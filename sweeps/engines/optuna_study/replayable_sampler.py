@@ -19,9 +19,11 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from sweeps.engines.base import LEFT_OUT_VALUE
 from sweeps.engines.optuna_study.samplers import make_sampler
 
-STATE_ATTRIBUTE = "state"
+STATE_ATTRIBUTE, FACTS = "state", "facts"
+"""User attributes of a trial."""
 PAUSED = "PAUSED"
 
 
@@ -67,6 +69,10 @@ class PausedAsPruned:
             if is_paused(trial):
                 shown = copy.copy(trial)
                 shown.state = OptunaState.PRUNED
+            elif (value := trial.user_attrs.get(FACTS, {}).get(LEFT_OUT_VALUE)) is not None:
+                # Judged after its training, so that no proposal follows from a time.
+                shown = copy.copy(trial)
+                shown.state, shown.values = OptunaState.COMPLETE, [value]
             if states is None or shown.state in states:
                 found.append(shown)
         return found

@@ -12,15 +12,16 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, TrialState
+from sweeps.engines.optuna_study.forecasts import MEASURED
 from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
 from sweeps.engines.optuna_study.prior_sampler import origin_of
-from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from sweeps.engines.optuna_study.replayable_sampler import FACTS, STATE_ATTRIBUTE
 from tracking.addresses import redacted
 from tracking.mlflow_server.schema_lock import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
-FACTS, SAMPLED, BASELINE = "facts", "sampled", "baseline"
+SAMPLED, BASELINE = "sampled", "baseline"
 """User attributes of a trial."""
 
 
@@ -110,6 +111,7 @@ def past_trial(
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         proposed_by=origin.text if origin else "",
         breaks_limit=breaks_limit,
+        measured=trial.user_attrs.get(MEASURED, {}),
     )
 
 

@@ -26,7 +26,7 @@ from pipelines.training.feeding import JoinedRows, class_weight, epoch_input
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from search_spaces import cnn_blocks, mlp_layers
 
-TIMES = ("epoch_seconds", "images_per_second")
+TIMES = ("epoch_seconds", "images_per_second", "compile_seconds")
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def run(task: TrialTask, until: int = 99) -> tuple:
     return run_trial(task, report), reports
 
 
-TIMES = ("epoch_seconds", "images_per_second")
+TIMES = ("epoch_seconds", "images_per_second", "compile_seconds")
 
 
 def numbers(reports) -> list[tuple]:

@@ -62,8 +62,9 @@ def test_every_epoch_is_reported_with_all_metrics(task):
         assert set(report.metrics) == {
             "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1",
             "val_balanced_accuracy", "val_auc", "learning_rate", "epoch_seconds",
-            "images_per_second",
+            "images_per_second", *(["compile_seconds"] if report.step == 1 else []),
         }  # fmt: skip
+    assert 0 < reports[0].metrics["compile_seconds"] < reports[0].metrics["epoch_seconds"]
     assert result.num_epochs == 3 and result.stopped_by == "epochs"
     best = max(reports, key=lambda r: r.metrics["val_accuracy"])
     assert (result.value, result.best_epoch) == (best.metrics["val_accuracy"], best.step)
@@ -80,6 +81,20 @@ def test_our_own_pass_predicts_what_keras_predicts_to_the_bit():
     np.testing.assert_array_equal(found, predict(model, pixels, 16))
     model.jit_compile = True
     assert forward_pass(model) is None
+
+
+def test_only_the_first_report_has_the_time_of_a_prediction_and_only_where_it_is_asked_for(task):
+    _, plain = run(task)
+    timed = replace(task, measures=("latency_ms", "parameters"), folder=task.folder + "-timed")
+    Path(timed.folder).mkdir()
+    _, reports = run(timed)
+    assert [("latency_ms" in r.metrics) for r in reports] == [True, False, False]
+    assert 0 < reports[0].metrics["latency_ms"] < 1000
+    assert "parameters" not in reports[0].metrics, "our spaces know them beforehand"
+    times = ("epoch_seconds", "images_per_second", "compile_seconds", "latency_ms")
+    assert [{k: v for k, v in r.metrics.items() if k not in times} for r in reports] == [
+        {k: v for k, v in r.metrics.items() if k not in times} for r in plain
+    ], "measuring changes nothing"
 
 
 def test_the_saved_model_is_that_of_the_best_epoch_and_takes_raw_pixels(task):

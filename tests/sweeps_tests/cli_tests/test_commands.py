@@ -65,7 +65,7 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--min-epochs", "1.5"], "a part of one as a fraction"),
         (["--space", "cnn", "--min-epochs", "1/3", "--pruner", "median"], "a pruner with rungs"),
         (["--space", "cnn", "--limit", "size<=3"], "--limit must be QUANTITY<=NUMBER"),
-        (["--space", "cnn", "--limit", "latency_ms<=5"], "known before a point is trained"),
+        (["--space", "cnn", "--limit", "latency_ms<=5", "--engine", "keras-tuner"], "--engine optuna"),
         (["--space", "cnn", "--target", "0.995"], "'val_accuracy>=0.995'. Received: '0.995'"),
         (["--space", "cnn", "--target", "val_accuracy<=0.9"], "--target must be the objective, >="),
         (["--space", "cnn", "--target", "val_loss<=0.1"], "--target must be the objective"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import fake_jobs
@@ -17,6 +18,7 @@ from sweeps.driver.plan import StopReason, trial_seed
 from sweeps.driver.recorder import BestModels
 from sweeps.driver.status import TrialRow
 from sweeps.engines.base import PastTrial, TrialState
+from sweeps.engines.limits import parse_limits
 from sweeps.executors.base import Raised, Slot
 
 
@@ -388,6 +390,62 @@ def test_a_point_that_breaks_a_limit_ends_without_training(scene):
     assert {epoch[0] for epoch in s.tracker.epochs} == {0, 2}
     assert s.tracker.ended[1].state == "PRUNED"
     assert s.tracker.ended[1].tags["sweeps.reason"] == "parameters 312k > 200k"
+
+
+def slow_job(task: Any, report: Any, slot: Any) -> Any:
+    """As `recorded_job`; an epoch of trial 1 takes 41 s, and its start some more."""
+
+    def timed(message: Any) -> Any:
+        took = 41.0 if task.number == 1 else 3.0
+        times = {"epoch_seconds": took + 20.0, "compile_seconds": 20.0}
+        later = {"epoch_seconds": took, "compile_seconds": 0.0}
+        metrics = {**message.metrics, **(times if message.step == 1 else later)}
+        return report(replace(message, metrics=metrics))
+
+    return fake_jobs.recorded_job(task, timed, slot)
+
+
+def test_with_a_time_limit_a_slow_trial_is_pruned_at_its_first_report(scene):
+    limits = parse_limits(["epoch_seconds<=30"])
+    s = scene(
+        num_trials=3, num_points=3, job=slow_job, limits=limits, rules={"timeout_seconds": 60}
+    )
+    s.run()
+    assert s.engine.told[1] == (TrialState.PRUNED, None, "epoch_seconds 41 > 30")
+    assert [epoch for epoch in s.tracker.epochs if epoch[0] == 1] == [(1, 1)]
+    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED", 2: "COMPLETE"}
+    assert s.tracker.ended[1].tags["sweeps.reason"] == "epoch_seconds 41 > 30"
+    assert s.engine.measured[1] == {"epoch_seconds": 41.0}
+    assert 1 not in {row.number for row in s.board.ranking()} and 1 not in s.tracker.kept
+
+
+def test_without_a_time_limit_a_slow_trial_trains_to_its_end_and_is_left_out_then(scene):
+    limits = parse_limits(["epoch_seconds<=30"])
+    s = scene(num_trials=3, num_points=3, job=slow_job, limits=limits, keep=3)
+    s.run()
+    assert [epoch for epoch in s.tracker.epochs if epoch[0] == 1] == [(1, 1), (1, 2), (1, 3)]
+    assert s.engine.told[1] == (TrialState.PRUNED, None, "epoch_seconds 41 > 30")
+    assert s.tracker.ended[1].state == "PRUNED"
+    assert 1 not in {row.number for row in s.board.ranking()}
+    assert sorted(s.tracker.kept) == [0, 2]
+
+
+def test_what_an_earlier_session_measured_is_judged_again_in_the_same_way(scene):
+    limits = parse_limits(["epoch_seconds<=30"])
+    s = scene(num_trials=1, num_points=0, limits=limits, rules={"timeout_seconds": 60})
+    params = fake_loop_parts.random_points(SPACE, 1)[0]
+    past = PastTrial(
+        0, params, TrialState.RUNNING, None, {1: 0.5}, measured={"epoch_seconds": 41.0}
+    )
+    s.engine.history = [past]
+    s.run()
+    assert s.engine.told[0] == (TrialState.PRUNED, None, "epoch_seconds 41 > 30")
+
+
+def test_the_size_of_a_model_that_nobody_knew_is_judged_after_the_trial(scene):
+    s = scene(num_trials=1, num_points=1, limits=parse_limits(["parameters<=9"]))
+    s.run()
+    assert s.engine.told[0] == (TrialState.PRUNED, None, "parameters 10 > 9")
 
 
 def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resumed(scene):

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps.engines.limits import Limit, broken_limit, excess, parse_limit, parse_limits
+from sweeps.engines.limits import (
+    Limit,
+    broken_limit,
+    excess,
+    judged,
+    measured,
+    parse_limit,
+    parse_limits,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +55,16 @@ def test_only_what_is_known_is_judged():
     assert broken_limit(limits, {"parameters": 200_000}) == ""
     assert broken_limit(limits, {}) == "" and excess(limits, {}) == 0
     assert excess(limits, {"parameters": 300_000, "epoch_seconds": 60}) == 2
+
+
+def test_what_was_compiled_is_no_part_of_an_epoch():
+    metrics = {"loss": 0.1, "epoch_seconds": 12.0, "compile_seconds": 2.0, "latency_ms": 3.0}
+    assert measured(metrics, 1 / 3) == {"epoch_seconds": pytest.approx(6.0), "latency_ms": 3.0}
+    assert measured({"loss": 0.1, "epoch_seconds": 12.0}, 1) == {"epoch_seconds": 12.0}
+    assert measured({"loss": 0.1}, 1) == {}
+
+
+def test_without_a_time_limit_times_are_judged_after_the_trial():
+    limits = parse_limits(["parameters<=200k", "epoch_seconds<=30", "latency_ms<=5"])
+    assert judged(limits, is_timed=True) == limits
+    assert judged(limits, is_timed=False) == limits[:1]

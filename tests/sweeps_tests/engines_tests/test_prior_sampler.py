@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -279,6 +280,22 @@ def test_a_limit_that_no_point_keeps_is_refused():
     engine = make_engine(limits=[Limit("parameters", 7)], quantities=filters)
     with pytest.raises(InputError, match="leave points of the space. Received: parameters<=7"):
         engine.ask()
+
+
+def test_of_a_users_space_whose_points_are_models_that_are_built_fewer_are_drawn():
+    space, drawn = get_space("cnn_blocks"), []
+
+    def counted(params: dict[str, Any]) -> dict[str, float]:
+        drawn.append(params)
+        return filters(params)
+
+    engine = make_engine(
+        space=replace(space, reference="my_space.py:build"),
+        limits=[Limit("parameters", 7)], quantities=counted,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="of 20 points of"):
+        engine.ask()
+    assert len({str(params) for params in drawn}) <= 20
 
 
 def test_what_other_samplers_and_baselines_propose_is_marked():

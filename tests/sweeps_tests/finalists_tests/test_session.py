@@ -74,6 +74,11 @@ def test_a_repeated_trial_is_no_second_configuration():
     assert [f.trial for f in pick_finalists(trials, ACCURACY, 5)] == [0]
 
 
+def test_a_trial_that_broke_a_limit_is_no_finalist():
+    broke = past(1, [0.99], TrialState.PRUNED, facts={"breaks_limit": "latency_ms 9 > 5"})
+    assert [f.trial for f in pick_finalists([past(0, [0.9]), broke], ACCURACY, 5)] == [0]
+
+
 def test_a_sweep_without_epochs_has_no_finalists():
     with pytest.raises(InputError, match="no trial reached an epoch"):
         pick_finalists([past(0, [], TrialState.PRUNED)], ACCURACY, 3)
