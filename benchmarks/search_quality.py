@@ -110,23 +110,25 @@ def _side(text: str) -> tuple[str, Path]:
 def _swept(
     checkout: Path, folder: Path, seed: int, arguments: argparse.Namespace, more: list[str]
 ) -> Found:
-    """The sweep's result; it is run, or gone on with, where that is missing."""
+    """The sweep's result; it is run, or gone on with, where that is missing, and so are tests."""
     result = folder / "result.json"
     if result.exists():
-        return Found(**json.loads(result.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
-    known = (folder / ".sweeps" / "sweeps" / NAME / "sweep.json").exists()
-    begin = [
-        "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
-        "--timeout", arguments.timeout, "--name", NAME, *more,
-    ]  # fmt: skip
-    _command(checkout, folder, "run", *(["--resume", "--name", NAME] if known else begin))
-    found = _measured(folder)
-    if arguments.test_seeds:
+        found = json.loads(result.read_text())
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = (folder / ".sweeps" / "sweeps" / NAME / "sweep.json").exists()
+        begin = [
+            "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
+            "--timeout", arguments.timeout, "--name", NAME, *more,
+        ]  # fmt: skip
+        _command(checkout, folder, "run", *(["--resume", "--name", NAME] if known else begin))
+        found = _measured(folder)
+        result.write_text(json.dumps(found))
+    if arguments.test_seeds and not found["test"]:
         options = ["--finalists", "1", "--finalist-seeds", str(arguments.test_seeds)]
         _command(checkout, folder, "finalize", NAME, *options)
         found["test"] = _tested(folder)
-    result.write_text(json.dumps(found))
+        result.write_text(json.dumps(found))
     return Found(**found)
 
 
