@@ -1,29 +1,17 @@
-"""The options of `run`, and the settings that they mean."""
+"""The options of `run`, as argparse has them."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import fields
 from typing import Any
 
-from pipelines.data.custom.sources import absolute_dataset
 from pipelines.objectives import OBJECTIVES
-from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
-from search_spaces.hyperparameters.narrowing import merged_rules
-from search_spaces.registry import stored_name
-from sweeps.cli.shared_options import (
-    add_finalist_options,
-    add_image_options,
-    duration_or_auto,
-    first_rung,
-    natural_int,
-    or_auto,
-    positive_int,
-    timeout,
-)
+from pipelines.training.options import OptionInfo, TrainingOptions
+from sweeps.cli.shared_options import add_finalist_options, add_image_options, type_of
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
+from sweeps.options import OPTIONS, default_storage, settings_of
 from sweeps.settings import (
     ALL,
     DEFAULT_NUM_TRIALS,
@@ -37,7 +25,6 @@ from sweeps.settings import (
     STORAGE_VARIABLE,
     DefaultBudget,
     SweepSettings,
-    chosen_search,
 )
 
 
@@ -55,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--trials",
-        type=positive_int,
+        type=type_of("trials"),
         default=None,
         metavar="N",
         help="points to try at most (default: as many as the time limit allows, "
@@ -65,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         "--max-epochs",
         dest="epochs",
-        type=or_auto(positive_int),
+        type=type_of("epochs"),
         default=None,
         metavar="N",
         help=f"full budget of a trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
@@ -73,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--timeout",
-        type=timeout,
+        type=type_of("timeout"),
         default="auto",
         metavar="TIME",
         help="stop after this: before it the best points are trained in full, and what still runs "
@@ -93,13 +80,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--seed",
-        type=natural_int,
+        type=type_of("seed"),
         default=0,
         metavar="N",
         help="every random choice follows from it (default: %(default)s)",
     )
     add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
-    add("--workers", type=or_auto(positive_int), default=None, metavar="N",
+    add("--workers", type=type_of("workers"), default=None, metavar="N",
         help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
 
     own = parser.add_argument_group("your own data")
@@ -158,7 +145,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument_group("training")
     train.add_argument(
         "--threads",
-        type=or_auto(positive_int),
+        type=type_of("threads"),
         default=None,
         metavar="N",
         help="threads of each trial (default: auto)",
@@ -176,7 +163,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     store.add_argument(
         "--storage",
-        default=os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE,
+        default=default_storage(),
         metavar="URL",
         help=f"Optuna storage (default: {STORAGE_VARIABLE}, or {DEFAULT_STORAGE})",
     )
@@ -188,7 +175,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     store.add_argument(
         "--keep-models",
-        type=natural_int,
+        type=type_of("keep_models"),
         default=3,
         metavar="N",
         help="models kept in MLflow, of the best trials (default: %(default)s)",
@@ -214,7 +201,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         elif isinstance(declared.default, bool):
             how = {"action": "store_true", "help": info.help}
         else:
-            how |= {"type": positive_int, "metavar": info.metavar}
+            how |= {"type": type_of(declared.name), "metavar": info.metavar}
         group.add_argument(f"--{declared.name.replace('_', '-')}", **how)
 
 
@@ -228,7 +215,7 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
     )
     gpu.add_argument(
         "--trials-per-gpu",
-        type=or_auto(positive_int),
+        type=type_of("trials_per_gpu"),
         default=None,
         metavar="N",
         help="trials at once on each GPU, each with its share of the memory (default: auto, the "
@@ -255,7 +242,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     prune.add_argument(
         "--min-epochs",
-        type=first_rung,
+        type=type_of("min_epochs"),
         default=None,
         metavar="N",
         help="the first rung, before which no trial is pruned: epochs, or a fraction of one such "
@@ -263,7 +250,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     prune.add_argument(
         "--reduction-factor",
-        type=positive_int,
+        type=type_of("reduction_factor"),
         default=3,
         metavar="N",
         help="one of so many trials goes on from each rung (default: %(default)s)",
@@ -277,21 +264,24 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     prune.add_argument("--prune-baselines", action="store_true", help=argparse.SUPPRESS)
     prune.add_argument(
         "--audit",
-        type=natural_int,
+        type=type_of("audit"),
         default=0,
         metavar="N",
         help="afterwards train N pruned trials to the end, and say how many were among the best",
     )
     stop = parser.add_argument_group("when to stop (the first rule that holds)")
     stop.add_argument(
-        "--max-total-epochs", type=positive_int, metavar="N", help="epochs of all trials together"
+        "--max-total-epochs",
+        type=type_of("max_total_epochs"),
+        metavar="N",
+        help="epochs of all trials together",
     )
     stop.add_argument(
         "--target", metavar="RULE", help="a value that is good enough: 'val_accuracy>=0.995'"
     )
     stop.add_argument(
         "--no-improvement",
-        type=positive_int,
+        type=type_of("no_improvement"),
         metavar="N",
         help="N trials in a row without a new best",
     )
@@ -311,14 +301,14 @@ def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
     )
     lose.add_argument(
         "--retries",
-        type=natural_int,
+        type=type_of("retries"),
         default=2,
         metavar="N",
         help="further tries after a crash, a hang or a lack of memory (default: %(default)s)",
     )
     lose.add_argument(
         "--trial-timeout",
-        type=duration_or_auto,
+        type=type_of("trial_timeout"),
         metavar="TIME",
         help="a trial without a report for so long hangs (default: auto, ten minutes or 20 epochs)",
     )
@@ -328,68 +318,6 @@ def _minutes(budget: DefaultBudget) -> str:
     return f"{budget.timeout_seconds / 60:g}m"
 
 
-SETTING_OF = {
-    "trials": "num_trials",
-    "epochs": "num_epochs",
-    "timeout": "timeout_seconds",
-    "no_baselines": "baselines",
-    "workers": "num_workers",
-    "threads": "num_threads",
-    "keep_models": "num_kept_models",
-    "no_improvement": "patience_trials",
-    "retries": "num_retries",
-    "trial_timeout": "stall_seconds",
-    "audit": "num_audited",
-    "finalists": "num_finalists",
-    "finalist_seeds": "num_finalist_seeds",
-    "set": "narrowed",
-    "fix": "fixed",
-    "limit": "limits",
-}
-"""Options whose setting has another name."""
-
-
 def settings_from(arguments: argparse.Namespace) -> SweepSettings:
     """The settings that parsed options mean."""
-    return SweepSettings(
-        space=stored_name(arguments.space) if arguments.space else "",
-        dataset=absolute_dataset(arguments.dataset),
-        num_trials=arguments.trials,
-        num_epochs=arguments.epochs,
-        timeout_seconds=arguments.timeout,
-        objective=arguments.objective,
-        seed=arguments.seed,
-        name=arguments.name,
-        baselines=not arguments.no_baselines,
-        num_workers=arguments.workers,
-        num_threads=arguments.threads,
-        gpus=arguments.gpus,
-        trials_per_gpu=arguments.trials_per_gpu,
-        tracking_uri=arguments.tracking_uri,
-        storage=arguments.storage,
-        experiment=arguments.experiment,
-        num_kept_models=arguments.keep_models,
-        work_dir=arguments.work_dir,
-        min_epochs=arguments.min_epochs,
-        reduction_factor=arguments.reduction_factor,
-        protect_baselines=arguments.protect_baselines and not arguments.prune_baselines,
-        max_total_epochs=arguments.max_total_epochs,
-        target=arguments.target,
-        patience_trials=arguments.no_improvement,
-        num_retries=arguments.retries,
-        stall_seconds=arguments.trial_timeout,
-        num_audited=arguments.audit,
-        num_finalists=arguments.finalists,
-        num_finalist_seeds=arguments.finalist_seeds,
-        retrain=arguments.retrain,
-        offline=arguments.offline,
-        image_size=arguments.image_size,
-        resize=arguments.resize,
-        color=arguments.color,
-        broken=arguments.broken,
-        narrowed=merged_rules(arguments.set or (), "--set"),
-        fixed=merged_rules(arguments.fix or (), "--fix"),
-        limits=tuple(arguments.limit or ()),
-        training=TrainingOptions(**{name: getattr(arguments, name) for name in option_infos()}),
-        **chosen_search(arguments.engine, arguments.sampler, arguments.oracle, arguments.pruner),
-    )
+    return settings_of({name: getattr(arguments, name) for name in OPTIONS})

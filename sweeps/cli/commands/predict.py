@@ -14,7 +14,8 @@ from pipelines.images.reading import POLARITIES, check_pictures, read_picture
 from pipelines.runtime.filesystem import new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
-from sweeps.cli.shared_options import positive_int
+from sweeps.cli.shared_options import argument_type
+from sweeps.option_values import positive_int
 from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
 from sweeps.prediction.output import document, print_table
 
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document, no table")
     parser.add_argument(
         "--top",
-        type=positive_int,
+        type=argument_type(positive_int),
         default=3,
         metavar="N",
         help="classes shown of each picture (default: %(default)s)",

@@ -13,8 +13,9 @@ from pipelines.models.scoring import Score
 from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE, EXIT_CODES
-from sweeps.cli.shared_options import fraction, level, margin, positive_int, positive_number
+from sweeps.cli.shared_options import argument_type
 from sweeps.interrupts import Interrupts
+from sweeps.option_values import fraction, level, margin, positive_int, positive_number
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits, Rule
 from sweeps.reporting.console import say, table_console
 from sweeps.state.sweep_file import (
@@ -66,27 +67,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     test = parser.add_argument_group("the gate")
     test.add_argument(
         "--alpha",
-        type=level,
+        type=argument_type(level),
         default=DEFAULT_ALPHA,
         metavar="P",
         help="level of McNemar's exact test that the candidate is better (default: %(default)s)",
     )
     test.add_argument(
         "--margin",
-        type=margin,
+        type=argument_type(margin),
         default=None,
         metavar="X",
         help="instead of better, ask that accuracy is at most X lower (95%% interval), for a "
         "smaller or faster model",
     )
     limit = test.add_argument
-    limit("--min-accuracy", type=fraction, metavar="X", help="lowest test accuracy, 0 to 1")
-    limit("--max-recall-drop", type=fraction, metavar="X",
+    limit(
+        "--min-accuracy",
+        type=argument_type(fraction),
+        metavar="X",
+        help="lowest test accuracy, 0 to 1",
+    )
+    limit("--max-recall-drop", type=argument_type(fraction), metavar="X",
           help="how much lower the recall of any class may be than the champion's")  # fmt: skip
-    limit("--max-latency-ms", type=positive_number, metavar="MS",
+    limit("--max-latency-ms", type=argument_type(positive_number), metavar="MS",
           help="longest median time of one image on this machine")  # fmt: skip
-    limit("--max-parameters", type=positive_int, metavar="N", help="most parameters")
-    limit("--max-bytes", type=positive_int, metavar="N", help="largest model file")
+    limit("--max-parameters", type=argument_type(positive_int), metavar="N", help="most parameters")
+    limit("--max-bytes", type=argument_type(positive_int), metavar="N", help="largest model file")
     limit("--force", metavar="WHY", help="crown it whatever the gate says; who and why is recorded")
     look = parser.add_argument_group("champions")
     look.add_argument("--history", action="store_true", help="list every change of champion")

@@ -17,10 +17,11 @@ from pipelines.training.trial import Decision, TrialResult
 from search_spaces.errors import InputError
 from search_spaces.user_spaces.reference import find_reference
 from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
-from sweeps.cli.shared_options import positive_int
+from sweeps.cli.shared_options import argument_type
 from sweeps.executors.base import Slot
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
+from sweeps.option_values import positive_int
 from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
 from sweeps.replaying.recipe import Device, Recipe, parse_device, recipe_of, slot_like
 from sweeps.reporting.console import say
@@ -62,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("run_id", metavar="RUN_ID", help="the run, as MLflow names it, or how its id begins")
     add(
         "--epochs",
-        type=positive_int,
+        type=argument_type(positive_int),
         metavar="N",
         help="train and compare only the first N (default: all that were recorded)",
     )

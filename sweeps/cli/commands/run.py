@@ -17,7 +17,8 @@ from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.cli.config_file import config_text
 from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
 from sweeps.cli.main import make_parser
-from sweeps.cli.run_options import SETTING_OF, add_options, settings_from
+from sweeps.cli.run_options import add_options, settings_from
+from sweeps.options import OPTIONS, settings_given
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
@@ -58,7 +59,7 @@ _AUTOMATIC = ("workers", "threads", "trials_per_gpu", "trial_timeout")
 
 def _given(arguments: argparse.Namespace) -> set[str]:
     """Names of the settings that the command line or the file holds."""
-    return {SETTING_OF.get(name, name) for name in arguments.given}
+    return settings_given(arguments.given)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -290,7 +291,8 @@ def resolved_config(settings: SweepSettings, data: PreparedData) -> str:
 def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]:
     """Option -> value as its file has it; None for one that is not set."""
     budget = budget_for(settings, data.num_images["train"])
-    options = {setting: option for option, setting in SETTING_OF.items()}
+    # Of two options of one setting the first one is in the file.
+    options = {option.setting: name for name, option in reversed(OPTIONS.items())}
     values: dict[str, Any] = {
         options.get(name, name): value for name, value in settings.values().items()
     }

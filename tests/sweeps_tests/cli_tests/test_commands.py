@@ -13,8 +13,8 @@ import pytest
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import COMMANDS, main
-from sweeps.cli.shared_options import timeout
 from sweeps.executors.base import Slot
+from sweeps.option_values import timeout
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.settings import DEFAULT_NUM_TRIALS, SweepSettings, budget_for
