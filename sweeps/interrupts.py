@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -16,11 +17,18 @@ class Interrupts:
 
     `terminated` says that the first one was not Ctrl-C: a node is preempted, a service stopped, a
     terminal closed, and the sweep will go on elsewhere or later.
+
+    Outside of the main thread no signal can be handled: there nothing is counted, and handlers stay
+    as they are.
+
+    Attributes:
+        first: the number of the first signal; None before any.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.terminated = False
+        self.first: int | None = None
         self._previous: dict[int, object] = {}
 
     @property
@@ -34,6 +42,8 @@ class Interrupts:
         return self.count >= 2
 
     def __enter__(self) -> Interrupts:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for name in SIGNALS:
             number = getattr(signal, name, None)
             # Who started the sweep with `nohup` wants it to outlive the terminal.
@@ -55,6 +65,6 @@ class Interrupts:
         del frame
         self.count += 1
         if self.count == 1:
-            self.terminated = number != signal.SIGINT
+            self.first, self.terminated = number, number != signal.SIGINT
         if self.count > 2:
             raise KeyboardInterrupt

@@ -7,7 +7,9 @@ system libraries do not survive a fork, jobs are spawned and import for themselv
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import multiprocessing
 import os
 import shutil
@@ -64,6 +66,7 @@ class ProcessExecutor:
                 resource_tracker.ensure_running()
                 with _signals_blocked(), without_credentials():
                     forkserver.ensure_running()
+            _end_server_at_exit()
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
         """Starts a job.
@@ -180,6 +183,28 @@ def _tail(path: Path) -> str:
         return path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
     except OSError:
         return ""
+
+
+@functools.cache
+def _end_server_at_exit() -> None:
+    """A program that has run sweeps ends at once.
+
+    The server ends by itself when the driver has gone. But from Python 3.12 on the interpreter
+    waits at exit for the tracker of resources, which waits for all who know it, the server too.
+    """
+    driver = os.getpid()
+
+    def end() -> None:
+        server = getattr(forkserver, "_forkserver", None)
+        number = getattr(server, "_forkserver_pid", None)
+        if number is None or os.getpid() != driver:  # A fork of the driver has no server.
+            return
+        # It has nothing to clear up: its jobs have ended before.
+        with contextlib.suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)
+
+    atexit.register(end)
 
 
 @contextlib.contextmanager

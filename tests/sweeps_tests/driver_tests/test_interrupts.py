@@ -50,3 +50,18 @@ def test_what_nohup_ignores_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_of_the_main_thread_no_handler_is_installed():
+    import threading
+
+    before, found = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            found.append((signal.getsignal(signal.SIGINT), interrupts.received))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(before, False)] and signal.getsignal(signal.SIGINT) is before
