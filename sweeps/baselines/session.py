@@ -35,6 +35,7 @@ from sweeps.setup.data import prepare_data, reopen_data
 from sweeps.setup.resume import merged
 from sweeps.setup.stores import Destination, check_places
 from sweeps.state.lock import driving
+from sweeps.state.log import told
 from sweeps.state.paths import SweepPaths, claim_name, paths_of
 from sweeps.state.sweep_file import (
     BASELINES,
@@ -68,14 +69,13 @@ class BaselinesStart:
     """What was asked for, beside the settings themselves.
 
     Attributes:
-        say, warn: tell a person, one line a call.
+        say: tells a person, one line a call.
         given: names of the settings that were given; the others are defaults.
         earlier: the training of published models that is to go on; None for a new one.
         accept_changes: whether settings that matter may change then.
     """
 
     say: Callable[[str], None]
-    warn: Callable[[str], None]
     view: Callable[[], View]
     given: Collection[str] = ()
     earlier: SweepFile | None = None
@@ -111,6 +111,7 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
         InputError: The settings or places cannot be used; nothing was started.
         KeyboardInterrupt: An interrupt came before the first training.
     """
+    start = replace(start, say=told(start.say))
     say, earlier = start.say, start.earlier
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)

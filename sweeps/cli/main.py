@@ -19,6 +19,7 @@ from typing import NoReturn
 from search_spaces.errors import InputError, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from sweeps.reporting.console import warnings_shown
 from tracking.addresses import holds_password, redacted
 
 COMMANDS = {
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(given, prog)
+        with warnings_shown():
+            return _dispatch(given, prog)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

@@ -32,8 +32,11 @@ from sweeps.engines.limits import broken_limit, judged, measured
 from sweeps.executors.base import Executor, Reported, Returned
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch
+from sweeps.state.log import sweep_log
 
 WAIT_SECONDS = 0.5
+LOGGED_MOVE_SECONDS = 30.0
+"""A plan for the time that has moved by less is not written into the log again."""
 
 
 class SweepLoop:
@@ -64,6 +67,7 @@ class SweepLoop:
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
         self._audit: Audit | None = None
+        self._logged_closing: float | None = None
 
     @property
     def source_changed(self) -> str:
@@ -120,7 +124,21 @@ class SweepLoop:
             seconds = int(self.board.elapsed_seconds())
             self._recorder.machine_used(self._trials.usage.machine(), seconds)
             self.board.closing_from = self._time_plan.closing_from
+            self._log_time()
             self._trials.view.update(self.board)
+
+    def _log_time(self) -> None:
+        """Says once when the end begins, and again where the plan for the time has moved."""
+        begins, known = self.board.closing_from, self._logged_closing
+        if begins is None or begins == known:
+            return
+        if self._time_plan.is_closing:
+            sweep_log.info("no new points: the best are trained in full now")
+        elif known is None or abs(begins - known) >= LOGGED_MOVE_SECONDS:
+            sweep_log.info("the best are trained in full from %.0f s on, as things stand", begins)
+        else:
+            return
+        self._logged_closing = begins
 
     def _fill_slots(self) -> None:
         while (

@@ -21,6 +21,7 @@ from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
+from sweeps.state.log import sweep_log
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import option_tags
 from tracking.spool.records import (
@@ -197,6 +198,7 @@ class Recorder:
 
     def packed(self, level: int, reason: str) -> None:
         """How many trials share a GPU from now on, and why."""
+        sweep_log.info("trials per GPU: %d (%s)", level, reason)
         tags = {Tag.TRIALS_PER_GPU: str(level), Tag.PACKING: reason}
         self._spool.put(SweepStateRecord("RUNNING", tags))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from sweeps.resources.gpu_monitor import GpuWatch
 from sweeps.resources.machine import Allotment
 from sweeps.resources.packer import packed
 from sweeps.settings import SweepSettings, budget_for
+from sweeps.state.log import sweep_log
 from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
 from tracking.tags import Tag
@@ -34,6 +36,7 @@ from tracking.tags import Tag
 if TYPE_CHECKING:
     from tracking.spool.records import SweepEnd
 
+log = logging.getLogger(__name__)
 STATUS_NAMES = {Outcome.DONE: "FINISHED", Outcome.INTERRUPTED: "KILLED"}
 """How MLflow calls the end of a sweep's run; everything else is FAILED."""
 
@@ -46,6 +49,7 @@ class SweepResult:
         reason: why it ended, in words.
         error: what failed, one line; empty where a trial says it.
         problems: what else people should know, a line each.
+        cause: what broke it off, where it was raised in this process.
         unfinished: whether it can be resumed.
         recorded: whether everything that could be sent was accepted.
     """
@@ -57,6 +61,7 @@ class SweepResult:
     problems: tuple[str, ...] = ()
     unfinished: bool = False
     recorded: bool = True
+    cause: Exception | None = None
 
     @property
     def failed_trial(self) -> TrialRow | None:
@@ -86,7 +91,6 @@ class OpenedSweep:
     tags: Mapping[str, str]
     texts: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
-    warn: Callable[[str], None] = lambda text: None
 
 
 def run_search(opened: OpenedSweep, view: View, interrupts: Interrupts) -> SweepResult:
@@ -154,6 +158,11 @@ class _Search:
             outcome, reason, error = Outcome.INTERRUPTED, StopReason.INTERRUPTED.value, ""
         problems = [*end.problems, *self._record_end(outcome, reason, suspended=end.suspended)]
         problems += self._session.send_rest()
+        best, seconds = self._board.best(), self._board.elapsed_seconds()
+        reached = f", best {best.value:.6g} ({best.name})" if best is not None else ""
+        sweep_log.info(
+            "the sweep is %s after %.0f s: %s%s", outcome.value, seconds, reason, reached
+        )
         return SweepResult(
             outcome,
             self._board,
@@ -162,6 +171,7 @@ class _Search:
             tuple(problems),
             unfinished=end.suspended or outcome is Outcome.INTERRUPTED,
             recorded=not self._opened.recording.spool.rejections(),
+            cause=end.cause,
         )
 
     def _outcome(self, end: LoopEnd) -> Outcome:
@@ -215,7 +225,7 @@ class _Search:
         try:
             self._pages["study.html"] = self._opened.engine.plots_html()
         except Exception as problem:  # Plots must not cost the sweep its end.
-            self._opened.warn(f"no plots of the study: {self._session.broke_off(problem)}")
+            log.warning("no plots of the study: %s", self._session.broke_off(problem))
 
     def _record_end(self, outcome: Outcome, reason: str, *, suspended: bool) -> list[str]:
         """Records how the sweep ended or waits; one line per problem."""

@@ -7,7 +7,7 @@ engine, a recorder and an end of their own.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,13 @@ from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, View
+from sweeps.driver.views import LogView, Views
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
+from sweeps.state.log import sweep_log
 from tracking.addresses import scrubbed
 
 if TYPE_CHECKING:
@@ -57,12 +59,14 @@ class LoopEnd:
         received: whether somebody interrupted it, whatever it ended by.
         error: what broke it off, one line.
         problems: what else people should know, a line each.
+        cause: what broke it off, where it was raised here.
     """
 
     stop: StopReason | None
     received: bool = False
     error: str = ""
     problems: tuple[str, ...] = ()
+    cause: Exception | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -133,22 +137,28 @@ class Session:
             meanwhile: called after the last trial, while its figures are drawn beside.
         """
         stop: StopReason | None = None
-        error = ""
+        error, cause = "", None
         watch, problems = watch_over(self.plan.layout)
         try:
             self.plan = prepared(self.plan, watch)
             loop = SweepLoop(
-                self.plan, self.board, make_engine(), self.executor, self.recorder, self.view,
-                self.interrupts, watch,
+                self.plan, self.board, make_engine(), self.executor, self.recorder,
+                Views((LogView(), self.view)), self.interrupts, watch,
             )  # fmt: skip
             stop = loop.run(meanwhile)
             error = loop.source_changed
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
-            error = self.broke_off(problem)
+            error, cause = self.broke_off(problem), problem
         finally:
             self.close()
             problems += closed(watch)
-        return LoopEnd(stop, bool(self.interrupts.received), error, tuple(problems))
+        end = LoopEnd(stop, bool(self.interrupts.received), error, tuple(problems), cause)
+        if end.error:
+            sweep_log.error("%s: %s", end.reason, end.error)
+        else:
+            sweep_log.info("the last trial ended: %s", end.reason)
+        _log_problems(end.problems)
+        return end
 
     def broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
@@ -179,6 +189,13 @@ class Session:
                     f"{count(spool.num_waiting, 'record')} not sent to MLflow yet ({why}); nothing "
                     f"is lost, `keras-sweeps sync {self.recording.sync_name}` sends them."
                 )
-        return problems + [
+        problems += [
             f"not recorded in MLflow: {self._scrubbed(line)}" for line in spool.rejections()
         ]
+        _log_problems(problems)
+        return problems
+
+
+def _log_problems(lines: Iterable[str]) -> None:
+    for line in lines:
+        sweep_log.warning("%s", line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipelines.data.prepared import PreparedData
@@ -38,9 +38,10 @@ from sweeps.outcome import Outcome
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.resources.packer import read_packing
 from sweeps.settings import FinalOptions
-from sweeps.setup.data import reopen_data
+from sweeps.setup.data import SHOWN, DataProgress, reopen_data
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination
+from sweeps.state.log import sweep_log, told
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import StoredSweep, check_same_data
 from sweeps.workers.jobs import train_job, warm_up
@@ -81,7 +82,7 @@ class Output:
 
     view: Callable[[], View]
     say: Say
-    warn: Say
+    data_progress: DataProgress = SHOWN
 
 
 def finalize(
@@ -94,9 +95,14 @@ def finalize(
     Raises:
         InputError: Data or space changed, or a comparison with other options began.
     """
+    output = replace(output, say=told(output.say))
     settings, name, say = sweep.file.settings, sweep.paths.name, output.say
     data = reopen_data(
-        sweep.file.data_name, sweep.file.data_fingerprint, sweep.paths.data, settings
+        sweep.file.data_name,
+        sweep.file.data_fingerprint,
+        sweep.paths.data,
+        settings,
+        progress=output.data_progress,
     )
     space = space_of(settings, data)
     check_same_data(sweep.file, data.fingerprint, space.fingerprint)
@@ -201,6 +207,7 @@ class _Comparison:
         end = self._session.run_loop(self._engine)
         result = self._concluded(end)
         problems = [*end.problems, *result.problems, *self._session.send_rest()]
+        sweep_log.info("the comparison of finalists is %s. %s", result.outcome.value, result.error)
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,
             sent=self._destination is not None, recorded=not self._spool.rejections(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from tracking.tags import Tag
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel
 
+log = logging.getLogger(__name__)
 CHOICES = ("model", "run", "file")
 DEFAULT_BACKEND = DEFAULT_COMPUTE.backend
 
@@ -152,11 +153,11 @@ def _choose_backend_of(stored: StoredModel) -> None:
         choose_backend(backend)
     except InputError:
         choose_backend(DEFAULT_BACKEND)
-        print(
-            f"WARNING: {stored.label} was trained on {backend}, which is not installed: TensorFlow "
-            "predicts, and may differ in the last digits.",
-            file=sys.stderr,
-        )
+        log.warning(
+            "%s was trained on %s, which is not installed: TensorFlow predicts, and may differ in "
+            "the last digits.",
+            stored.label, backend,
+        )  # fmt: skip
 
 
 def _from_file(path: Path, given_names: str | None) -> ChosenModel:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from sweeps.state.log import PACKAGES, SWEEP_LOG
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +26,26 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a line that people must not miss, on standard error."""
     print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Prints the warnings that our modules log meanwhile, as `warn` does."""
+    handler = _Warnings(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != SWEEP_LOG:
+            warn(record.getMessage())
 
 
 def speaker(quiet: bool) -> Callable[[str], None]:

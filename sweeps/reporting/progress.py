@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
 from sweeps.reporting.console import say
@@ -17,28 +18,6 @@ if TYPE_CHECKING:
 
 NUM_RECENT = 6
 REDRAW_SECONDS = 0.5
-
-
-class QuietView:
-    """Shows nothing."""
-
-    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
-        """Says nothing."""
-
-    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
-        """Says nothing."""
-
-    def reported(self, board: Board, row: TrialRow) -> None:
-        """Says nothing."""
-
-    def ended(self, board: Board, row: TrialRow) -> None:
-        """Says nothing."""
-
-    def update(self, board: Board) -> None:
-        """Says nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
 
 
 class PlainView(QuietView):

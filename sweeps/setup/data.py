@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.builtin import UnavailableError, print_progress
+from pipelines.data.builtin import Progress, UnavailableError, print_progress
 from pipelines.data.custom.cache import megabytes, superseded
 from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
 from pipelines.data.custom.sources import OwnSource, is_own, own_source
@@ -17,12 +18,30 @@ from sweeps.settings import SweepSettings
 from sweeps.setup.resume import is_repointed
 from sweeps.state.sweep_file import SweepFile
 
+log = logging.getLogger(__name__)
 MUCH_BYTES = 10**9
 """From here on a sweep says what earlier contents of its source take."""
 DEFAULT_DATASET, FALLBACK_DATASET = "mnist", "digits"
 
 
-def sweep_data(settings: SweepSettings, earlier: SweepFile | None = None) -> PreparedData:
+@dataclass(frozen=True)
+class DataProgress:
+    """Who is told how a download stands, in bytes, and how preparing custom data does, in images.
+
+    By default a person, on standard error.
+    """
+
+    download: Progress = print_progress
+    preparing: Progress = print_prepared
+
+
+SHOWN = DataProgress()
+SILENT = DataProgress(lambda *_: None, lambda *_: None)
+
+
+def sweep_data(
+    settings: SweepSettings, earlier: SweepFile | None = None, progress: DataProgress = SHOWN
+) -> PreparedData:
     """The data of a new sweep, or those that a sweep which goes on began with.
 
     Raises:
@@ -30,13 +49,14 @@ def sweep_data(settings: SweepSettings, earlier: SweepFile | None = None) -> Pre
     """
     root = Path(settings.work_dir) / "data"
     if earlier is None:
-        data = prepare_data(settings.dataset, root, settings.image_options)
+        data = prepare_data(settings.dataset, root, settings.image_options, progress=progress)
     else:
         data = reopen_data(
             earlier.data_name,
             earlier.data_fingerprint,
             root,
             settings,
+            progress=progress,
             watch_source=True,
             moved=is_repointed(earlier, settings),
         )
@@ -49,6 +69,7 @@ def prepare_data(
     root: Path,
     options: ImageOptions | None = None,
     name: str | None = None,
+    progress: DataProgress = SHOWN,
 ) -> PreparedData:
     """The prepared data; without a name MNIST, or the bundled digits where it cannot be had.
 
@@ -56,18 +77,15 @@ def prepare_data(
         name: what data of the user's own are called, where that is known already.
     """
     if dataset is not None and is_own(dataset):
-        return _prepare_own(own_source(dataset), root, options or ImageOptions(), name)
+        own = own_source(dataset)
+        return _prepare_own(own, root, options or ImageOptions(), name, progress)
     if dataset is not None:
-        return prepare(dataset, root, print_progress)
+        return prepare(dataset, root, progress.download)
     try:
-        return prepare(DEFAULT_DATASET, root, print_progress)
+        return prepare(DEFAULT_DATASET, root, progress.download)
     except UnavailableError as error:
-        print(
-            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return prepare(FALLBACK_DATASET, root, print_progress)
+        log.warning("sweeping the bundled digits (1,797 images), because: %s", error)
+        return prepare(FALLBACK_DATASET, root, progress.download)
 
 
 def reopen_data(
@@ -76,6 +94,7 @@ def reopen_data(
     root: Path,
     settings: SweepSettings | None = None,
     *,
+    progress: DataProgress = SHOWN,
     watch_source: bool = False,
     moved: bool = False,
 ) -> PreparedData:
@@ -93,7 +112,7 @@ def reopen_data(
         InputError: They are gone and so is the source, or the source has changed.
     """
     if not is_own(name):
-        return prepare_data(name, root)
+        return prepare_data(name, root, progress=progress)
     found = open_prepared(root, name, content)
     if found is not None and found.fingerprint != content:
         found = None
@@ -115,7 +134,7 @@ def reopen_data(
             "Name the right --work-dir, or prepare it again there: keras-sweeps explore "
             "--dataset SOURCE with the image options of the sweep."
         )
-    now = prepare_data(source.text, root, settings.image_options, name)
+    now = prepare_data(source.text, root, settings.image_options, name, progress)
     if now.fingerprint != content:
         raise InputError(
             "A sweep goes on over what it began with. Received: "
@@ -126,16 +145,18 @@ def reopen_data(
 
 
 def _prepare_own(
-    source: OwnSource, root: Path, options: ImageOptions, name: str | None
+    source: OwnSource,
+    root: Path,
+    options: ImageOptions,
+    name: str | None,
+    progress: DataProgress,
 ) -> PreparedData:
-    data = prepare_own(source, root, options, print_prepared, name)
+    data = prepare_own(source, root, options, progress.preparing, name)
     others = superseded(root, source, data)
     if sum(other.num_bytes for other in others) >= MUCH_BYTES:
-        print(
-            f"NOTE: what was prepared from {source.text} before takes {megabytes(others)} in "
-            f"{root}. keras-sweeps explore --clean --dataset {source.text} removes what no sweep "
-            "refers to.",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.warning(
+            "what was prepared from %s before takes %s in %s. keras-sweeps explore --clean "
+            "--dataset %s removes what no sweep refers to.",
+            source.text, megabytes(others), root, source.text,
+        )  # fmt: skip
     return data

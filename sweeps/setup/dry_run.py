@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ from sweeps.setup.space import space_of
 from sweeps.workers.jobs import measure_job
 from sweeps.workers.start import JobFailedError, start_workers
 
+log = logging.getLogger(__name__)
 MOST_POINTS = 1000
 """More are not counted: nobody tries them."""
 NUM_SAMPLED = 10
@@ -65,7 +66,7 @@ def dry_run(settings: SweepSettings) -> Outcome:
     decided = decide_compute(settings, space, data, allotment.slots[0], print)
     settings = decided.settings
     for note in space.notes:
-        print(f"WARNING: {note}", file=sys.stderr, flush=True)
+        log.warning("%s", note)
     print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
           f"space     {space.name}: {size_text(space)}\n"
           f"data      {data.name} ({data.origin}): {data.sizes()}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -16,16 +17,18 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
+from sweeps.formatting import params_text
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.descriptions import MEASURED_TEXTS, left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings, budget_for
-from sweeps.setup.data import sweep_data
+from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination, check_places, open_engine
 from sweeps.state.lock import driving
+from sweeps.state.log import sweep_log, told
 from sweeps.state.paths import claim_name, paths_of
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
@@ -44,6 +47,7 @@ from tracking.stores import resolve_uri
 if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
 
+log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
@@ -55,16 +59,18 @@ class Start:
         given: names of the settings that were given; the others are defaults.
         earlier: the sweep that is to go on; None for a new one.
         accept_changes: whether settings that matter may change then.
-        say, warn: tell a person, one line a call.
+        say: tells a person, one line a call.
+        began: called once the sweep is known on disk, so that it can be resumed whatever happens.
         config: the settings and data as a file that starts the same sweep again.
     """
 
     say: Say
-    warn: Say
     config: Callable[[SweepSettings, PreparedData], dict[str, str]]
     given: Collection[str] = ()
     earlier: SweepFile | None = None
     accept_changes: bool = False
+    data_progress: DataProgress = SHOWN
+    began: Callable[[SweepFile], None] = lambda file: None
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         InputError: The settings or the places they name cannot be used; nothing was started.
         KeyboardInterrupt: An interrupt came before the first trial.
     """
+    start = replace(start, say=told(start.say))
     say, earlier = start.say, start.earlier
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
@@ -98,7 +105,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     check_places(settings, resume=earlier is not None)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
-    data = sweep_data(settings, earlier)
+    data = sweep_data(settings, earlier, start.data_progress)
     space = _open_space(settings, data, start)
     how = ""
     if earlier is None:
@@ -110,6 +117,9 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         if "trials_per_gpu" in start.given:
             paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
+        sweep_log.info("settings: %s", params_text(file.settings.as_params()))
+        for note in space.notes:  # Said before there was a log.
+            sweep_log.warning("%s", note)
         _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
         with Interrupts() as interrupts:
             try:
@@ -133,7 +143,7 @@ def _open_space(settings: SweepSettings, data: PreparedData, start: Start) -> Sp
         start.say(f"looking at the space: importing {title} and building models takes some seconds")
     space = space_of(settings, data)
     for note in space.notes:
-        start.warn(note)
+        log.warning("%s", note)
     if space.narrowing:
         left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
         start.say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
@@ -214,6 +224,7 @@ def _open(
         else:
             # Before the study: a study that no sweep on disk knows would block the name.
             write_sweep_file(paths.state, file)
+        start.began(file)
         destination = None
         if not settings.offline:
             destination = Destination(settings, data.name, spool)
@@ -238,7 +249,6 @@ def _open(
                   **file.space_tags, **compute_tags(settings.training.compute)},
             texts=start.config(settings, data),
             say=start.say,
-            warn=start.warn,
         )  # fmt: skip
     except BaseException:
         executor.close()

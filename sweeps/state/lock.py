@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search_spaces.errors import InputError
+from sweeps.state.log import logging_to, sweep_log
 from sweeps.state.paths import SweepPaths
 
 
 @contextmanager
 def driving(paths: SweepPaths) -> Iterator[None]:
-    """Holds the sweep's lock; the system frees it however the process ends.
+    """Holds the sweep's lock, and keeps its log; the system frees it however the process ends.
 
     Raises:
         InputError: Another process holds it.
@@ -31,7 +32,9 @@ def driving(paths: SweepPaths) -> Iterator[None]:
         ) from None
     try:
         _owner_path(paths).write_text(str(os.getpid()))
-        yield
+        with logging_to(paths.log):
+            sweep_log.info("process %d works on %s", os.getpid(), paths.name)
+            yield
     finally:
         lock.release()
 

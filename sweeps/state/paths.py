@@ -77,6 +77,11 @@ class SweepPaths:
         return self.sweep / "packing.json"
 
     @property
+    def log(self) -> Path:
+        """What happened, with times."""
+        return self.sweep / "sweep.log"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that drives the sweep or sends its records."""
         return self.sweep / "lock"

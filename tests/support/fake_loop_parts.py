@@ -9,8 +9,8 @@ import numpy as np
 
 from pipelines.training.trial import Decision
 from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.views import QuietView
 from sweeps.engines.base import PastTrial, Proposal, TrialState
-from sweeps.reporting.progress import QuietView
 from tracking.spool.records import (
     EpochRecord,
     FilesRecord,

@@ -16,9 +16,9 @@ from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
+from sweeps.driver.views import QuietView
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.progress import QuietView
 from sweeps.state.paths import SweepPaths
 from tracking.spool.sender import Sender
 from tracking.spool.spool import Spool

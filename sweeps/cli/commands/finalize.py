@@ -81,7 +81,7 @@ def output(*, quiet: bool) -> Output:
     """A comparison's view and lines on this terminal."""
     from sweeps.finalists.session import Output
 
-    return Output(partial(make_view, quiet), speaker(quiet), warn)
+    return Output(partial(make_view, quiet), speaker(quiet))
 
 
 def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:

@@ -128,7 +128,6 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
         )
     start = Start(
         say=speaker(arguments.quiet),
-        warn=warn,
         config=lambda settings, data: {CONFIG_FILE: resolved_config(settings, data)},
         given=given,
         earlier=earlier,
@@ -277,7 +276,7 @@ def _baselines(arguments: argparse.Namespace, earlier: SweepFile | None = None) 
         named = sweep_to_resume(settings, given, resume=False)
         earlier = named if named is not None and named.kind == BASELINES else None
     start = BaselinesStart(
-        speaker(quiet), warn, partial(make_view, quiet), given, earlier, arguments.accept_changes
+        speaker(quiet), partial(make_view, quiet), given, earlier, arguments.accept_changes
     )
     return print_baselines(reproduce_baselines(settings, start), speaker(quiet))
 

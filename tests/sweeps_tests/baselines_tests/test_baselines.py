@@ -21,9 +21,9 @@ from sweeps.baselines.session import BaselinesResult, BaselinesStart, reproduce_
 from sweeps.cli.baseline_table import print_baselines, print_report
 from sweeps.cli.main import main
 from sweeps.driver.plan import trial_seed
+from sweeps.driver.views import QuietView
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.reporting.progress import QuietView
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import BASELINES, find_sweep, read_sweep_file, write_sweep_file
@@ -92,7 +92,7 @@ def made_up(monkeypatch, tiny_data):
 
 def train(settings: SweepSettings = SETTINGS, **start: Any) -> BaselinesResult:
     lines: list[str] = []
-    how = BaselinesStart(lines.append, lines.append, QuietView, **start)
+    how = BaselinesStart(lines.append, QuietView, **start)
     return reproduce_baselines(settings, how)
 
 
@@ -157,7 +157,7 @@ def test_one_that_is_off_is_trained_on_two_further_seeds(made_up, monkeypatch, t
     monkeypatch.setattr("pipelines.training.trial.Schedule.end_epoch", property(lambda s: 1))
     settings = replace(SETTINGS, space="cnn", num_epochs=None)
     lines: list[str] = []
-    how = BaselinesStart(lines.append, lines.append, QuietView)
+    how = BaselinesStart(lines.append, QuietView)
     found = reproduce_baselines(settings, how)
     of_first = [run for run in records(TrialRecord) if run.name == BASELINE.name]
     assert [run.number for run in of_first] == [0, 4, 8]

@@ -22,6 +22,7 @@ from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import BestModels, Recorder
 from sweeps.driver.status import Board
+from sweeps.driver.views import QuietView
 from sweeps.engines.base import Engine
 from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
 from sweeps.engines.optuna_study.engine import OptunaEngine
@@ -29,7 +30,6 @@ from sweeps.engines.optuna_study.storage import open_storage, study_exists
 from sweeps.engines.pruners.rungs import Rungs, rung_epochs
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.progress import QuietView
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.state.paths import SweepPaths
