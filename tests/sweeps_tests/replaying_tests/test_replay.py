@@ -28,10 +28,10 @@ from search_spaces.hyperparameters import active_values
 from search_spaces.hyperparameters.parameter import recorded_name, recorded_params
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
-from sweeps.cli.commands import replay
 from sweeps.cli.main import main
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
+from sweeps.replaying import replay
 from sweeps.replaying.comparison import CauseKind, Circumstances, Comparison, causes
 from sweeps.replaying.recipe import Device, params_of, parse_device, recipe_of, slot_like
 from sweeps.resources.gpus import Gpu
