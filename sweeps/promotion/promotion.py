@@ -34,7 +34,7 @@ from sweeps.promotion.gate import (
 )
 from sweeps.promotion.report import Verdict, promotion_texts, version_tags
 from sweeps.promotion.scorer import Scored, Scorer
-from sweeps.setup.data import reopen_data
+from sweeps.setup.data import SHOWN, DataProgress, reopen_data
 from sweeps.state.recorded_options import tagged_compute
 from tracking.tags import Tag
 
@@ -57,6 +57,7 @@ class PromotionRequest:
         name: of the registered model; None for one that follows from space and data set.
         force: why the gate is to be ignored; None to heed it.
         dry_run: whether only to tell what would happen.
+        data_progress: who is told how preparing the test images stands.
     """
 
     uri: str
@@ -67,6 +68,7 @@ class PromotionRequest:
     limits: Limits = field(default_factory=Limits)
     force: str | None = None
     dry_run: bool = False
+    data_progress: DataProgress = SHOWN
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class PromotionResult:
         version: the one that was decided on; None where it did not come to a decision.
         changed: whether that version became the champion now.
         text: one line for people; empty after an interrupt.
+        rules: what the gate looked at; empty where it did not come to that.
+        tracking_uri: the store.
+        candidate, champion: what was measured on the test split; None where it was not.
     """
 
     outcome: Outcome
@@ -86,6 +91,10 @@ class PromotionResult:
     version: int | None = None
     changed: bool = False
     text: str = ""
+    rules: tuple[Rule, ...] = ()
+    candidate: Score | None = None
+    champion: Score | None = None
+    tracking_uri: str = ""
 
 
 class PromotionView(Protocol):
@@ -150,7 +159,8 @@ class Promotion:
         found = open_prepared(root, name, wanted)
         if found is not None:
             return found
-        data = reopen_data(name, wanted, self._scratch / "data" if self._request.dry_run else root)
+        folder = self._scratch / "data" if self._request.dry_run else root
+        data = reopen_data(name, wanted, folder, progress=self._request.data_progress)
         if data.fingerprint != wanted:
             raise InputError(
                 "A model is measured on the data set that it comes from. Received: "
@@ -213,12 +223,14 @@ class Promotion:
             if scored is None:
                 return self._ended(Outcome.INTERRUPTED)
         rules, test = self._rules(candidate, scored)
-        self._view.compared(candidate.score, scored.score if scored else None)
+        scores = candidate.score, scored.score if scored else None
+        self._view.compared(*scores)
         if self._request.dry_run:
             self._view.judged(rules)
             opens = all(rule.passed for rule in rules)
             text = f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was written"
-            return self._ended(Outcome.DONE if opens else Outcome.REFUSED, text=text)
+            outcome = Outcome.DONE if opens else Outcome.REFUSED
+            return self._ended(outcome, text=text, rules=rules, scores=scores)
         tags = version_tags(self._facts, self._candidate.tags, candidate.score)
         number = self._registry.register(self._name, self._candidate, tags)
         self._registry.note_test_read(self._facts.run_id)
@@ -238,8 +250,7 @@ class Promotion:
             who(),
             self._request.force,
             champion.label if champion else "",
-            candidate.score,
-            scored.score if scored else None,
+            *scores,
             test,
             tuple(rules),
             self._request.limits,
@@ -249,7 +260,7 @@ class Promotion:
             self._registry.refuse(self._name, number)
             names = "; ".join(rule.name for rule in refused)
             text = f"refused    {self._name} version {number} stays a candidate: {names}"
-            return self._ended(Outcome.REFUSED, number, text=text)
+            return self._ended(Outcome.REFUSED, number, text=text, rules=rules, scores=scores)
         crowned = self._registry.crown(
             self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
@@ -260,12 +271,30 @@ class Promotion:
         was = f", was version {champion.version}" if champion else ""
         how = f", forced: {self._request.force}" if refused else ""
         text = f"champion   {self._name} version {number}{was}{how}"
-        return self._ended(Outcome.DONE, number, changed=True, text=text)
+        return self._ended(
+            Outcome.DONE, number, changed=True, text=text, rules=rules, scores=scores
+        )
 
     def _ended(
-        self, outcome: Outcome, version: int | None = None, *, changed: bool = False, text: str = ""
+        self,
+        outcome: Outcome,
+        version: int | None = None,
+        *,
+        changed: bool = False,
+        text: str = "",
+        rules: Sequence[Rule] = (),
+        scores: tuple[Score | None, Score | None] = (None, None),
     ) -> PromotionResult:
-        return PromotionResult(outcome, self._name, version, changed, text)
+        return PromotionResult(
+            outcome,
+            self._name,
+            version,
+            changed,
+            text,
+            tuple(rules),
+            *scores,
+            tracking_uri=self._request.uri,
+        )
 
     # Measuring
 

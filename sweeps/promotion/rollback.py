@@ -65,14 +65,14 @@ def roll_back(
     store = ModelStore(uri)
     model = store.registered(f"{name}/{target}")
     if not _loads(store.fetch, model, interrupts):
-        return PromotionResult(Outcome.INTERRUPTED, name, target)
+        return PromotionResult(Outcome.INTERRUPTED, name, target, tracking_uri=uri)
     if not registry.crown(name, target, reign, kind="rollback", by=who(), why=why):
         raise InputError(
             f"A rollback goes back from the champion that it saw. Received: version {current}, "
             "and somebody changed it meanwhile. Look at --history and decide again."
         )
     text = f"champion   {name} version {target}, was version {current}"
-    return PromotionResult(Outcome.DONE, name, target, changed=True, text=text)
+    return PromotionResult(Outcome.DONE, name, target, changed=True, text=text, tracking_uri=uri)
 
 
 def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupts) -> bool:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.models.scoring import Score
-from pipelines.runtime.filesystem import check_writable
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE, EXIT_CODES
 from sweeps.cli.shared_options import argument_type
 from sweeps.interrupts import Interrupts
 from sweeps.option_values import fraction, level, margin, positive_int, positive_number
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits, Rule
+from sweeps.promotion.start import check_reason, exclusive, promote
 from sweeps.reporting.console import say, table_console
-from sweeps.state.sweep_file import (
-    SEARCH,
-    check_addresses,
-    find_sweep,
-    read_sweep_file,
-    with_passwords,
-)
 from tracking.addresses import redacted
 from tracking.stores import DEFAULT_URI, check_existing_store, resolve_uri
 
@@ -115,33 +107,19 @@ def run(arguments: argparse.Namespace) -> int:
 
         with store_errors(uri):
             return _champions(arguments, uri)
-    uri, name = _source(arguments)
-    check_existing_store(uri)
-    if not arguments.dry_run:
-        check_writable(Path(arguments.work_dir) / "data", "--work-dir")
-    from sweeps.promotion.promotion import Promotion, PromotionRequest
-    from tracking.errors import store_errors
-    from tracking.models.model_store import ModelStore
-    from tracking.models.registry import check_model_name
-
-    if arguments.model is not None:
-        check_model_name(arguments.model)
-    with store_errors(uri), Interrupts() as interrupts:
-        run_id, what = name, "the model of that run"
-        if not re.fullmatch(r"[0-9a-f]{32}", name):
-            run_id, what = ModelStore(uri).run_of_sweep(name)
-        request = PromotionRequest(
-            uri=uri,
-            run_id=run_id,
-            what=what,
+    with Interrupts() as interrupts:
+        result = promote(
+            arguments.name,
+            interrupts,
+            PrintedPromotion(),
+            model=arguments.model,
+            tracking_uri=arguments.tracking_uri,
             work_dir=Path(arguments.work_dir),
-            name=arguments.model,
             limits=_limits(arguments),
             force=arguments.force,
             dry_run=arguments.dry_run,
         )
-        result = Promotion(request, interrupts, PrintedPromotion()).run()
-        print_result(result, uri)
+    print_result(result)
     return EXIT_CODES[result.outcome]
 
 
@@ -170,30 +148,9 @@ def _check_together(arguments: argparse.Namespace) -> None:
             "--history and --rollback go with --model, --tracking-uri and --work-dir only. "
             f"Received: {names}. Leave the others out."
         )
-    for option in ("force", "rollback"):
-        value = getattr(arguments, option)
-        if value is not None and not value.strip():
-            raise InputError(f"--{option} must say why. Received: an empty text.")
-    for one, other in (("force", "dry_run"), ("alpha", "margin")):
-        if {one, other} <= arguments.given:
-            names = f"--{one} and --{other.replace('_', '-')}"
-            raise InputError(f"{names} exclude each other. Leave one out.")
-
-
-def _source(arguments: argparse.Namespace) -> tuple[str, str]:
-    """The tracking store, and the sweep or run in it."""
-    work_dir, name, uri = Path(arguments.work_dir), arguments.name, arguments.tracking_uri
-    known = name is not None and (work_dir / "sweeps" / name / "sweep.json").exists()
-    if name is None or known:
-        paths = find_sweep(work_dir, name, finished=True, kind=SEARCH)
-        settings = with_passwords(read_sweep_file(paths.state).settings)
-        if uri is None:
-            check_addresses(settings, ["tracking_uri"])
-        return uri or resolve_uri(settings.tracking_uri), paths.name
-    # A sweep of another machine, or a run's id.
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
-        raise InputError(f"NAME must be a sweep's name or a run's id. Received: '{name}'.")
-    return resolve_uri(uri), name
+    check_reason("rollback", arguments.rollback)
+    if {"alpha", "margin"} <= arguments.given:
+        raise exclusive("alpha", "margin")
 
 
 def _champions(arguments: argparse.Namespace, uri: str) -> int:
@@ -206,7 +163,7 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
 
         with Interrupts() as interrupts:
             result = roll_back(uri, registry, name, arguments.rollback, interrupts)
-        print_result(result, uri)
+        print_result(result)
         return EXIT_CODES[result.outcome]
     reign = registry.reign(name)
     if not reign.history:
@@ -244,12 +201,12 @@ class PrintedPromotion:
             print(f"  {'passed ' if rule.passed else 'REFUSED'}  {rule.name}: {rule.text}")
 
 
-def print_result(result: PromotionResult, uri: str) -> None:
+def print_result(result: PromotionResult) -> None:
     """How it ended, and the commands that use a new champion."""
     if result.text:
         say(result.text)
     if result.changed:
-        _print_serving(uri, result.name)
+        _print_serving(result.tracking_uri, result.name)
 
 
 def _print_comparison(candidate: Score, champion: Score | None) -> None:
