@@ -21,6 +21,7 @@ from sweeps.finalists.report import Compared, finalists_columns, render_report
 from sweeps.finalists.selection import (
     Finalist,
     FinalistsFile,
+    RankedFinalist,
     finalists_path,
     finalists_paths,
     models_folder,
@@ -102,6 +103,7 @@ class WinnerRecorder:
         self._data, self._spool, self._recorder = data, spool, recorder
         self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
         self.keeps_model = True
+        self.ranking: tuple[RankedFinalist, ...] = ()
 
     def record(
         self,
@@ -140,7 +142,8 @@ class WinnerRecorder:
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)
         path = finalists_path(self._sweep_paths)
-        write_finalists(path, replace(file, finished=True, report=report))
+        self.ranking = tuple(_ranked(compared, standing) for standing in standings)
+        write_finalists(path, replace(file, finished=True, report=report, ranking=self.ranking))
         remove_leftovers(self._sweep_paths, file)
         return report
 
@@ -170,6 +173,14 @@ class WinnerRecorder:
                 tags=tags,
             )
         )
+
+
+def _ranked(compared: Compared, standing: Standing) -> RankedFinalist:
+    finalist, found = compared.file.finalists[standing.key], standing.estimate
+    return RankedFinalist(
+        finalist.trial, finalist.name, finalist.params, found.mean, found.low, found.high,
+        found.num, standing.probability_best, compared.test(standing.key).mean,
+    )  # fmt: skip
 
 
 def remove_leftovers(sweep_paths: SweepPaths, file: FinalistsFile) -> None:

@@ -42,6 +42,28 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class RankedFinalist:
+    """A finalist as its comparison judged it, over `num_seeds` trainings on fresh seeds.
+
+    Attributes:
+        trial: of the sweep, whose configuration it is.
+        mean, low, high: of the objective, with the 95 % interval of the mean.
+        probability_best: that its true mean is the best one.
+        test_accuracy: the mean over its models.
+    """
+
+    trial: int
+    name: str
+    params: Params
+    mean: float
+    low: float
+    high: float
+    num_seeds: int
+    probability_best: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
 class FinalistsFile:
     """What a comparison began with; it is never changed, but for its end.
 
@@ -54,6 +76,7 @@ class FinalistsFile:
         retrain: `all` or `none`.
         finished: whether the winner is recorded.
         report: the table as it was printed at the end.
+        ranking: the same as values, best first; empty in files of before there was one.
     """
 
     uid: str
@@ -66,6 +89,7 @@ class FinalistsFile:
     finalists: tuple[Finalist, ...]
     finished: bool = False
     report: str = ""
+    ranking: tuple[RankedFinalist, ...] = ()
 
     def plan(self, space: Space) -> list[Proposal]:
         """Every training, all finalists in turn, so that an interruption leaves them even."""
@@ -189,7 +213,11 @@ def read_finalists(path: Path) -> FinalistsFile | None:
         if body.pop("format") != FORMAT:
             raise ValueError("format")
         file = FinalistsFile(**body)
-        return replace(file, finalists=tuple(Finalist(**f) for f in body["finalists"]))
+        return replace(
+            file,
+            finalists=tuple(Finalist(**f) for f in body["finalists"]),
+            ranking=tuple(RankedFinalist(**r) for r in body.get("ranking", ())),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,6 +27,7 @@ from sweeps.finalists.recording import FinalistRecorder, WinnerRecorder, remove_
 from sweeps.finalists.report import scale_of
 from sweeps.finalists.selection import (
     FinalistsFile,
+    RankedFinalist,
     begin_finalists,
     finalists_paths,
     models_folder,
@@ -60,6 +61,8 @@ class ComparisonResult:
         report: the table; empty where there is none yet.
         error: what failed, one line.
         problems: what else people should know, a line each.
+        cause: what broke it off, where it was raised in this process.
+        ranking: the finalists, best first; the first one is the winner.
         keeps_model: whether the winner's model could be kept.
         sent: whether anything was sent to the tracking store.
         recorded: whether everything that was sent was accepted.
@@ -74,6 +77,8 @@ class ComparisonResult:
     sent: bool = True
     recorded: bool = True
     ran: bool = True
+    ranking: tuple[RankedFinalist, ...] = ()
+    cause: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def finalize(
     if file.finished:
         remove_leftovers(sweep.paths, file)  # A kill may have come before it was done.
         say(f"{name}: its finalists were compared after {count(file.num_trials, 'trial')}")
-        return ComparisonResult(Outcome.DONE, file.report, ran=False)
+        return ComparisonResult(Outcome.DONE, file.report, ran=False, ranking=file.ranking)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     asked = settings.trials_per_gpu
     allotment = allot(machine, settings.num_workers, settings.num_threads, asked)
@@ -211,6 +216,7 @@ class _Comparison:
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,
             sent=self._destination is not None, recorded=not self._spool.rejections(),
+            ranking=result.ranking, cause=end.cause,
         )  # fmt: skip
 
     def _engine(self) -> FixedEngine:
@@ -349,7 +355,11 @@ class _Comparison:
         left_out = [line for place, line in short.items() if place not in judged]
         report = winner_of.record(standings, judged, chosen, left_out)
         return ComparisonResult(
-            Outcome.DONE, report, problems=tuple(short.values()), keeps_model=winner_of.keeps_model
+            Outcome.DONE,
+            report,
+            problems=tuple(short.values()),
+            keeps_model=winner_of.keeps_model,
+            ranking=winner_of.ranking,
         )
 
 

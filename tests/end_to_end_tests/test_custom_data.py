@@ -16,10 +16,10 @@ from image_folders import make_folder, picture
 from mlflow import MlflowClient
 
 from search_spaces.errors import InputError
-from sweeps.cli.commands.run import option_values
 from sweeps.cli.main import main
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import reopen_data, sweep_data
+from sweeps.setup.resolved import option_values
 from sweeps.state.sweep_file import SweepFile
 from tracking.tags import class_name_tags, class_names_of
 

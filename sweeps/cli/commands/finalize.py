@@ -8,25 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.shared_options import add_finalist_options, add_sweep_options, sweep_named_by
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.progress import make_view
-from sweeps.settings import (
-    FinalOptions,
-    check_num_seeds,
-)
-from sweeps.setup.stores import check_places
-from sweeps.state.lock import driving
-from sweeps.state.sweep_file import (
-    SEARCH,
-    StoredSweep,
-    check_same_store,
-    read_sweep_file,
-)
+from sweeps.settings import FinalOptions
+from sweeps.state.sweep_file import SEARCH, StoredSweep
 from tracking.addresses import redacted
 
 if TYPE_CHECKING:
@@ -58,23 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     sweep = sweep_named_by(arguments, SEARCH)
     options = FinalOptions(arguments.finalists, arguments.finalist_seeds, arguments.retrain)
-    check_num_seeds(options.num_seeds)
-    # Against what the sweep itself says, without the options.
-    stored, name = read_sweep_file(sweep.paths.state), sweep.paths.name
-    check_same_store(stored, sweep.uri, sent=True)
-    if not stored.is_finished and not arguments.unfinished:
-        raise InputError(
-            f"Finalists are the best of a sweep that has ended. Received: '{name}', which has not. "
-            f"End it first (`keras-sweeps run --resume --name {name}`), or take what there is: "
-            "--unfinished. They are compared once."
-        )
-    check_places(sweep.file.settings, resume=True)
-    from sweeps.finalists.session import finalize
+    from sweeps.finalists.start import finalize_stored
 
-    with driving(sweep.paths), Interrupts() as interrupts:
-        return print_comparison(
-            finalize(sweep, options, interrupts, output(quiet=arguments.quiet)), sweep
-        )
+    result = finalize_stored(
+        sweep, options, output(quiet=arguments.quiet), Interrupts(), unfinished=arguments.unfinished
+    )
+    return print_comparison(result, sweep)
 
 
 def output(*, quiet: bool) -> Output:

@@ -7,31 +7,29 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipelines.data.custom.sources import is_own
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
-from search_spaces.registry import short_name, stored_name
+from search_spaces.registry import stored_name
 from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.cli.config_file import config_text
-from sweeps.cli.exit_codes import DONE, EXIT_CODES, FAILED
+from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.main import make_parser
 from sweeps.cli.run_options import add_options, settings_from
-from sweeps.options import OPTIONS, settings_given
+from sweeps.options import settings_given
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import make_view
-from sweeps.settings import FinalOptions, SweepSettings, budget_for
-from sweeps.state.paths import paths_of
-from sweeps.state.sweep_file import BASELINES, StoredSweep, SweepFile, find_sweep, read_sweep_file
-from tracking.addresses import redacted
-from tracking.stores import resolve_uri
+from sweeps.settings import SweepSettings
+from sweeps.setup.resolved import CONFIG_FILE, option_values
+from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file
 
 if TYPE_CHECKING:
     from search_spaces.space import Shape, Space
     from sweeps.driver.search import SweepResult
+    from sweeps.setup.start import StartedSweep
     from tracking.runs.tracker import MlflowTracker
 
 __all__ = ["DESCRIPTION", "EXAMPLES", "add_options", "run"]
@@ -52,9 +50,6 @@ examples:
 """
 NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
 """What a user's space is described for where no data set is named: MNIST's pictures."""
-CONFIG_FILE = "sweep.yaml"
-_SWITCHED = {"no_baselines": "baselines", "prune_baselines": "protect_baselines"}
-_AUTOMATIC = ("workers", "threads", "trials_per_gpu", "trial_timeout")
 
 
 def _given(arguments: argparse.Namespace) -> set[str]:
@@ -112,9 +107,9 @@ def _dry_run(settings: SweepSettings) -> int:
 
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
     """Runs a sweep, or goes on with one, and what was asked for after it."""
-    from sweeps.driver.search import run_search
+    from sweeps.finalists.start import run_sweep
     from sweeps.setup.resume import sweep_to_resume
-    from sweeps.setup.start import Start, started_sweep
+    from sweeps.setup.start import Start
 
     earlier = sweep_to_resume(settings, given, resume=arguments.resume)
     if earlier is not None and earlier.kind == BASELINES:
@@ -133,22 +128,15 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
         earlier=earlier,
         accept_changes=arguments.accept_changes,
     )
-    with started_sweep(settings, start) as started:
-        opened = started.opened
-        result = run_search(opened, make_view(arguments.quiet), started.interrupts)
-        status = _print_result(result, opened.settings, started.tracker)
-        if status != DONE or not opened.settings.num_finalists:
-            return status
-        from sweeps.finalists.session import finalize
+    statuses: list[int] = []
 
-        options = FinalOptions(
-            opened.settings.num_finalists,
-            opened.settings.num_finalist_seeds,
-            opened.settings.retrain,
-        )
-        sweep = StoredSweep(paths_of(opened.settings), opened.file)
-        told = output(quiet=arguments.quiet)
-        return print_comparison(finalize(sweep, options, started.interrupts, told), sweep)
+    def print_search(result: SweepResult, started: StartedSweep) -> None:
+        statuses.append(_print_result(result, started.opened.settings, started.tracker))
+
+    result = run_sweep(settings, start, output(quiet=arguments.quiet), print_search)
+    if result.comparison is not None:
+        statuses.append(print_comparison(result.comparison, result.sweep))
+    return statuses[-1]
 
 
 def _print_result(
@@ -285,34 +273,3 @@ def resolved_config(settings: SweepSettings, data: PreparedData) -> str:
     """The file, with what depends on the data filled in; passwords in addresses are left out."""
     parser = make_parser("run")
     return config_text(parser, option_values(settings, data))
-
-
-def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]:
-    """Option -> value as its file has it; None for one that is not set."""
-    budget = budget_for(settings, data.num_images["train"])
-    # Of two options of one setting the first one is in the file.
-    options = {option.setting: name for name, option in reversed(OPTIONS.items())}
-    values: dict[str, Any] = {
-        options.get(name, name): value for name, value in settings.values().items()
-    }
-    for option, setting in _SWITCHED.items():
-        values[option] = not getattr(settings, setting)
-    for option in _AUTOMATIC:
-        if values[option] is None:
-            values[option] = "auto"
-    limit = budget.timeout_seconds
-    values |= {
-        "dataset": settings.dataset if is_own(settings.dataset) else data.name,
-        "epochs": budget.num_epochs,
-        "timeout": "none" if limit is None else f"{limit:.15g}s",
-        "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
-        "storage": redacted(settings.storage),
-        "experiment": settings.experiment or f"{short_name(settings.space)}-{data.name}",
-        "finalists": settings.num_finalists or None,
-    }
-    for option in ("set", "fix"):
-        values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
-    values["limit"] = dict(rule.split("<=", 1) for rule in values["limit"]) or None
-    if isinstance(values["trial_timeout"], float):
-        values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
-    return values

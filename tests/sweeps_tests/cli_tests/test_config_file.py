@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.training.options import TrainingOptions
-from sweeps.cli.commands.run import option_values
 from sweeps.cli.config_file import config_schema, config_text, config_tokens, setting_actions
 from sweeps.cli.main import COMMANDS, main, make_parser
 from sweeps.cli.run_options import settings_from
 from sweeps.settings import SweepSettings
+from sweeps.setup.resolved import option_values
 
 
 def parsed(tmp_path, text: str, *options: str) -> SweepSettings:
