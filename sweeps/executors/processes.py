@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
@@ -85,7 +86,7 @@ class ProcessExecutor:
         """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, self._scratch, *arguments))
-        with _signals_blocked():
+        with _signals_blocked(), _without_main():
             process.start()
         theirs.close()
         return process, ours
@@ -223,6 +224,22 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps the program's own script out of its workers.
+
+    `multiprocessing` runs it again in every new process, for what it defines. Jobs are defined in
+    modules; and a script that starts a sweep, without asking for its `__name__`, would start it
+    again in every trial.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager
