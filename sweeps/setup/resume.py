@@ -109,7 +109,12 @@ def merged(
         InputError: A setting that was given differs and must not, or needs to be accepted.
     """
     old, asked, known = stored.settings, settings.values(), stored.settings.values()
-    changed = [name for name in known if name in given and asked[name] != known[name]]
+    # Whoever resumes a sweep has found its folder, so that is right as it is.
+    changed = [
+        name
+        for name in known
+        if name in given and asked[name] != known[name] and name != "work_dir"
+    ]
     fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
     rule = "That cannot change in a sweep that has begun: start a new one for it."
     _refuse(fixed, _FIXED, old, settings, rule)
