@@ -19,7 +19,7 @@ from sweeps.cli.shared_options import schema_of
 
 NOT_SETTINGS = {
     "help", "config", "write_config", "config_schema", "list_spaces", "describe", "dry_run",
-    "baselines_only", "resume", "accept_changes",
+    "baselines_only", "resume", "accept_changes", "result",
 }  # fmt: skip
 """What a command is asked to do, which is said on the command line."""
 

@@ -187,6 +187,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+    show.add_argument(
+        "--result",
+        metavar="FILE",
+        help="write the outcome as JSON when the sweep ends, also by an interrupt",
+    )
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:

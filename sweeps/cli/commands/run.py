@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run and (arguments.resume or arguments.baselines_only):
         other = "--resume" if arguments.resume else "--baselines-only"
         raise InputError(f"--dry-run and {other} exclude each other. Leave one out.")
+    if arguments.baselines_only or arguments.dry_run or arguments.write_config:
+        _check_no_result(arguments)
     if arguments.baselines_only:
         return _baselines(arguments)
     if arguments.space is None and not arguments.resume:
@@ -94,6 +96,14 @@ def run(arguments: argparse.Namespace) -> int:
     return _run(settings, given, arguments)
 
 
+def _check_no_result(arguments: argparse.Namespace) -> None:
+    if arguments.result:
+        raise InputError(
+            f"--result is written by a search. Received: {arguments.result}, and no search. Leave "
+            "it out."
+        )
+
+
 def _dry_run(settings: SweepSettings) -> int:
     from sweeps.setup.dry_run import dry_run
     from sweeps.workers.start import JobFailedError
@@ -107,6 +117,7 @@ def _dry_run(settings: SweepSettings) -> int:
 
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
     """Runs a sweep, or goes on with one, and what was asked for after it."""
+    from sweeps.cli.result_file import ResultFile
     from sweeps.finalists.start import run_sweep
     from sweeps.setup.resume import sweep_to_resume
     from sweeps.setup.start import Start
@@ -114,6 +125,7 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
     earlier = sweep_to_resume(settings, given, resume=arguments.resume)
     if earlier is not None and earlier.kind == BASELINES:
         if arguments.space is None:
+            _check_no_result(arguments)
             return _baselines(arguments, earlier)
         name = earlier.settings.name
         raise InputError(
@@ -121,22 +133,26 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
             f"models. Go on with those (--baselines-only --resume --name {name}), or choose "
             "another --name."
         )
+    written = ResultFile(Path(arguments.result) if arguments.result else None)
     start = Start(
         say=speaker(arguments.quiet),
         config=lambda settings, data: {CONFIG_FILE: resolved_config(settings, data)},
         given=given,
         earlier=earlier,
         accept_changes=arguments.accept_changes,
+        began=written.began,
     )
-    statuses: list[int] = []
 
     def print_search(result: SweepResult, started: StartedSweep) -> None:
-        statuses.append(_print_result(result, started.opened.settings, started.tracker))
+        written.searched(result, started.tracker)
+        written.status = _print_result(result, started.opened.settings, started.tracker)
 
-    result = run_sweep(settings, start, output(quiet=arguments.quiet), print_search)
-    if result.comparison is not None:
-        statuses.append(print_comparison(result.comparison, result.sweep))
-    return statuses[-1]
+    with written:
+        result = run_sweep(settings, start, output(quiet=arguments.quiet), print_search)
+        if result.comparison is not None:
+            written.compared(result.comparison)
+            written.status = print_comparison(result.comparison, result.sweep)
+    return written.status
 
 
 def _print_result(

@@ -1,0 +1,182 @@
+"""`--result FILE`: how a sweep ended, as JSON for other programs; docs/result.md has its fields."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipelines.objectives import get_objective
+from pipelines.runtime.filesystem import check_writable, write_json_atomically
+from search_spaces.errors import InputError
+from sweeps.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from sweeps.engines.base import TrialState
+from sweeps.outcome import Outcome
+from sweeps.state.paths import paths_of
+from sweeps.state.sweep_file import FINISHED, SweepFile, read_sweep_file
+from sweeps.state.sweep_file import INTERRUPTED as CAN_GO_ON
+from tracking.addresses import redacted
+from tracking.stores import resolve_uri
+
+if TYPE_CHECKING:
+    from sweeps.driver.search import SweepResult
+    from sweeps.driver.status import TrialRow
+    from sweeps.finalists.session import ComparisonResult
+    from tracking.runs.tracker import MlflowTracker
+
+FORMAT = 1
+"""Raised when a field is removed or means something else; new fields do not raise it."""
+
+
+class ResultFile:
+    """Written when its block ends, however it does, if the sweep had begun by then.
+
+    Args:
+        path: None writes nothing.
+
+    Raises:
+        InputError: There can be no file.
+
+    Attributes:
+        status: the exit status; where an exception ends the block it follows from that.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.status = FAILED
+        self._file: SweepFile | None = None
+        self._search: SweepResult | None = None
+        self._comparison: ComparisonResult | None = None
+        self._tracker: MlflowTracker | None = None
+        if path is None:
+            return
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise InputError(
+                f"--result must name a file in a folder that exists. Received: {path}."
+            )
+        check_writable(path.absolute().parent, "--result's folder")
+
+    def began(self, file: SweepFile) -> None:
+        """From here on there is a result."""
+        self._file = file
+
+    def searched(self, result: SweepResult, tracker: MlflowTracker | None) -> None:
+        """The search has ended."""
+        self._search, self._tracker = result, tracker
+
+    def compared(self, result: ComparisonResult) -> None:
+        """The comparison of finalists has ended."""
+        self._comparison = result
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._path is None or self._file is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            self.status = INTERRUPTED
+        elif error is not None:
+            self.status = BAD_INPUT if isinstance(error, InputError) else FAILED
+        write_json_atomically(self._path, self._document(self._file, error))
+
+    def _document(self, file: SweepFile, error: BaseException | None) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        from sweeps.finalists.selection import sweep_run_id
+
+        settings, paths = file.settings, paths_of(file.settings)
+        objective, search = get_objective(settings.objective), self._search
+        finished = read_sweep_file(paths.state).is_finished
+        return {
+            "format": FORMAT,
+            "keras_sweeps": version("keras-sweeps"),
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "outcome": self._outcome(error).value,
+            "exit_status": self.status,
+            "state": FINISHED if finished else CAN_GO_ON,
+            "reason": search.reason if search is not None else "",
+            "error": self._error(error),
+            "problems": [
+                *(search.problems if search is not None else ()),
+                *(self._comparison.problems if self._comparison is not None else ()),
+            ],
+            "sweep": {
+                "name": settings.name,
+                "uid": file.uid,
+                "folder": str(paths.sweep),
+                "space": settings.space,
+                "dataset": file.data_name,
+                "dataset_fingerprint": file.data_fingerprint,
+            },
+            "study": {"name": settings.name, "storage": redacted(settings.storage)},
+            "mlflow": {
+                "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),
+                "experiment_id": self._tracker.experiment_id if self._tracker else None,
+                "run_id": sweep_run_id(paths),
+            },
+            "objective": {"name": objective.metric, "direction": objective.direction},
+            "best": self._trial(search.board.best()) if search is not None else None,
+            "trials": self._counts(),
+            "finalists": self._finalists(file),
+            "seconds": round(search.board.elapsed_seconds(), 3) if search is not None else None,
+            "training_seconds": (
+                round(search.board.compute_seconds(), 3) if search is not None else None
+            ),
+        }
+
+    def _outcome(self, error: BaseException | None) -> Outcome:
+        if isinstance(error, KeyboardInterrupt):
+            return Outcome.INTERRUPTED
+        last = self._comparison or self._search
+        return Outcome.FAILED if error is not None or last is None else last.outcome
+
+    def _error(self, error: BaseException | None) -> str:
+        if error is not None:
+            return " ".join(str(error).split()) or type(error).__name__
+        if self._comparison is not None:
+            return self._comparison.error
+        if self._search is None or self._search.outcome is not Outcome.FAILED:
+            return ""
+        failed = self._search.failed_trial
+        latest = f"no trial completed. Latest: {failed.reason}" if failed is not None else ""
+        return self._search.error or latest or "no trial completed"
+
+    def _trial(self, row: TrialRow | None) -> dict[str, Any] | None:
+        if row is None:
+            return None
+        return {
+            "trial": row.number,
+            "value": row.value if row.value is not None and math.isfinite(row.value) else None,
+            "params": row.params,
+            "baseline": row.baseline,
+            "best_epoch": row.best_epoch,
+            "run_id": self._tracker.run_id(row.number) if self._tracker else None,
+        }
+
+    def _counts(self) -> dict[str, int]:
+        if self._search is None:
+            return {}
+        counts = {state.value: len(self._search.board.in_state(state)) for state in TrialState}
+        return {state: count for state, count in counts.items() if count}
+
+    def _finalists(self, file: SweepFile) -> dict[str, Any] | None:
+        from sweeps.finalists.selection import finalists_paths, sweep_run_id
+
+        if self._comparison is None:
+            return None
+        ranking = [asdict(finalist) for finalist in self._comparison.ranking]
+        return {
+            "outcome": self._comparison.outcome.value,
+            "run_id": sweep_run_id(finalists_paths(paths_of(file.settings))),
+            "winner": ranking[0] if ranking else None,
+            "ranking": ranking,
+        }
