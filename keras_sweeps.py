@@ -1,10 +1,71 @@
-"""The public name of keras-sweeps; importing it takes milliseconds, because it imports nothing."""
+"""The public name of keras-sweeps; importing it takes milliseconds, because it imports nothing.
+
+`import keras_sweeps as ks`, then `ks.run("cnn")`; docs/python.md shows the rest.
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from search_spaces.errors import InputError
+    from search_spaces.registry import as_hypermodel, get_space
+    from sweeps.api import (
+        Model,
+        Sweep,
+        SweepError,
+        load_dataset,
+        load_model,
+        load_sweep,
+        promote,
+        replay,
+        run,
+    )
+    from sweeps.driver.trial import Trial
+    from sweeps.finalists.session import ComparisonResult
+    from sweeps.promotion.promotion import PromotionResult
+    from sweeps.replaying.replay import ReplayResult
 
-__version__: str
+    __version__: str
+
+_PLACES = {
+    "ComparisonResult": "sweeps.finalists.session",
+    "InputError": "search_spaces.errors",
+    "Model": "sweeps.api",
+    "PromotionResult": "sweeps.promotion.promotion",
+    "ReplayResult": "sweeps.replaying.replay",
+    "Sweep": "sweeps.api",
+    "SweepError": "sweeps.api",
+    "Trial": "sweeps.driver.trial",
+    "as_hypermodel": "search_spaces.registry",
+    "get_space": "search_spaces.registry",
+    "load_dataset": "sweeps.api",
+    "load_model": "sweeps.api",
+    "load_sweep": "sweeps.api",
+    "promote": "sweeps.api",
+    "replay": "sweeps.api",
+    "run": "sweeps.api",
+}
+"""Public name -> the module that has it."""
+
+__all__ = [
+    "ComparisonResult",
+    "InputError",
+    "Model",
+    "PromotionResult",
+    "ReplayResult",
+    "Sweep",
+    "SweepError",
+    "Trial",
+    "__version__",
+    "as_hypermodel",
+    "get_space",
+    "load_dataset",
+    "load_model",
+    "load_sweep",
+    "promote",
+    "replay",
+    "run",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -17,4 +78,13 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("keras-sweeps")
+    if name in _PLACES:
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+        return found
     raise AttributeError(f"module 'keras_sweeps' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -52,7 +52,7 @@ def trial_of_row(row: TrialRow) -> Trial:
         value=row.value,
         params=dict(row.params),
         curve=_by_epoch(row.curve, row.schedule.reports),
-        seconds=row.seconds,
+        seconds=round(row.seconds, 3),  # As the study has it.
         reason=row.reason,
         baseline=row.baseline,
         proposed_by=row.proposed_by,
@@ -85,4 +85,4 @@ def stored_trial(past: PastTrial, reports: Reports) -> Trial:
 
 
 def _by_epoch(curve: Mapping[int, float], reports: Reports) -> dict[float, float]:
-    return {reports.epochs(step): value for step, value in curve.items()}
+    return {float(reports.epochs(step)): value for step, value in curve.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
 from sweeps.driver.search import SweepResult, run_search
+from sweeps.driver.views import TrialCallback, TrialCallbacks, Views
 from sweeps.finalists.session import ComparisonResult, Output, finalize
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -46,11 +47,13 @@ def run_sweep(
     start: Start,
     output: Output,
     on_search: Callable[[SweepResult, StartedSweep], None] = lambda result, started: None,
+    on_trial_end: Sequence[TrialCallback] = (),
 ) -> RunResult:
     """Runs a sweep, or goes on with one, and compares its finalists where it has any to compare.
 
     Args:
         on_search: called when the search has ended, before finalists are trained.
+        on_trial_end: called with each trial of the search that ends.
 
     Raises:
         InputError: The settings or the places they name cannot be used; nothing was started.
@@ -59,7 +62,10 @@ def run_sweep(
     with started_sweep(settings, start) as started:
         settings = started.opened.settings
         sweep = StoredSweep(paths_of(settings), started.opened.file)
-        result = run_search(started.opened, output.view(), started.interrupts)
+        view = output.view()
+        if on_trial_end:
+            view = Views([view, TrialCallbacks(on_trial_end)])
+        result = run_search(started.opened, view, started.interrupts)
         on_search(result, started)
         comparison = None
         if result.outcome is Outcome.DONE and result.recorded and settings.num_finalists:

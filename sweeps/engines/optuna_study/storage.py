@@ -21,6 +21,7 @@ from tracking.mlflow_server.schema_lock import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
+Study = optuna.Study
 SAMPLED, BASELINE = "sampled", "baseline"
 """User attributes of a trial."""
 
@@ -58,10 +59,29 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
     return True
 
 
+def open_study(url: str, name: str) -> Study:
+    """A study in its storage, as it is.
+
+    Raises:
+        InputError: The storage cannot be opened, or does not hold it.
+    """
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(url))
+    except KeyError:
+        raise InputError(
+            f"A sweep's study must be in its storage. Received: '{name}', which {redacted(url)} "
+            "does not hold."
+        ) from None
+
+
 def read_study(
-    storage: optuna.storages.BaseStorage, name: str, space: Space, sampler: str | None
+    storage: optuna.storages.BaseStorage, name: str, space: Space | None, sampler: str | None
 ) -> list[PastTrial]:
     """The trials of a study, which is not changed.
+
+    Args:
+        space: None where it cannot be asked; then a trial that was killed while it was sampled has
+            no params.
 
     Raises:
         KeyError: The storage does not hold it.
@@ -76,11 +96,13 @@ def read_study(
     ]
 
 
-def stored_params(trial: FrozenTrial, space: Space, grid: Grid | None) -> Params:
+def stored_params(trial: FrozenTrial, space: Space | None, grid: Grid | None) -> Params:
     """The point of a trial; empty where it is not sampled in full."""
     known = trial.user_attrs.get(SAMPLED)
     if isinstance(known, dict):
         return known
+    if space is None:
+        return {}
     try:
         return space.sample(OptunaHyperParameters(trial, grid, StoredNames(space.parameters)))
     except ValueError:

@@ -74,7 +74,7 @@ def test_a_stored_trial_is_the_same_as_a_live_one(tiny_data, tmp_path):
     scene = Scene(tiny_data, tmp_path, view=TrialCallbacks([found.append]), num_trials=1)
     assert scene.run() is StopReason.TRIALS
     row, live = scene.board.rows[0], found[0]
-    facts = {"seconds": row.seconds, "best_epoch": row.best_epoch,
+    facts = {"seconds": round(row.seconds, 3), "best_epoch": row.best_epoch,
              "num_parameters": row.num_parameters, "duplicate_of": None}  # fmt: skip
     past = PastTrial(0, row.params, row.state, row.value, row.curve, facts=facts)
     assert stored_trial(past, row.schedule.reports) == live

@@ -1,0 +1,689 @@
+"""What programs call: sweeps, their trials and models, as `keras_sweeps` offers it.
+
+Functions raise `InputError` for what the command line answers with status 2, return frozen results,
+and read what is stored; nothing is kept in memory between calls. Heavy libraries are imported when
+something needs them.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.data.custom.sources import check_dataset
+from pipelines.data.prepared import PreparedData
+from pipelines.images.options import ImageOptions
+from pipelines.images.reading import Polarity
+from pipelines.objectives import Objective, get_objective
+from search_spaces.errors import InputError, unknown_name
+from search_spaces.hyperparameters import Params
+from search_spaces.registry import get_space
+from search_spaces.space import Shape, Space
+from search_spaces.user_spaces.reference import is_reference
+from sweeps import option_values as values
+from sweeps.driver.trial import Trial, stored_trial
+from sweeps.driver.views import TrialCallback
+from sweeps.interrupts import Interrupts
+from sweeps.options import settings_given, settings_of
+from sweeps.outcome import Outcome
+from sweeps.reporting.console import speaker, warn, warnings_shown
+from sweeps.reporting.leaderboard import print_summary
+from sweeps.reporting.progress import make_view
+from sweeps.settings import FinalOptions, SweepSettings, budget_for
+from sweeps.setup.data import SHOWN, SILENT, DataProgress, prepare_data, reopen_data
+from sweeps.setup.given_arrays import stored_dataset
+from sweeps.setup.resolved import CONFIG_FILE, config_lines
+from sweeps.setup.resume import in_names_of_now, sweep_to_resume
+from sweeps.state.lock import is_driven
+from sweeps.state.sweep_file import (
+    BASELINES,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    SEARCH,
+    StoredSweep,
+    check_addresses,
+    read_sweep_file,
+    stored_sweep,
+)
+from tracking.addresses import redacted
+
+if TYPE_CHECKING:
+    import pandas
+
+    from sweeps.driver.search import SweepResult
+    from sweeps.engines.optuna_study.storage import Study
+    from sweeps.finalists.session import ComparisonResult, Output
+    from sweeps.finalists.start import RunResult
+    from sweeps.prediction.model_loading import ChosenModel
+    from sweeps.promotion.promotion import PromotionResult
+    from sweeps.replaying.replay import ReplayResult
+    from sweeps.setup.start import StartedSweep
+
+Callbacks = TrialCallback | Iterable[TrialCallback] | None
+_RUN_DEFAULTS = {"timeout": "auto", "objective": "val_accuracy", "seed": 0}
+
+
+class SweepError(RuntimeError):
+    """A sweep, or the comparison of its finalists, failed; what it has is stored.
+
+    Attributes:
+        sweep: the sweep as it is stored; where it can go on, `sweep.resume()` does so.
+    """
+
+    def __init__(self, message: str, sweep: Sweep) -> None:
+        super().__init__(message)
+        self.sweep = sweep
+
+
+def run(
+    space: str | Space | None,
+    dataset: object = None,
+    *,
+    trials: int | None = None,
+    epochs: int | None = None,
+    timeout: float | str | None = "auto",
+    objective: str = "val_accuracy",
+    sampler: str | None = None,
+    pruner: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    on_trial_end: Callbacks = None,
+    verbose: int = 1,
+    resume: bool = False,
+    accept_changes: bool = False,
+    **options: Any,
+) -> Sweep:
+    """Runs a sweep to its end, as `keras-sweeps run` does.
+
+    An interrupt ends it in order, so that it can be resumed, and goes on to the program then:
+    Ctrl-C raises KeyboardInterrupt.
+
+    Args:
+        space: what to search: a name, `FILE.py:NAME`, or a space that `get_space` returned. None
+            only with `resume`.
+        dataset: a name, a path, `(x, y)`, or a mapping with the names of an .npz (`x_train`,
+            `y_train`, ...). Arrays are written once under the work folder, and are a custom .npz
+            from there on.
+        trials: points to try at most; None for as many as the time allows.
+        epochs: full budget of a trial; None for what fits the data.
+        timeout: seconds, or a text such as `15m`; None for no limit, `auto` for what fits the data.
+        on_trial_end: called in this process with each `Trial` that ends; several are called in
+            their order. One that raises ends the sweep, which can be resumed.
+        verbose: 0 prints nothing.
+        resume: go on with the sweep of that `name`, or with the latest unfinished one. Arguments
+            that have their default count as not given then.
+        accept_changes: with `resume`: accept settings that differ from the sweep's own.
+        options: further options of `keras-sweeps run`, with underscores: `keep_models=5`.
+
+    Raises:
+        InputError: An option or the data cannot be used; nothing was started.
+        SweepError: No trial completed, or the sweep broke off.
+    """
+    asked = {
+        "trials": trials, "epochs": epochs, "timeout": timeout, "objective": objective,
+        "sampler": sampler, "pruner": pruner, "seed": seed, "name": name,
+    }  # fmt: skip
+    given = {
+        key: value
+        for key, value in asked.items()
+        if (value is not None or key == "timeout") and _RUN_DEFAULTS.get(key) != value
+    }
+    given |= {key.replace("-", "_"): value for key, value in options.items()}
+    if space is not None:
+        given["space"] = _space_name(space)
+    if dataset is not None:
+        work_dir = Path(options.get("work_dir") or SweepSettings.work_dir)
+        given["dataset"] = stored_dataset(dataset, work_dir)
+    return _run(given, on_trial_end, verbose, resume=resume, accept_changes=accept_changes)
+
+
+def _space_name(space: object) -> str:
+    """What names the space in settings, in workers and in a resumed sweep."""
+    if isinstance(space, Space):
+        return space.key
+    if isinstance(space, str):
+        return space
+    raise InputError(
+        "space must be the name of one, FILE.py:NAME, or what get_space returned. Received: "
+        f"{space!r}. Put a custom HyperModel, or build(hp), into a file and name it so."
+    )
+
+
+def _run(
+    options: Mapping[str, Any],
+    on_trial_end: Callbacks,
+    verbose: int,
+    *,
+    resume: bool,
+    accept_changes: bool,
+) -> Sweep:
+    from sweeps.finalists.start import run_sweep
+    from sweeps.setup.start import Start
+
+    settings, given = settings_of(options), settings_given(options)
+    if settings.space:
+        settings = in_names_of_now(settings, given, resume=resume)
+        # A name may be that of a sweep which goes on, and its source may have moved.
+        settings.validate(resumed=resume or "name" in given)
+    elif not resume:
+        raise InputError("space is required, but to resume. Name one: ks.run('cnn').")
+    earlier = sweep_to_resume(settings, given, resume=resume)
+    if earlier is not None and earlier.kind == BASELINES:
+        raise InputError(
+            f"A search needs a name of its own. Received: '{earlier.settings.name}', which trains "
+            "the published models. Choose another name."
+        )
+    start = Start(
+        say=speaker(not verbose),
+        config=lambda settings, data: {CONFIG_FILE: config_lines(settings, data)},
+        given=given,
+        earlier=earlier,
+        accept_changes=accept_changes,
+        data_progress=_progress(verbose),
+    )
+    with warnings_shown() if verbose else nullcontext():
+        result = run_sweep(
+            settings, start, _output(verbose), partial(_print_search, verbose),
+            _functions(on_trial_end),
+        )  # fmt: skip
+    sweep = Sweep(result.sweep)
+    _pass_on(result.signal)
+    _raise_failure(result, sweep)
+    return sweep
+
+
+def _print_search(verbose: int, result: SweepResult, started: StartedSweep) -> None:
+    if verbose:
+        print_summary(result.board, result.reason)
+        for line in result.problems:
+            warn(line)
+
+
+def _raise_failure(result: RunResult, sweep: Sweep) -> None:
+    """Raises SweepError where the search or the comparison failed."""
+    search, comparison = result.search, result.comparison
+    if search.outcome is Outcome.FAILED:
+        failed = search.failed_trial
+        latest = f" Latest: {failed.reason}" if failed is not None else ""
+        message = search.error or f"No trial completed: {search.reason}.{latest}"
+        raise SweepError(message, sweep) from search.cause
+    if comparison is not None and comparison.outcome is Outcome.FAILED:
+        raise SweepError(comparison.error, sweep) from comparison.cause
+
+
+def _pass_on(number: int | None) -> None:
+    """Gives a signal that ended the sweep to whoever had handled it, once everything is stored."""
+    if number is not None:
+        signal.raise_signal(number)
+
+
+def _output(verbose: int) -> Output:
+    from sweeps.finalists.session import Output
+
+    return Output(partial(make_view, not verbose), speaker(not verbose), _progress(verbose))
+
+
+def _functions(on_trial_end: Callbacks) -> Sequence[TrialCallback]:
+    if on_trial_end is None:
+        return ()
+    functions = [on_trial_end] if callable(on_trial_end) else [*on_trial_end]
+    if not all(map(callable, functions)):
+        raise InputError(f"on_trial_end must be a function, or several. Received: {functions!r}.")
+    return functions
+
+
+def _progress(verbose: int) -> DataProgress:
+    return SHOWN if verbose else SILENT
+
+
+# Stored sweeps
+
+
+def load_sweep(name: str | None = None, work_dir: str | Path = ".sweeps") -> Sweep:
+    """The stored sweep of that name, or the one that began last.
+
+    Raises:
+        InputError: There is none.
+    """
+    return Sweep(stored_sweep(Path(work_dir), name, needed=(), kind=SEARCH))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it is stored: properties read what there is now, also while it runs elsewhere."""
+
+    stored: StoredSweep
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its study's, too."""
+        return self.stored.paths.name
+
+    @property
+    def state(self) -> str:
+        """`running` where a process drives it, `interrupted` where it can go on, or `finished`."""
+        if is_driven(self.stored.paths):
+            return RUNNING
+        return FINISHED if read_sweep_file(self.stored.paths.state).is_finished else INTERRUPTED
+
+    @property
+    def objective(self) -> Objective:
+        """What it optimises, and which way is better."""
+        return get_objective(self._settings.objective)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials so far, by number."""
+        from sweeps.engines.optuna_study.storage import open_storage, read_study
+
+        settings, name = self._settings, self.name
+        space = None if is_reference(settings.space) else get_space(settings.space)
+        reports = budget_for(settings, self.data.num_images["train"]).rungs.reports
+        try:
+            found = read_study(open_storage(settings.storage), name, space, settings.sampler)
+        except KeyError:
+            raise InputError(
+                f"A sweep's study must be in its storage. Received: '{name}', which "
+                f"{redacted(settings.storage)} does not hold."
+            ) from None
+        return [stored_trial(trial, reports) for trial in found]
+
+    @property
+    def best_trial(self) -> Trial:
+        """The best complete trial; of equals the earlier one.
+
+        Raises:
+            InputError: No trial is complete.
+        """
+        complete = [t for t in self.trials if t.value is not None and t.duplicate_of is None]
+        if not complete:
+            raise InputError(
+                f"A sweep's best trial is a complete one. Received: '{self.name}', in which no "
+                "trial is complete."
+            )
+        key = self.objective.sort_key
+        return min(complete, key=lambda trial: (key(trial.value or 0.0), trial.number))
+
+    @property
+    def best_params(self) -> Params:
+        """The active parameters of `best_trial`."""
+        return self.best_trial.params
+
+    @property
+    def best_value(self) -> float:
+        """The objective of `best_trial`."""
+        value = self.best_trial.value
+        assert value is not None
+        return value
+
+    def trials_dataframe(self) -> pandas.DataFrame:
+        """One row per trial, and a column `params_NAME` for each parameter."""
+        import pandas
+
+        rows = [
+            {
+                "number": trial.number,
+                "state": trial.state.value,
+                "value": trial.value,
+                "best_epoch": trial.best_epoch,
+                "epochs": max(trial.curve, default=0.0),
+                "seconds": trial.seconds,
+                "num_parameters": trial.num_parameters,
+                "baseline": trial.baseline,
+                "proposed_by": trial.proposed_by,
+                "reason": trial.reason,
+                **{f"params_{name}": value for name, value in trial.params.items()},
+            }
+            for trial in self.trials
+        ]
+        return pandas.DataFrame(rows)
+
+    @property
+    def study(self) -> Study:
+        """The Optuna study, for Optuna's own functions; it belongs to the sweep's driver."""
+        from sweeps.engines.optuna_study.storage import open_study
+
+        return open_study(self._settings.storage, self.name)
+
+    @property
+    def run_id(self) -> str | None:
+        """The sweep's run in MLflow; None where nothing was sent yet."""
+        from sweeps.finalists.selection import sweep_run_id
+
+        return sweep_run_id(self.stored.paths)
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store that it is recorded in."""
+        return self.stored.uri
+
+    @cached_property
+    def data(self) -> PreparedData:
+        """The data set that it began with.
+
+        Raises:
+            InputError: It is not prepared any more, and its source is gone or has changed.
+        """
+        file, paths = self.stored.file, self.stored.paths
+        return reopen_data(
+            file.data_name, file.data_fingerprint, paths.data, file.settings, progress=SILENT
+        )
+
+    def resume(
+        self,
+        *,
+        on_trial_end: Callbacks = None,
+        verbose: int = 1,
+        accept_changes: bool = False,
+        **options: Any,
+    ) -> Sweep:
+        """Goes on with the sweep; a finished one needs more of something: `trials=50`.
+
+        Args:
+            options: those of `run` that are to be different now.
+
+        Raises:
+            InputError: An option cannot change any more, or as `run`.
+            SweepError: As `run`.
+        """
+        own = {"name": self.name, "work_dir": self._settings.work_dir}
+        given = {key.replace("-", "_"): value for key, value in options.items()} | own
+        return _run(given, on_trial_end, verbose, resume=True, accept_changes=accept_changes)
+
+    def finalize(
+        self,
+        finalists: int | None = None,
+        finalist_seeds: int | None = None,
+        retrain: str | None = None,
+        *,
+        unfinished: bool = False,
+        verbose: int = 1,
+    ) -> ComparisonResult:
+        """Compares the best configurations on fresh seeds, as `keras-sweeps finalize` does.
+
+        Args:
+            finalists, finalist_seeds: configurations, and trainings of each; None for what the
+                sweep was given.
+            retrain: `all` to train the winner on all training data.
+            unfinished: whether the best so far of an unfinished sweep will do.
+
+        Raises:
+            InputError: The sweep has not ended, or a comparison with other options began.
+            SweepError: The comparison failed.
+        """
+        from sweeps.finalists.start import finalize_stored
+
+        asked = {"finalists": finalists, "finalist_seeds": finalist_seeds, "retrain": retrain}
+        settings_of(asked)  # Checks them.
+        options = FinalOptions(finalists, finalist_seeds, retrain)
+        check_addresses(self._settings, ("tracking_uri", "storage"))
+        interrupts, output = Interrupts(), _output(verbose)
+        with warnings_shown() if verbose else nullcontext():
+            result = finalize_stored(
+                self.stored, options, output, interrupts, unfinished=unfinished
+            )
+        if verbose and result.report:
+            speaker(quiet=False)(result.report)
+        _pass_on(interrupts.first)
+        if result.outcome is Outcome.FAILED:
+            raise SweepError(result.error, self) from result.cause
+        return result
+
+    def load_model(self) -> Model:
+        """The model of its finalists' winner, or else of its best trial, out of MLflow.
+
+        Raises:
+            InputError: It is not there, or cannot be loaded.
+        """
+        from tracking.errors import store_errors
+        from tracking.models.model_store import ModelStore
+        from tracking.stores import check_existing_store
+
+        uri = self.tracking_uri
+        check_existing_store(uri)
+        with store_errors(uri):
+            run_id, _ = ModelStore(uri).run_of_sweep(self.name)
+        return load_model(run_id, tracking_uri=uri)
+
+    def __repr__(self) -> str:
+        return f"<Sweep '{self.name}', {self.state}>"
+
+    @property
+    def _settings(self) -> SweepSettings:
+        return self.stored.file.settings
+
+
+# Data and models
+
+
+def load_dataset(
+    dataset: object = None,
+    *,
+    work_dir: str | Path = ".sweeps",
+    image_size: str | int | tuple[int, int] | None = None,
+    resize: str = ImageOptions.resize,
+    color: str = ImageOptions.color,
+    broken: str = ImageOptions.broken,
+    verbose: int = 1,
+) -> PreparedData:
+    """The data set as sweeps train on it; prepared on first use.
+
+    `load_dataset("mnist").arrays("train")` are pixels (n, height, width, channels) uint8, mapped
+    from disk, and labels (n,); the parts are train, validation and test.
+
+    Args:
+        dataset: as in `run`.
+
+    Raises:
+        InputError: It cannot be had.
+    """
+    folder = Path(work_dir)
+    given = {
+        "dataset": stored_dataset(dataset, folder), "image_size": image_size, "resize": resize,
+        "color": color, "broken": broken,
+    }  # fmt: skip
+    settings = settings_of(given)
+    check_dataset(settings.dataset, settings.image_options)
+    with warnings_shown() if verbose else nullcontext():
+        return prepare_data(
+            settings.dataset, folder / "data", settings.image_options, progress=_progress(verbose)
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        label: how people call it.
+        name, version: of the registered model; None for others.
+        run_id: the MLflow run that kept it; None for a file.
+        input_shape: height, width and channels of its images.
+        class_names: in the order of the probabilities.
+    """
+
+    label: str
+    name: str | None
+    version: int | None
+    run_id: str | None
+    input_shape: Shape
+    class_names: tuple[str, ...]
+    _chosen: ChosenModel
+
+    def predict(self, images: object, *, polarity: Polarity = "auto") -> np.ndarray:
+        """Class probabilities (n, classes) float32.
+
+        Args:
+            images: raw pixels from 0 to 255, (n, height, width, channels), or without the last axis
+                for one channel; or paths of image files of any size.
+            polarity: whether files are inverted: `auto`, `as-is` or `invert`, as in
+                `keras-sweeps predict`.
+
+        Raises:
+            InputError: The images do not fit the model, or a file cannot be read.
+        """
+        paths = [images] if isinstance(images, str | Path) else images
+        if isinstance(paths, Sequence) and all(isinstance(path, str | Path) for path in paths):
+            return self._chosen.predict(self._read([Path(path) for path in paths], polarity))
+        return self._chosen.predict(self._fitting(np.asarray(images)))
+
+    def _read(self, paths: Sequence[Path], polarity: Polarity) -> np.ndarray:
+        from pipelines.images.reading import check_pictures, read_picture
+
+        chosen = self._chosen
+        check_pictures(paths)
+        return np.stack([
+            read_picture(path, self.input_shape, chosen.background, polarity, chosen.resize).pixels
+            for path in paths
+        ])  # fmt: skip
+
+    def _fitting(self, pixels: np.ndarray) -> np.ndarray:
+        found = pixels[..., None] if pixels.ndim == 3 and self.input_shape[2] == 1 else pixels
+        if found.ndim != 4 or found.shape[1:] != tuple(self.input_shape):
+            raise InputError(
+                f"images must have the shape (n, {', '.join(map(str, self.input_shape))}). "
+                f"Received: {pixels.shape}. Files of any size are fitted: give their paths."
+            )
+        return found
+
+
+def load_model(
+    model: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    tracking_uri: str | None = None,
+    verbose: int = 1,
+) -> Model:
+    """A kept model: found, verified by its checksum, and loaded.
+
+    Args:
+        model: a registered one (`cnn-mnist`, `cnn-mnist@champion`, `cnn-mnist/3`), the id of the
+            MLflow run that kept it, or a .keras file.
+        class_names: those of a file.
+        tracking_uri: where a model or run is looked for; None for MLFLOW_TRACKING_URI, or mlflow.db
+            here.
+
+    Raises:
+        InputError: There is no such model, or it cannot be loaded.
+    """
+    from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
+
+    text = str(model)
+    names = None if class_names is None else ",".join(class_names)
+    if text.endswith(".keras"):
+        choice = ModelChoice(file=text, class_names=names, tracking_uri=tracking_uri)
+    elif re.fullmatch(r"[0-9a-f]{32}", text):
+        choice = ModelChoice(run=text, class_names=names, tracking_uri=tracking_uri)
+    else:
+        choice = ModelChoice(model=text, class_names=names, tracking_uri=tracking_uri)
+    check_choice(choice)
+    with warnings_shown() if verbose else nullcontext():
+        chosen = load_chosen(choice)
+    return Model(
+        chosen.label, chosen.name, chosen.version, chosen.run_id, chosen.shapes.input_shape,
+        chosen.class_names, chosen,
+    )  # fmt: skip
+
+
+_LIMITS = {
+    "alpha": values.level,
+    "margin": values.margin,
+    "min_accuracy": values.fraction,
+    "max_recall_drop": values.fraction,
+    "max_latency_ms": values.positive_number,
+    "max_parameters": values.positive_int,
+    "max_bytes": values.positive_int,
+}
+
+
+def promote(
+    name: str | None = None,
+    *,
+    model: str | None = None,
+    tracking_uri: str | None = None,
+    work_dir: str | Path = ".sweeps",
+    force: str | None = None,
+    dry_run: bool = False,
+    **limits: float | None,
+) -> PromotionResult:
+    """Registers a model, and makes it the champion if the gate lets it, as `keras-sweeps promote`.
+
+    A refusal is a result, not an error: `result.outcome == "refused"`, and `result.rules` say why.
+
+    Args:
+        name: a sweep, whose winner is meant, or a run's id; None for the sweep that began last.
+        model: the registered model; None for one that follows from space and data set.
+        tracking_uri: the store; None for the sweep's own.
+        force: why the gate is to be ignored; this and your user name are recorded.
+        dry_run: compare and tell, write nothing.
+        limits: of the gate: alpha or margin, min_accuracy, max_recall_drop, max_latency_ms,
+            max_parameters, max_bytes.
+
+    Raises:
+        InputError: There is no such sweep, run or store, or it has nothing to promote.
+    """
+    from sweeps.promotion.gate import Limits
+    from sweeps.promotion.start import SilentPromotion, exclusive
+    from sweeps.promotion.start import promote as start
+
+    given = {key: _limit(key, value) for key, value in limits.items() if value is not None}
+    if {"alpha", "margin"} <= given.keys():
+        raise exclusive("alpha", "margin")
+    with Interrupts() as interrupts:
+        result = start(
+            name, interrupts, SilentPromotion(), model=model, tracking_uri=tracking_uri,
+            work_dir=Path(work_dir), limits=Limits(**given), force=force, dry_run=dry_run,
+            data_progress=SILENT,
+        )  # fmt: skip
+    _pass_on(interrupts.first)
+    return result
+
+
+def _limit(name: str, value: object) -> Any:
+    if name not in _LIMITS:
+        raise unknown_name("option", name, sorted(_LIMITS))
+    try:
+        return _LIMITS[name](value)
+    except values.ValueRuleError as error:
+        raise InputError(f"'{name}' {error}.") from None
+
+
+def replay(
+    run_id: str,
+    *,
+    epochs: int | None = None,
+    deterministic: bool = False,
+    space: str | None = None,
+    tracking_uri: str | None = None,
+    work_dir: str | Path = ".sweeps",
+) -> ReplayResult:
+    """Trains a recorded run again and compares it with itself, as `keras-sweeps replay` does.
+
+    Args:
+        run_id: the run, as MLflow names it, or how its id begins.
+        epochs: how many are trained and compared; None for all that were recorded.
+        deterministic: use only operations that repeat bit for bit; else as recorded.
+        space: a custom space whose code may be run, where no sweep in `work_dir` is over it.
+
+    Raises:
+        InputError: There is no such run, or it cannot be trained again.
+    """
+    from sweeps.replaying.replay import open_replay, train_and_compare
+
+    found = open_replay(
+        run_id, epochs=epochs, deterministic=deterministic, space=space, tracking_uri=tracking_uri,
+        work_dir=Path(work_dir), data_progress=SILENT,
+    )  # fmt: skip
+    with Interrupts() as interrupts:
+        result = train_and_compare(found, interrupts)
+    _pass_on(interrupts.first)
+    return result
