@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
@@ -60,6 +61,8 @@ class ProcessExecutor:
         # Jobs end without clearing up. Not in the sweep's folder: a socket's path must be short.
         self._scratch = tempfile.mkdtemp(prefix="keras-sweeps-")
         self._spares = Spares(self._spawn_spare)
+        _open.add(self)
+        _close_at_exit()
         if method == "forkserver":
             self._context.set_forkserver_preload([preload])
             with _output_to(server_log):
@@ -67,7 +70,6 @@ class ProcessExecutor:
                 resource_tracker.ensure_running()
                 with _signals_blocked(), without_credentials():
                     forkserver.ensure_running()
-            _end_server_at_exit()
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
         """Starts a job.
@@ -142,6 +144,7 @@ class ProcessExecutor:
         for job_id in reversed(list(self._jobs)):
             self.stop(job_id)
         shutil.rmtree(self._scratch, ignore_errors=True)
+        _open.discard(self)
 
     def _read(self, job_id: str) -> Event:
         process, channel, log_path = self._jobs[job_id]
@@ -186,24 +189,32 @@ def _tail(path: Path) -> str:
         return ""
 
 
+_open: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
+"""The executors of this process that have not been closed."""
+
+
 @functools.cache
-def _end_server_at_exit() -> None:
+def _close_at_exit() -> None:
     """A program that has run sweeps ends at once.
 
-    The server ends by itself when the driver has gone. But from Python 3.12 on the interpreter
-    waits at exit for the tracker of resources, which waits for all who know it, the server too.
+    At exit `multiprocessing` waits for all children, and a process that answers questions about a
+    space lives until it is ended. So does, in later releases of Python, the tracker of resources,
+    for which the interpreter waits, until the server has ended. What is registered last is called
+    first, so this must come after `multiprocessing`'s own.
     """
     driver = os.getpid()
 
     def end() -> None:
+        if os.getpid() != driver:  # A fork of the driver has neither.
+            return
+        for executor in list(_open):
+            executor.close()
         server = getattr(forkserver, "_forkserver", None)
         number = getattr(server, "_forkserver_pid", None)
-        if number is None or os.getpid() != driver:  # A fork of the driver has no server.
-            return
-        # It has nothing to clear up: its jobs have ended before.
-        with contextlib.suppress(OSError):
-            os.kill(number, signal.SIGKILL)
-            os.waitpid(number, 0)
+        if number is not None:
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+                os.waitpid(number, 0)
 
     atexit.register(end)
 

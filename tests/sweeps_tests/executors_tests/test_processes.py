@@ -307,3 +307,31 @@ def test_a_command_leaves_no_temporary_files(method, tmp_path):
     )  # fmt: skip
     assert done.stdout == "True\n", done.stderr
     temporary.rmdir()  # It is empty.
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import fake_jobs
+
+from sweeps.executors.base import Slot
+from sweeps.executors.processes import ProcessExecutor
+
+executor = ProcessExecutor("json", Path("server.log"), sys.argv[1])
+executor.start("a", fake_jobs.own_pid_job, None, Slot(0, 1), "a.log")
+print([type(event).__name__ for event in executor.events(30)])
+executor.start("b", fake_jobs.sleeping_job, 100.0, Slot(0, 1), "b.log")
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_program_ends_while_a_job_runs(tmp_path, method):
+    """Also one whose script starts jobs without asking for its `__name__`."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "program.py", method], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": paths}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['Returned']\n", "")
