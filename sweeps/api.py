@@ -235,9 +235,12 @@ def _output(verbose: int) -> Output:
 def _functions(on_trial_end: Callbacks) -> Sequence[TrialCallback]:
     if on_trial_end is None:
         return ()
-    functions = [on_trial_end] if callable(on_trial_end) else [*on_trial_end]
+    several = isinstance(on_trial_end, Iterable) and not callable(on_trial_end)
+    functions: list[Any] = [*on_trial_end] if several else [on_trial_end]  # type: ignore[misc]
     if not all(map(callable, functions)):
-        raise InputError(f"on_trial_end must be a function, or several. Received: {functions!r}.")
+        raise InputError(
+            f"on_trial_end must be a function, or several. Received: {on_trial_end!r}."
+        )
     return functions
 
 
@@ -360,6 +363,12 @@ class Sweep:
         from sweeps.finalists.selection import sweep_run_id
 
         return sweep_run_id(self.stored.paths)
+
+    def trial_run_id(self, number: int) -> str | None:
+        """A trial's run in MLflow, by the trial's number; None where it was not sent yet."""
+        from sweeps.finalists.selection import sweep_run_id
+
+        return sweep_run_id(self.stored.paths, number)
 
     @property
     def tracking_uri(self) -> str:
@@ -486,7 +495,7 @@ def load_dataset(
     Raises:
         InputError: It cannot be had.
     """
-    folder = Path(work_dir)
+    folder = Path(work_dir).absolute()
     given = {
         "dataset": stored_dataset(dataset, folder), "image_size": image_size, "resize": resize,
         "color": color, "broken": broken,

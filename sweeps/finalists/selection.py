@@ -148,10 +148,11 @@ def models_folder(paths: SweepPaths) -> Path:
     return finalists_paths(paths).sweep / "models"
 
 
-def sweep_run_id(paths: SweepPaths) -> str | None:
-    """The sweep's own run in MLflow; None where it was not sent yet."""
+def sweep_run_id(paths: SweepPaths, trial: int | None = None) -> str | None:
+    """The sweep's own run in MLflow, or a trial's; None where it was not sent yet."""
+    key = "sweep" if trial is None else f"trial-{trial}"
     for answer in Spool(paths.spool, read_only=True).answers():
-        if answer["key"] == "sweep":
+        if answer["key"] == key:
             return answer.get("id")
     return None
 

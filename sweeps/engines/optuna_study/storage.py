@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -21,7 +21,7 @@ from tracking.mlflow_server.schema_lock import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
-Study = optuna.Study
+Study: TypeAlias = optuna.Study
 SAMPLED, BASELINE = "sampled", "baseline"
 """User attributes of a trial."""
 
