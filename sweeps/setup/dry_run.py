@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,9 @@ from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.executors.base import Raised, Returned
-from sweeps.formatting import count, duration, params_text
+from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.reporting.console import table_console
 from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
@@ -50,8 +50,44 @@ STALL_SECONDS = 600.0
 """Without `--trial-timeout`, a measuring process that reports nothing for so long hangs."""
 
 
-def dry_run(settings: SweepSettings) -> Outcome:
-    """Prints the settings, the space, the first points with their cost, and an estimate.
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """A point that the sweep would try, and what a few steps of its training cost."""
+
+    proposal: Proposal
+    cost: Measurement
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a sweep would do, need and take.
+
+    Attributes:
+        settings: as they resolve.
+        points: the first ones; empty after an interrupt.
+        num_trials: points that it tries.
+        num_epochs: epochs that it trains in all, without its time limit.
+        seconds: what it takes on this machine, at most its time limit.
+        is_cut: whether the time limit ends it before all of `num_epochs`.
+        measuring_seconds: what finding that out took.
+    """
+
+    outcome: Outcome
+    settings: SweepSettings
+    budget: Budget
+    points: tuple[MeasuredPoint, ...] = ()
+    num_trials: int = 0
+    num_epochs: float = 0.0
+    seconds: float = 0.0
+    is_cut: bool = False
+    measuring_seconds: float = 0.0
+
+
+def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
+    """Measures the first points that a sweep would try, and estimates what it takes.
+
+    Args:
+        say: tells a person what the sweep would do, one line a call.
 
     Raises:
         InputError: The settings or the data cannot be used.
@@ -63,52 +99,62 @@ def dry_run(settings: SweepSettings) -> Outcome:
     )  # fmt: skip
     data = sweep_data(settings)
     space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
-    decided = decide_compute(settings, space, data, allotment.slots[0], print)
-    settings = decided.settings
+    settings = decide_compute(settings, space, data, allotment.slots[0], say).settings
     for note in space.notes:
         log.warning("%s", note)
-    print(f"keras-sweeps, dry run: nothing is trained, nothing is recorded\n"
-          f"space     {space.name}: {size_text(space)}\n"
-          f"data      {data.name} ({data.origin}): {data.sizes()}\n"
-          f"machine   {allotment.reason}\n"
-          f"compute   {settings.training.compute.text}\n"
-          f"trials    {trials_text(settings, budget)}\n"
-          f"pruner    {pruner_text(settings, budget)}", flush=True)  # fmt: skip
-    if space.narrowing:
-        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
-        print(f"narrowed  {' '.join(space.narrowing)}{left_out}")
-    for line in [*data.notes, *_other_settings(settings)]:
-        print(f"          {line}")
+    _say_plan(say, settings, space, data, budget, allotment)
     proposals = first_proposals(settings, space, data, budget, allotment.num_parallel)
-    print(f"measuring a few steps of {count(len(proposals), 'point')} ...", flush=True)
+    say(f"measuring a few steps of {count(len(proposals), 'point')} ...")
     with Interrupts() as interrupts:
         started = time.monotonic()
-        found = _measure(proposals, settings, data, budget, allotment, interrupts)
+        measured, import_seconds = _measure(
+            proposals, settings, data, budget, allotment, interrupts
+        )
     if interrupts.received:
-        return Outcome.INTERRUPTED
-    measured, import_seconds = found
-    print_points(proposals, measured)
+        return DryRun(Outcome.INTERRUPTED, settings, budget)
     fixed, limit, num = import_seconds + END_SECONDS, budget.timeout_seconds, budget.num_trials
     num_slots = len(allotment.slots)
     if num is None:
         assert limit is not None
         num = points_within(limit - fixed, settings, budget, num_slots, proposals, measured)
-    total, epochs = estimate(settings, budget, num, num_slots, proposals, measured)
-    total += fixed
-    late = limit is not None and total > limit
-    if limit is not None and (late or budget.num_trials is None):
-        total = limit
-    text = f"\nabout {duration(float(total))} for this sweep on this machine"
-    if budget.num_trials is None:
-        text += f", which tries about {count(num, 'point')}: {epochs:.0f} epochs in all"
-    elif late:
-        text += f", where the time limit ends it before all of {epochs:.0f} epochs"
-    elif settings.pruner in HALVING:
-        text += f": {epochs:.0f} epochs, as pruning of random curves would leave them"
-    else:
-        text += f": {epochs:.0f} epochs" + (", if nothing is pruned" * (settings.pruner != "none"))
-    print(f"{text} (measured in {duration(time.monotonic() - started)}).")
-    return Outcome.DONE
+    seconds, epochs = estimate(settings, budget, num, num_slots, proposals, measured)
+    seconds += fixed
+    is_cut = limit is not None and seconds > limit
+    if limit is not None and (is_cut or budget.num_trials is None):
+        seconds = limit
+    return DryRun(
+        Outcome.DONE,
+        settings,
+        budget,
+        tuple(MeasuredPoint(proposal, measured[proposal.number]) for proposal in proposals),
+        num,
+        epochs,
+        float(seconds),
+        is_cut,
+        time.monotonic() - started,
+    )
+
+
+def _say_plan(
+    say: Callable[[str], None],
+    settings: SweepSettings,
+    space: Space,
+    data: PreparedData,
+    budget: Budget,
+    allotment: Allotment,
+) -> None:
+    say("keras-sweeps, dry run: nothing is trained, nothing is recorded")
+    say(f"space     {space.name}: {size_text(space)}")
+    say(f"data      {data.name} ({data.origin}): {data.sizes()}")
+    say(f"machine   {allotment.reason}")
+    say(f"compute   {settings.training.compute.text}")
+    say(f"trials    {trials_text(settings, budget)}")
+    say(f"pruner    {pruner_text(settings, budget)}")
+    if space.narrowing:
+        left_out = left_out_text(space, get_space(settings.space)) if settings.baselines else ""
+        say(f"narrowed  {' '.join(space.narrowing)}{left_out}")
+    for line in [*data.notes, *_other_settings(settings)]:
+        say(f"          {line}")
 
 
 def size_text(space: Space) -> str:
@@ -209,30 +255,6 @@ def _measure(
             return measured, import_seconds
         finally:
             executor.close()
-
-
-def print_points(proposals: Sequence[Proposal], measured: dict[int, Measurement]) -> None:
-    """The measured points as a table."""
-    from rich import box
-    from rich.table import Column, Table
-
-    right = {"justify": "right", "no_wrap": True}
-    table = Table(
-        "trial", Column("parameters", **right), Column("memory", **right),  # type: ignore[arg-type]
-        Column("epoch", **right), "point",  # type: ignore[arg-type]
-        box=box.SIMPLE_HEAD,
-    )  # fmt: skip
-    for proposal in proposals:
-        found = measured[proposal.number]
-        what = proposal.baseline or params_text(proposal.params)
-        table.add_row(
-            str(proposal.number),
-            f"{found.num_parameters:,}",
-            f"{found.memory_bytes / 2**20:.0f} MiB",
-            duration(found.epoch_seconds),
-            what if len(what) <= 160 else f"{what[:157]}...",
-        )
-    table_console().print(table)
 
 
 def estimate(

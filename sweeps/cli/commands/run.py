@@ -19,7 +19,7 @@ from sweeps.cli.main import make_parser
 from sweeps.cli.run_options import add_options, settings_from
 from sweeps.options import settings_given
 from sweeps.outcome import Outcome
-from sweeps.reporting.console import speaker, warn
+from sweeps.reporting.console import say, speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import make_view
 from sweeps.settings import SweepSettings
@@ -105,14 +105,17 @@ def _check_no_result(arguments: argparse.Namespace) -> None:
 
 
 def _dry_run(settings: SweepSettings) -> int:
+    from sweeps.cli.dry_run_table import print_dry_run
     from sweeps.setup.dry_run import dry_run
     from sweeps.workers.start import JobFailedError
 
     try:
-        return EXIT_CODES[dry_run(settings)]
+        found = dry_run(settings, say)
     except JobFailedError as error:
         print(f"{error.details}\nerror: {error}".lstrip(), file=sys.stderr)
         return FAILED
+    print_dry_run(found)
+    return EXIT_CODES[found.outcome]
 
 
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
