@@ -213,3 +213,20 @@ def test_ctrl_c_ends_a_program_in_order_and_its_result_says_so(tmp_path):
     out, err = process.communicate(timeout=100)
     assert (out, err, process.returncode) == ("interrupted interrupted\n", "", 0)
     assert "the last trial ended: interrupted" in log.read_text()
+
+
+def test_finalists_are_ranked_and_the_winner_is_the_sweeps_model(swept, here, capfd):
+    sweep, _ = swept
+    with pytest.raises(ks.InputError, match="must be at least 2"):
+        sweep.finalize(finalist_seeds=1)
+    result = sweep.finalize(2, 2, verbose=0)
+    assert capfd.readouterr() == ("", "") and result.outcome == "done"
+    first, second = result.ranking
+    assert {first.trial, second.trial} <= {trial.number for trial in sweep.trials}
+    assert first.low <= first.mean <= first.high and first.mean >= second.mean
+    assert first.num_seeds == 2 and 0 < first.test_accuracy <= 1
+    assert first.probability_best + second.probability_best == pytest.approx(1)
+    again = ks.load_sweep("arrays").finalize(verbose=0)
+    assert (again.ranking, again.ran, result.ran) == (result.ranking, False, True)
+    x, y = digits()
+    assert (sweep.load_model().predict(x[:50]).argmax(axis=1) == y[:50]).mean() > 0.7
