@@ -223,7 +223,7 @@ def start_in_terminal(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
-    process = start_in_terminal(tmp_path)
+    process = start_in_terminal(tmp_path, "--result", "result.json")
     for line in process.stdout:
         if line.startswith("trial 0"):
             break
@@ -235,6 +235,10 @@ def test_ctrl_c_while_the_workers_still_import_is_an_interrupt_too(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(runs) == 2 and {run.info.status for run in runs} == {"KILLED"}
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["outcome"], result["exit_status"]) == ("interrupted", 130)
+    assert (result["state"], result["trials"]) == ("interrupted", {"KILLED": 1})
+    assert result["best"] is None and len(result["mlflow"]["run_id"]) == 32
 
 
 def test_an_interrupt_ends_everything_truthfully(tmp_path):

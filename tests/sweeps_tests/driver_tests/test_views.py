@@ -9,6 +9,7 @@ import fake_jobs
 import pytest
 from loop_scene import Scene
 
+from pipelines.training.trial import Decision
 from sweeps.driver.plan import StopReason
 from sweeps.driver.trial import Trial, stored_trial
 from sweeps.driver.views import CallbackError, LogView, TrialCallbacks, Views
@@ -38,6 +39,37 @@ def test_a_failure_is_an_error_with_its_traceback(tiny_data, tmp_path):
     assert failed.startswith("ERROR   trial 1 FAILED at epoch ")
     assert failed.endswith(": RuntimeError: no luck")
     assert "no luck" in lines[-1] or any("Traceback" in line for line in lines)
+
+
+def test_retries_pauses_and_promotions_are_logged(tiny_data, tmp_path):
+    lines = logged(
+        tmp_path, tiny_data, num_trials=1, num_points=1, job=fake_jobs.always_dying_job,
+        num_retries=1,
+    )  # fmt: skip
+    (again,) = [line for line in lines if " is tried again " in line]
+    assert again.startswith(
+        "WARNING trial 0 is tried again from epoch 0 (try 2): Died: the process "
+    )
+    paused: set[int] = set()
+
+    def decide(number: int, epoch: int) -> Decision:
+        if epoch > 1 or number in paused:
+            return Decision.GO_ON
+        paused.add(number)
+        return Decision.PAUSE
+
+    scene = Scene(
+        tiny_data, tmp_path / "other", view=LogView(), num_trials=1, num_points=1, decide=decide
+    )
+    waiting = scene.engine.paused
+    scene.engine.next_promotion = lambda *, closing: waiting.pop(0) if closing and waiting else None
+    with logging_to(tmp_path / "other.log"):
+        scene.run()
+    lines = (tmp_path / "other.log").read_text().splitlines()
+    starts = [line.split(maxsplit=2)[2].split(":")[0] for line in lines]
+    assert starts[1].startswith("INFO    trial 0 PAUSED at epoch 1 after ")
+    assert starts[2] == "INFO    trial 0 goes on after epoch 1, slot 0"
+    assert starts[3].startswith("INFO    trial 0 COMPLETE at epoch 3 after ")
 
 
 def test_a_function_is_given_each_trial_that_ends(tiny_data, tmp_path):
