@@ -140,6 +140,7 @@ def run(
     given |= {key.replace("-", "_"): value for key, value in options.items()}
     if space is not None:
         given["space"] = _space_name(space)
+    settings_of(given)  # Before anything is written.
     if dataset is not None:
         work_dir = Path(options.get("work_dir") or SweepSettings.work_dir)
         given["dataset"] = stored_dataset(dataset, work_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.training.checkpoints import CHECKPOINT_FILE
@@ -13,10 +14,13 @@ from sweeps.finalists.selection import (
     read_finalists,
     sweep_run_id,
 )
-from sweeps.integrity.checks import study_of, swept_space
+from sweeps.integrity.checks import Checkup, study_of, swept_space
+from sweeps.outcome import Outcome
 from sweeps.setup.stores import connect_tracker
+from sweeps.state.lock import driving, is_driven
 from sweeps.state.sweep_file import StoredSweep
 from tracking.spool.records import SweepStateRecord, TrialEnd, TrialStateRecord
+from tracking.stores import check_store
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -24,6 +28,53 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60.0
 """How long to wait until everything is sent."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a sweep's study, spool and runs say of each other.
+
+    Attributes:
+        outcome: FAILED where there are problems.
+        problems: those that there are now, a line each.
+        repaired: those that there were before they were repaired.
+        summary: what holds, in one line; empty where there are problems.
+        is_driven: whether a process drives the sweep; then what is on its way may be missing.
+    """
+
+    outcome: Outcome
+    problems: tuple[str, ...]
+    repaired: tuple[str, ...]
+    summary: str
+    is_driven: bool
+
+
+def check_sweep(sweep: StoredSweep, *, repairs: bool = False) -> CheckResult:
+    """Holds a sweep's study, spool and MLflow runs against each other.
+
+    Args:
+        repairs: whether to restore what can be restored; takes the sweep's lock.
+
+    Raises:
+        InputError: A store cannot be used, or somebody drives the sweep that is to be repaired.
+    """
+    check_store(sweep.uri)
+    is_now_driven = is_driven(sweep.paths)
+    if is_now_driven and repairs:
+        with driving(sweep.paths):  # Raises, and says who drives it.
+            pass
+    checkup = Checkup(sweep)
+    found = checkup.examine()
+    repaired: tuple[str, ...] = ()
+    if repairs and found:
+        repaired = tuple(found)
+        with driving(sweep.paths):
+            repair(sweep)
+        checkup = Checkup(sweep)
+        found = checkup.examine()
+    outcome = Outcome.FAILED if found else Outcome.DONE
+    summary = "" if found else checkup.summary()
+    return CheckResult(outcome, tuple(found), repaired, summary, is_now_driven)
 
 
 def repair(sweep: StoredSweep) -> None:

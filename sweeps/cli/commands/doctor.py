@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from sweeps.cli.exit_codes import DONE, FAILED
+from sweeps.cli.exit_codes import EXIT_CODES
 from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
 from sweeps.formatting import count
-from sweeps.state.lock import driving, is_driven
-from sweeps.state.sweep_file import BASELINES
+from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.addresses import redacted
-from tracking.stores import check_store
+
+if TYPE_CHECKING:
+    from sweeps.integrity.repair import CheckResult
 
 DESCRIPTION = "Hold a sweep's study, spool and MLflow runs against each other."
 EXAMPLES = """
@@ -38,35 +40,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     sweep = sweep_named_by(arguments)
-    check_store(sweep.uri)
-    from sweeps.integrity.checks import Checkup
-    from sweeps.integrity.repair import repair
+    from sweeps.integrity.repair import check_sweep
 
-    if is_driven(sweep.paths):
-        if arguments.repair:
-            with driving(sweep.paths):  # Raises, and says who drives it.
-                pass
-        print(f"{sweep.paths.name} is being driven: what is on its way may show as missing")
-    study = f"study in {redacted(sweep.file.settings.storage)}, "
+    result = check_sweep(sweep, repairs=arguments.repair)
+    _print_result(result, sweep)
+    return EXIT_CODES[result.outcome]
+
+
+def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
+    name, settings = sweep.paths.name, sweep.file.settings
+    if result.is_driven:
+        print(f"{name} is being driven: what is on its way may show as missing")
+    study = f"study in {redacted(settings.storage)}, "
     if sweep.file.kind == BASELINES:
         study = "published models, "
-    print(f"{sweep.paths.name}: {study}runs in {redacted(sweep.uri)}")
-    checkup = Checkup(sweep)
-    found = checkup.examine()
-    if arguments.repair and found:
-        for problem in found:
-            print(f"  {problem}")
-        with driving(sweep.paths):
-            repair(sweep)
-            print(f"repaired; {count(len(found), 'problem')} before")
-        checkup = Checkup(sweep)
-        found = checkup.examine()
-    for problem in found:
+    print(f"{name}: {study}runs in {redacted(sweep.uri)}")
+    for problem in result.repaired:
         print(f"  {problem}")
-    if found:
-        print(f"error: {count(len(found), 'problem')}; `--repair` restores what the spool holds, "
-              f"`keras-sweeps run --resume --name {sweep.paths.name}` goes on with what waits",
-              file=sys.stderr)  # fmt: skip
-        return FAILED
-    print(f"  {checkup.summary()}")
-    return DONE
+    if result.repaired:
+        print(f"repaired; {count(len(result.repaired), 'problem')} before")
+    for problem in result.problems:
+        print(f"  {problem}")
+    if result.problems:
+        problems = count(len(result.problems), "problem")
+        print(
+            f"error: {problems}; `--repair` restores what the spool holds, "
+            f"`keras-sweeps run --resume --name {name}` goes on with what waits",
+            file=sys.stderr,
+        )
+    else:
+        print(f"  {result.summary}")

@@ -15,6 +15,7 @@ from search_spaces.errors import InputError
 from sweeps.cli.main import COMMANDS, main
 from sweeps.executors.base import Slot
 from sweeps.option_values import timeout
+from sweeps.reporting.console import warnings_shown
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.settings import DEFAULT_NUM_TRIALS, SweepSettings, budget_for
@@ -177,7 +178,8 @@ def test_an_explicit_mnist_never_falls_back(capsys, no_network):
 
 
 def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_network, tmp_path):
-    data = prepare_data(None, tmp_path / "data")
+    with warnings_shown():
+        data = prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
     for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
