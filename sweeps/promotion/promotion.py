@@ -40,7 +40,7 @@ from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.models.model_store import ModelStore, RunFacts, StoredModel
-    from tracking.models.registry import Registry, Reign
+    from tracking.models.registry import ChampionHistory, Registry
 
 BOOTSTRAP_SEED = 0
 MAX_ROUNDS = 5
@@ -171,12 +171,12 @@ class Promotion:
             if not self._request.dry_run:
                 self._registry.settle(self._name)
             # Everything that follows is decided upon this, and holds only while this does.
-            reign = self._registry.reign(self._name)
-            champion = self._champion(reign)
+            history = self._registry.champion_history(self._name)
+            champion = self._champion(history)
             if champion is not None and champion.model_id == self._candidate.model_id:
                 text = f"{champion.label} is this very model, and the champion already"
                 return self._ended(Outcome.DONE, champion.version, text=text)
-            result = self._against(candidate, champion, reign)
+            result = self._against(candidate, champion, history)
             if result is not None:
                 return result
             say("the champion changed meanwhile; comparing with the new one")
@@ -185,17 +185,17 @@ class Promotion:
             f"{self._name}'s champion in a row. Promote again when the others are done."
         )
 
-    def _champion(self, reign: Reign) -> StoredModel | None:
-        if reign.champion is None:
+    def _champion(self, history: ChampionHistory) -> StoredModel | None:
+        if history.champion is None:
             self._view.say(f"champion   none yet of {self._name}: limits only")
             return None
-        version = self._registry.version(self._name, reign.champion)
+        version = self._registry.version(self._name, history.champion)
         if version is None:
             self._view.say(
-                f"champion   version {reign.champion} of {self._name} was deleted: limits only"
+                f"champion   version {history.champion} of {self._name} was deleted: limits only"
             )
             return None
-        moved = " (the alias was moved by other means)" if reign.moved else ""
+        moved = " (the alias was moved by other means)" if history.moved else ""
         champion = self._store.of_version(version)
         self._view.say(f"champion   {champion.label}{moved}")
         return champion
@@ -204,7 +204,7 @@ class Promotion:
         self,
         candidate: Scored,
         champion: StoredModel | None,
-        reign: Reign,
+        history: ChampionHistory,
     ) -> PromotionResult | None:
         """One comparison; None where the champion was another one in the end."""
         scored = None
@@ -250,10 +250,10 @@ class Promotion:
             names = "; ".join(rule.name for rule in refused)
             text = f"refused    {self._name} version {number} stays a candidate: {names}"
             return self._ended(Outcome.REFUSED, number, text=text)
-        crowned = self._registry.crown(
-            self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
+        is_champion = self._registry.set_champion(
+            self._name, number, history, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
-        if not crowned:
+        if not is_champion:
             # Written before anything moved, the report says what did not come about.
             self._record(replace(verdict, kind="overtaken", at=datetime.now(UTC)))
             return None

@@ -26,7 +26,8 @@ class Verdict:
     """What was decided, upon what.
 
     Attributes:
-        kind: `promotion`, `forced`, `refused`, or `overtaken` where another one was crowned first.
+        kind: `promotion`, `forced`, `refused`, or `overtaken` where another version became champion
+            first.
         force: the reason that was given for ignoring the gate.
         champion: how people call the version that it was compared with; empty without one.
     """

@@ -29,7 +29,7 @@ from tracking.stores import DEFAULT_URI, check_existing_store, resolve_uri
 
 if TYPE_CHECKING:
     from sweeps.promotion.promotion import PromotionResult
-    from tracking.models.registry import Registry, Reign
+    from tracking.models.registry import ChampionHistory, Registry
 
 DESCRIPTION = "Register a model, and make it the champion if it is better than the one there is."
 EXAMPLES = """
@@ -87,7 +87,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
           help="longest median time of one image on this machine")  # fmt: skip
     limit("--max-parameters", type=positive_int, metavar="N", help="most parameters")
     limit("--max-bytes", type=positive_int, metavar="N", help="largest model file")
-    limit("--force", metavar="WHY", help="crown it whatever the gate says; who and why is recorded")
+    limit("--force", metavar="WHY",
+          help="promote even if checks fail; WHY and your user name are recorded")  # fmt: skip
     look = parser.add_argument_group("champions")
     look.add_argument("--history", action="store_true", help="list every change of champion")
     look.add_argument(
@@ -202,11 +203,11 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
             result = roll_back(uri, registry, name, arguments.rollback, interrupts)
         print_result(result, uri)
         return EXIT_CODES[result.outcome]
-    reign = registry.reign(name)
-    if not reign.history:
+    history = registry.champion_history(name)
+    if not history.changes:
         raise InputError(f"A model with a history must be named. Received: '{name}', which never "
                          "had a champion of a promotion.")  # fmt: skip
-    print_history(name, reign)
+    print_history(name, history)
     return DONE
 
 
@@ -273,17 +274,17 @@ def _print_serving(uri: str, name: str) -> None:
           "--env-manager local")  # fmt: skip
 
 
-def print_history(name: str, reign: Reign) -> None:
+def print_history(name: str, history: ChampionHistory) -> None:
     """Every change of champion, the latest first."""
     from rich import box
     from rich.table import Table
 
-    now = "no champion" if reign.alias is None else f"champion is version {reign.alias}"
+    now = "no champion" if history.alias is None else f"champion is version {history.alias}"
     table = Table(
         "#", "when", "champion", "before", "how", "by", "why", box=box.SIMPLE_HEAD,
         title=f"{name}: {now}", title_justify="left",
     )  # fmt: skip
-    for entry in reversed(reign.history):
+    for entry in reversed(history.changes):
         when = f"{datetime.fromtimestamp(entry.at_ms / 1000):%Y-%m-%d %H:%M:%S}"
         before = f"version {entry.previous}" if entry.previous is not None else "none"
         table.add_row(
@@ -291,6 +292,6 @@ def print_history(name: str, reign: Reign) -> None:
             entry.why,
         )  # fmt: skip
     table_console().print(table)
-    if reign.moved:
-        was = reign.history[-1].version
+    if history.moved:
+        was = history.changes[-1].version
         print(f"The alias was moved by other means since: it was version {was}.")

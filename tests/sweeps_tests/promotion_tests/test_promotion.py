@@ -20,7 +20,7 @@ from sweeps.promotion.gate import Limits
 from sweeps.promotion.promotion import Promotion, PromotionRequest, who
 from sweeps.promotion.rollback import version_before
 from tracking.models.model_store import ModelStore
-from tracking.models.registry import Succession
+from tracking.models.registry import ChampionChange
 
 ROOT = Path(__file__).parents[3]
 NAME = "mlp-digits"
@@ -213,7 +213,7 @@ def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsy
 
 
 def test_every_verdict_stays(here):
-    """weak was refused for its size, then crowned, then refused."""
+    """weak was refused for its size, then promoted, then refused."""
     run_id = here.get_model_version(NAME, "1").run_id
     files = here.list_artifacts(run_id, f"promotion/{NAME}-version-1")
     reports = [
@@ -224,29 +224,29 @@ def test_every_verdict_stays(here):
     assert [report["decision"] for report in reports] == ["refused", "promotion", "refused"]
 
 
-def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
-    """Between comparing and crowning somebody else is: the comparison starts again."""
+def test_who_became_champion_meanwhile_is_compared_with(here, capsys, monkeypatch):
+    """Another one becomes champion before this one does: the comparison starts again."""
     from tracking.models.registry import Registry
 
     original, others = Promotion._loaded_back, iter([2])
     registry = Registry(uri())
     # Version 1 is champion for the moment, so that the strong one would win against it.
-    crown = partial(registry.crown, NAME, kind="forced", by="a test", why="a test")
-    assert crown(1, registry.reign(NAME))
+    set_champion = partial(registry.set_champion, NAME, kind="forced", by="a test", why="a test")
+    assert set_champion(1, registry.champion_history(NAME))
 
     def meanwhile(promotion, candidate, number):
         back = original(promotion, candidate, number)
         for other in others:
-            assert crown(other, registry.reign(NAME))
+            assert set_champion(other, registry.champion_history(NAME))
         return back
 
     monkeypatch.setattr(Promotion, "_loaded_back", meanwhile)
-    before = registry.reign(NAME).generation
+    before = registry.champion_history(NAME).generation
     assert main(["promote", "strong"]) == 0
     out = capsys.readouterr().out
     assert "the champion changed meanwhile; comparing with the new one" in out
     assert "mlp-digits version 2 is this very model, and the champion already" in out
-    assert registry.reign(NAME).generation == before + 1
+    assert registry.champion_history(NAME).generation == before + 1
     assert champion(here) == 2
     run_id, folder = here.get_model_version(NAME, "2").run_id, f"promotion/{NAME}-version-2"
     *_, last = sorted(
@@ -256,7 +256,7 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     assert report["decision"] == "overtaken"
 
 
-def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
+def test_a_version_that_predicts_otherwise_is_never_promoted(here, capsys, monkeypatch):
     from sweeps.promotion.scorer import Scorer
 
     original = Scorer.score
@@ -405,8 +405,8 @@ def test_wrong_input_is_one_line_and_changes_nothing(here, capsys, options, text
 
 
 def test_going_back_goes_back_further_never_to_and_fro():
-    def history(*entries: tuple[str, int]) -> list[Succession]:
-        return [Succession(k, version, None, kind, "", "", 0)
+    def history(*entries: tuple[str, int]) -> list[ChampionChange]:
+        return [ChampionChange(k, version, None, kind, "", "", 0)
                 for k, (kind, version) in enumerate(entries, start=1)]  # fmt: skip
 
     assert version_before([], 1) is None
@@ -418,5 +418,5 @@ def test_going_back_goes_back_further_never_to_and_fro():
     assert version_before(history(*again), 2) == 1
     assert version_before(history(*again, ("rollback", 1)), 1) is None
     assert version_before(history(*two, ("rollback", 1), ("promotion", 3)), 3) == 1
-    # An alias that was moved by hand goes back to the last champion that was crowned.
+    # An alias that was moved by hand goes back to the last champion that was promoted.
     assert version_before(history(*two), 9) == 2
