@@ -280,7 +280,7 @@ class _Comparison:
         """The trainings of each finalist that is compared, and which finalists lack some.
 
         A configuration of which some seeds fail is judged only where that is so with all of them:
-        those that survived would be its luckiest ones.
+        those that completed would be the best of them, and their mean too high.
         """
         file = self._file
         rows: dict[int, list[TrialRow]] = {}

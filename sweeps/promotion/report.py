@@ -49,11 +49,11 @@ class Verdict:
     def why(self) -> str:
         """What the history tells; the gate's report has the rest."""
         if self.test is None:
-            text = f"test accuracy {self.candidate_score.accuracy:.4f}, limits only"
+            text = f"test accuracy {self.candidate_score.accuracy:.4f}, no champion to compare with"
         else:
             text = (
                 f"accuracy {self.test.difference:+.4f} ({self.test.low:+.4f} to "
-                f"{self.test.high:+.4f}) against {self.champion}, McNemar's p = "
+                f"{self.test.high:+.4f}) against {self.champion}, exact McNemar p = "
                 f"{self.test.p_value:.2g}"
             )
         if self.kind != "forced":

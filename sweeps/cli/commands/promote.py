@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from sweeps.promotion.promotion import PromotionResult
     from tracking.models.registry import ChampionHistory, Registry
 
-DESCRIPTION = "Register a model, and make it the champion if it is better than the one there is."
+DESCRIPTION = (
+    "Register a model, and make it the champion if it is better than the present champion."
+)
 EXAMPLES = """
 examples:
   {prog} nightly
@@ -50,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="a sweep, whose winner is meant, or a run's id (default: the sweep that began last)",
+        help="a sweep (its winner is promoted) or a run's id (default: the latest sweep)",
     )
     add("--model", metavar="NAME", help="the registered model (default: from space and data set)")
     add(
@@ -62,31 +64,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="prepared data, and the sweeps' own files (default: %(default)s)",
     )
-    add("--dry-run", action="store_true", help="compare and tell, write nothing")
-    test = parser.add_argument_group("the gate")
+    add("--dry-run", action="store_true", help="compare and print the decision; write nothing")
+    test = parser.add_argument_group("checks")
     test.add_argument(
         "--alpha",
         type=level,
         default=DEFAULT_ALPHA,
         metavar="P",
-        help="level of McNemar's exact test that the candidate is better (default: %(default)s)",
+        help="significance level of McNemar's exact test that the candidate is better "
+        "(default: %(default)s)",
     )
     test.add_argument(
         "--margin",
         type=margin,
         default=None,
         metavar="X",
-        help="instead of better, ask that accuracy is at most X lower (95%% interval), for a "
+        help="require that accuracy is at most X lower (95%% interval) instead of higher, for a "
         "smaller or faster model",
     )
     limit = test.add_argument
-    limit("--min-accuracy", type=fraction, metavar="X", help="lowest test accuracy, 0 to 1")
+    limit("--min-accuracy", type=fraction, metavar="X", help="minimum test accuracy, 0 to 1")
     limit("--max-recall-drop", type=fraction, metavar="X",
-          help="how much lower the recall of any class may be than the champion's")  # fmt: skip
+          help="maximum drop of any class's recall below the champion's")  # fmt: skip
     limit("--max-latency-ms", type=positive_number, metavar="MS",
-          help="longest median time of one image on this machine")  # fmt: skip
-    limit("--max-parameters", type=positive_int, metavar="N", help="most parameters")
-    limit("--max-bytes", type=positive_int, metavar="N", help="largest model file")
+          help="maximum median latency for one image on this machine")  # fmt: skip
+    limit("--max-parameters", type=positive_int, metavar="N", help="maximum number of parameters")
+    limit("--max-bytes", type=positive_int, metavar="N", help="maximum size of the model file")
     limit("--force", metavar="WHY",
           help="promote even if checks fail; WHY and your user name are recorded")  # fmt: skip
     look = parser.add_argument_group("champions")
@@ -96,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="asked for",
         metavar="WHY",
-        help="make the champion before the present one the champion again",
+        help="make the previous champion the champion again",
     )
 
 
@@ -205,8 +208,7 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         return EXIT_CODES[result.outcome]
     history = registry.champion_history(name)
     if not history.changes:
-        raise InputError(f"A model with a history must be named. Received: '{name}', which never "
-                         "had a champion of a promotion.")  # fmt: skip
+        raise InputError(f"'{name}' never had a champion: no model was promoted under that name.")
     print_history(name, history)
     return DONE
 
@@ -214,9 +216,13 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
 def _only_model(registry: Registry, uri: str) -> str:
     names = registry.names()
     if len(names) != 1:
-        there = f"which has {', '.join(names)}" if names else "where nothing was promoted yet"
+        if not names:
+            raise InputError(
+                f"No model has been promoted in {redacted(uri)} yet. `keras-sweeps promote` does."
+            )
         raise InputError(
-            f"--model must say which registered model is meant. Received: {redacted(uri)}, {there}."
+            f"{redacted(uri)} has several registered models: {', '.join(names)}. Name one with "
+            "--model."
         )
     return names[0]
 
@@ -294,4 +300,4 @@ def print_history(name: str, history: ChampionHistory) -> None:
     table_console().print(table)
     if history.moved:
         was = history.changes[-1].version
-        print(f"The alias was moved by other means since: it was version {was}.")
+        print(f"The alias was set outside keras-sweeps since then: it was version {was}.")

@@ -28,13 +28,13 @@ def test_fresh_seeds_pick_the_truly_best_configuration_more_often_than_the_best_
     single, chosen, lost_single, lost_chosen = 0, 0, 0.0, 0.0
     for _ in range(NUM_SWEEPS):
         means, found, fresh = planted_sweep(generator)
-        best, luckiest = int(means.argmax()), int(found.argmax())
+        best, highest = int(means.argmax()), int(found.argmax())
         finalists = np.argsort(-found)[:NUM_FINALISTS]
         standings = compare({int(k): fresh(k) for k in finalists}, maximize=True, seed=0)
         winner = standings[0].key
-        single += luckiest == best
+        single += highest == best
         chosen += winner == best
-        lost_single += means[best] - means[luckiest]
+        lost_single += means[best] - means[highest]
         lost_chosen += means[best] - means[winner]
     # Standard error of each rate: at most 0.025.
     assert chosen / NUM_SWEEPS > single / NUM_SWEEPS + 0.1
@@ -42,7 +42,7 @@ def test_fresh_seeds_pick_the_truly_best_configuration_more_often_than_the_best_
 
 
 def test_the_winners_fresh_value_is_honest_where_its_search_value_is_not():
-    """The luckiest of many trials promises too much; the mean of fresh seeds hardly does."""
+    """The best score of many trials is too high; the mean of fresh seeds hardly is."""
     generator = np.random.default_rng(6)
     promised, delivered = [], []
     for _ in range(NUM_SWEEPS):

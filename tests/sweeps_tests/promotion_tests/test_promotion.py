@@ -114,13 +114,13 @@ def test_a_dry_run_writes_nothing(here, capsys):
     before = dump()
     assert main(["promote", "weak", "--dry-run", "--work-dir", "fresh"]) == 0
     out = capsys.readouterr().out
-    assert "weak: its best trial, the luckiest of 1;" in out
+    assert "weak: best trial of 1 (single seed, so its score is optimistic);" in out
     assert main(["promote", "weak", "--dry-run", "--min-accuracy", "0.999"]) == 3
     assert dump() == before
     assert not Path("fresh").exists()
     out = capsys.readouterr().out
     assert "REFUSED  --min-accuracy: test accuracy" in out
-    assert "the gate stays closed; nothing was written" in out
+    assert "the candidate would be refused; nothing was written" in out
 
 
 def test_a_promotion_prints_nothing_itself(here, capsys, tmp_path):
@@ -147,7 +147,7 @@ def test_a_promotion_prints_nothing_itself(here, capsys, tmp_path):
     view = Silent()
     result = Promotion(request, Interrupts(), view).run()
     assert (result.outcome, result.name, result.changed) == (Outcome.REFUSED, NAME, False)
-    assert result.text == "dry run: the gate stays closed; nothing was written"
+    assert result.text == "dry run: the candidate would be refused; nothing was written"
     assert view.lines[0].startswith("candidate  ") and len(view.scores) == 2
     assert "--min-accuracy" in [rule.name for rule in view.rules if not rule.passed]
     assert capsys.readouterr().out == ""
@@ -161,13 +161,13 @@ def test_a_first_champion_needs_to_keep_the_limits(here, capsys):
     assert here.get_model_version(NAME, "1").tags["sweeps.standing"] == "refused"
     assert main(["promote", "weak"]) == 0
     out = capsys.readouterr().out
-    assert "none yet of mlp-digits: limits only" in out
+    assert "none yet for mlp-digits: only the limits apply" in out
     assert "bit for bit the same" in out
     assert "mlflow models serve -m 'models:/mlp-digits@champion'" in out
     assert champion(here) == 1
 
 
-def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(here, capsys):
+def test_a_better_candidate_is_accepted_and_carries_what_is_needed_to_trust_it(here, capsys):
     assert main(["promote", "strong"]) == 0
     out = capsys.readouterr().out
     assert "passed   better than the champion: accuracy +0." in out
@@ -203,7 +203,7 @@ def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(
     assert f"- decision: promotion by {who()}" in card
 
 
-def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsys):
+def test_a_worse_candidate_is_refused_and_the_rule_says_by_how_much(here, capsys):
     before = champion(here)
     assert main(["promote", "weak"]) == 3
     out = capsys.readouterr().out
@@ -245,7 +245,7 @@ def test_who_became_champion_meanwhile_is_compared_with(here, capsys, monkeypatc
     assert main(["promote", "strong"]) == 0
     out = capsys.readouterr().out
     assert "the champion changed meanwhile; comparing with the new one" in out
-    assert "mlp-digits version 2 is this very model, and the champion already" in out
+    assert "mlp-digits version 2 is this model, and the champion already" in out
     assert registry.champion_history(NAME).generation == before + 1
     assert champion(here) == 2
     run_id, folder = here.get_model_version(NAME, "2").run_id, f"promotion/{NAME}-version-2"
@@ -270,7 +270,7 @@ def test_a_version_that_predicts_otherwise_is_never_promoted(here, capsys, monke
     monkeypatch.setattr(Scorer, "score", garbled)
     before = champion(here)
     assert main(["promote", "weak", "--force", "whatever it takes"]) == 3
-    assert "version 1 predicts 1 of 360 images otherwise" in capsys.readouterr().out
+    assert "version 1 predicts 1 of 360 images differently" in capsys.readouterr().out
     assert champion(here) == before
 
 
@@ -332,7 +332,7 @@ def test_force_is_recorded_and_rolled_back(here, capsys):
     assert "the labels were wrong (refused:" in forced["why"]
     while main(["promote", "--rollback"]) == 0:  # Further and further, to the first one.
         pass
-    assert "must be an earlier champion" in capsys.readouterr().err
+    assert "has no earlier champion" in capsys.readouterr().err
     assert champion(here) == 1
     assert main(["promote", "strong"]) == 0
     assert champion(here) == 2
@@ -369,7 +369,7 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
     try:
         path.write_bytes(content[:-1] + b"!")
         assert main(["promote", "weak"]) == 2
-        assert "another checksum" in capsys.readouterr().err
+        assert "was changed after it was logged" in capsys.readouterr().err
     finally:
         path.write_bytes(content)
 
@@ -377,8 +377,8 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["nothing-of-that-name"], "which is neither"),
-        (["0" * 32], "which it does not have"),
+        (["nothing-of-that-name"], "There is no sweep or run"),
+        (["0" * 32], "There is no run"),
         (["it's"], "a sweep's name or a run's id"),
         (["weak", "--history"], "Received: --history, name"),
         (["--history", "--rollback"], "Received: --history, --rollback"),
@@ -391,7 +391,7 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
         (["weak", "--max-latency-ms", "0"], "must be a number above 0"),
         (["weak", "--model", "a/b"], "--model must be"),
         (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which is not there"),
-        (["--rollback", "--model", "nothing"], "must be a champion"),
+        (["--rollback", "--model", "nothing"], "has no champion"),
         (["--history", "--model", "nothing"], "never had a champion"),
     ],
 )
