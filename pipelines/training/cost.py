@@ -118,14 +118,14 @@ def measure_point(
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
     losses: list[float] = []
 
-    def heard(rows: np.ndarray) -> None:
+    def train_on(rows: np.ndarray) -> None:
         losses.append(train(rows).get("loss", 0.0))
 
-    heard(np.arange(min(len(x), warm)))
+    train_on(np.arange(min(len(x), warm)))
     forward = forward_pass(model) if assembled.is_ours else None
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)], forward=forward)
     start_seconds = time.perf_counter() - started
-    step_seconds = _step_seconds(heard, batch_size, min(len(x), most))
+    step_seconds = _step_seconds(train_on, batch_size, min(len(x), most))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
     predict(model, x_validation[:num_predicted], forward=forward)

@@ -127,7 +127,7 @@ def train_stretch(
     rows = order if stretch.is_whole else stretch.rows(order, assembled.batch_size)
     if keras.config.backend() == "torch":
         _seed_torch(training.seed, epoch, stretch.first)
-    before = standing(model) if assembled.own_fit is not None else None
+    before = training_fingerprint(model) if assembled.own_fit is not None else None
     history: Any = None
     first_seconds = 0.0
     with _averages_kept_apart(model) if training.averages_apart else contextlib.nullcontext():
@@ -144,7 +144,7 @@ def train_stretch(
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
     if before is not None:
-        check_one_epoch(before, standing(model), history, epoch)
+        check_one_epoch(before, training_fingerprint(model), history, epoch)
     optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
     if optimizer is not None:
         metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
@@ -266,7 +266,7 @@ class EpochError(RuntimeError):
     """A `fit` trained nothing, or more than the epoch that it was called for."""
 
 
-def standing(model: keras.Model) -> tuple[int, ...]:
+def training_fingerprint(model: keras.Model) -> tuple[int, ...]:
     """What one training step changes: the optimizer's count of steps, or else weights."""
     import keras
 
@@ -285,7 +285,7 @@ def check_one_epoch(
     """Raises EpochError unless a `fit` trained, and told of no more than one epoch.
 
     Args:
-        before, after: the model's `standing`.
+        before, after: the model's `training_fingerprint`.
         history: whatever `fit` returned.
     """
     if before == after:
@@ -295,6 +295,6 @@ def check_one_epoch(
     most = max(map(len, lists), default=1)
     if most > 1:
         raise EpochError(
-            f"The HyperModel's own fit trained {most} epochs where epoch {epoch} was wanted. "
+            f"The HyperModel's own fit trained {most} epochs although only epoch {epoch} was due. "
             f"{WAY_OUT}"
         )

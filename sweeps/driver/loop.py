@@ -2,8 +2,8 @@
 
 Whatever happens is written in one order: first to the tracker's spool, then to the study, and only
 then does the trial go on. A kill between any two steps leaves the study behind the spool, never
-ahead of it; when the sweep is resumed, the trial says again what the study has not heard, and the
-spool knows it already.
+ahead of it; when the sweep is resumed, the trial reports again what the study has not recorded, and
+the spool knows it already.
 
 What the loop is made of: `next_trial` (which trial is next), `trials` (one trial on its slot),
 `retries` (failures, hangs, further tries), `ends` (what is pruned, killed or left to go on),
@@ -109,17 +109,21 @@ class SweepLoop:
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)
-                if rule is None and self._time_plan.is_closing and not self._time_plan.all_tried:
+                if (
+                    rule is None
+                    and self._time_plan.in_final_phase
+                    and not self._time_plan.all_tried
+                ):
                     return StopReason.TIMEOUT
                 ran_out = self._next.exhausted and not self._plan.is_fixed
                 return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)
             self._handle_events(WAIT_SECONDS)
             self._retries.end_overdue()
             self._retries.end_stalled()
-            self._ends.prune_hopeless()
+            self._ends.prune_unpromotable()
             seconds = int(self.board.elapsed_seconds())
             self._recorder.machine_used(self._trials.usage.machine(), seconds)
-            self.board.closing_from = self._time_plan.closing_from
+            self.board.final_phase_from = self._time_plan.final_phase_from
             self._trials.view.update(self.board)
 
     def _fill_slots(self) -> None:
@@ -180,12 +184,12 @@ class SweepLoop:
         """The decision under the plan for the time, which may have begun to close the sweep."""
         if not self._plan.rungs or decision not in (Decision.GO_ON, Decision.PAUSE):
             return decision
-        if not self._time_plan.closes():
+        if not self._time_plan.enters_final_phase():
             return decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
 
     def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:
-        """The decision once the sweep's own rules are heard; a full budget stays complete."""
+        """The decision after the sweep's own rules; a trial with its full budget stays complete."""
         rules, schedule = self._plan.rules, row.schedule
         # Within the first epoch too few images are measured to say that a target is reached.
         counts = schedule.validates and not schedule.reports.is_early(step)

@@ -48,7 +48,7 @@ class TimePlan:
             is not started when it cannot end in time, unless it is the first that could.
 
     Attributes:
-        is_closing: whether the last full trainings have begun.
+        in_final_phase: whether only the best are trained in full now, and no new points tried.
         all_tried: whether there are no new points although there is time: then the best are
             trained in full, until `NUM_CANDIDATES` are complete.
     """
@@ -56,7 +56,7 @@ class TimePlan:
     plan: LoopPlan
     board: Board
     waits: bool
-    is_closing: bool = False
+    in_final_phase: bool = False
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
     _pace: dict[int, float] = field(default_factory=dict)
@@ -98,17 +98,17 @@ class TimePlan:
         if not reports.is_early(row.step):
             self._validation.add(rest)
 
-    def closes(self) -> bool:
-        """Whether no new points are tried any more; it stays so once a last training began."""
-        self.is_closing = bool(self._chosen) or self._time_is_up()
-        return self.is_closing
+    def enters_final_phase(self) -> bool:
+        """Whether no new points are tried any more; final once the first full training began."""
+        self.in_final_phase = bool(self._chosen) or self._time_is_up()
+        return self.in_final_phase
 
     def no_more_points(self) -> None:
-        """All points have been tried; where the sweep has a time limit, its end begins now."""
+        """All points have been tried; a sweep with a time limit enters its final phase now."""
         self.all_tried = self.waits and self.plan.rules.timeout_seconds is not None
 
     def goes_on(self, row: TrialRow) -> bool:
-        """Whether a trial that runs is trained to its end now that the sweep closes.
+        """Whether a trial that runs is trained to its end in the final phase.
 
         It is one of the best that there are slots for, or leaves time for those that are better.
         """
@@ -149,12 +149,12 @@ class TimePlan:
         return self.all_tried and len(self.board.ranking()) + len(ending) >= NUM_CANDIDATES
 
     @property
-    def closing_from(self) -> float | None:
-        """Seconds after the sweep's start at which its end begins, as things stand."""
+    def final_phase_from(self) -> float | None:
+        """Seconds after the sweep's start at which its final phase begins, by present estimates."""
         limit = self.plan.rules.timeout_seconds
         if limit is None or not self.waits:
             return None
-        return 0.0 if self.is_closing else limit - self.reserved_seconds
+        return 0.0 if self.in_final_phase else limit - self.reserved_seconds
 
     @property
     def reserved_seconds(self) -> float:
@@ -200,7 +200,7 @@ class TimePlan:
         """Trials that are neither complete nor lost: by the highest rung reached, then by value."""
         key = self.board.objective.sort_key
 
-        def standing(row: TrialRow) -> tuple[int, float, int]:
+        def rank_key(row: TrialRow) -> tuple[int, float, int]:
             rung = max((step for step in self.plan.rungs if step <= row.step), default=row.step)
             at = rung if rung in row.curve else row.step
             values = row.schedule.reports.comparable(row.curve, at)
@@ -208,7 +208,7 @@ class TimePlan:
 
         going = (TrialState.RUNNING, TrialState.PAUSED)
         rows = [row for row in self.board.rows.values() if row.state in going and row.curve]
-        return sorted(rows, key=standing)
+        return sorted(rows, key=rank_key)
 
     def _needed(self, rows: list[TrialRow]) -> float:
         seconds = [self._seconds_to_end(row) for row in rows]

@@ -16,7 +16,7 @@ from search_spaces.space import Space
 from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.finalists.estimates import Standing
+from sweeps.finalists.estimates import RankedFinalist
 from sweeps.finalists.report import Compared, finalists_columns, render_report
 from sweeps.finalists.selection import (
     Finalist,
@@ -105,7 +105,7 @@ class WinnerRecorder:
 
     def record(
         self,
-        standings: list[Standing],
+        ranking: list[RankedFinalist],
         rows: dict[int, list[TrialRow]],
         chosen: int,
         left_out: list[str],
@@ -116,7 +116,7 @@ class WinnerRecorder:
             for record in self._spool.replay()
             if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
         }
-        file, finalist = self._file, self._file.finalists[standings[0].key]
+        file, finalist = self._file, self._file.finalists[ranking[0].key]
         self.keeps_model = "model_bytes" in ends[chosen].metrics
         self._spool.put(TagsRecord(chosen, {Tag.WINNER: "true"}))
         self._keep_winner(chosen, finalist, ends[chosen])
@@ -125,7 +125,7 @@ class WinnerRecorder:
             for place, found in rows.items()
         }
         compared = Compared(
-            file, self._objective, self._data, standings, tests, left_out, chosen,
+            file, self._objective, self._data, ranking, tests, left_out, chosen,
             ends[chosen].metrics,
         )  # fmt: skip
         report = render_report(compared)
@@ -133,7 +133,7 @@ class WinnerRecorder:
         tags = {
             Tag.WINNER_TRIAL: str(finalist.trial),
             Tag.WINNER_PARAMS: params_text(finalist.params),
-            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[ranking[0].key]),
             Tag.LEFT_OUT: "; ".join(left_out),
             Tag.TEST_SPLIT_READ: "true",
         }

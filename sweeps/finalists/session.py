@@ -22,7 +22,7 @@ from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
 from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.fixed import FixedEngine
-from sweeps.finalists.estimates import Standing, compare, median_key
+from sweeps.finalists.estimates import RankedFinalist, compare, median_key
 from sweeps.finalists.recording import FinalistRecorder, WinnerRecorder, remove_leftovers
 from sweeps.finalists.report import scale_of
 from sweeps.finalists.selection import (
@@ -268,7 +268,7 @@ class _Comparison:
         known = self._file.retrained_number in self._session.board.rows
         if self._file.retrain != "all" or not judged or known:
             return ()
-        place = self._standings(judged)[0].key
+        place = self._ranking(judged)[0].key
         rows = judged[place]
         num_epochs = math.ceil(sum(row.best_epoch or 1 for row in rows) / len(rows))
         finalist = self._file.finalists[place]
@@ -297,7 +297,7 @@ class _Comparison:
         }
         return dict(sorted(judged.items())), short
 
-    def _standings(self, judged: dict[int, list[TrialRow]]) -> list[Standing]:
+    def _ranking(self, judged: dict[int, list[TrialRow]]) -> list[RankedFinalist]:
         """The compared finalists, best first; by validation on fresh seeds alone."""
         return compare(
             {place: [_value(row) for row in rows] for place, rows in judged.items()},
@@ -325,8 +325,8 @@ class _Comparison:
             self._recorder.sweep_ended(SweepEnd("FAILED", {Tag.STOPPED_BY: end.reason}))
             error = "no finalist completed two trainings, so there is nothing to compare"
             return ComparisonResult(Outcome.FAILED, error=error, problems=tuple(short.values()))
-        standings = self._standings(judged)
-        rows = judged[standings[0].key]
+        ranking = self._ranking(judged)
+        rows = judged[ranking[0].key]
         chosen = median_key({row.number: _value(row) for row in rows})
         if self._file.retrain == "all":
             retrained = self._session.board.rows.get(self._file.retrained_number)
@@ -340,7 +340,7 @@ class _Comparison:
             self._sweep.paths, self._file, self._objective, self._data, self._spool, self._recorder
         )
         left_out = [line for place, line in short.items() if place not in judged]
-        report = winner_of.record(standings, judged, chosen, left_out)
+        report = winner_of.record(ranking, judged, chosen, left_out)
         return ComparisonResult(
             Outcome.DONE, report, problems=tuple(short.values()), keeps_model=winner_of.keeps_model
         )

@@ -68,7 +68,7 @@ class SweepPaths:
 
     @property
     def state(self) -> Path:
-        """Settings and standing of the sweep; what a resumed sweep begins with."""
+        """Settings and state of the sweep; what a resumed sweep begins with."""
         return self.sweep / "sweep.json"
 
     @property

@@ -143,7 +143,7 @@ class SpaceHost:
         self._make_ready()
         answer: Value | None = None
         while True:
-            event = self._heard(partial(self._process.ask, answer))
+            event = self._event_in_time(partial(self._process.ask, answer))
             if isinstance(event, Raised):  # It died: in the trial's own process it will, too.
                 return active_values(hp)
             assert isinstance(event, Reported)
@@ -199,7 +199,7 @@ class SpaceHost:
     def _start(self) -> None:
         check_sources(self.sources)
         task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
-        event = self._heard(partial(self._process.start, host_job, task))
+        event = self._event_in_time(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
             raise _space_ended(self._reference, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
@@ -209,7 +209,8 @@ class SpaceHost:
         self.note(*event.message.notes)
         self.drops_class_weights |= event.message.drops_class_weights
 
-    def _heard(self, listen: Callable[[], Event]) -> Event:
+    def _event_in_time(self, listen: Callable[[], Event]) -> Event:
+        """The process' next event; raises InputError where it takes too long."""
         try:
             return listen()
         except TimeoutError as error:

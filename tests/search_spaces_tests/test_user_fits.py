@@ -107,7 +107,7 @@ def test_a_fit_that_ignores_the_epoch_is_refused_at_the_look(name, asked):
 @pytest.mark.parametrize(
     ("name", "params", "epoch", "words"),
     [
-        ("FixedEpochs", {"num_epochs": 3}, 1, "trained 3 epochs where epoch 1 was wanted"),
+        ("FixedEpochs", {"num_epochs": 3}, 1, "trained 3 epochs although only epoch 1 was due"),
         ("FixedEpochs", {"num_epochs": 2}, 3, "trained nothing in epoch 3"),
         ("Once", {}, 2, "trained nothing in epoch 2"),
         ("IdleLoop", {"batch_size": 32, "learning_rate": 0.01}, 1, "trained nothing in epoch 1"),

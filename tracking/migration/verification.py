@@ -69,7 +69,7 @@ def _none_missing(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
 
 
 def _same_versions(here: Mapping[str, VersionContent], there: Mapping[str, VersionContent]) -> bool:
-    """The same models under the same numbers; there may be more, and their standing may change."""
+    """The same models under the same numbers; there may be more, and their status may change."""
     return all(
         number in there
         and (one.model, one.run) == (there[number].model, there[number].run)

@@ -231,7 +231,7 @@ class Registry:
             if now is None or now.generation == latest.generation:
                 break
             latest = now
-        self._note_standings(name, latest)
+        self._note_statuses(name, latest)
         token = self._client.get_experiment_by_name(self._token(name, latest.generation))
         if token is not None:
             with unless(("INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")):
@@ -258,7 +258,7 @@ class Registry:
         token = self._client.get_experiment_by_name(self._token(name, generation))
         return token is not None and token.lifecycle_stage == "active"
 
-    def _note_standings(self, name: str, latest: ChampionChange) -> None:
+    def _note_statuses(self, name: str, latest: ChampionChange) -> None:
         number = str(latest.version)
         self._client.set_model_version_tag(name, number, Tag.STANDING, CHAMPION)
         if latest.previous is not None and latest.previous != latest.version:

@@ -168,7 +168,7 @@ class TrialEnd:
 
     @property
     def key(self) -> str:
-        """What happened. An end that the study never heard of may be followed by another one."""
+        """What happened. An end that the study did not record may be followed by another one."""
         return f"trial-{self.number}/end" + (f"-{self.life}" if self.life else "")
 
 

@@ -181,7 +181,7 @@ def _say_plan(replay: Replay) -> None:
 def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> int:
     comparison = Comparison(replay.run.epochs, replay.recipe.reports)
 
-    def hear(report: TrialReport) -> Decision:
+    def on_report(report: TrialReport) -> Decision:
         found = comparison.add(report.step, report.metrics)
         text = _epoch_text(report, found) if report.step in replay.run.epochs else "not recorded"
         say(f"epoch {_epochs(replay, report.step)}/{_epochs(replay, replay.last_step)}: {text}")
@@ -194,7 +194,7 @@ def _train_and_compare(replay: Replay, folder: Path, interrupts: Interrupts) -> 
     log_path = str(folder / "output.log")
     executor = start_workers(folder / "server.log", replay.recipe.compute.backend)
     try:
-        result = run_job(executor, train_job, task, replay.slot, log_path, hear, interrupts)
+        result = run_job(executor, train_job, task, replay.slot, log_path, on_report, interrupts)
     except JobFailedError as error:
         print(error.details.rstrip(), file=sys.stderr)
         print(f"error: the run could not be trained again: {error}", file=sys.stderr)

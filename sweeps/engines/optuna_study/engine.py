@@ -374,9 +374,9 @@ class OptunaEngine:
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, PAUSED)
         self._curves[number].paused = True
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial to continue now."""
-        number = self._pruner.next_promotion(closing=closing)
+        number = self._pruner.next_promotion(no_more_trials=no_more_trials)
         if number is not None:
             self.resume(number)
         return number
@@ -386,9 +386,9 @@ class OptunaEngine:
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
         self._curves[number].paused = False
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on."""
-        return self._pruner.hopeless(num_trials)
+        return self._pruner.unpromotable(num_trials)
 
     def tell(
         self,

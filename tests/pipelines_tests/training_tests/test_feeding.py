@@ -56,11 +56,11 @@ def reports(task: TrialTask, folder: Path) -> list[dict[str, float]]:
     keras.utils.set_random_seed(task.seed)
     found = []
 
-    def hear(report):
+    def on_report(report):
         found.append({k: v for k, v in report.metrics.items() if k not in TIMES})
         return Decision.GO_ON
 
-    run_trial(replace(task, folder=str(folder)), hear)
+    run_trial(replace(task, folder=str(folder)), on_report)
     return found
 
 
