@@ -392,7 +392,7 @@ Replay = Generator[tuple[float, TrialReport], Decision, TrialResult]
 
 @dataclass
 class SimulatedExecutor:
-    """Answers with recorded reports, each when its training would have ended."""
+    """Sends recorded reports, each when its training would have ended."""
 
     clock: Clock
     task: Task

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
 
 Train = Callable[[np.ndarray], dict[str, float]]
-"""Trains on the images of these numbers; answers metrics, as far as there are any."""
+"""Trains on the images with these indices; returns metrics, as far as there are any."""
 MEASURED_SECONDS = 3.0
 MIN_STEPS, MAX_STEPS = 5, 400
 PREDICTED_IMAGES = 4 * PREDICT_BATCH
@@ -113,7 +113,7 @@ def measure_point(
         train, num_pixel_bytes, most = _fit(assembled, training), 0, MAX_BYTES // x[0].nbytes
         warm = 2 * batch_size
     else:
-        train = partial(loop, ends_early=False)  # A loss that is no number is no shorter epoch.
+        train = partial(loop, ends_early=False)  # A NaN loss must not shorten what is timed.
         num_pixel_bytes, most = loop.resident_bytes, len(x)
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
     losses: list[float] = []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Arrays = tuple[PixelRows, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
-"""What the share of right answers is called where it was not called `accuracy`."""
+"""What the share of correct predictions may be called beside `accuracy`."""
 WAY_OUT = (
     "It is called once per epoch: pass its `epochs` and `initial_epoch` on to model.fit, or "
     "neither, or train one epoch in a loop of your own."
@@ -205,7 +205,7 @@ def _seed_torch(seed: int, epoch: int, first: int) -> None:
 def _fitted(
     assembled: Assembled, training: Training, order: np.ndarray, epoch: int, clock: Any
 ) -> Any:
-    """Calls `fit` for one epoch; answers what it returned."""
+    """Calls `fit` for one epoch; returns what it returned."""
     import keras
 
     labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.training.epoch import Training
 
 STEPS_PER_CALL = 200
-"""Between two calls a loss that is no number ends the epoch; more steps would save nothing."""
+"""A non-finite loss ends the epoch between two calls; more steps per call would save nothing."""
 FIRST_CALL = "first_call_seconds"
 """What a loop returns beside its metrics: how long its first step, or first scan of them, took."""
 SCANNED_STEPS = 50
@@ -173,7 +173,7 @@ def _type_of(array: np.ndarray) -> str:
 
 
 def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
-    """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
+    """Trains from fresh metrics to the end, or to a non-finite loss; returns the metrics."""
     model.reset_metrics()
     started, first_seconds = time.perf_counter(), 0.0
     for _ in steps():

@@ -110,7 +110,7 @@ class _AnyMetric(dict):
 
 
 class _StandIn:
-    """Stands where a model's `fit` was; answers with the history of nothing, or of a step."""
+    """Replaces a model's `fit`; returns the history of no epoch, or of one step."""
 
     def __init__(self, model: keras.Model, done: Pretended, *, steps: bool) -> None:
         self._model, self._done, self._steps = model, done, steps

@@ -60,7 +60,7 @@ class MissingParameterError(LookupError):
 
 
 class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
-    """Answers from a point; Keras Tuner's own takes the default of what a point lacks.
+    """Returns the values of a point; Keras Tuner's own takes the default of what a point lacks.
 
     A trial that did so would train with values that nothing records.
     """

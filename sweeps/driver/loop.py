@@ -153,7 +153,7 @@ class SweepLoop:
                 self._retries.raised(event)
 
     def _reported(self, report: TrialReport) -> None:
-        """Records a report, and answers how the trial goes on."""
+        """Records a report, and tells the trial how it goes on."""
         row, identity = self.board.rows[report.number], job_id(report.number)
         value = self.board.value(row, report.metrics)
         now = self.board.clock()

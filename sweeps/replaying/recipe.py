@@ -196,7 +196,7 @@ def params_of(space: Space, recorded: Mapping[str, str]) -> Params:
 
 
 class _RecordedHyperParameters(HyperParameters):
-    """Answers with the values that a run's params tell as texts."""
+    """Returns the values that a run's params hold as texts."""
 
     def __init__(self, space: str, texts: Mapping[str, str]) -> None:
         super().__init__()

@@ -76,7 +76,7 @@ class QueryProcess:
                 Path(log).unlink()  # The process has it open.
 
     def ask(self, question: Any) -> Event:
-        """Answers the job's latest report with a question; its next report, or how it ended.
+        """Sends a question as the answer to the job's latest report; returns its next event.
 
         Raises:
             TimeoutError: It does neither in time, and was ended.
@@ -235,7 +235,7 @@ def _space_ended(reference: str, event: Raised) -> InputError:
 
 
 class OracleHost:
-    """Answers questions from a process of its own, started when it is first needed.
+    """Asks an oracle in a process of its own, started when it is first needed.
 
     Every question holds all that its answer follows from, so a process that died is made anew.
 

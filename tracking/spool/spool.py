@@ -72,7 +72,7 @@ class Spool:
         del self._lines
 
     def put(self, record: Record) -> bool:
-        """Adds a record; answers False where one of its key is there already.
+        """Adds a record; returns False where one of its key is there already.
 
         Returns when it is on disk.
 
@@ -139,7 +139,7 @@ class Spool:
         return _open_lines(path, mend=False) if path.exists() else []
 
     def adopt(self, path: Path, key: str) -> Path:
-        """Moves a file into the spool, where it stays until it is uploaded; answers where."""
+        """Moves a file into the spool, where it stays until it is uploaded; returns its path."""
         target = self._folder / "files" / key.replace("/", "_") / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -286,7 +286,7 @@ class TrialLives:
         self._last[record.number] = record.state
 
     def put_end(self, end: TrialEnd) -> TrialEnd:
-        """The trial ends; answers the end as it is in the spool."""
+        """The trial ends; returns the end as it is in the spool."""
         known = self._ends.setdefault(end.number, [])
         same = [earlier for earlier in known if earlier.state == end.state]
         if same and self._last.get(end.number) == end.state:

@@ -267,7 +267,7 @@ def _told(error: BaseException) -> str:
 
 
 def _run_bound(arguments: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
-    """Runs a command to its end and answers its status; its output goes into a file.
+    """Runs a command to its end and returns its status; its output goes into a file.
 
     The command must call `_end_with_starter` first. It leads a group of its own, so that whatever
     it starts ends with it, too.

@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles: their names, what each is asked, and what it answers. Pure values.
+"""Keras Tuner's oracles: their names, what each is asked, and what it returns. Pure values.
 
 Keras Tuner cannot be imported without Keras and TensorFlow, so the driver asks in these terms and
 another process answers (`worker.propose`).

@@ -35,7 +35,7 @@ class OptunaPruner(NoPruner):
     """One of Optuna's own pruners, asked with the study's trial.
 
     Args:
-        should_prune: answers for a trial's number, from what the study holds.
+        should_prune: whether a trial, given by number, is pruned, from what the study holds.
     """
 
     def __init__(self, should_prune: Callable[[int], bool]) -> None:

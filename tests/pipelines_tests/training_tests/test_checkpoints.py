@@ -45,7 +45,7 @@ def make_task(tiny_data: Any, folder: Path, point: dict[str, Any]) -> TrialTask:
 
 
 class Driver:
-    """Answers reports, and stops at an epoch in the way it is told."""
+    """Decides on reports, and stops at an epoch in the way it is told."""
 
     def __init__(self, until: int = 99, answer: Decision = Decision.PAUSE, *, dies: bool = False):
         self.reports: list[TrialReport] = []

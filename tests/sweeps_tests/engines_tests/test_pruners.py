@@ -83,7 +83,7 @@ def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_wait():
 
 
 def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int]]:
-    """Runs curves through a pruner with one slot; answers epochs per trial and the order."""
+    """Runs curves through a pruner with one slot; returns epochs per trial and the order."""
     budget = len(curves[0])
     rungs = Rungs(
         rung_epochs(1, budget, options.pop("factor", 3)), reduction_factor=options.pop("eta", 3)
