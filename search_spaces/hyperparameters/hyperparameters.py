@@ -1,7 +1,8 @@
 """Keras Tuner's `HyperParameters` interface, implemented without importing Keras.
 
 `keras_tuner.HyperParameters` cannot be imported without Keras and TensorFlow (about ten seconds),
-so a space is written against the interface, and each of these classes implements it as Keras Tuner's:
+so a space is written against the interface, and each of these classes implements it as Keras
+Tuner's own does:
 
 - `HyperParameters`: every parameter takes its default;
 - `GivenHyperParameters`: values come from a dict (a baseline, a replayed run);

@@ -61,7 +61,7 @@ class QueryProcess:
         """Starts the job; returns its first report, or how it ended instead.
 
         Raises:
-            TimeoutError: It does neither in time, and was ended.
+            TimeoutError: There was none in time, and the process was ended.
         """
         if self._executor is None:
             self._executor = self._make_executor()
@@ -79,7 +79,7 @@ class QueryProcess:
         """Sends a question as the answer to the job's latest report; returns its next event.
 
         Raises:
-            TimeoutError: It does neither in time, and was ended.
+            TimeoutError: There was none in time, and the process was ended.
         """
         assert self._executor is not None
         self._executor.answer(self._job_id, question)
