@@ -165,8 +165,8 @@ def pick_finalists(
             best[key] = rank, found
     if not best:
         raise InputError(
-            "Finalists are the best trials of a sweep. Received: a sweep in which no trial reached "
-            "an epoch. Go on with it first: `keras-sweeps run --resume`."
+            "There are no finalists: no trial of the sweep has completed an epoch. Continue it "
+            "first: `keras-sweeps run --resume`."
         )
     ranked = sorted(best.values(), key=lambda entry: entry[0])
     return tuple(finalist for _, finalist in ranked[:count])
@@ -194,8 +194,8 @@ def read_finalists(path: Path) -> FinalistsFile | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A comparison of finalists is described by its file. Received: {path} "
-            f"({type(error).__name__}). Restore it from a copy."
+            f"{path} is damaged ({type(error).__name__}), so its comparison of finalists cannot be "
+            "opened. Restore it from a copy."
         ) from error
 
 
@@ -222,8 +222,8 @@ def begin_finalists(
         )  # fmt: skip
     except KeyError:
         raise InputError(
-            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
-            "--storage does not hold."
+            f"The Optuna study of sweep '{sweep.paths.name}' is not in this --storage. Name the "
+            "storage that the sweep began with."
         ) from None
     num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
     budget = budget_for(settings, num_train_images)
@@ -251,7 +251,6 @@ def _check_same(file: FinalistsFile, options: FinalOptions) -> None:
     ):
         if asked not in (None, began):
             raise InputError(
-                "A sweep's finalists are compared once, because their test results are known "
-                f"then. Received: {option} {asked}, and the comparison began with {began}. Leave "
-                "the option out."
+                f"The finalists of this sweep were compared with {option} {began} and cannot be "
+                f"compared again with {asked}: their test results are known. Leave {option} out."
             )

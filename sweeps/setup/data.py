@@ -63,7 +63,7 @@ def prepare_data(
         return prepare(DEFAULT_DATASET, root, print_progress)
     except UnavailableError as error:
         print(
-            f"WARNING: sweeping the bundled digits (1,797 images), because: {error}",
+            f"WARNING: using the bundled digits data set (1,797 images) instead of MNIST: {error}",
             file=sys.stderr,
             flush=True,
         )
@@ -107,20 +107,18 @@ def reopen_data(
         if is_unchanged(found, source, settings.image_options, root):
             return found
     if source is None or settings is None or (not there and not moved):
-        place = f"its source {dataset} is gone, too" if dataset else "its source is not known here"
+        place = f"its source {dataset} is gone" if dataset else "its source is not known here"
         raise InputError(
-            "A data set of your own must be prepared in the work folder, or be where it was. "
-            f"Received: {name} with content {content[:12]}, which is not whole in {root}, and "
-            f"{place}. "
-            "Name the right --work-dir, or prepare it again there: keras-sweeps explore "
+            f"The data set {name} (fingerprint {content[:12]}) has no complete copy in {root}, and "
+            f"{place}. Name the right --work-dir, or prepare it again there: keras-sweeps explore "
             "--dataset SOURCE with the image options of the sweep."
         )
     now = prepare_data(source.text, root, settings.image_options, name)
     if now.fingerprint != content:
         raise InputError(
-            "A sweep goes on over what it began with. Received: "
-            f"{source.text}, whose content was {content[:12]} and is {now.fingerprint[:12]} now. "
-            "Put the old content back, or start a new sweep."
+            f"The sweep cannot continue: {source.text} has changed since it began (fingerprint "
+            f"{content[:12]}, now {now.fingerprint[:12]}). Put the old content back, or start a "
+            "new sweep."
         )
     return now
 
@@ -132,9 +130,9 @@ def _prepare_own(
     others = superseded(root, source, data)
     if sum(other.num_bytes for other in others) >= MUCH_BYTES:
         print(
-            f"NOTE: what was prepared from {source.text} before takes {megabytes(others)} in "
-            f"{root}. keras-sweeps explore --clean --dataset {source.text} removes what no sweep "
-            "refers to.",
+            f"NOTE: earlier prepared versions of {source.text} take {megabytes(others)} in "
+            f"{root}. `keras-sweeps explore --clean --dataset {source.text}` removes those that no "
+            "sweep uses.",
             file=sys.stderr,
             flush=True,
         )

@@ -111,11 +111,11 @@ def merged(
     old, asked, known = stored.settings, settings.values(), stored.settings.values()
     changed = [name for name in known if name in given and asked[name] != known[name]]
     fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
-    rule = "That cannot change in a sweep that has begun: start a new one for it."
+    rule = "This cannot change in a sweep that has begun; start a new sweep for it."
     _refuse(fixed, _FIXED, old, settings, rule)
     if not accept:
         mattering = [name for name in changed if name in _MATTERING]
-        rule = "Leave it out, or accept the change with --accept-changes."
+        rule = "Leave the option out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: asked[name] for name in changed if name not in _FIXED}
     if "dataset" in changed and is_repointed(stored, settings):
@@ -159,7 +159,7 @@ def _refuse(
         changes = "; ".join(
             f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
         )
-        raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")
+        raise InputError(f"A resumed sweep keeps its settings: {changes}. {rule}")
 
 
 def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:

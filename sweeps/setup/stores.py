@@ -90,7 +90,7 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if thread.is_alive():
-        raise InputError(f"{what} must answer within {seconds:g} seconds, and did not.")
+        raise InputError(f"{what} did not respond within {seconds:g} seconds.")
     return results[0]
 
 

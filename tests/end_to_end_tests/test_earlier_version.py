@@ -147,7 +147,7 @@ def test_a_sweep_that_an_earlier_version_began_goes_on_where_it_was_killed(sweep
     assert [trial.state.name for trial in sweep.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
     assert sorted(sweep.before) == ["0", "1", "2"]
     found = sweep.done["doctor before"]
-    assert found["status"] == 1 and "nobody drives it" in found["out"], found
+    assert found["status"] == 1 and "no process is running it" in found["out"], found
     assert "trial 2: RUNNING in the study" in found["out"], found
     done = sweep.done["resume"]
     assert done["status"] == 0, done
@@ -302,7 +302,7 @@ def cnn(tmp_path_factory):
 
 
 def test_a_sweep_of_cnn_from_before_the_core_space_goes_on(cnn):
-    assert "nobody drives it" in cnn.done["doctor before"]["out"]
+    assert "no process is running it" in cnn.done["doctor before"]["out"]
     refused = cnn.done["another space"]
     assert refused["status"] == 2 and "--space was cnn_blocks, is mlp" in refused["err"], refused
     done = cnn.done["resume"]

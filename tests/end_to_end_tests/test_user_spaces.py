@@ -159,7 +159,7 @@ def test_a_trial_with_a_fit_of_its_own_replays_bit_for_bit(life):
 def test_a_run_from_elsewhere_is_replayed_only_when_its_space_is_named(life):
     done = life["lost sweep"]
     assert done["status"] == 2
-    assert f"say --space '{FILE}:Small' if you trust it" in done["err"]
+    assert f"allow it with --space '{FILE}:Small'" in done["err"]
 
 
 def test_what_a_space_imports_from_beside_it_belongs_to_it(tmp_path):
@@ -322,7 +322,7 @@ def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
     monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
     data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
     assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
-    with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
+    with pytest.raises(InputError, match="no effect with 'a.py:b': its fit gets"):
         chosen_space.space_of(
             SweepSettings(space="a.py:b", training=TrainingOptions(class_weights="balanced")), data
         )

@@ -13,7 +13,7 @@ from sweeps.state.sweep_file import BASELINES
 from tracking.addresses import redacted
 from tracking.stores import check_store
 
-DESCRIPTION = "Hold a sweep's study, spool and MLflow runs against each other."
+DESCRIPTION = "Check that a sweep's Optuna study, local records and MLflow runs agree; repair them."
 EXAMPLES = """
 examples:
   {prog}
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="send everything again that MLflow lacks, remove doubles, close what is left open",
+        help="send what MLflow lacks, remove duplicate runs, and end runs that nothing drives",
     )
 
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.repair:
             with driving(sweep.paths):  # Raises, and says who drives it.
                 pass
-        print(f"{sweep.paths.name} is being driven: what is on its way may show as missing")
+        print(f"{sweep.paths.name} is running: records that are not sent yet may show as missing")
     study = f"study in {redacted(sweep.file.settings.storage)}, "
     if sweep.file.kind == BASELINES:
         study = "published models, "
@@ -58,14 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"  {problem}")
         with driving(sweep.paths):
             repair(sweep)
-            print(f"repaired; {count(len(found), 'problem')} before")
+            print(f"repaired {count(len(found), 'problem')}; checking again")
         checkup = Checkup(sweep)
         found = checkup.examine()
     for problem in found:
         print(f"  {problem}")
     if found:
-        print(f"error: {count(len(found), 'problem')}; `--repair` restores what the spool holds, "
-              f"`keras-sweeps run --resume --name {sweep.paths.name}` goes on with what waits",
+        print(f"error: {count(len(found), 'problem')}; `keras-sweeps doctor {sweep.paths.name} "
+              "--repair` restores MLflow from the local records, `keras-sweeps run --resume "
+              f"--name {sweep.paths.name}` continues paused trials",
               file=sys.stderr)  # fmt: skip
         return FAILED
     print(f"  {checkup.summary()}")

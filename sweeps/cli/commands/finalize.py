@@ -32,7 +32,9 @@ from tracking.addresses import redacted
 if TYPE_CHECKING:
     from sweeps.finalists.session import ComparisonResult, Output
 
-DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
+DESCRIPTION = (
+    "Train a sweep's best configurations on fresh seeds and choose the winner by their means."
+)
 EXAMPLES = """
 examples:
   {prog} nightly
@@ -64,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_same_store(stored, sweep.uri, sent=True)
     if not stored.is_finished and not arguments.unfinished:
         raise InputError(
-            f"Finalists are the best of a sweep that has ended. Received: '{name}', which has not. "
-            f"End it first (`keras-sweeps run --resume --name {name}`), or take what there is: "
-            "--unfinished. They are compared once."
+            f"Sweep '{name}' has not ended, so better trials may follow. Finish it with "
+            f"`keras-sweeps run --resume --name {name}`, or compare its best trials so far with "
+            "--unfinished. Finalists are compared only once."
         )
     check_places(sweep.file.settings, resume=True)
     from sweeps.finalists.session import finalize
@@ -101,9 +103,10 @@ def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:
     if not result.sent:
         print(f"  keras-sweeps sync {name}{where}  # send it all to {redacted(sweep.uri)}")
     if result.outcome is not Outcome.DONE:
-        print(f"  keras-sweeps finalize {name}{where}  # go on")
+        print(f"  keras-sweeps finalize {name}{where}  # continue")
     elif not result.keeps_model:
-        print("  nothing to promote: its models hold code of their own and were not kept")
+        print("  Nothing to promote: the model uses custom layers and cannot be saved without "
+              "their code.")  # fmt: skip
     elif result.sent:
         print(f"  keras-sweeps promote {name}{where}  # make the winner the champion")
     lost = result.outcome is Outcome.DONE and not result.recorded

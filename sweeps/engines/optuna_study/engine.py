@@ -140,8 +140,8 @@ class OptunaEngine:
             raise StudyExistsError(name) from None
         except KeyError:
             raise InputError(
-                f"A sweep can be resumed where its study is. Received: '{name}', which this "
-                "--storage does not hold."
+                f"The Optuna study of sweep '{name}' is not in this --storage. Name the storage "
+                "that the sweep began with."
             ) from None
         known = self._study.user_attrs
         if known.get("uid", uid) != uid:
@@ -151,8 +151,8 @@ class OptunaEngine:
             self._describe(objective, baselines)
         if self._study.user_attrs["space_fingerprint"] != space.fingerprint:
             raise InputError(
-                f"A sweep can be resumed over the space that it began with. Space '{space.name}' "
-                f"has changed since '{name}' began: start a new sweep."
+                f"Sweep '{name}' cannot be resumed: its space '{space.name}' has changed since it "
+                "began. Start a new sweep."
             )
         self._reload()
         self._enqueue_baselines()

@@ -72,8 +72,8 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--trial-timeout", "0s"], "positive duration"),
         (["--space", "cnn", "--max-total-epochs", "0"], "at least 1"),
         (["--space", "cnn", "--no-improvement", "0"], "at least 1"),
-        (["--resume"], "must be an unfinished sweep to resume"),
-        (["--resume", "--name", "x"], "There is none."),
+        (["--resume"], "There is no unfinished sweep in"),
+        (["--resume", "--name", "x"], "There is no sweep 'x' in"),
         (["--resume", "--dry-run"], "exclude each other"),
         (["--baselines-only", "--dry-run"], "exclude each other"),
     ],
@@ -148,7 +148,7 @@ def test_a_used_name_is_refused_before_anything_is_started(capsys):
 
     optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
     assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2
-    assert "'mine', which is already used" in capsys.readouterr().err
+    assert "The name 'mine' is already used" in capsys.readouterr().err
     assert not Path("mlflow.db").exists() and not Path(".sweeps").exists()
 
 
@@ -180,7 +180,7 @@ def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_netwo
     data = prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
-    for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
+    for part in ("WARNING: using the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
         assert part in warning
 
 
@@ -294,9 +294,9 @@ def test_the_budget_fits_the_data():
 @pytest.mark.parametrize("command", ["sync", "doctor"])
 def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
     assert main([command]) == 2
-    assert "There must be a sweep" in capsys.readouterr().err
+    assert "There is no sweep in" in capsys.readouterr().err
     assert main([command, "nightly"]) == 2
-    assert "Received: 'nightly'. There is none." in capsys.readouterr().err
+    assert "There is no sweep 'nightly' in" in capsys.readouterr().err
     assert nothing_written()
 
 

@@ -108,7 +108,7 @@ def test_a_used_name_is_refused(tiny_data, tmp_path):
     with pytest.raises(StudyExistsError, match="study"):
         make_engine(storage=storage)
     settings = SweepSettings("cnn")
-    with pytest.raises(InputError, match="'study', which is already used .*--resume --name study"):
+    with pytest.raises(InputError, match="'study' is already used .*--resume --name study"):
         stores.make_engine(
             settings, get_space("cnn"), tiny_data, storage, "study", budget_for(settings, 100), 1
         )

@@ -300,7 +300,7 @@ def test_an_unfinished_comparison_has_no_winner(here, capsys):
 
 def test_a_comparison_stays_in_one_store(here, capsys):
     assert main(["finalize", "strong", "--tracking-uri", "sqlite:///other.db"]) == 2
-    assert "A sweep is in one tracking store" in capsys.readouterr().err
+    assert "The sweep is tracked in" in capsys.readouterr().err
     assert not Path("other.db").exists()
 
 
