@@ -179,9 +179,9 @@ class SpaceHost:
     def note_limit(self) -> None:
         """Says that the space has more to it than was looked at."""
         self.note(
-            f"'{self._reference}' was looked at with {MAX_LOOKS} models, and there is more to it: "
-            "parameters that only appear at points not seen are searched and recorded where they "
-            "appear, but are not listed and cannot be narrowed"
+            f"'{self._reference}' has more conditional parameters than {MAX_LOOKS} models showed: "
+            "the others are searched and recorded where they appear, but --describe does not list "
+            "them, and --set and --fix cannot name them"
         )
 
     def close(self) -> None:
@@ -215,8 +215,8 @@ class SpaceHost:
             return listen()
         except TimeoutError as error:
             raise InputError(
-                f"A space must build a model within {SPACE_SECONDS:g} seconds. Received: "
-                f"'{self._reference}', which did not."
+                f"The space '{self._reference}' did not build a model within {SPACE_SECONDS:g} "
+                "seconds."
             ) from error
 
 
@@ -229,8 +229,8 @@ def _space_ended(reference: str, event: Raised) -> InputError:
         return InputError(event.reason)
     said = " ".join(event.details.strip().splitlines()[-1:])
     return InputError(
-        f"A space must be possible to use. Received: '{reference}', whose process ended: "
-        f"{event.reason}{f' ({said})' if said else ''}."
+        f"The space '{reference}' cannot be used, because its process ended: {event.reason}"
+        f"{f' ({said})' if said else ''}."
     )
 
 

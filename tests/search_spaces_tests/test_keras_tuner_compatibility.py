@@ -369,9 +369,9 @@ def test_a_class_an_instance_and_a_function_are_loaded():
     ("name", "words"),
     [
         ("Smal", "Did you mean 'Small'?"),
-        ("NUMBER", "which is a int"),
-        ("Doubled", "which is the class Doubled"),
-        ("Needing", "which needs secret, too"),
+        ("NUMBER", "is a int, not a"),
+        ("Doubled", "is the class Doubled, not a"),
+        ("Needing", "needs secret beside input_shape"),
     ],
 )
 def test_what_is_no_hypermodel_is_refused(name, words):
@@ -390,9 +390,9 @@ def test_a_source_that_cannot_be_imported_names_the_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("two_classes", r"each of the data's 3 classes.*gives \(2,\)"),
-        ("other_shape", r"the data's pictures, 8x8x1.*keras.layers.Rescaling\(1/255\)"),
-        ("not_compiled", r"must compile its model.*model.compile\("),
+        ("two_classes", r"shape \(2,\) per image .*each of the data's 3 classes"),
+        ("other_shape", r"the data's images, 8x8x1.*keras.layers.Rescaling\(1/255\)"),
+        ("not_compiled", r"does not compile its model.*model.compile\("),
         ("no_model", "builds a int"),
         ("logits", "End it with activation='softmax'"),
     ],
@@ -412,7 +412,7 @@ def test_pixels_that_are_not_rescaled_and_code_that_is_not_kept_are_noted():
     (note,) = notes("raw")
     assert "0 to 255" in note and "Rescaling(1/255)" in note
     (note,) = notes("with_code")
-    assert "cannot be kept" in note and "user_models" in note and "Doubled" in note
+    assert "not stored" in note and "user_models" in note and "Doubled" in note
 
 
 def test_parameters_of_fit_are_found_without_training():

@@ -431,7 +431,7 @@ def test_a_store_of_another_mlflow_is_not_changed(decided, tmp_path, capsys):
     ("options", "words"),
     [
         ([], "--to"),
-        (["--to", "http://127.0.0.1:9"], "--from must be a store that holds runs"),
+        (["--to", "http://127.0.0.1:9"], "The MLflow store (--from) is"),
         (["--to", "sqlite:///other.db"], "--to must be a running MLflow server"),
         (["--from", "http://h", "--to", "http://h"], "--from must be an embedded store"),
         (["--from", "postgresql://u@h/d", "--to", "http://h"], "pg_dump"),

@@ -175,12 +175,14 @@ class _OneRunReader:
             found = self._search(f"attributes.run_id LIKE '{reference}%'")
         if len(found) == 1:
             return found[0]
-        rule = "A run's id must be one of this store's, or at least six digits that begin one."
         if found:
             names = ", ".join(_label(run) for run in found)
-            raise InputError(f"{rule} Received: '{reference}', which begins several: {names}.")
+            raise InputError(
+                f"The ids of several runs begin with '{reference}': {names}. Give more digits."
+            )
         raise InputError(
-            f"{rule} Received: '{reference}', which it does not have. `mlflow ui` shows them."
+            f"There is no run '{reference}' in this MLflow store. Give its id, or at least the "
+            "first six digits of it; `mlflow ui` shows them."
         )
 
     def read(self, run: Run) -> RecordedRun:

@@ -60,9 +60,9 @@ class Spool:
         self._keys = {line["key"] for line in self._lines}
         if len(self._answers) > len(self._lines):
             raise InputError(
-                f"A spool cannot have sent more than it holds. Received: {self._records_path}, "
-                "which has lost lines. Restore the file, or move the folder away and let "
-                "`keras-sweeps doctor` say what is missing."
+                f"{self._records_path} has lost lines: more records were sent than it holds. "
+                "Restore the file, or move the folder away and let `keras-sweeps doctor` say what "
+                "is missing."
             )
         self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
         if not read_only:
@@ -224,9 +224,8 @@ def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
         except ValueError:
             if index < len(lines) - 1:
                 raise InputError(
-                    f"The spool must hold one JSON record per line. Received: {path}, line "
-                    f"{index + 1}, which is damaged. Restore the file, or remove that line and let "
-                    "`keras-sweeps doctor` say what is missing."
+                    f"{path}, line {index + 1}, is damaged (no JSON record). Restore the file, or "
+                    "remove that line and let `keras-sweeps doctor` say what is missing."
                 ) from None
             whole = whole[: -len(line) - 1]
     if mend and len(whole) < len(content):

@@ -216,7 +216,7 @@ def test_the_drawing_shows_pictures_and_bars(capsys, logged, drawing):
         (["stroke.png", "--model", "a", "--top", "0"], "at least 1. Received: '0'"),
         (["stroke.png", "--model", "a", "--polarity", "black"], "--polarity"),
         (["stroke.png", "--modell", "a"], "Did you mean '--model'?"),
-        (["stroke.png", "--model", "a"], "mlflow.db, which is not there"),
+        (["stroke.png", "--model", "a"], "mlflow.db, which does not exist"),
         (["stroke.png", "--run", "a", "--tracking-uri", "sqlite:///none.db"], "none.db"),
         (["stroke.png", "--run", "a", "--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
         (["stroke.png", "--run", "a", "--tracking-uri", "mlruns"], "must be a database or a server"),

@@ -390,7 +390,7 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
         (["weak", "--work-dir", "/proc/x"], "--work-dir must be a folder"),
         (["weak", "--max-latency-ms", "0"], "must be a number above 0"),
         (["weak", "--model", "a/b"], "--model must be"),
-        (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which is not there"),
+        (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which does not exist"),
         (["--rollback", "--model", "nothing"], "has no champion"),
         (["--history", "--model", "nothing"], "never had a champion"),
     ],

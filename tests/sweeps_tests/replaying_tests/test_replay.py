@@ -173,9 +173,9 @@ def test_what_cannot_be_replayed_is_one_line(story, tmp_path, capsys):
     store = ["--tracking-uri", story.uri]
     for arguments, words in (
         ([story.runs["s"], *store], f"kind 'sweep', .*{story.complete}"),
-        (["f" * 32, *store], "which it does not have"),
-        (["no/id'", *store], "which it does not have"),
-        ([story.complete], "mlflow.db, which is not there"),
+        (["f" * 32, *store], "There is no run"),
+        (["no/id'", *store], "There is no run"),
+        ([story.complete], "mlflow.db, which does not exist"),
         ([story.complete, "--tracking-uri", "sqlite:///empty.db"], "without MLflow's tables"),
         ([story.complete, "--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
         ([], "RUN_ID"),
