@@ -44,9 +44,9 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
             f"'{label}' cannot build a model from its defaults: {failure_text(error, file)}."
         ) from error
     notes = check_model(
-        model, source.shape, source.num_classes, label, has_own_fit=source.has_own_fit
+        model, source.shape, source.num_classes, label, has_custom_fit=source.has_custom_fit
     )
-    if source.has_own_fit:
+    if source.has_custom_fit:
         return (*notes, *_look_at_fit(source, hp, model))
     one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
     labels = np.arange(NUM_STEP) % source.num_classes
@@ -61,14 +61,14 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
 
 
 def check_model(
-    model: Any, input_shape: Shape, num_classes: int, label: str, *, has_own_fit: bool = False
+    model: Any, input_shape: Shape, num_classes: int, label: str, *, has_custom_fit: bool = False
 ) -> tuple[str, ...]:
     """What is to be known of the models of a space, a sentence each.
 
     Args:
         model: what the space built from its defaults.
         label: how messages call the space.
-        has_own_fit: whether the space trains its models itself; then they need not be compiled.
+        has_custom_fit: whether the space trains its models itself; then they need not be compiled.
 
     Raises:
         InputError: It is no compiled model that makes class probabilities of raw pixels.
@@ -77,7 +77,7 @@ def check_model(
 
     if not isinstance(model, keras.Model):
         raise InputError(f"'{label}' builds a {type(model).__name__} instead of a keras.Model.")
-    if not has_own_fit and not getattr(model, "compiled", False):
+    if not has_custom_fit and not getattr(model, "compiled", False):
         raise InputError(
             f"'{label}' does not compile its model. End it with "
             "model.compile(optimizer=..., loss='sparse_categorical_crossentropy', "

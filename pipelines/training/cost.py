@@ -169,13 +169,13 @@ def _fit(assembled: Assembled, training: Training) -> Train:
 
     def train(rows: np.ndarray) -> dict[str, float]:
         x, y = np.asarray(training.x[rows]), labels[rows]
-        if assembled.own_fit is None:
+        if assembled.custom_fit is None:
             history = assembled.model.fit(
                 x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
             ).history
             return {name: float(values[-1]) for name, values in history.items()}
         few = (x[:1], y[:1])
-        assembled.own_fit(
+        assembled.custom_fit(
             x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few
         )
         return {}

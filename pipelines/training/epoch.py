@@ -127,7 +127,7 @@ def train_stretch(
     rows = order if stretch.is_whole else stretch.rows(order, assembled.batch_size)
     if keras.config.backend() == "torch":
         _seed_torch(training.seed, epoch, stretch.first)
-    before = training_fingerprint(model) if assembled.own_fit is not None else None
+    before = training_fingerprint(model) if assembled.custom_fit is not None else None
     history: Any = None
     first_seconds = 0.0
     with _averages_kept_apart(model) if training.averages_apart else contextlib.nullcontext():
@@ -215,8 +215,8 @@ def _fitted(
     }  # fmt: skip
     if training.class_weight is not None:
         common["class_weight"] = training.class_weight
-    if assembled.own_fit is not None:
-        return _own_fit(assembled, training, order, labels[order], common, epoch)
+    if assembled.custom_fit is not None:
+        return _custom_fit(assembled, training, order, labels[order], common, epoch)
     x: Pixels = training.x
     if assembled.augmentation is not None:
         x = AugmentedRows(x, assembled.augmentation, training.seed, epoch)
@@ -224,7 +224,7 @@ def _fitted(
     return assembled.model.fit(**given, shuffle=False, **common)
 
 
-def _own_fit(
+def _custom_fit(
     assembled: Assembled,
     training: Training,
     order: np.ndarray,
@@ -240,8 +240,8 @@ def _own_fit(
     first = np.arange(1)
     x, y = training.validation or (training.x[first], training.y[first])
     own = labels_for(y, training.num_classes, one_hot=assembled.one_hot)
-    assert assembled.own_fit is not None
-    return assembled.own_fit(
+    assert assembled.custom_fit is not None
+    return assembled.custom_fit(
         np.asarray(training.x[order]), labels, validation_data=(np.asarray(x), own), **common
     )
 

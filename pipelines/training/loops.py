@@ -91,7 +91,7 @@ def epoch_loop(
     """
     import keras
 
-    if assembled.own_fit is not None or not assembled.is_ours:
+    if assembled.custom_fit is not None or not assembled.is_ours:
         return None
     backend, num_bytes = keras.config.backend(), training.x.nbytes
     room = training.stream_above if resident_bytes is None else resident_bytes

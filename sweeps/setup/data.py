@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines.data.builtin import UnavailableError, print_progress
 from pipelines.data.custom.cache import megabytes, superseded
-from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
-from pipelines.data.custom.sources import OwnSource, is_own, own_source
+from pipelines.data.custom.prepare import is_unchanged, prepare_custom, print_prepared
+from pipelines.data.custom.sources import CustomSource, custom_source, is_custom
 from pipelines.data.prepared import PreparedData, open_prepared, prepare
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import check_objective
@@ -55,8 +55,8 @@ def prepare_data(
     Args:
         name: what data of the user's own are called, where that is known already.
     """
-    if dataset is not None and is_own(dataset):
-        return _prepare_own(own_source(dataset), root, options or ImageOptions(), name)
+    if dataset is not None and is_custom(dataset):
+        return _prepare_custom(custom_source(dataset), root, options or ImageOptions(), name)
     if dataset is not None:
         return prepare(dataset, root, print_progress)
     try:
@@ -92,13 +92,13 @@ def reopen_data(
     Raises:
         InputError: They are gone and so is the source, or the source has changed.
     """
-    if not is_own(name):
+    if not is_custom(name):
         return prepare_data(name, root)
     found = open_prepared(root, name, content)
     if found is not None and found.fingerprint != content:
         found = None
     dataset = settings.dataset if settings is not None else None
-    source = own_source(dataset) if dataset is not None and is_own(dataset) else None
+    source = custom_source(dataset) if dataset is not None and is_custom(dataset) else None
     there = source is not None and (source.path is None or source.path.exists())
     if found is not None and not moved:
         if not watch_source or not there or source is None or source.kind == "function":
@@ -123,10 +123,10 @@ def reopen_data(
     return now
 
 
-def _prepare_own(
-    source: OwnSource, root: Path, options: ImageOptions, name: str | None
+def _prepare_custom(
+    source: CustomSource, root: Path, options: ImageOptions, name: str | None
 ) -> PreparedData:
-    data = prepare_own(source, root, options, print_prepared, name)
+    data = prepare_custom(source, root, options, print_prepared, name)
     others = superseded(root, source, data)
     if sum(other.num_bytes for other in others) >= MUCH_BYTES:
         print(

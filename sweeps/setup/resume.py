@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.data.custom.sources import is_own
+from pipelines.data.custom.sources import is_custom
 from pipelines.runtime.compute import AUTO
 from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
@@ -165,4 +165,4 @@ def _refuse(
 def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
     """Whether a sweep over data of the user's own is told another place where they are."""
     old, new = earlier.settings.dataset, settings.dataset
-    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)
+    return is_custom(old) and is_custom(new) and new not in (old, earlier.data_name)

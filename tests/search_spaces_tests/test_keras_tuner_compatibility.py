@@ -438,7 +438,7 @@ SMALL = {"num_layers": 2, "units_0": 16, "units_1": 8, "dropout": 0.2, "learning
          "batch_size": 16, "shuffle": True}  # fmt: skip
 
 
-def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
+def test_custom_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
     def curve(folder, *pauses):
         reports = []
 
@@ -463,7 +463,7 @@ def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
     assert broken[:1] + broken[2:] == whole and broken[1] == whole[0]
 
 
-def test_own_fit_decides_the_batch_size_and_gets_what_keras_tuner_gives(tiny_data, monkeypatch):
+def test_custom_fit_decides_the_batch_size_and_gets_what_keras_tuner_gives(tiny_data, monkeypatch):
     seen = []
     original = keras.Model.fit
 
@@ -504,7 +504,7 @@ def test_keras_tuners_own_hypermodels_are_built(tiny_data):
     few = GivenHyperParameters({"num_residual_blocks": 2, "sep_num_filters": 128})
     params = TunerSource(ready, (32, 32, 1), 3).sample(few)
     built = assemble(ready, params, (32, 32, 1), 3)
-    assert built.one_hot and built.batch_size == 32 and built.own_fit is None
+    assert built.one_hot and built.batch_size == 32 and built.custom_fit is None
     assert check_model(built.model, (32, 32, 1), 3, "HyperXception") == ()
 
 

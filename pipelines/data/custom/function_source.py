@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
-from pipelines.data.custom.sources import OwnSource
+from pipelines.data.custom.sources import CustomSource
 from search_spaces.errors import InputError
 
 OUTCOME = "outcome.json"
@@ -54,7 +54,7 @@ class WrongResultError(TypeError):
 
 
 def call_function(
-    source: OwnSource, folder: Path, say: Callable[[int, None], None] = lambda *_: None
+    source: CustomSource, folder: Path, say: Callable[[int, None], None] = lambda *_: None
 ) -> dict[str, ArrayFile]:
     """Calls the function; its arrays as files in `folder`, which must be there.
 

@@ -24,7 +24,7 @@ from pipelines.data.custom.cache import data_name, earlier_data, owner_of
 from pipelines.data.custom.content import Content, array_content, picture_content
 from pipelines.data.custom.function_source import call_function
 from pipelines.data.custom.listing import PictureList, list_folder, list_table
-from pipelines.data.custom.sources import OwnSource
+from pipelines.data.custom.sources import CustomSource
 from pipelines.data.prepared import (
     PARTS,
     SOURCE_FILE,
@@ -45,8 +45,8 @@ Say = Callable[[str, int, int | None], None]
 """Called with what is done, pictures so far and pictures in all; or bytes so far and None."""
 
 
-def prepare_own(
-    source: OwnSource,
+def prepare_custom(
+    source: CustomSource,
     root: Path,
     options: ImageOptions | None = None,
     say: Say = lambda *_: None,
@@ -98,7 +98,9 @@ def prepare_own(
         return place(folder, root, data, (SOURCE_FILE,))
 
 
-def is_unchanged(data: PreparedData, source: OwnSource, options: ImageOptions, root: Path) -> bool:
+def is_unchanged(
+    data: PreparedData, source: CustomSource, options: ImageOptions, root: Path
+) -> bool:
     """Whether a source is, by paths, sizes and times, what data were prepared from.
 
     Also where an earlier version of this program prepared them, by other rules: a sweep goes on
@@ -132,14 +134,14 @@ class _Parts:
     digests: list[list[bytes]]
 
 
-def _listed(source: OwnSource) -> PictureList | None:
+def _listed(source: CustomSource) -> PictureList | None:
     if source.path is None or source.kind not in ("folder", "csv"):
         return None
     return list_folder(source.path) if source.kind == "folder" else list_table(source.path)
 
 
 def _signature(
-    source: OwnSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
+    source: CustomSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
 ) -> str:
     """Changes when source or options do; empty for a function, which may return anything."""
     if source.kind == "function" or source.path is None:
@@ -156,7 +158,7 @@ def _signature(
 
 
 def _write(
-    source: OwnSource,
+    source: CustomSource,
     content: Content,
     options: ImageOptions,
     folder: Path,
@@ -215,7 +217,7 @@ def _named(data: PreparedData, name: str, root: Path) -> PreparedData:
 
 
 def _stream(
-    source: OwnSource, content: Content, division: Division, parts: _Parts, say: Say
+    source: CustomSource, content: Content, division: Division, parts: _Parts, say: Say
 ) -> None:
     for rows, pixels in content.pieces():
         belongs = division.parts[rows]
@@ -246,7 +248,7 @@ def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
 
 
 def _refuse_broken(
-    source: OwnSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
+    source: CustomSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
 ) -> None:
     """Raises InputError where broken pictures are not to be skipped, or leave too few."""
     count, named = len(content.broken), some(content.broken)

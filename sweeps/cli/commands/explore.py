@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines.data.builtin import print_progress
 from pipelines.data.custom.cache import megabytes, remove_unused, superseded
-from pipelines.data.custom.prepare import prepare_own, print_prepared
-from pipelines.data.custom.sources import OwnSource, check_dataset, is_own, own_source
+from pipelines.data.custom.prepare import prepare_custom, print_prepared
+from pipelines.data.custom.sources import CustomSource, check_dataset, custom_source, is_custom
 from pipelines.data.prepared import PreparedData, prepare
 from pipelines.evaluation.dataset_summary import draw_samples, largest_and_smallest, summarize
 from pipelines.runtime.filesystem import check_writable, new_picture
@@ -68,26 +68,26 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
     dataset, options = arguments.dataset, image_options(arguments)
     check_dataset(dataset, options)
-    if arguments.clean and not is_own(dataset):
+    if arguments.clean and not is_custom(dataset):
         raise InputError(f"--clean is for your own data. Received: it and {dataset}. Leave it out.")
     root = Path(arguments.work_dir)
     for folder in (root / "data", root / "pictures"):
         check_writable(folder, "--work-dir")
     picture = None if arguments.picture is None else new_picture(arguments.picture)
-    if is_own(dataset):
-        data = prepare_own(own_source(dataset), root / "data", options, print_prepared)
+    if is_custom(dataset):
+        data = prepare_custom(custom_source(dataset), root / "data", options, print_prepared)
     else:
         data = prepare(dataset, root / "data", print_progress)
     _print_tables(data)
-    if is_own(dataset):
-        _print_earlier(own_source(dataset), data, root, clean=arguments.clean)
+    if is_custom(dataset):
+        _print_earlier(custom_source(dataset), data, root, clean=arguments.clean)
     picture = picture or root / "pictures" / f"{data.name}-samples.png"
     count = draw_samples(data, picture, arguments.seed)
     print(f"picture of {count} training samples: {picture}")
     return DONE
 
 
-def _print_earlier(source: OwnSource, data: PreparedData, root: Path, *, clean: bool) -> None:
+def _print_earlier(source: CustomSource, data: PreparedData, root: Path, *, clean: bool) -> None:
     """Says what else was prepared from the source, or removes what of it nobody needs."""
     found = superseded(root / "data", source, data)
     if not found:

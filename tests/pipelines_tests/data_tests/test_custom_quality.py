@@ -12,8 +12,8 @@ from image_folders import make_folder
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import custom_source
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
 from pipelines.images.options import ImageOptions
 from pipelines.images.reading import read_picture
@@ -24,7 +24,7 @@ X, Y = MADE.x_train, MADE.y_train
 
 
 def prepared(source: Path | str, **options: str) -> PreparedData:
-    return prepare_own(own_source(str(source)), Path("data"), ImageOptions(**options))
+    return prepare_custom(custom_source(str(source)), Path("data"), ImageOptions(**options))
 
 
 def of_arrays(path: Path, **arrays: object) -> PreparedData:
@@ -217,7 +217,7 @@ def test_a_pipe_with_the_name_of_a_picture_is_a_broken_one(tmp_path):
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):
     make_folder(tmp_path / "photos:v2", 4)
     assert prepared("photos:v2").name == "photos-v2"
-    assert own_source(own_source("photos:v2").text).kind == "folder"
+    assert custom_source(custom_source("photos:v2").text).kind == "folder"
 
 
 # Tables as they come

@@ -15,8 +15,8 @@ from image_folders import COLOURS, SUFFIXES, make_folder, picture
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import absolute_dataset, check_dataset, own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import absolute_dataset, check_dataset, custom_source
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
 from pipelines.images.options import ImageOptions
 from search_spaces.errors import InputError
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def prepared(source: Path | str, root: Path | None = None, **options: str) -> PreparedData:
-    found = own_source(str(source))
-    return prepare_own(found, root or Path("data"), ImageOptions(**options))
+    found = custom_source(str(source))
+    return prepare_custom(found, root or Path("data"), ImageOptions(**options))
 
 
 def all_images(data: PreparedData) -> tuple[np.ndarray, np.ndarray]:
@@ -307,9 +307,9 @@ def test_a_tensorflow_dataset_is_read_in_a_process_of_its_own(tmp_path):
         "    return tf.data.Dataset.from_tensor_slices((x, y)).batch(7)\n"
     )
     code = (
-        "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_own; "
-        "from pipelines.data.custom.sources import own_source; "
-        "data = prepare_own(own_source('mine.py:load'), Path('data')); "
+        "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_custom; "
+        "from pipelines.data.custom.sources import custom_source; "
+        "data = prepare_custom(custom_source('mine.py:load'), Path('data')); "
         "print(data.num_images['train'], data.input_shape, data.class_names, "
         "'tensorflow' in sys.modules)"
     )
@@ -478,8 +478,8 @@ def test_image_options_are_for_own_data_only():
     ],
 )  # fmt: skip
 def test_a_name_is_safe_for_folders_experiments_and_models(source, name):
-    assert own_source(source).name == name
-    assert own_source("/a/фото").name.startswith("data-")
+    assert custom_source(source).name == name
+    assert custom_source("/a/фото").name.startswith("data-")
 
 
 def test_a_path_means_the_same_from_every_folder(tmp_path):

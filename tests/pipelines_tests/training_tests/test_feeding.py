@@ -146,8 +146,8 @@ import resource, sys, zipfile
 from pathlib import Path
 import numpy as np
 from pipelines.data.array_files import NpyWriter
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import custom_source
 
 num_images, limit = int(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -164,7 +164,7 @@ with zipfile.ZipFile("set.npz", "w") as archive:
     for name in ("x.npy", "y.npy"):
         archive.write(name)
         Path(name).unlink()
-data = prepare_own(own_source("set.npz"), Path("data"))
+data = prepare_custom(custom_source("set.npz"), Path("data"))
 print(sum(Path(data.folder, f"x_{part}.npy").stat().st_size for part in data.num_images))
 """
 TRAIN = """
