@@ -134,8 +134,10 @@ def _draw_curves(history: Path, path: Path) -> None:
         for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
             if name not in rows[0]:
                 continue  # A HyperModel's own loop need not tell its loss.
-            told = [(e, float(row[name])) for e, row in zip(epochs, rows, strict=True) if row[name]]
-            axes.plot(*zip(*told, strict=True), marker="o", label=label)
+            reported = [
+                (e, float(row[name])) for e, row in zip(epochs, rows, strict=True) if row[name]
+            ]
+            axes.plot(*zip(*reported, strict=True), marker="o", label=label)
         axes.set_xlabel("epoch")
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

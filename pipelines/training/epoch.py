@@ -290,8 +290,10 @@ def check_one_epoch(
     """
     if before == after:
         raise EpochError(f"The HyperModel's own fit trained nothing in epoch {epoch}. {WAY_OUT}")
-    told = getattr(history, "history", history)
-    lists = [v for v in told.values() if isinstance(v, list)] if isinstance(told, Mapping) else []
+    values = getattr(history, "history", history)
+    lists = (
+        [v for v in values.values() if isinstance(v, list)] if isinstance(values, Mapping) else []
+    )
     most = max(map(len, lists), default=1)
     if most > 1:
         raise EpochError(

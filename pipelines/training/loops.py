@@ -5,8 +5,8 @@ the training pixels are put onto the device once, an epoch's order is one array 
 backend picks its batches. The steps are Keras' own `train_step`, in the order and with the batches
 of `fit`, and the trained weights are those of `fit`, bit for bit (the tests hold them together).
 
-JAX on cores is the exception that is not used: a scan of steps is compiled otherwise than one step,
-and was several times slower there, so it runs step by step and only on a GPU in a scan.
+JAX on CPUs is the exception that is not used: a scan of steps is compiled differently from one
+step, and was several times slower there, so it runs step by step and only on a GPU in a scan.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
 
     held_tensors, takes = zip(*map(_taker, arrays), strict=True)
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
-    # mean of batch normalisation is computed by another operation, and rounds otherwise.
+    # mean of batch normalisation is computed by another operation, and rounds differently.
     known = size if len(arrays[0]) % size == 0 else None
     results = model.get_metrics_result()
 
@@ -232,7 +232,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
             return index + 1, step(batch)
 
         # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
-        # step's graph otherwise, and a cosine schedule came out one bit apart.
+        # step's graph differently, and a cosine schedule came out one bit apart.
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
         return tf.while_loop(lambda index, _: index < end, body, (first, logs))[1]
 

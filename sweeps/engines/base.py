@@ -16,7 +16,7 @@ LEFT_OUT_VALUE = "left_out_value"
 
 
 class TrialState(StrEnum):
-    """How a trial stands; the last four are ends, and each is told truthfully everywhere.
+    """The state of a trial, the same in the study and in MLflow; the last four are ends.
 
     PAUSED waits at a rung with a checkpoint, or waits for a sweep to be resumed. COMPLETE trained
     to its end (or stopped early by its own patience), PRUNED was stopped by the driver, FAILED
@@ -42,7 +42,7 @@ class TrialPlan:
 
     Attributes:
         space: whose point it is.
-        seed: everything random in its training follows from it.
+        seed: the random seed of its training.
     """
 
     schedule: Schedule

@@ -1,4 +1,4 @@
-"""What the spool is told of finalists' trainings, and of the winner at the end."""
+"""What is recorded of finalists' trainings, and of the winner at the end."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class Output:
-    """Who is told what happens: `view` of trials, `say` of the rest, one line a call."""
+    """Where progress goes: `view` receives trials, `say` the rest, one line a call."""
 
     view: Callable[[], View]
     say: Say

@@ -74,10 +74,10 @@ def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
 
 
 def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
-    from tracking.spool.spool import Spool, TrialLives
+    from tracking.spool.spool import Spool, TrialHistory
 
     spool = Spool(sweep.paths.spool, read_only=True)
-    lives, metric = TrialLives(spool), sweep.file.settings.objective
+    history, metric = TrialHistory(spool), sweep.file.settings.objective
     curves: dict[int, dict[int, float]] = {}
     for record in spool.replay():
         if isinstance(record, TrialRecord):
@@ -85,7 +85,7 @@ def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
         elif isinstance(record, EpochRecord) and metric in record.metrics:
             curves[record.number][record.epoch] = record.metrics[metric]
     return [
-        PastTrial(number, {}, TrialState(lives.last_state(number) or "RUNNING"), None, curve)
+        PastTrial(number, {}, TrialState(history.last_state(number) or "RUNNING"), None, curve)
         for number, curve in sorted(curves.items())
     ]
 
@@ -95,13 +95,13 @@ class Checkup:
 
     def __init__(self, sweep: StoredSweep) -> None:
         from tracking.runs.run_reader import RunReader
-        from tracking.spool.spool import Spool, TrialLives
+        from tracking.spool.spool import Spool, TrialHistory
 
         self._sweep = sweep
         self._space = swept_space(sweep)
         self._objective = get_objective(sweep.file.settings.objective)
         self._spool = Spool(sweep.paths.spool, read_only=True)
-        self._lives = TrialLives(self._spool)
+        self._history = TrialHistory(self._spool)
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = study_of(sweep, self._space)
         self._driven = is_driven(sweep.paths)
@@ -133,7 +133,7 @@ class Checkup:
 
     def _of_trial(self, trial: PastTrial, runs: list[StoredRun]) -> list[str]:
         label = f"trial {trial.number}"
-        if not runs and not trial.state.is_end and self._lives.last_state(trial.number) is None:
+        if not runs and not trial.state.is_end and self._history.last_state(trial.number) is None:
             return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
         if len(runs) != 1:
             return [f"{label}: {count(len(runs), 'run')} in MLflow instead of one"]

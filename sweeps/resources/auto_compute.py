@@ -59,11 +59,11 @@ def decide_compute(
     params = points[0][1] if points else space.complete({})
     seconds = _measured(settings, params, data, slot, ways)
     chosen = fastest(ways, seconds)
-    told = [
+    texts = [
         f"{_short(way)} {'not measured' if found is None else f'{found:.3g} s a trial'}"
         for way, found in zip(ways, seconds, strict=True)
     ]
-    return Decided(_with(settings, chosen), f"measured: {', '.join(told)}")
+    return Decided(_with(settings, chosen), f"measured: {', '.join(texts)}")
 
 
 def candidates(asked: Compute, *, on_gpu: bool, is_ours: bool) -> list[Compute]:

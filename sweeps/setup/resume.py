@@ -163,6 +163,6 @@ def _refuse(
 
 
 def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a sweep over data of the user's own is told another place where they are."""
+    """Whether a sweep over custom data is given another path to them."""
     old, new = earlier.settings.dataset, settings.dataset
     return is_custom(old) and is_custom(new) and new not in (old, earlier.data_name)

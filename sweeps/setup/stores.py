@@ -35,7 +35,9 @@ STORE_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def check_places(settings: SweepSettings, *, with_study: bool = True, resume: bool = False) -> None:
+def check_locations(
+    settings: SweepSettings, *, with_study: bool = True, resume: bool = False
+) -> None:
     """Looks at folders, the tracking store, the study's storage, and whether the name is new.
 
     Args:

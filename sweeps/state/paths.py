@@ -82,7 +82,7 @@ class SweepPaths:
 
     @property
     def spool(self) -> Path:
-        """Everything that MLflow is to be told."""
+        """Everything that is to be sent to MLflow."""
         return self.sweep / "spool"
 
     def trial(self, number: int) -> Path:

@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import earlier_name, space_called_earlier
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
-from tracking.addresses import place_of, redacted
+from tracking.addresses import location_of, redacted
 from tracking.stores import resolve_uri
 from tracking.tags import Tag
 
@@ -53,7 +53,7 @@ class SweepFile:
 
     @property
     def space_tags(self) -> dict[str, str]:
-        """The tag of its runs' space, where that is called otherwise than now."""
+        """The tag of its runs' space, where it had another name than now."""
         name = self.settings.space
         if not self.has_earlier_names or earlier_name(name) == name:
             return {}
@@ -214,7 +214,7 @@ def with_passwords(settings: SweepSettings) -> SweepSettings:
     found: dict[str, Any] = {}
     for name, variable in (("tracking_uri", "MLFLOW_TRACKING_URI"), ("storage", STORAGE_VARIABLE)):
         address, known = getattr(settings, name), os.environ.get(variable)
-        if address and known and "***" in address and place_of(address) == place_of(known):
+        if address and known and "***" in address and location_of(address) == location_of(known):
             found[name] = known
     return replace(settings, **found)
 
@@ -239,7 +239,7 @@ def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
         sent: whether anything was sent yet.
     """
     own = resolve_uri(file.settings.tracking_uri)
-    if sent and place_of(uri) != place_of(own):
+    if sent and location_of(uri) != location_of(own):
         raise InputError(
             f"The sweep is tracked in {redacted(own)} already and cannot continue in "
             f"{redacted(uri)}. Leave --tracking-uri out."

@@ -20,7 +20,7 @@ from recorded_sweeps import unpack
 pytestmark = pytest.mark.timeout(600)  # Several commands in one fixture.
 DATA = Path(__file__).with_name("data")
 SMALL_DIFFERENCE = 0.02
-"""Cores of another kind round otherwise; another seed, order or optimizer is further off at once."""
+"""CPUs of another kind round differently; another seed, order or optimizer is further off at once."""
 
 
 def runs(folder: Path) -> list[Run]:

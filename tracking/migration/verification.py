@@ -37,7 +37,7 @@ class Proof:
         """Notes the parts in which two contents differ.
 
         Args:
-            kept: parts that may be otherwise on the server, and how far.
+            kept: parts that may differ on the server, and how far.
         """
         for part in fields(one):
             here, there = getattr(one, part.name), getattr(other, part.name)

@@ -1,4 +1,4 @@
-"""A durable, append-only record of everything that a tracker is to be told.
+"""A durable, append-only record of everything that a tracker is to receive.
 
 A record is on disk before anything else happens with it, and it is sent, in order, until the
 tracking store has acknowledged it: a store that is slow, down, or away for the whole sweep delays
@@ -9,7 +9,7 @@ nothing and loses nothing. One process at a time writes a spool (the sweep's loc
     spool/rejected.jsonl   what the store refused for good, with its reason
     spool/files/           files that wait to be uploaded
 
-`TrialLives` knows how each trial of a spool stands, so that its last record says what is true.
+`TrialHistory` knows the state of each trial of a spool, so that its last record says what is true.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
     return found
 
 
-class TrialLives:
+class TrialHistory:
     """Puts states and ends of trials into a spool, and knows what it holds of them.
 
     A trial may end, run again and end again: a driver that is killed between the spooled end and

@@ -19,7 +19,7 @@ from sweeps.settings import (
     FinalOptions,
     check_num_seeds,
 )
-from sweeps.setup.stores import check_places
+from sweeps.setup.stores import check_locations
 from sweeps.state.lock import driving
 from sweeps.state.sweep_file import (
     SEARCH,
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"`keras-sweeps run --resume --name {name}`, or compare its best trials so far with "
             "--unfinished. Finalists are compared only once."
         )
-    check_places(sweep.file.settings, resume=True)
+    check_locations(sweep.file.settings, resume=True)
     from sweeps.finalists.session import finalize
 
     with driving(sweep.paths), Interrupts() as interrupts:

@@ -147,8 +147,8 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
             opened.settings.retrain,
         )
         sweep = StoredSweep(paths_of(opened.settings), opened.file)
-        told = output(quiet=arguments.quiet)
-        return print_comparison(finalize(sweep, options, started.interrupts, told), sweep)
+        terminal = output(quiet=arguments.quiet)
+        return print_comparison(finalize(sweep, options, started.interrupts, terminal), sweep)
 
 
 def _print_result(

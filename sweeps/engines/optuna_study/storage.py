@@ -97,11 +97,11 @@ def past_trial(
         breaks_limit: the limit that its point breaks, if any.
     """
     origin = origin_of(trial.user_attrs)
-    told = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
+    stored = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
     return PastTrial(
         number=trial.number,
         params=params,
-        state=_actual_state(trial, told),
+        state=_actual_state(trial, stored),
         value=trial.value if trial.state is OptunaState.COMPLETE else None,
         curve=dict(sorted(trial.intermediate_values.items())),
         baseline=trial.user_attrs.get(BASELINE),
@@ -115,10 +115,10 @@ def past_trial(
     )
 
 
-def _actual_state(trial: FrozenTrial, told: TrialState) -> TrialState:
+def _actual_state(trial: FrozenTrial, stored: TrialState) -> TrialState:
     """The state that holds where a kill came between the attribute and the end itself."""
     if trial.state is OptunaState.RUNNING:
-        return TrialState.PAUSED if told is TrialState.PAUSED else TrialState.RUNNING
+        return TrialState.PAUSED if stored is TrialState.PAUSED else TrialState.RUNNING
     if trial.state is OptunaState.FAIL:
-        return TrialState.KILLED if told is TrialState.KILLED else TrialState.FAILED
+        return TrialState.KILLED if stored is TrialState.KILLED else TrialState.FAILED
     return TrialState(trial.state.name)

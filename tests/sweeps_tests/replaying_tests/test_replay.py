@@ -125,7 +125,7 @@ def test_a_trial_replays_identically(story):
     assert "identical: 3 reports, 9 metrics, bit for bit" in done["out"]
 
 
-def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(story):
+def test_a_pruned_trial_replays_what_was_recorded_and_says_what_has_changed(story):
     done = story.done["elsewhere"]
     assert "PRUNED\ntraining  1 of 1 epoch on train" in done["out"]
     for words in (
