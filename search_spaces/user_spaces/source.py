@@ -73,9 +73,9 @@ class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
         name = hyperparameter.name
         if self.is_active(hyperparameter) and name not in self.values:
             raise MissingParameterError(
-                f"The space asked for '{name}', which its point does not hold: it was not asked "
-                "for when the point was sampled. Declare it in build, or in fit before anything "
-                "that depends on the data."
+                f"The hyperparameter '{name}' has no value in this trial, because it was not "
+                "declared when the trial was sampled. Declare it in build, or in fit before "
+                "anything that depends on the data."
             )
         return super()._register(hyperparameter, overwrite)
 

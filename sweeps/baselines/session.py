@@ -287,7 +287,8 @@ class _Baselines:
             if say and further[0].number not in self._session.board.rows:
                 gap = first[0].difference_points(baseline)
                 self._start.say(
-                    f"{baseline.name} is off by {gap:+.2f} points: training two further seeds"
+                    f"{baseline.name} is off by {gap:+.2f} percentage points: training two more "
+                    "seeds"
                 )
             wanted += further
         return wanted

@@ -47,7 +47,7 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            say(f"{row.name} goes on after epoch {row.epochs_text}")
+            say(f"{row.name} continues after epoch {row.epochs_text}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else params_text(row.params)

@@ -312,7 +312,9 @@ def test_a_look_that_ends_at_its_limit_says_so():
     assert space.parameters[0].name == "depth_0"
     (note,) = host.notes
     assert "than 64 models showed" in note and "cannot name them" in note
-    with pytest.raises(InputError, match="only shows at other points .* cannot be narrowed"):
+    with pytest.raises(
+        InputError, match="only appears under other conditions .* cannot be narrowed"
+    ):
         narrowed(space, ("hidden=1",))
     host.close()
 

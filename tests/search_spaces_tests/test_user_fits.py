@@ -85,7 +85,7 @@ def test_a_fit_that_breaks_off_is_noted_once_with_its_line():
 
 
 def test_a_trial_never_takes_a_value_that_nothing_records(tiny_data, tmp_path):
-    with pytest.raises(MissingParameterError, match="'batch_size', which its point does not hold"):
+    with pytest.raises(MissingParameterError, match="'batch_size' has no value in this trial"):
         run_trial(task(tiny_data, tmp_path, "WantsMore", {"units": 8}), go_on)
     with pytest.raises(MissingParameterError, match="'units'"):
         assemble(reference("WantsMore"), {"batch_size": 8}, SHAPE, 3)

@@ -93,7 +93,7 @@ class MlflowServer:
         began = time.monotonic()
         while not self.stopping and not self._answers():
             if self._process.poll() is not None:
-                raise OSError("the server did not start; MLflow's own words are above")
+                raise OSError("the server did not start; MLflow's own output is above")
             if time.monotonic() - began > START_SECONDS:
                 raise OSError(f"the server did not answer within {START_SECONDS:g} seconds")
             time.sleep(0.2)

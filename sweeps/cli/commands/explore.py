@@ -40,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="where the picture of samples goes; must be new (default: "
-        "<work dir>/pictures/<data set>-samples.png, drawn anew each time)",
+        help="file for the figure of samples; must be new (default: "
+        "<work dir>/pictures/<data set>-samples.png, overwritten each time)",
     )
     parser.add_argument(
         "--seed",
@@ -94,15 +94,15 @@ def _print_earlier(source: CustomSource, data: PreparedData, root: Path, *, clea
         return
     if not clean:
         print(
-            f"prepared before, of other content or with other options: {len(found)}, "
-            f"{megabytes(found)}; --clean removes what no sweep in {root} refers to"
+            f"{len(found)} earlier prepared versions (other content or options) take "
+            f"{megabytes(found)}; --clean removes those that no sweep in {root} uses"
         )
         return
     total = megabytes(found)
     removed, kept = remove_unused(found, root)
     print(
-        f"of {len(found)} prepared before ({total}) removed: {len(removed)}; kept for sweeps in "
-        f"{root}: {len(kept)}"
+        f"removed {len(removed)} of {len(found)} earlier prepared versions ({total}); "
+        f"{len(kept)} are used by sweeps in {root}"
     )
 
 

@@ -18,7 +18,7 @@ from sweeps.cli.shared_options import positive_int
 from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
 from sweeps.prediction.output import document, print_table
 
-DESCRIPTION = "Tell the class of picture files, of any common kind and size, with a kept model."
+DESCRIPTION = "Classify image files of any common format and size with a stored model."
 EXAMPLES = """
 examples:
   {prog} three.png --model cnn-mnist@champion
@@ -30,29 +30,33 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `predict`."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     _add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document, no table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of a table"
+    )
     parser.add_argument(
         "--top",
         type=positive_int,
         default=3,
         metavar="N",
-        help="classes shown of each picture (default: %(default)s)",
+        help="number of classes shown per image (default: %(default)s)",
     )
     parser.add_argument(
         "--polarity",
         choices=POLARITIES,
         default="auto",
         metavar="HOW",
-        help="auto inverts a picture whose border is light where the model's data have a dark "
-        "background, or the other way round, and never for models of your own data, which were "
-        "trained on pictures as they are; as-is; invert (default: %(default)s)",
+        help="auto inverts an image with a light border if the model's data have a dark "
+        "background, or the other way round (never for models of your own data, which were "
+        "trained on images as they are); as-is never does; invert always does (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw each picture as the model saw it, with its probabilities; must be new",
+        help="file for a figure of the images as the model saw them, with probabilities; must be "
+        "new",
     )
 
 

@@ -15,10 +15,10 @@ from search_spaces.errors import unknown_name
 from search_spaces.hyperparameters.parameter import Parameter, Value
 
 ORACLES = {
-    "random": "independent uniform draws, never the same point twice",
-    "bayesian": "Gaussian process on three random points per parameter (seconds for a proposal)",
-    "hyperband": "successive halving in brackets, each filled before its best trials go on",
-    "grid": "every point once, from the defaults; ten values of a continuous range",
+    "random": "independent uniform samples, never the same twice",
+    "bayesian": "Gaussian process after three random trials per parameter (seconds per proposal)",
+    "hyperband": "successive halving in brackets; a bracket is filled before trials are promoted",
+    "grid": "every combination once, from the defaults; ten values of a continuous range",
 }
 DEFAULT_ORACLE = "hyperband"
 OracleStatus = Literal["RUNNING", "COMPLETED", "FAILED"]

@@ -152,8 +152,8 @@ class Drafts:
                 break
         if not found and not trials and least is not None:
             raise InputError(
-                f"--limit must leave points of the space. Received: {self._limits_text()}, and of "
-                f"{self._max_tries} points of '{self._space.name}' none keeps it; the nearest has "
+                f"No configuration of space '{self._space.name}' was found that keeps --limit "
+                f"{self._limits_text()} ({self._max_tries} tried); the nearest has "
                 f"{self._economy.broken(least.params)}. Raise the limit."
             )
         if len(found) < 2:

@@ -121,7 +121,7 @@ def test_explore_says_what_earlier_contents_take_and_leaves_them(several, capsys
     before = folders()
     assert len(before) == 4 and explore() == 0
     out = capsys.readouterr().out
-    assert "prepared before, of other content or with other options: 2, 0 MB; --clean" in out
+    assert "2 earlier prepared versions (other content or options) take 0 MB; --clean" in out
     assert folders() == before
 
 
@@ -129,7 +129,7 @@ def test_clean_removes_what_no_sweep_refers_to_and_nothing_else(several, tmp_pat
     before = folders()
     assert explore("--clean") == 0
     out = capsys.readouterr().out
-    assert "of 2 prepared before (0 MB) removed: 1; kept for sweeps in work: 1" in out
+    assert "removed 1 of 2 earlier prepared versions (0 MB); 1 are used by sweeps in work" in out
     assert before - folders() == {Path(several[1].folder).name}
     for data in (several[0], several[2]):
         assert open_prepared(DATA, "photos", data.fingerprint) == data

@@ -442,7 +442,7 @@ def test_a_sweep_runs_is_resumed_and_agrees_with_mlflow(life):
         assert life[name]["status"] == 0, life[name]["err"]
     assert "oracle hyperband, seed 0" in life["sweep"]["out"]
     assert "brackets of 3 from epoch 1, then 2 from epoch 3" in life["sweep"]["out"]
-    assert "goes on after epoch 1" in life["sweep"]["out"]
+    assert "continues after epoch 1" in life["sweep"]["out"]
     assert life["imported"] == [], "the driver never imports Keras"
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{life['folder']}/optuna.db")
     assert sorted(len(trial.intermediate_values) for trial in study.trials) == [1, 1, 3, 3, 3]
