@@ -148,7 +148,7 @@ class SweepSettings:
 
     @property
     def image_options(self) -> ImageOptions:
-        """How pictures of the user's own are read."""
+        """How custom images are read."""
         return ImageOptions(self.image_size, self.resize, self.color, self.broken)
 
     def validate(self, *, resumed: bool = False) -> None:

@@ -34,7 +34,7 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
         what people should know of the space, a sentence each.
 
     Raises:
-        InputError: It has no model that could be trained on such pictures.
+        InputError: It has no model that could be trained on such images.
     """
     label, file = source.reference.text, source.reference.file
     try:

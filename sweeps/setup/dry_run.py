@@ -39,7 +39,7 @@ MOST_POINTS = 1000
 NUM_SAMPLED = 10
 """What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
 PICTURES_SECONDS = 0.3
-"""Drawing a trial's pictures, on a core that its successor would like to have."""
+"""Drawing a trial's figures, on a core that its successor would like to have."""
 END_SECONDS = 2.0
 _SILENT = (
     "a measuring process has reported nothing for {:g} seconds. Look at the space, or give it more "

@@ -57,7 +57,7 @@ def open_space(
     num_classes: int,
     backend: str = "tensorflow",
 ) -> Space:
-    """As `space_of`, for pictures of a shape in so many classes."""
+    """As `space_of`, for images of a shape in so many classes."""
     if not is_reference(name):
         return narrowed(get_space(name), narrowing)
     from sweeps.workers.hosts import SpaceHost

@@ -119,7 +119,7 @@ def calibrate_job(
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:
-    """Draws the pictures of a finished trial, yielding the cores to those that train."""
+    """Draws the figures of a finished trial, yielding the cores to those that train."""
     del report, slot
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)

@@ -152,7 +152,7 @@ def test_explore_shows_own_data(begun, tmp_path, capsys):
     assert "1 broken in" in capsys.readouterr().err
     assert main(["explore", "--dataset", "photos", "--broken", "skip"]) == 0
     out = capsys.readouterr().out
-    for words in ("photos (", "note: 1 broken picture skipped: red/0.png", "blue", "12x12x3"):
+    for words in ("photos (", "note: 1 broken image skipped: red/0.png", "blue", "12x12x3"):
         assert words in out
     assert (tmp_path / ".sweeps" / "pictures" / "photos-samples.png").exists()
 

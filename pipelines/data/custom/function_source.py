@@ -160,7 +160,7 @@ def _is_part(value: object) -> bool:
 
 
 def _part(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What one part holds: a Dataset, or pictures and labels."""
+    """What one part holds: a Dataset, or images and labels."""
     if hasattr(value, "as_numpy_iterator"):
         yield name, value
     elif _is_part(value):
@@ -184,7 +184,7 @@ def _stream(dataset: Any, x_path: Path, y_path: Path) -> None:
             ):
                 raise OSError(
                     f"less than {RESERVED_BYTES >> 20} MiB would be left on the disk after "
-                    f"{writers[0].num_rows if writers else 0:,} pictures; does it ever end?"
+                    f"{writers[0].num_rows if writers else 0:,} images; does it ever end?"
                 )
             if not writers:
                 for path, rows in ((x_path, pixels), (y_path, labels)):
@@ -200,7 +200,7 @@ def _batches(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for element in dataset.as_numpy_iterator():
         if not isinstance(element, tuple) or len(element) != 2:
             raise WrongResultError(
-                "returned a Dataset whose elements are not pairs of picture and label"
+                "returned a Dataset whose elements are not pairs of image and label"
             )
         x, y = np.asarray(element[0]), np.asarray(element[1])
         if y.dtype.hasobject:

@@ -42,7 +42,7 @@ FORMAT = 2
 """Raised when the same source would be prepared to other arrays."""
 
 Say = Callable[[str, int, int | None], None]
-"""Called with what is done, pictures so far and pictures in all; or bytes so far and None."""
+"""Called with what is done, images so far and images in all; or bytes so far and None."""
 
 
 def prepare_custom(
@@ -121,7 +121,7 @@ def print_prepared(what: str, done: int, total: int | None) -> None:
     if total is None:
         text = f"{what}: {done / 1e6:,.0f} MB so far"
     else:
-        text = f"{what}: {done:,} of {total:,} pictures"
+        text = f"{what}: {done:,} of {total:,} images"
     print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
@@ -183,14 +183,14 @@ def _write(
     arrays = []
     for part, found in zip(PARTS, labels, strict=True):
         arrays += [np.load(folder / f"x_{part}.npy", mmap_mode="r"), found]
-    # These count, too: the same pictures with swapped names are another data set, and `predict`
-    # frames pictures as the data's were.
+    # These count, too: the same images with swapped names are another data set, and `predict`
+    # frames images as the data's were.
     beside = json.dumps([content.class_names, options.resize])
     identity = fingerprint(arrays, beside.encode())
     notes = [*content.notes, *_leaks(parts.digests)]
     if content.broken:
         count = len(content.broken)
-        notes.append(f"{count:,} broken picture{'s' * (count > 1)} skipped: {some(content.broken)}")
+        notes.append(f"{count:,} broken image{'s' * (count > 1)} skipped: {some(content.broken)}")
     return PreparedData(
         name=source.name,
         folder=str(folder),
@@ -234,14 +234,14 @@ def _stream(
 
 
 def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
-    """A phrase per part whose pictures an earlier part has, too: its scores would flatter."""
+    """A phrase per part whose images an earlier part has, too: its scores would flatter."""
     earlier: set[bytes] = set()
     for part, found in zip(PARTS, digests, strict=True):
         count = sum(digest in earlier for digest in found)
         if count:
             others = " or ".join(PARTS[: PARTS.index(part)])
             yield (
-                f"{count:,} of {len(found):,} pictures of the {part} part are in {others}, too "
+                f"{count:,} of {len(found):,} images of the {part} part are in {others}, too "
                 "(identical pixels): scores on them flatter"
             )
         earlier.update(found)
@@ -250,11 +250,11 @@ def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
 def _refuse_broken(
     source: CustomSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
 ) -> None:
-    """Raises InputError where broken pictures are not to be skipped, or leave too few."""
+    """Raises InputError where broken images are not to be skipped, or leave too few."""
     count, named = len(content.broken), some(content.broken)
     if options.broken == "refuse":
         raise InputError(
-            f"Every picture must be readable. Received: {count:,} broken in {source.text}: "
+            f"Every image must be readable. Received: {count:,} broken in {source.text}: "
             f"{named}. Repair or remove them, or leave them out with --broken skip."
         )
     counts = [np.bincount(found, minlength=len(content.class_names)) for found in labels]

@@ -1,4 +1,4 @@
-"""`explore`: what a data set holds, and a picture of it."""
+"""`explore`: what a data set holds, and a figure of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import add_image_options, image_options
 from sweeps.reporting.console import table_console
 
-DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a picture of samples."
+DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a figure of samples."
 EXAMPLES = """
 examples:
   {prog} --dataset digits
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the tables and writes the picture; returns the exit status."""
+    """Prints the tables and writes the figure; returns the exit status."""
     if arguments.seed < 0:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
     dataset, options = arguments.dataset, image_options(arguments)
@@ -83,12 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
         _print_earlier(custom_source(dataset), data, root, clean=arguments.clean)
     picture = picture or root / "pictures" / f"{data.name}-samples.png"
     count = draw_samples(data, picture, arguments.seed)
-    print(f"picture of {count} training samples: {picture}")
+    print(f"figure of {count} training samples: {picture}")
     return DONE
 
 
 def _print_earlier(source: CustomSource, data: PreparedData, root: Path, *, clean: bool) -> None:
-    """Says what else was prepared from the source, or removes what of it nobody needs."""
+    """Says what else was prepared from the source, or removes what no sweep needs."""
     found = superseded(root / "data", source, data)
     if not found:
         return

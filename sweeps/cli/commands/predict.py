@@ -1,4 +1,4 @@
-"""`predict`: the classes of picture files, and how sure a model is of them."""
+"""`predict`: the classes of image files, and how sure a model is of them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     probabilities = chosen.predict(np.stack([picture.pixels for picture in pictures]))
     if not np.isfinite(probabilities).all():
         raise InputError(
-            f"A model must give probabilities for every picture. Received: {chosen.label}, which "
+            f"A model must give probabilities for every image. Received: {chosen.label}, which "
             "gives NaN for some. Choose another model."
         )
     if drawing is not None:
@@ -125,7 +125,7 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
     """Everything that can be wrong with the input; returns where a drawing goes."""
     if not paths:
         raise InputError(
-            "At least one picture must be named. Received: none. Try predict three.png --model "
+            "At least one image must be named. Received: none. Try predict three.png --model "
             "NAME@champion."
         )
     check_choice(_model_choice(arguments))
@@ -134,7 +134,7 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
         drawing = new_picture(arguments.picture)
         if len(paths) > MAX_DRAWN:
             raise InputError(
-                f"--picture draws at most {MAX_DRAWN} pictures. Received: {len(paths)}. Leave it "
+                f"--picture draws at most {MAX_DRAWN} images. Received: {len(paths)}. Leave it "
                 "out, or name fewer."
             )
     check_pictures(paths)

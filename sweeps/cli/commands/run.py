@@ -50,7 +50,7 @@ examples:
   {prog} --baselines-only
 """
 NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
-"""What a user's space is described for where no data set is named: MNIST's pictures."""
+"""What a user's space is described for where no data set is named: MNIST's images."""
 CONFIG_FILE = "sweep.yaml"
 _SWITCHED = {"no_baselines": "baselines", "prune_baselines": "protect_baselines"}
 _AUTOMATIC = ("workers", "threads", "trials_per_gpu", "trial_timeout")

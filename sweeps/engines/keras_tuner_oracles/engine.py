@@ -1,6 +1,6 @@
 """Keras Tuner's oracles as an engine: they propose, an Optuna study remembers.
 
-The study is the one record of both engines, so resuming, `doctor`, finalists, replays and pictures
+The study is the one record of both engines, so resuming, `doctor`, finalists, replays and figures
 are the same. What an oracle remembers beside its trials is written with each proposal, before the
 proposal becomes a trial.
 """

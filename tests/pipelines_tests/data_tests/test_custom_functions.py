@@ -135,7 +135,7 @@ def test_a_dataset_whose_end_nobody_knows_leaves_room_on_the_disk(tmp_path, monk
                 yield np.zeros((4, 4), np.uint8), 0
 
     monkeypatch.setattr(function_source, "RESERVED_BYTES", 1 << 62)
-    with pytest.raises(OSError, match="left on the disk after 0 pictures; does it ever end"):
+    with pytest.raises(OSError, match="left on the disk after 0 images; does it ever end"):
         write_arrays(Endless(), tmp_path)
 
 
@@ -249,6 +249,5 @@ def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
     ):  # fmt: skip
         print_prepared(what, done, total)
     assert capsys.readouterr().err == (
-        "\rcalling mine: 12 MB so far\rpreparing p: 64 of 65 pictures\rpreparing p: 65 of 65 "
-        "pictures\n"
+        "\rcalling mine: 12 MB so far\rpreparing p: 64 of 65 images\rpreparing p: 65 of 65 images\n"
     )

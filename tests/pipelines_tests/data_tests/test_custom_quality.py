@@ -112,7 +112,7 @@ def test_labels_in_text_keep_what_was_written_and_numbers_are_numbers(tmp_path):
 
 def test_a_column_of_one_hot_labels_that_no_picture_has_is_refused(tmp_path):
     for kind in (np.float32, np.int64):
-        with pytest.raises(InputError, match="4 columns in .* of which no picture has 1. Leave"):
+        with pytest.raises(InputError, match="4 columns in .* of which no image has 1. Leave"):
             of_arrays(tmp_path / "a.npz", x=X, y=np.eye(4, dtype=kind)[Y + (Y > 0)])
 
 
@@ -170,7 +170,7 @@ def test_pictures_that_two_parts_share_are_counted_and_said(tmp_path):
     make_folder(tmp_path / "p" / "test", 1, first=51)  # And 51 validates.
     data = prepared(tmp_path / "p")
     assert data.notes == (
-        "6 of 15 pictures of the test part are in train or validation, too (identical pixels): "
+        "6 of 15 images of the test part are in train or validation, too (identical pixels): "
         "scores on them flatter",
     )
     arrays = of_arrays(tmp_path / "a.npz", x=np.concatenate([X, X]), y=np.concatenate([Y, Y]))

@@ -202,7 +202,7 @@ def test_the_drawing_shows_pictures_and_bars(capsys, logged, drawing):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (["--model", "dark"], "At least one picture must be named"),
+        (["--model", "dark"], "At least one image must be named"),
         (["stroke.png"], "Exactly one model must be named, with --model NAME@champion"),
         (["stroke.png", "--model", "a", "--run", "b"], "Received: --model and --run"),
         (["stroke.png", "--file", "m.keras", "--tracking-uri", "sqlite:///x.db"], "--model and --run only"),
