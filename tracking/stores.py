@@ -24,7 +24,7 @@ SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 def resolve_uri(given: str | None) -> str:
-    """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the embedded store here."""
+    """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the local store here."""
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 

@@ -1,4 +1,4 @@
-"""`migrate`: an embedded store moves into a server, and is held against it."""
+"""`migrate`: a local store is copied into a server and compared with it."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def _check(source: str, target: str) -> None:
     """Raises InputError unless a file can be copied to a server."""
     if sqlite_path(source) is None:
         raise InputError(
-            f"--from must be an embedded store. Received: {redacted(source)}. Try "
-            "sqlite:///mlflow.db; a PostgreSQL database moves with pg_dump."
+            "--from must be a local store, a SQLite file such as sqlite:///mlflow.db. Received: "
+            f"{redacted(source)}. A PostgreSQL database moves with pg_dump."
         )
     if not is_server(target):
         raise InputError(
