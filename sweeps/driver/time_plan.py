@@ -20,6 +20,9 @@ NUM_CANDIDATES = 3
 """How many are trained in full at the end, where there is time."""
 RESERVED_SHARE = 0.4
 """Of the whole time for that; a short sweep trains fewer candidates, but always one."""
+LARGEST_SHARE = 0.6
+"""One candidate may take so much where all that have come as far take more than `RESERVED_SHARE`:
+the best after an epoch is worth more than the cheapest after a third."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
@@ -184,24 +187,48 @@ class TimePlan:
     def _candidates(self) -> list[TrialRow]:
         """The best that are not complete: as many as the reserved share of the time trains.
 
-        What alone would take more is none while something cheaper is; of such the cheapest is.
+        What alone takes more than that is none, unless no cheaper one has come as far.
         """
-        limit, ranked = self.plan.rules.timeout_seconds or math.inf, self._ranked()
-        cheap = [row for row in ranked if self._needed([row]) <= RESERVED_SHARE * limit]
-        ranked = cheap or sorted(ranked, key=self._seconds_to_end)[:1]
-        chosen = ranked[:1]
-        for row in ranked[1:NUM_CANDIDATES]:
-            if self._needed([*chosen, row]) > RESERVED_SHARE * limit:
+        ranked = self._ranked()
+        cheap = [row for row in ranked if self._share(row) <= RESERVED_SHARE]
+        first = self._first_candidate(ranked)
+        chosen = [] if first is None else [first]
+        limit = self.plan.rules.timeout_seconds or math.inf
+        for row in cheap[:NUM_CANDIDATES]:
+            if row is first:
+                continue
+            if (
+                len(chosen) == NUM_CANDIDATES
+                or self._needed([*chosen, row]) > RESERVED_SHARE * limit
+            ):
                 break
             chosen.append(row)
         return chosen
+
+    def _first_candidate(self, ranked: list[TrialRow]) -> TrialRow | None:
+        """Of the highest rung where one can be trained: the best cheap one, or else the best."""
+        for rung in sorted({self._rung(row) for row in ranked}, reverse=True):
+            rows = [row for row in ranked if self._rung(row) == rung]
+            for most in (RESERVED_SHARE, LARGEST_SHARE):
+                for row in rows:
+                    if self._share(row) <= most:
+                        return row
+        return min(ranked, key=self._seconds_to_end, default=None)
+
+    def _share(self, row: TrialRow) -> float:
+        """What training it to its end takes of the sweep's whole time."""
+        return self._needed([row]) / (self.plan.rules.timeout_seconds or math.inf)
+
+    def _rung(self, row: TrialRow) -> int:
+        """The highest rung that it has reached."""
+        return max((step for step in self.plan.rungs if step <= row.step), default=row.step)
 
     def _ranked(self) -> list[TrialRow]:
         """Trials that are neither complete nor lost: by the highest rung reached, then by value."""
         key = self.board.objective.sort_key
 
         def rank_key(row: TrialRow) -> tuple[int, float, int]:
-            rung = max((step for step in self.plan.rungs if step <= row.step), default=row.step)
+            rung = self._rung(row)
             at = rung if rung in row.curve else row.step
             values = row.schedule.reports.comparable(row.curve, at)
             return -rung, min(map(key, values)), row.number

@@ -225,6 +225,19 @@ def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(swee
     assert here.plan.next_waiting() is cheap
 
 
+def test_the_best_of_the_highest_rung_may_take_more_where_none_there_is_cheap(sweep):
+    here = sweep(limit=180.0)
+    here.row(0, 3, 0.96, PAUSED)
+    here.plan._pace[0] = 3.0
+    best, slow = here.row(1, 9, 0.99, PAUSED), here.row(2, 9, 0.995, PAUSED)
+    here.plan._pace[1], here.plan._pace[2] = 11.0, 20.0
+    assert here.plan._candidates() == [best], "more than 2/5 of the time, less than 3/5"
+    here.plan._pace[2] = 11.0
+    assert here.plan._candidates() == [slow]
+    here.plan._pace[1] = 3.0
+    assert here.plan._candidates()[0] is best, "a cheap one there comes first"
+
+
 def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_no_more(sweep):
     here = sweep()
     rows = [here.row(n, 27, v, PAUSED) for n, v in enumerate((0.5, 0.9, 0.8, 0.7))]
