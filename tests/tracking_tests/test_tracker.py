@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn_blocks
 from search_spaces.errors import InputError
+from tracking.runs.run_reader import RunReader
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool.records import (
     DataRecord,
@@ -270,8 +271,12 @@ def test_tables_of_another_mlflow_are_named_with_the_command_that_upgrades_them(
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
         database.commit()
-    with pytest.raises(InputError, match="mlflow.db .*Take a backup .*mlflow db upgrade"):
-        MlflowTracker(f"sqlite:///{path}", "another")
+    for opened in (
+        lambda: MlflowTracker(f"sqlite:///{path}", "another"),
+        lambda: RunReader(f"sqlite:///{path}", "uid", "val_loss"),
+    ):
+        with pytest.raises(InputError, match="mlflow.db .*Take a backup .*mlflow db upgrade"):
+            opened()
 
 
 def test_telemetry_is_off_wherever_we_import_mlflow():
