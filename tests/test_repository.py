@@ -84,7 +84,7 @@ def test_the_readme_commands_have_options_that_exist(capsys):
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     text = (ROOT / "README.md").read_text()
     pages = ["data", "gpu", "spaces", "reliability", "replay", "serving", "walkthrough",
-             "deployment", "security", "backends"]  # fmt: skip
+             "deployment", "security", "backends", "upgrading"]  # fmt: skip
     for page in (f"{name}.md" for name in pages):
         path = ROOT / "docs" / page
         text += path.read_text() if path.exists() else ""

@@ -80,13 +80,19 @@ class RunReader:
 
     Args:
         uid: the sweep's own, in the tag `sweeps.uid`.
+
+    Raises:
+        InputError: The store cannot be used.
     """
 
     def __init__(self, uri: str, uid: str, metric: str) -> None:
-        self._client = MlflowClient(uri)
         self._uid = uid
         self._metric = metric
-        self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+        try:
+            self._client = MlflowClient(uri)
+            self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+        except Exception as error:  # Each kind of store raises its own.
+            raise unusable_store(uri, error) from error
 
     def sweep_runs(self) -> list[StoredRun]:
         """The parent runs; there must be one."""

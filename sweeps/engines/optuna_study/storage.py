@@ -43,9 +43,12 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
                 return optuna.storages.RDBStorage(url, engine_kwargs=engine)
             return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
+        # Of tables of another version Optuna says which command upgrades them, without the address;
+        # the texts of the others may hold a password.
+        reason = str(error) if type(error) is RuntimeError else type(error).__name__
         raise InputError(
             "--storage must be a database that Optuna can use. Received: "
-            f"{redacted(url)} ({type(error).__name__})."
+            f"{redacted(url)} ({reason})."
         ) from error
 
 
