@@ -184,6 +184,10 @@ class SweepLoop:
         """The decision under the plan for the time, which may have begun to close the sweep."""
         if not self._plan.rungs or decision not in (Decision.GO_ON, Decision.PAUSE):
             return decision
+        reason = "" if decision is Decision.PAUSE else self._time_plan.cannot_end(row)
+        if reason:
+            row.reason = f"pruned at epoch {row.epochs_text}: {reason}"
+            return Decision.STOP
         if not self._time_plan.enters_final_phase():
             return decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
@@ -202,7 +206,7 @@ class SweepLoop:
             row.reason = f"stopped because {rule.value}"
             return Decision.STOP
         if decision is Decision.STOP:
-            row.reason = f"pruned at epoch {row.epochs_text}"
+            row.reason = row.reason or f"pruned at epoch {row.epochs_text}"
         return decision
 
     def _within_limits(self, row: TrialRow, decision: Decision) -> Decision:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
+from sweeps.formatting import duration
 
 NUM_CANDIDATES = 3
 """How many are trained in full at the end, where there is time."""
@@ -88,8 +89,13 @@ class TimePlan:
         before = max((step for step in row.curve if step < row.step), default=0)
         share = (row.step - before) / reports.per_epoch
         rest = max(0.0, seconds - pace * share)
+        if first and "compile_seconds" in metrics:
+            compiled = metrics["compile_seconds"]
+            self._tracing.add(compiled)
+            self._pace[row.number] = pace - compiled / share
+            return
         if first:
-            # Of a stretch that began with compiling, the pace is a guess until the next one.
+            # How much of it was compiling is a guess until the next stretch.
             self._first[row.number] = pace * share, share
             compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
             self._pace.setdefault(row.number, (pace * share - compiled) / share)
@@ -145,6 +151,20 @@ class TimePlan:
         if chosen is not None:
             self._chosen.add(chosen.number)
         return chosen
+
+    def cannot_end(self, row: TrialRow) -> str:
+        """Why training a trial any further is lost time; empty while it can end in time.
+
+        While nothing is complete and nothing else can end in time either, it goes on.
+        """
+        if not self.waits or self._is_protected(row) or self._fits(row):
+            return ""
+        if not self.board.ranking() and not any(map(self._fits, self._ranked())):
+            return ""
+        needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        return (
+            f"its full training would take {duration(needed)} more, and {duration(left)} are left"
+        )
 
     def _has_enough(self) -> bool:
         """Whether as many are complete, or on their way, as a sweep that ends early trains."""

@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
+from sweeps.driver.time_plan import LARGEST_SHARE
 from sweeps.engines.limits import parse_limits
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
@@ -168,6 +169,7 @@ def make_engine(
             quantities=partial(_quantities, space, data),
             cost=partial(_multiply_adds, space, data) if space.cost_of else None,
             is_timed=budget.timeout_seconds is not None,
+            longest_epoch=_longest_epoch(budget),
             resume=resume,
             uid=uid,
         )
@@ -185,6 +187,12 @@ def make_engine(
         record, space, objective, settings.oracle, settings.seed, budget.num_epochs,
         settings.reduction_factor, host.propose,
     )  # fmt: skip
+
+
+def _longest_epoch(budget: Budget) -> float | None:
+    """Seconds of an epoch with which a point can be trained in full before the time limit."""
+    limit = budget.timeout_seconds
+    return None if limit is None else LARGEST_SHARE * limit / budget.num_epochs
 
 
 def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, float]:

@@ -71,7 +71,10 @@ class OptunaEngine:
         limits: what points may cost. `prior` and `random` keep them while proposing; what others
             propose, and a baseline, is marked as breaking one.
         quantities: those of a point that are known before it trains, for the limits.
-        cost: of a point, in any unit, None where it is unknown: `prior` weighs points by it.
+        cost: multiply-adds of a point, None where they are unknown: `prior` weighs points by them.
+        is_timed: whether the sweep has a time limit: then times that were measured count, too.
+        longest_epoch: seconds; with a time limit `prior` proposes nothing that it expects to take
+            longer for an epoch.
         resume: whether to go on with an existing study.
         uid: the sweep's own; a study of another sweep is not touched.
 
@@ -98,6 +101,7 @@ class OptunaEngine:
         quantities: Callable[[Params], Mapping[str, float]] | None = None,
         cost: Callable[[Params], float | None] | None = None,
         is_timed: bool = False,
+        longest_epoch: float | None = None,
         protect_baselines: bool = True,
         resume: bool = False,
         uid: str = "",
@@ -110,7 +114,7 @@ class OptunaEngine:
         points = [params for _, params in baselines]
         self._grid = Grid(points) if sampler == "grid" else None
         self._names = StoredNames(space.parameters)
-        self._economy = Economy(tuple(limits), quantities, cost, is_timed)
+        self._economy = Economy(tuple(limits), quantities, cost, is_timed, longest_epoch)
         known_points = self._known_points() if sampler == "prior" else ()
         self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
         self._drafts: Drafts | None = None

@@ -253,3 +253,27 @@ def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_
     rows[1].state = rows[2].state = COMPLETE
     rows[1].value, rows[2].value = 0.9, 0.8
     assert here.plan.next_waiting() is None
+
+
+def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
+    here = sweep(limit=900.0)
+    slow = here.row(0, 3, 0.97, RUNNING)
+    here.plan._pace[0] = 180.0
+    assert here.plan.cannot_end(slow) == "", "nothing else could be the winner"
+    here.row(1, 3, 0.96, PAUSED)
+    reason = here.plan.cannot_end(slow)
+    assert reason.startswith("its full training would take 23:")
+    assert reason.endswith(" min more, and 15:00 min are left")
+    here.plan._pace[0] = 60.0
+    assert here.plan.cannot_end(slow) == ""
+    assert sweep(limit=900.0, waits=False).plan.cannot_end(slow) == ""
+
+
+def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
+    here = sweep()
+    row = TrialRow(0, "trial 0", {}, 0, Schedule(8, reports=NINTHS), SPACE)
+    row.curve[3] = 0.9
+    metrics = {"epoch_seconds": 15.0, "compile_seconds": 2.0}
+    here.plan.reported(row, metrics, 6.0, first=True)
+    assert here.plan._pace[0] == pytest.approx(9.0), "a third of 15 s, less 2 s, three times"
+    assert here.plan._tracing.value(0.0) == 2.0
