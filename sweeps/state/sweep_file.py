@@ -109,6 +109,11 @@ def read_sweep_file(path: Path) -> SweepFile:
             kind=body.get("kind", SEARCH),
             begun_in=body.get("begun_in", FORMAT),
         )
+    except _LaterFormatError as error:
+        raise InputError(
+            f"{path} was written by a later version of keras-sweeps (format {error}; this one reads "
+            f"up to {FORMAT}). Use that version: pip install --upgrade keras-sweeps."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is damaged ({type(error).__name__}), so its sweep cannot be opened. Restore "
@@ -122,13 +127,17 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
     Whatever a version decided without saying it is said here, so that the sweep stays what it was.
 
     Raises:
-        ValueError: A later version wrote it.
+        _LaterFormatError: A later version wrote it.
     """
     if body["format"] == 1:
         return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
     if body["format"] != FORMAT:
-        raise ValueError(f"format {body['format']}")
+        raise _LaterFormatError(body["format"])
     return body
+
+
+class _LaterFormatError(Exception):
+    """A later version has written the file."""
 
 
 _DEFAULTS_OF_FORMAT_1 = {
