@@ -111,7 +111,7 @@ def read_sweep_file(path: Path) -> SweepFile:
         )
     except _LaterFormatError as error:
         raise InputError(
-            f"{path} was written by a later version of keras-sweeps (format {error}; this one reads "
+            f"{path} is of a later version of keras-sweeps (format {error}; this one reads "
             f"up to {FORMAT}). Use that version: pip install --upgrade keras-sweeps."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
