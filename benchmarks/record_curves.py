@@ -120,7 +120,7 @@ def recorded(
     try:
         for report in _reports(space, data, params, num_epochs, seed):
             line["reports"].append(report)
-    except ArithmeticError as error:  # A loss that is no number.
+    except ArithmeticError as error:  # A non-finite loss.
         line["failed"] = str(error)
     keras.backend.clear_session()
     gc.collect()

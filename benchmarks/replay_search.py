@@ -370,9 +370,9 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
 
 
 def _without_plan(without: bool) -> Any:
-    """The plan for the time never closes a sweep in the block; its limit alone does."""
+    """The plan for the time never ends the search in the block; its limit alone does."""
     if without:
-        return mock.patch.object(TimePlan, "closes", lambda self: False)
+        return mock.patch.object(TimePlan, "enters_final_phase", lambda self: False)
     return mock.patch.object(TimePlan, "_unused", None, create=True)
 
 
@@ -392,7 +392,7 @@ Replay = Generator[tuple[float, TrialReport], Decision, TrialResult]
 
 @dataclass
 class SimulatedExecutor:
-    """Answers with recorded reports, each when its training would have ended."""
+    """Sends recorded reports, each when its training would have ended."""
 
     clock: Clock
     task: Task

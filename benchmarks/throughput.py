@@ -107,7 +107,7 @@ def make_side(
 
 
 def timed(side: Callable[[int], Any], epoch: int) -> tuple[float, float]:
-    """Wall and CPU seconds of an epoch; the metrics that it answers wait for the device."""
+    """Wall and CPU seconds of an epoch; the metrics that it returns wait for the device."""
     wall, cpu = time.perf_counter(), time.process_time()
     side(epoch)
     return time.perf_counter() - wall, time.process_time() - cpu

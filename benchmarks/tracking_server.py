@@ -1,4 +1,4 @@
-"""What a tracking server costs a sweep: its wall time against that with the embedded store.
+"""What a tracking server costs a sweep: its wall time against that with the local store.
 
 Both sides are the real `keras-sweeps run` with eight workers, each in an empty folder, imports and
 the sending of the last record included. Only the training is made up: a worker sleeps for a while

@@ -39,7 +39,7 @@ def sample(hp: HyperParametersLike) -> Params:
     hp.Choice("padding", ["valid", "same"])
     hp.Int("num_blocks", 1, MAX_BLOCKS, default=3)
     for i in range(MAX_BLOCKS):
-        # The first block sees the full picture and costs most: it stays narrower.
+        # The first block sees the full image and costs most: it stays narrower.
         with repeated(hp, "num_blocks", i, MAX_BLOCKS):
             hp.Int(f"num_convs_{i}", 1, 2)
             hp.Int(f"filters_{i}", 8, 32 if i == 0 else 64, step=8, default=32 if i == 0 else 64)

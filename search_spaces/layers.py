@@ -91,7 +91,7 @@ def conv_side(side: int, layer: Layer) -> int:
 
 
 def pool_factor(input_shape: tuple[int, int, int], most: int) -> int:
-    """The side of the squares to average so that a picture has at most so many values. Pure."""
+    """The side of the squares to average so that an image has at most so many values. Pure."""
     height, width, channels = input_shape
     factor = 1
     while (height // factor) * (width // factor) * channels > most:

@@ -71,8 +71,8 @@ class Assembled:
     """The compiled model of a point, and how the space wants it to be trained.
 
     Attributes:
-        batch_size: images per step, unless `own_fit` decides it.
-        own_fit: trains the model itself, called like `keras.Model.fit`; None for the plain loop.
+        batch_size: images per step, unless `custom_fit` decides it.
+        custom_fit: trains the model itself, called like `keras.Model.fit`; None for the plain loop.
         one_hot: whether the model's loss takes one-hot labels instead of class numbers.
         is_ours: whether the model is known to be storable; others may hold code of their own.
         augmentation: how training images are to be changed; None for as they are.
@@ -80,7 +80,7 @@ class Assembled:
 
     model: keras.Model
     batch_size: int
-    own_fit: Callable[..., Any] | None = None
+    custom_fit: Callable[..., Any] | None = None
     one_hot: bool = False
     is_ours: bool = True
     augmentation: Augmentation | None = None

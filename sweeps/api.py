@@ -76,7 +76,7 @@ class SweepError(RuntimeError):
     """A sweep, or the comparison of its finalists, failed; what it has is stored.
 
     Attributes:
-        sweep: the sweep as it is stored; where it can go on, `sweep.resume()` does so.
+        sweep: the sweep as it is stored; where it can continue, `sweep.resume()` continues it.
     """
 
     def __init__(self, message: str, sweep: Sweep) -> None:
@@ -104,8 +104,8 @@ def run(
 ) -> Sweep:
     """Runs a sweep to its end, as `keras-sweeps run` does.
 
-    An interrupt ends it in order, so that it can be resumed, and goes on to the program then:
-    Ctrl-C raises KeyboardInterrupt.
+    An interrupt ends it in order, so that it can be resumed, and reaches the program then: Ctrl-C
+    raises KeyboardInterrupt.
 
     Args:
         space: what to search: a name, `FILE.py:NAME`, or a space that `get_space` returned. None
@@ -119,8 +119,8 @@ def run(
         on_trial_end: called in this process with each `Trial` that ends; several are called in
             their order. One that raises ends the sweep, which can be resumed.
         verbose: 0 prints nothing.
-        resume: go on with the sweep of that `name`, or with the latest unfinished one. Arguments
-            that have their default count as not given then.
+        resume: continue the sweep of that `name`, or the latest unfinished one. Arguments that
+            have their default count as not given then.
         accept_changes: with `resume`: accept settings that differ from the sweep's own.
         options: further options of `keras-sweeps run`, with underscores: `keep_models=5`.
 
@@ -173,15 +173,15 @@ def _run(
     settings, given = settings_of(options), settings_given(options)
     if settings.space:
         settings = in_names_of_now(settings, given, resume=resume)
-        # A name may be that of a sweep which goes on, and its source may have moved.
+        # A name may be that of a sweep to continue, whose source may have moved.
         settings.validate(resumed=resume or "name" in given)
     elif not resume:
-        raise InputError("space is required, but to resume. Name one: ks.run('cnn').")
+        raise InputError("space is required, such as ks.run('cnn'); only resume=True does without.")
     earlier = sweep_to_resume(settings, given, resume=resume)
     if earlier is not None and earlier.kind == BASELINES:
         raise InputError(
-            f"A search needs a name of its own. Received: '{earlier.settings.name}', which trains "
-            "the published models. Choose another name."
+            f"The name '{earlier.settings.name}' belongs to a sweep of published models. Choose "
+            "another name."
         )
     start = Start(
         say=speaker(not verbose),
@@ -274,7 +274,7 @@ class Sweep:
 
     @property
     def state(self) -> str:
-        """`running` where a process drives it, `interrupted` where it can go on, or `finished`."""
+        """`running` where a process drives it, `interrupted` if it can continue, or `finished`."""
         if is_driven(self.stored.paths):
             return RUNNING
         return FINISHED if read_sweep_file(self.stored.paths.state).is_finished else INTERRUPTED
@@ -296,8 +296,8 @@ class Sweep:
             found = read_study(open_storage(settings.storage), name, space, settings.sampler)
         except KeyError:
             raise InputError(
-                f"A sweep's study must be in its storage. Received: '{name}', which "
-                f"{redacted(settings.storage)} does not hold."
+                f"The storage {redacted(settings.storage)} has no study '{name}'. Load the sweep "
+                "in the folder that it was started in."
             ) from None
         return [stored_trial(trial, reports) for trial in found]
 
@@ -310,10 +310,7 @@ class Sweep:
         """
         complete = [t for t in self.trials if t.value is not None and t.duplicate_of is None]
         if not complete:
-            raise InputError(
-                f"A sweep's best trial is a complete one. Received: '{self.name}', in which no "
-                "trial is complete."
-            )
+            raise InputError(f"Sweep '{self.name}' has no complete trial, so it has no best one.")
         key = self.objective.sort_key
         return min(complete, key=lambda trial: (key(trial.value or 0.0), trial.number))
 

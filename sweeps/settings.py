@@ -143,15 +143,12 @@ class SweepSettings:
             r.partition("=")[0] for r in self.fixed
         }
         if both:
-            raise InputError(
-                "A parameter is ruled by --set or by --fix. Received: both for "
-                f"'{min(both)}'. Leave one of them out."
-            )
+            raise InputError(f"--set and --fix both name '{min(both)}'. Leave one of them out.")
         return merged_rules((*self.narrowed, *self.fixed), "--set")
 
     @property
     def image_options(self) -> ImageOptions:
-        """How pictures of the user's own are read."""
+        """How custom images are read."""
         return ImageOptions(self.image_size, self.resize, self.color, self.broken)
 
     def validate(self, *, resumed: bool = False) -> None:
@@ -172,7 +169,7 @@ class SweepSettings:
             parse_target(self.target, get_objective(self.objective))
         if self.reduction_factor < 2:
             raise InputError(
-                "--reduction-factor must be at least 2: of so many trials one goes on. "
+                "--reduction-factor must be at least 2: the best 1/N of a rung continue. "
                 f"Received: {self.reduction_factor}."
             )
         self._validate_rungs()

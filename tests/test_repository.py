@@ -84,7 +84,7 @@ def test_the_readme_commands_have_options_that_exist(capsys):
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     text = (ROOT / "README.md").read_text()
     pages = ["data", "gpu", "spaces", "reliability", "replay", "serving", "walkthrough",
-             "deployment", "security", "backends", "python", "result"]  # fmt: skip
+             "deployment", "security", "backends", "upgrading", "python", "result"]  # fmt: skip
     for page in (f"{name}.md" for name in pages):
         path = ROOT / "docs" / page
         text += path.read_text() if path.exists() else ""
@@ -213,6 +213,48 @@ def test_every_tag_name_stands_in_one_module():
                     if id(node) not in notes and path.name != "tags.py":
                         assert not found, (path, node.lineno, found)
     assert len(named) > 50
+
+
+PRIVATE_WORDS = {
+    r"cro" r"wn(s|ed|ing)?": "set the champion, promote",
+    r"rei" r"gns?": "champion history",
+    r"succ" r"essions?": "change of champion, champion history",
+    r"hope" r"less(ly)?": "cannot be promoted, unpromotable",
+    r"lucki" r"est": "best of N (single seed, so its score is optimistic)",
+    r"challen" r"gers?": "candidate",
+    r"is no num" r"ber": "is NaN, is not finite",
+    r"was other" r"wise": "has changed",
+    r"nobody dri" r"ves": "no process is running it",
+}
+"""Words that had a meaning in this project only, and the field's words for it."""
+RECORDED_NAMES = ("sweeps." + "succ" + "ession",)
+"""Names that stores of earlier releases hold; they never change."""
+
+
+def test_texts_use_the_words_of_the_field():
+    """A user, and whoever reads the code for the first time, knows Keras, Optuna and MLflow."""
+    for path in tracked_files():
+        if path.suffix not in {".md", ".py", ".sh", ".toml", ".txt", ".yaml"}:
+            continue
+        text = path.read_text()
+        for name in RECORDED_NAMES:
+            text = text.replace(name, "")
+        for number, line in enumerate(text.splitlines(), start=1):
+            for word, instead in PRIVATE_WORDS.items():
+                found = re.search(rf"\b{word}\b", line, re.IGNORECASE)
+                assert not found, f"{path}:{number} says '{found[0]}'. Write instead: {instead}."
+
+
+def test_docstrings_say_what_is_returned():
+    """`Returns ...`, as in Keras and Optuna."""
+    for path in tracked_files():
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                found = re.search(r"^Ans" r"wers\b|; ans" r"wers\b", str(node.value.value))
+                place = f"{path}:{node.lineno}"
+                assert not found, f"{place} says '{found[0]}'. Write instead: Returns, returns."
 
 
 def test_every_file_that_a_page_or_a_docstring_names_exists():

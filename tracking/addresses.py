@@ -28,8 +28,8 @@ def holds_password(address: str) -> bool:
     return shown != address and "***" in shown and "***" not in address
 
 
-def place_of(address: str) -> str:
-    """An address without user and password: two that lead to one place are equal."""
+def location_of(address: str) -> str:
+    """An address without user and password: two that lead to one store are equal."""
     try:
         parts = urlsplit(redacted(address))
     except ValueError:

@@ -14,7 +14,7 @@ from tracking.addresses import redacted, scrubbed
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 DENIED = "PERMISSION_DENIED"
 MISSING_OR_WRONG = (*MISSING, "INVALID_PARAMETER_VALUE")
-"""MLflow answers with the latter where an alias is not there, and for an id of the wrong form."""
+"""MLflow raises the latter where an alias is not there, and for an id of the wrong form."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 def resolve_uri(given: str | None) -> str:
-    """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the embedded store here."""
+    """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the local store here."""
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
@@ -60,8 +60,8 @@ def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise InputError(
-            f"{option} must be a store that holds runs. Received: {path}, which is not "
-            "there. Change into the folder of the sweep, or name its store."
+            f"The MLflow store ({option}) is {path}, which does not exist. Change into the folder "
+            f"of the sweep, or name its store with {option}."
         )
     check_store(uri, option)
     if is_server(uri):
@@ -75,8 +75,8 @@ def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
     finally:
         engine.dispose()
     raise InputError(
-        f"{option} must be a store that holds runs. Received: {redacted(uri)}, a database "
-        "without MLflow's tables. Name the one that the sweep was tracked in."
+        f"The MLflow store ({option}) is {redacted(uri)}, a database without MLflow's tables. Name "
+        f"the store that the sweep was tracked in with {option}."
     )
 
 
@@ -97,16 +97,15 @@ def check_database(url: str, option: str) -> None:
         engine.dispose()
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{option} must be a database whose driver is installed. Received: {redacted(url)}, "
-            f"which needs '{error.name}'. For PostgreSQL write postgresql+psycopg://, and in the "
-            "clone: pip install -c constraints.txt -e '.[postgresql]'"
+            f"{option} {redacted(url)} needs the driver '{error.name}', which is not installed. "
+            "For PostgreSQL write postgresql+psycopg://, and in the clone: pip install -c "
+            "constraints.txt -e '.[postgresql]'"
         ) from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         # The kind alone: the message repeats the address, and that may hold a password.
         raise InputError(
-            f"{option} must be a database that can be reached, such as sqlite:///sweeps.db or "
-            f"postgresql+psycopg://user@host/name. Received: {redacted(url)} "
-            f"({type(error).__name__})."
+            f"{option} {redacted(url)} cannot be reached ({type(error).__name__}). Give a database "
+            "such as sqlite:///sweeps.db or postgresql+psycopg://user@host/name."
         ) from error
 
 
@@ -131,14 +130,12 @@ def _check_sqlite(url: str, option: str) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{option} must be a file that can be written. Received: {path} "
-            f"({error.strerror or error}). Change into a folder that you can write to, or choose "
-            f"another place with {option}."
+            f"{option}: {path} cannot be written ({error.strerror or error}). Change into a folder "
+            f"that you can write to, or name another file with {option}."
         ) from error
     if start and start != SQLITE_HEADER:
         raise InputError(
-            f"{option} must name a SQLite database. Received: {path}, which is another kind of "
-            "file. Choose another name."
+            f"{option} names {path}, which is no SQLite database. Choose another name."
         )
 
 
@@ -180,8 +177,8 @@ def _check_server(uri: str, option: str) -> None:
         reason = type(error).__name__
     if reason:
         raise InputError(
-            f"{option} must be a running MLflow server. Received: {redacted(uri)}, which "
-            f"does not answer at /health ({reason}). Start it: `keras-sweeps server`"
+            f"{option}: the MLflow server {redacted(uri)} does not answer at /health ({reason}). "
+            "Start it: `keras-sweeps server`"
             f"{', or leave the option out to track in mlflow.db here' if is_ours else ''}."
         )
     # What /health tells everybody says nothing of whether this client may do anything.
@@ -192,15 +189,13 @@ def _check_server(uri: str, option: str) -> None:
         return
     if status == HTTPStatus.UNAUTHORIZED:
         raise InputError(
-            f"{option} must be a server that lets you in. Received: {redacted(uri)}, which "
-            "asks for a user and password and was given none, or wrong ones. Set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+            f"{option}: {redacted(uri)} asks for a user and password, and was given none or wrong "
+            "ones. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         )
     if status == HTTPStatus.FORBIDDEN:
         raise InputError(
-            f"{option} must be a server that takes requests under this name. Received: "
-            f"{redacted(uri)}, which refuses. Start it with that name in --allowed-hosts, or ask "
-            "its administrator for permission."
+            f"{option}: {redacted(uri)} refuses requests under this name (status 403). Start the "
+            "server with the name in --allowed-hosts, or ask its administrator for permission."
         )
 
 

@@ -88,7 +88,7 @@ class Tag:
     MODEL_NOT_KEPT = "sweeps.model_not_kept"
     MODEL_SHA256 = "sweeps.model_sha256"
     STANDING = "sweeps.standing"
-    SUCCESSION = "sweeps.succession"
+    CHAMPION_CHANGE = "sweeps.succession"  # Its recorded name is older than its constant.
     CHAMPION_PREFIX = "sweeps.champion."
     TEST_ACCURACY = "sweeps.test_accuracy"
     TEST_LOSS = "sweeps.test_loss"

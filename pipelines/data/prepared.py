@@ -49,9 +49,9 @@ class PreparedData:
         split: how the validation part was chosen, for people.
         num_images: images per part.
         notes: what else people should know of a data set of their own, a phrase each.
-        resize: how pictures came into their frame (`pipelines.images.options.Resize`).
+        resize: how images came into their frame (`pipelines.images.options.Resize`).
         is_own: whether they are a user's own, prepared as they are, so that whoever predicts must
-            take new pictures as they are, too.
+            take new images as they are, too.
     """
 
     name: str
@@ -76,7 +76,7 @@ class PreparedData:
     def background(self) -> Background:
         """What surrounds the objects of the training images, judged by their borders.
 
-        `mixed` where a picture is to be taken as it is: backgrounds differ, or the data are a
+        `mixed` where an image is to be taken as it is: backgrounds differ, or the data are a
         user's own.
         """
         if self.is_own:

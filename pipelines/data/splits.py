@@ -60,7 +60,7 @@ def check_names(names: Sequence[str], origin: str) -> None:
         listed = f" ({some(names)})" if names else ""
         raise InputError(
             f"A data set must have 2 to {MAX_CLASSES:,} classes. Received: {len(names):,} in "
-            f"{origin}{listed}. Give every picture the label of one of several classes."
+            f"{origin}{listed}. Give every image the label of one of several classes."
         )
     seen: dict[str, str] = {}
     for name in names:
@@ -193,8 +193,8 @@ def _from_one_hot(values: np.ndarray, rule: str, origin: str) -> np.ndarray:
             empty = [str(k) for k in np.flatnonzero(~(values == 1).any(axis=0))]
             if empty:
                 raise InputError(
-                    "Every column of one-hot labels must be the class of a picture. Received: "
-                    f"{values.shape[1]} columns in {origin}, of which no picture has "
+                    "Every column of one-hot labels must be the class of an image. Received: "
+                    f"{values.shape[1]} columns in {origin}, of which no image has "
                     f"{some(empty)}. Leave such columns out."
                 )
             return np.asarray(values.argmax(axis=1))

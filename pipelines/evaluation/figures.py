@@ -41,7 +41,7 @@ def render_trial(folder: str, data: PreparedData) -> None:
     """Draws a finished trial's curves, confusion matrix and mistakes from its own files.
 
     Curves alone, where nothing validated. The predictions are the caller's to remove, once the
-    pictures are where they belong.
+    images are where they belong.
     """
     path = Path(folder)
     _draw_curves(path / HISTORY_FILE, path / CURVES_PICTURE)
@@ -64,7 +64,7 @@ def render_trial(folder: str, data: PreparedData) -> None:
 
 
 def draw_images(pixels: np.ndarray, captions: list[str], title: str, path: Path) -> None:
-    """A grid of pictures (n, height, width, channels) with a caption each."""
+    """A grid of images (n, height, width, channels) with a caption each."""
     columns = max(1, int(np.ceil(np.sqrt(len(pixels)))))
     rows = max(1, -(-len(pixels) // columns))
     figure = _figure(1.6 * columns + 0.4, 1.95 * rows + 0.6)
@@ -85,12 +85,12 @@ def draw_predictions(
     title: str,
     path: Path,
 ) -> None:
-    """One row per picture: its pixels as the model saw them, and a bar per class.
+    """One row per image: its pixels as the model saw them, and a bar per class.
 
     Of many classes only the most probable ones have a bar.
 
     Args:
-        probabilities: (pictures, classes).
+        probabilities: (images, classes).
     """
     bars = min(MAX_BARS, len(class_names))
     height = max(1.9, 0.19 * bars + 0.7)
@@ -134,8 +134,10 @@ def _draw_curves(history: Path, path: Path) -> None:
         for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
             if name not in rows[0]:
                 continue  # A HyperModel's own loop need not tell its loss.
-            told = [(e, float(row[name])) for e, row in zip(epochs, rows, strict=True) if row[name]]
-            axes.plot(*zip(*told, strict=True), marker="o", label=label)
+            reported = [
+                (e, float(row[name])) for e, row in zip(epochs, rows, strict=True) if row[name]
+            ]
+            axes.plot(*zip(*reported, strict=True), marker="o", label=label)
         axes.set_xlabel("epoch")
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -17,7 +17,7 @@ def latency_ms(model: keras.Model, image: np.ndarray) -> float:
     """The median time of a prediction of one image, in milliseconds.
 
     By a function of its own, compiled for a batch of one: the model's own would be compiled again
-    for another size of batches, and could round otherwise from then on.
+    for another size of batches, and could round differently from then on.
 
     Args:
         image: raw pixels (1, height, width, channels).

@@ -1,4 +1,4 @@
-"""How a user's own pictures become the arrays of one shape that a model takes: the options."""
+"""How a user's own images become the arrays of one shape that a model takes: the options."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class ImageOptions:
     """What was asked for.
 
     Attributes:
-        image_size: `HxW` in pixels; None for the common size of the pictures, or a chosen one.
-        resize: `fit` keeps the whole picture and pads it, `crop` keeps its middle, `stretch`
+        image_size: `HxW` in pixels; None for the common size of the images, or a chosen one.
+        resize: `fit` keeps the whole image and pads it, `crop` keeps its middle, `stretch`
             changes its proportions.
-        color: `grey` is one channel, `rgb` three; `auto` is grey where every picture is.
-        broken: what happens where a picture cannot be read.
+        color: `grey` is one channel, `rgb` three; `auto` is grey where every image is.
+        broken: what happens where an image cannot be read.
     """
 
     image_size: str | None = None

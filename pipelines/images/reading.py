@@ -1,6 +1,6 @@
-"""Picture files of any kind and size as the raw pixels that a model takes.
+"""Image files of any kind and size as the raw pixels that a model takes.
 
-A file becomes an upright picture of 8 bits, then grey or coloured like the model's data, inverted
+A file becomes an upright image of 8 bits, then grey or coloured like the model's data, inverted
 where its polarity is the opposite of the data's, and fitted into the model's frame. It is inverted
 before it is resized, so a drawing and its negative give the very same pixels.
 """
@@ -27,9 +27,9 @@ FORMATS = (
     "PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "ICO", "JPEG2000",
 )  # fmt: skip
 """The only ones that are tried: Pillow would start Ghostscript for a file that says EPS."""
-_FILE_RULE = "A picture must be a file that can be read."
+_FILE_RULE = "An image must be a file that can be read."
 MAX_PIXELS = 120_000_000
-"""A 108-megapixel camera's pictures fit; a file of some bytes that claims more is a bomb."""
+"""A 108-megapixel camera's images fit; a file of some bytes that claims more is a bomb."""
 BLACK, MIDDLE, WHITE = 0, 127.5, 255
 SIXTEEN_TO_EIGHT = 257
 """65,535 / 255."""
@@ -37,11 +37,11 @@ SIXTEEN_TO_EIGHT = 257
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file as a model gets it.
+    """An image file as a model gets it.
 
     Attributes:
         pixels: (height, width, channels) uint8, of the model's shape.
-        size: width and height of the upright picture in the file.
+        size: width and height of the upright image in the file.
         steps: what was done to it, one phrase each, in order.
     """
 
@@ -63,7 +63,7 @@ def check_pictures(paths: Sequence[Path]) -> None:
 
 
 def read_pixels(path: Path, channels: int) -> np.ndarray:
-    """A picture file as it is: upright, (height, width, channels) uint8, grey for one channel.
+    """An image file as it is: upright, (height, width, channels) uint8, grey for one channel.
 
     Raises:
         InputError: As `read_picture`.
@@ -79,14 +79,14 @@ def read_picture(
     polarity: Polarity = "auto",
     resize: Resize = "fit",
 ) -> Picture:
-    """A picture file, fitted to a model's input.
+    """An image file, fitted to a model's input.
 
     Args:
         background: what surrounds the objects in the model's data; None where it is not known.
-        resize: how the model's training pictures came into their frame.
+        resize: how the model's training images came into their frame.
 
     Raises:
-        InputError: No file, or none that can be read as a picture; the message names it.
+        InputError: No file, or none that can be read as an image; the message names it.
     """
     image, steps = _decoded(path)
     pixels = _without_transparency(image, background, steps)
@@ -123,9 +123,9 @@ def ground_colour(pixels: np.ndarray) -> np.ndarray:
 def is_to_be_inverted(
     pixels: np.ndarray, background: Background | None, polarity: Polarity
 ) -> bool:
-    """Whether a picture is turned into its negative. Pure.
+    """Whether an image is turned into its negative. Pure.
 
-    `auto` does so where the model's data have a dark or a light background and the picture's
+    `auto` does so where the model's data have a dark or a light background and the image's
     border is nearer to the other; never where the data are mixed or not known.
     """
     if polarity != "auto":
@@ -137,14 +137,14 @@ def is_to_be_inverted(
 
 
 def inner_size(size: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
-    """Height and width of a picture of this height and width inside the model's frame. Pure."""
+    """Height and width of an image of this height and width inside the model's frame. Pure."""
     height, width = size
     scale = min(input_shape[0] / height, input_shape[1] / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def fitted_pixels(pixels: np.ndarray, input_shape: Shape) -> np.ndarray:
-    """The pixels scaled into the frame, centred and padded with the picture's own ground. Pure."""
+    """The pixels scaled into the frame, centred and padded with the image's own ground. Pure."""
     inner = inner_size((pixels.shape[0], pixels.shape[1]), input_shape)
     scaled = pixels
     if inner != pixels.shape[:2]:
@@ -178,7 +178,7 @@ def in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
-    """The upright picture in 8 bits (mode L, RGB or RGBA), and what was done for that."""
+    """The upright image in 8 bits (mode L, RGB or RGBA), and what was done for that."""
     _check_file(path)
     known = [name for name in FORMATS if name in _known_formats()]
     try:
@@ -198,13 +198,13 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
         raise _too_large(path, "even more") from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"A picture must be a file of a common kind (PNG, JPEG, GIF, BMP, TIFF, WebP ...). "
+            f"An image must be a file of a common kind (PNG, JPEG, GIF, BMP, TIFF, WebP ...). "
             f"Received: {path}, which is none of them. Convert it to PNG or JPEG.",
             reason="is none of them",
         ) from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over.
         raise InputError(
-            f"A picture must be readable to its end. Received: {path}, which is truncated, "
+            f"An image must be readable to its end. Received: {path}, which is truncated, "
             f"corrupt or of a rare kind ({type(error).__name__}: {error}). Save it again as PNG "
             "or JPEG.",
             reason=str(error),
@@ -228,7 +228,7 @@ def _check_file(path: Path) -> None:
             reason=str(error.strerror),
         ) from error
     if empty:
-        raise _no_file(path, "is empty", "Save the picture again.")
+        raise _no_file(path, "is empty", "Save the image again.")
 
 
 def _no_file(path: Path, reason: str, way_out: str) -> InputError:
@@ -239,7 +239,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise InputError(
-            f"A picture must have at least one pixel. Received: {path} of {width}x{height}. Save "
+            f"An image must have at least one pixel. Received: {path} of {width}x{height}. Save "
             "it again.",
             reason=f"of {width}x{height}",
         )
@@ -249,7 +249,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 
 def _too_large(path: Path, found: str) -> InputError:
     return InputError(
-        f"A picture must have at most {MAX_PIXELS // 1_000_000} million pixels. Received: {path}, "
+        f"An image must have at most {MAX_PIXELS // 1_000_000} million pixels. Received: {path}, "
         f"which claims {found}. Scale it down.",
         reason=f"claims {found}",
     )
@@ -309,7 +309,7 @@ def _without_transparency(
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """Pixels (height, width, channels) of a picture in mode L or RGB."""
+    """Pixels (height, width, channels) of an image in mode L or RGB."""
     pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], -1)
 

@@ -1,6 +1,6 @@
 """`.keras` files: written where a model needs no code of its own, opened in Keras' safe mode only.
 
-Only models that name classes of pictures are opened. The archive is looked at before Keras is: a
+Only models that name classes of images are opened. The archive is looked at before Keras is: a
 damaged file, a Lambda layer (Python code), or a class that is not Keras' own is refused with a
 reason. Keras' safe mode holds the same line again.
 """
@@ -57,7 +57,7 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
 
     Raises:
         InputError: The file is no Keras archive, damaged, or needs code that it does not bring;
-            or the model does not turn pictures into class probabilities.
+            or the model does not turn images into class probabilities.
     """
     name = label or str(path)
     check_archive(path, name)
@@ -125,17 +125,17 @@ def _loaded(path: Path, name: str) -> keras.Model:
 
 
 def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
-    """The shapes of a model that names classes of pictures.
+    """The shapes of a model that names classes of images.
 
     Raises:
-        InputError: Its input is no picture of a fixed size, or its output no vector.
+        InputError: Its input is no image of a fixed size, or its output no vector.
     """
     inputs = getattr(model, "inputs", None) or []
     shape = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else ()
     if len(shape) != 3 or None in shape or shape[2] not in (1, 3):
         received = " and ".join(str(tuple(tensor.shape)) for tensor in inputs) or "none"
         raise InputError(
-            "A model must take one picture of a fixed size: (height, width, channels) with 1 or 3 "
+            "A model must take one image of a fixed size: (height, width, channels) with 1 or 3 "
             f"channels. Received: {label}, whose input is {received}. Name another model."
         )
     outputs = getattr(model, "outputs", None) or []
@@ -241,7 +241,7 @@ def _classes(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> None:
-    """Raises InputError unless a black picture and noise get probabilities."""
+    """Raises InputError unless a black image and noise get probabilities."""
     import keras
 
     pixels = np.zeros((2, *shapes.input_shape), np.uint8)

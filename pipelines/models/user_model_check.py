@@ -34,20 +34,19 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
         what people should know of the space, a sentence each.
 
     Raises:
-        InputError: It has no model that could be trained on such pictures.
+        InputError: It has no model that could be trained on such images.
     """
     label, file = source.reference.text, source.reference.file
     try:
         hp, model = source.build(lambda parameter: parameter.default)
     except Exception as error:  # Whatever a user's code raises.
         raise InputError(
-            "A space must build a model from its defaults. Received: "
-            f"'{label}', which fails: {failure_text(error, file)}."
+            f"'{label}' cannot build a model from its defaults: {failure_text(error, file)}."
         ) from error
     notes = check_model(
-        model, source.shape, source.num_classes, label, has_own_fit=source.has_own_fit
+        model, source.shape, source.num_classes, label, has_custom_fit=source.has_custom_fit
     )
-    if source.has_own_fit:
+    if source.has_custom_fit:
         return (*notes, *_look_at_fit(source, hp, model))
     one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
     labels = np.arange(NUM_STEP) % source.num_classes
@@ -62,14 +61,14 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
 
 
 def check_model(
-    model: Any, input_shape: Shape, num_classes: int, label: str, *, has_own_fit: bool = False
+    model: Any, input_shape: Shape, num_classes: int, label: str, *, has_custom_fit: bool = False
 ) -> tuple[str, ...]:
     """What is to be known of the models of a space, a sentence each.
 
     Args:
         model: what the space built from its defaults.
         label: how messages call the space.
-        has_own_fit: whether the space trains its models itself; then they need not be compiled.
+        has_custom_fit: whether the space trains its models itself; then they need not be compiled.
 
     Raises:
         InputError: It is no compiled model that makes class probabilities of raw pixels.
@@ -77,30 +76,27 @@ def check_model(
     import keras
 
     if not isinstance(model, keras.Model):
+        raise InputError(f"'{label}' builds a {type(model).__name__} instead of a keras.Model.")
+    if not has_custom_fit and not getattr(model, "compiled", False):
         raise InputError(
-            "A space must build a keras.Model. Received: "
-            f"'{label}', which builds a {type(model).__name__}."
-        )
-    if not has_own_fit and not getattr(model, "compiled", False):
-        raise InputError(
-            f"A space must compile its model. Received: '{label}', which does not. End it with "
+            f"'{label}' does not compile its model. End it with "
             "model.compile(optimizer=..., loss='sparse_categorical_crossentropy', "
-            "metrics=['accuracy']), or train it in a HyperModel's own fit."
+            "metrics=['accuracy']), or train the model in the fit of a HyperModel."
         )
     _check_probabilities(_output(model, input_shape, label), num_classes, label)
     notes = []
     if not any(type(layer).__name__ in SCALING for layer in _first_layers(model)):
         notes.append(
-            f"'{label}' gets pixels from 0 to 255 and does not seem to rescale them: "
-            "keras.layers.Rescaling(1/255) as its first layer does"
+            f"'{label}' gets pixels from 0 to 255 and does not seem to rescale them: add "
+            "keras.layers.Rescaling(1/255) as its first layer"
         )
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         assembled = Assembled(model, 1, is_ours=False)
         _, why = store_model(assembled, Path(folder) / "model.keras")
     if why:
         notes.append(
-            f"models of '{label}' are trained and recorded, but cannot be kept without code of "
-            f"their own: {why}"
+            f"models of '{label}' are trained and recorded, but not stored, because they use "
+            f"custom layers and cannot be saved without their code: {why}"
         )
     return tuple(notes)
 
@@ -116,23 +112,23 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
     wrong += [num for num in [done.num_passes] if num == LOOK_EPOCHS]
     if wrong:
         raise InputError(
-            "A HyperModel's own fit is called once per epoch and must train just that one. "
-            f"Received: '{label}', whose fit trains {max(0, wrong[0])} epochs when it is given "
-            f"epochs={LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}. Pass both on to model.fit, "
-            "or neither, or begin your own loop at initial_epoch; --epochs says how many there are."
+            f"The fit of '{label}' trains {max(0, wrong[0])} epochs when it is given epochs="
+            f"{LOOK_EPOCHS} and initial_epoch={LOOK_EPOCHS - 1}; it is called once per epoch and "
+            "must train only that one. Pass both on to model.fit, or neither, or begin your own "
+            "loop at initial_epoch. --epochs sets the number of epochs."
         )
     notes = []
     if done.num_passes > 1:
         notes.append(
-            f"the fit of '{label}' trains {done.num_passes} epochs of its own whenever it is "
-            "called, and it is called once per epoch: an epoch of the sweep is that many of them"
+            f"the fit of '{label}' trains {done.num_passes} epochs of its own at each call, and it "
+            f"is called once per epoch: one epoch of the sweep is {done.num_passes} of them"
         )
     remembering = [callback for callback in done.callbacks if _remembers(callback)]
     if remembering:
         names = " and ".join(dict.fromkeys(type(callback).__name__ for callback in remembering))
         notes.append(
             f"the fit of '{label}' makes callbacks that count epochs ({names}); it is called once "
-            "per epoch, so they never see a second one: --early-stopping ends a trial early"
+            "per epoch, so they never see a second one: use --early-stopping instead"
         )
     return notes
 
@@ -145,9 +141,9 @@ def _remembers(callback: Any) -> bool:
 def _untrainable(label: str, error: Exception, file: str, *, one_hot: bool) -> InputError:
     form = "one-hot labels" if one_hot else "class numbers"
     return InputError(
-        f"A space's model must be possible to train. Received: '{label}', whose first step, with "
-        f"{form}, fails: {failure_text(error, file)}. Check the arguments of model.compile: loss "
-        "and metrics that take such labels ('sparse' ones take class numbers), metrics by name."
+        f"The model of '{label}' cannot be trained: its first step, with {form}, fails: "
+        f"{failure_text(error, file)}. Check the arguments of model.compile: loss and metrics that "
+        "take such labels ('sparse' ones take class numbers), metrics by name."
     )
 
 
@@ -165,16 +161,15 @@ def _output(model: keras.Model, input_shape: Shape, label: str) -> np.ndarray:
     except Exception as error:  # Whatever the layers make of pixels.
         height, width, channels = input_shape
         raise InputError(
-            f"A space's model must take the data's pictures, {height}x{width}x{channels}, as raw "
-            f"pixels (uint8, 0 to 255). Received: '{label}', whose model fails on them: "
-            f"{failure_text(error)}. Begin it with keras.Input({input_shape}) and "
-            "keras.layers.Rescaling(1/255); a class or function that takes input_shape is given it."
+            f"The model of '{label}' does not take the data's images, {height}x{width}x{channels} "
+            f"raw pixels (uint8, 0 to 255): {failure_text(error)}. Begin it with "
+            f"keras.Input({input_shape}) and keras.layers.Rescaling(1/255); a class or function "
+            "that takes input_shape is given it."
         ) from error
     what = f"a dict of {', '.join(map(str, found))}" if isinstance(found, dict) else len(found)
     raise InputError(
-        "A space's model must have one output, the class probabilities, that is no dict or list. "
-        f"Received: '{label}', whose model gives {what}"
-        f"{'' if isinstance(found, dict) else ' outputs'}. Build it as keras.Model(inputs, "
+        f"The model of '{label}' gives {what}{'' if isinstance(found, dict) else ' outputs'}; it "
+        "must have one output, the class probabilities. Build it as keras.Model(inputs, "
         "probabilities)."
     )
 
@@ -184,9 +179,9 @@ def _check_probabilities(found: np.ndarray, num_classes: int, label: str) -> Non
         found = both_classes(found)
     if found.shape != (2, num_classes):
         raise InputError(
-            f"A space's model must give one probability for each of the data's {num_classes} "
-            f"classes. Received: '{label}', whose model gives {tuple(found.shape[1:])} for a "
-            f"picture. End it with Dense({num_classes}, activation='softmax') and a loss such as "
+            f"The model of '{label}' gives an output of shape {tuple(found.shape[1:])} per image "
+            f"instead of one probability for each of the data's {num_classes} classes. End it with "
+            f"Dense({num_classes}, activation='softmax') and a loss such as "
             "sparse_categorical_crossentropy; a class or function that takes num_classes (or "
             "classes) is given it."
         )
@@ -194,9 +189,9 @@ def _check_probabilities(found: np.ndarray, num_classes: int, label: str) -> Non
     if not (np.isfinite(found).all() and found.min() >= 0
             and np.abs(sums - 1).max() <= SUM_TOLERANCE):  # fmt: skip
         raise InputError(
-            "A space's model must give class probabilities, which are at least 0 and sum to 1. "
-            f"Received: '{label}', whose output ranges from {found.min():.3g} to "
-            f"{found.max():.3g}. End it with activation='softmax'."
+            f"The output of the model of '{label}' is no class probabilities: it ranges from "
+            f"{found.min():.3g} to {found.max():.3g}, and must be at least 0 and sum to 1. End it "
+            "with activation='softmax'."
         )
 
 

@@ -134,7 +134,7 @@ def seed_everything(seed: int) -> None:
 
 
 def _share_tensorflow(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
-    """Threads, memory and mode of TensorFlow; answers the GPU's name, None without one."""
+    """Sets threads, memory and mode of TensorFlow; returns the GPU's name, None without one."""
     del gpu
     import tensorflow as tf
 
@@ -177,7 +177,7 @@ def _share_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> str
 
 
 def _share_torch(num_threads: int, gpu: str | None, *, deterministic: bool) -> str | None:
-    """Threads and mode of PyTorch; answers the GPU's name, None without one."""
+    """Sets threads and mode of PyTorch; returns the GPU's name, None without one."""
     import torch
     from keras.src.backend.torch import core
 

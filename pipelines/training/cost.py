@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
 
 Train = Callable[[np.ndarray], dict[str, float]]
-"""Trains on the images of these numbers; answers metrics, as far as there are any."""
+"""Trains on the images with these indices; returns metrics, as far as there are any."""
 MEASURED_SECONDS = 3.0
 MIN_STEPS, MAX_STEPS = 5, 400
 PREDICTED_IMAGES = 4 * PREDICT_BATCH
@@ -113,19 +113,19 @@ def measure_point(
         train, num_pixel_bytes, most = _fit(assembled, training), 0, MAX_BYTES // x[0].nbytes
         warm = 2 * batch_size
     else:
-        train = partial(loop, ends_early=False)  # A loss that is no number is no shorter epoch.
+        train = partial(loop, ends_early=False)  # A NaN loss must not shorten what is timed.
         num_pixel_bytes, most = loop.resident_bytes, len(x)
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
     losses: list[float] = []
 
-    def heard(rows: np.ndarray) -> None:
+    def train_on(rows: np.ndarray) -> None:
         losses.append(train(rows).get("loss", 0.0))
 
-    heard(np.arange(min(len(x), warm)))
+    train_on(np.arange(min(len(x), warm)))
     forward = forward_pass(model) if assembled.is_ours else None
     predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)], forward=forward)
     start_seconds = time.perf_counter() - started
-    step_seconds = _step_seconds(heard, batch_size, min(len(x), most))
+    step_seconds = _step_seconds(train_on, batch_size, min(len(x), most))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
     predict(model, x_validation[:num_predicted], forward=forward)
@@ -169,13 +169,13 @@ def _fit(assembled: Assembled, training: Training) -> Train:
 
     def train(rows: np.ndarray) -> dict[str, float]:
         x, y = np.asarray(training.x[rows]), labels[rows]
-        if assembled.own_fit is None:
+        if assembled.custom_fit is None:
             history = assembled.model.fit(
                 x, y, batch_size=assembled.batch_size, epochs=1, shuffle=False, verbose=0
             ).history
             return {name: float(values[-1]) for name, values in history.items()}
         few = (x[:1], y[:1])
-        assembled.own_fit(
+        assembled.custom_fit(
             x, y, epochs=1, initial_epoch=0, verbose=0, callbacks=[], validation_data=few
         )
         return {}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Arrays = tuple[PixelRows, np.ndarray]
 ACCURACIES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
-"""What the share of right answers is called where it was not called `accuracy`."""
+"""What the share of correct predictions may be called beside `accuracy`."""
 WAY_OUT = (
     "It is called once per epoch: pass its `epochs` and `initial_epoch` on to model.fit, or "
     "neither, or train one epoch in a loop of your own."
@@ -127,7 +127,7 @@ def train_stretch(
     rows = order if stretch.is_whole else stretch.rows(order, assembled.batch_size)
     if keras.config.backend() == "torch":
         _seed_torch(training.seed, epoch, stretch.first)
-    before = standing(model) if assembled.own_fit is not None else None
+    before = training_fingerprint(model) if assembled.custom_fit is not None else None
     history: Any = None
     first_seconds = 0.0
     with _averages_kept_apart(model) if training.averages_apart else contextlib.nullcontext():
@@ -144,7 +144,7 @@ def train_stretch(
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
     if before is not None:
-        check_one_epoch(before, standing(model), history, epoch)
+        check_one_epoch(before, training_fingerprint(model), history, epoch)
     optimizer = getattr(model, "optimizer", None)  # A HyperModel's own `fit` may make one.
     if optimizer is not None:
         metrics["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
@@ -205,7 +205,7 @@ def _seed_torch(seed: int, epoch: int, first: int) -> None:
 def _fitted(
     assembled: Assembled, training: Training, order: np.ndarray, epoch: int, clock: Any
 ) -> Any:
-    """Calls `fit` for one epoch; answers what it returned."""
+    """Calls `fit` for one epoch; returns what it returned."""
     import keras
 
     labels = labels_for(training.y, training.num_classes, one_hot=assembled.one_hot)
@@ -215,8 +215,8 @@ def _fitted(
     }  # fmt: skip
     if training.class_weight is not None:
         common["class_weight"] = training.class_weight
-    if assembled.own_fit is not None:
-        return _own_fit(assembled, training, order, labels[order], common, epoch)
+    if assembled.custom_fit is not None:
+        return _custom_fit(assembled, training, order, labels[order], common, epoch)
     x: Pixels = training.x
     if assembled.augmentation is not None:
         x = AugmentedRows(x, assembled.augmentation, training.seed, epoch)
@@ -224,7 +224,7 @@ def _fitted(
     return assembled.model.fit(**given, shuffle=False, **common)
 
 
-def _own_fit(
+def _custom_fit(
     assembled: Assembled,
     training: Training,
     order: np.ndarray,
@@ -240,8 +240,8 @@ def _own_fit(
     first = np.arange(1)
     x, y = training.validation or (training.x[first], training.y[first])
     own = labels_for(y, training.num_classes, one_hot=assembled.one_hot)
-    assert assembled.own_fit is not None
-    return assembled.own_fit(
+    assert assembled.custom_fit is not None
+    return assembled.custom_fit(
         np.asarray(training.x[order]), labels, validation_data=(np.asarray(x), own), **common
     )
 
@@ -266,7 +266,7 @@ class EpochError(RuntimeError):
     """A `fit` trained nothing, or more than the epoch that it was called for."""
 
 
-def standing(model: keras.Model) -> tuple[int, ...]:
+def training_fingerprint(model: keras.Model) -> tuple[int, ...]:
     """What one training step changes: the optimizer's count of steps, or else weights."""
     import keras
 
@@ -285,16 +285,18 @@ def check_one_epoch(
     """Raises EpochError unless a `fit` trained, and told of no more than one epoch.
 
     Args:
-        before, after: the model's `standing`.
+        before, after: the model's `training_fingerprint`.
         history: whatever `fit` returned.
     """
     if before == after:
         raise EpochError(f"The HyperModel's own fit trained nothing in epoch {epoch}. {WAY_OUT}")
-    told = getattr(history, "history", history)
-    lists = [v for v in told.values() if isinstance(v, list)] if isinstance(told, Mapping) else []
+    values = getattr(history, "history", history)
+    lists = (
+        [v for v in values.values() if isinstance(v, list)] if isinstance(values, Mapping) else []
+    )
     most = max(map(len, lists), default=1)
     if most > 1:
         raise EpochError(
-            f"The HyperModel's own fit trained {most} epochs where epoch {epoch} was wanted. "
+            f"The HyperModel's own fit trained {most} epochs although only epoch {epoch} was due. "
             f"{WAY_OUT}"
         )

@@ -5,8 +5,8 @@ the training pixels are put onto the device once, an epoch's order is one array 
 backend picks its batches. The steps are Keras' own `train_step`, in the order and with the batches
 of `fit`, and the trained weights are those of `fit`, bit for bit (the tests hold them together).
 
-JAX on cores is the exception that is not used: a scan of steps is compiled otherwise than one step,
-and was several times slower there, so it runs step by step and only on a GPU in a scan.
+JAX on CPUs is the exception that is not used: a scan of steps is compiled differently from one
+step, and was several times slower there, so it runs step by step and only on a GPU in a scan.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.training.epoch import Training
 
 STEPS_PER_CALL = 200
-"""Between two calls a loss that is no number ends the epoch; more steps would save nothing."""
+"""A non-finite loss ends the epoch between two calls; more steps per call would save nothing."""
 FIRST_CALL = "first_call_seconds"
 """What a loop returns beside its metrics: how long its first step, or first scan of them, took."""
 SCANNED_STEPS = 50
@@ -91,7 +91,7 @@ def epoch_loop(
     """
     import keras
 
-    if assembled.own_fit is not None or not assembled.is_ours:
+    if assembled.custom_fit is not None or not assembled.is_ours:
         return None
     backend, num_bytes = keras.config.backend(), training.x.nbytes
     room = training.stream_above if resident_bytes is None else resident_bytes
@@ -173,7 +173,7 @@ def _type_of(array: np.ndarray) -> str:
 
 
 def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
-    """Trains from fresh metrics, until the end or a loss that is no number; answers the metrics."""
+    """Trains from fresh metrics to the end, or to a non-finite loss; returns the metrics."""
     model.reset_metrics()
     started, first_seconds = time.perf_counter(), 0.0
     for _ in steps():
@@ -202,7 +202,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
 
     held_tensors, takes = zip(*map(_taker, arrays), strict=True)
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
-    # mean of batch normalisation is computed by another operation, and rounds otherwise.
+    # mean of batch normalisation is computed by another operation, and rounds differently.
     known = size if len(arrays[0]) % size == 0 else None
     results = model.get_metrics_result()
 
@@ -232,7 +232,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
             return index + 1, step(batch)
 
         # The metrics of each step are handed on, as in `fit`: without them TensorFlow prunes the
-        # step's graph otherwise, and a cosine schedule came out one bit apart.
+        # step's graph differently, and a cosine schedule came out one bit apart.
         logs = {name: tf.zeros((), value.dtype) for name, value in results.items()}
         return tf.while_loop(lambda index, _: index < end, body, (first, logs))[1]
 

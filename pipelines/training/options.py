@@ -81,43 +81,43 @@ class TrainingOptions:
     )  # fmt: skip
     class_weights: str = _option(
         "none",
-        "balanced weighs the loss of rare classes up, with any data (default: %(default)s)",
+        "balanced gives rare classes a higher weight in the loss (default: %(default)s)",
         group="your own data", choices=CLASS_WEIGHTS, identifies=True,
     )  # fmt: skip
     backend: str = _option(
         "tensorflow",
-        "what Keras runs on; jax and torch are extras to install (default: %(default)s)",
+        "Keras backend; jax and torch are extras to install (default: %(default)s)",
         choices=BACKENDS,
     )
     precision: str = _option(
         "float32",
-        "Keras' dtype policy of every trial; auto measures which is faster here, once "
+        "Keras dtype policy of all trials; auto measures once which is faster here "
         "(default: %(default)s)",
         choices=(*PRECISIONS, AUTO),
     )
     jit: str = _option(
         AUTO,
-        "whether training steps are compiled; auto is what suits backend and device "
+        "compile training steps with XLA (or torch.compile); auto decides by backend and device "
         "(default: %(default)s)",
         choices=(AUTO, "on", "off"),
     )
     pixels: str = _option(
         "raw",
-        "what models get: raw pixels from 0 to 255, or unit, divided by 255, for a space of your "
-        "own that expects that; the stored model takes raw pixels all the same "
+        "input of models in training: raw pixels from 0 to 255, or unit (divided by 255) for a "
+        "space of your own that expects it; the stored model takes raw pixels in both cases "
         "(default: %(default)s)",
         group="your own data", choices=PIXELS, identifies=True,
     )  # fmt: skip
     deterministic: bool = _option(
         False,
-        "only operations that repeat bit for bit, for `replay` (slower; on cores trials repeat "
-        "without it)",
+        "use only deterministic operations, so that `replay` repeats bit for bit (slower; not "
+        "needed on CPUs)",
     )
     measured_weights: str = _option(
         FITTED,
-        "fitted measures and keeps a model with the statistics of batch normalisation recomputed "
-        "from training images, and with averaged weights where the optimizer averages them; "
-        "trained as Keras leaves it (default: %(default)s)",
+        "fitted evaluates and keeps models with batch normalisation statistics recomputed from "
+        "training images, and with averaged weights if the optimizer averages them; trained, as "
+        "Keras leaves them after training (default: %(default)s)",
         choices=(FITTED, TRAINED), identifies=True, before=TRAINED,
     )  # fmt: skip
 

@@ -279,7 +279,7 @@ class _Training:
             else None
         )
         self._reports = task.schedule.reports
-        if self._assembled.own_fit is not None:  # It knows whole epochs only.
+        if self._assembled.custom_fit is not None:  # It knows whole epochs only.
             self._reports = Reports(self._reports.per_epoch)
         self.history: list[TrialReport] = []
         self.best_step = 0

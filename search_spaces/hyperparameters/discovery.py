@@ -74,7 +74,7 @@ class _Tried:
 
 
 class _CoveringHyperParameters(HyperParameters):
-    """Answers as the point says, and elsewhere with what was not tried yet."""
+    """Returns the point's values, and elsewhere what was not tried yet."""
 
     def __init__(self, point: Mapping[str, Value], tried: _Tried) -> None:
         super().__init__()

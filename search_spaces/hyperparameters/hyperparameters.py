@@ -1,7 +1,8 @@
-"""Keras Tuner's `HyperParameters` vocabulary, answered without importing Keras.
+"""Keras Tuner's `HyperParameters` interface, implemented without importing Keras.
 
 `keras_tuner.HyperParameters` cannot be imported without Keras and TensorFlow (about ten seconds),
-so a space is written against the interface and any of these classes, or Keras Tuner's own, answers:
+so a space is written against the interface, and each of these classes implements it as Keras
+Tuner's own does:
 
 - `HyperParameters`: every parameter takes its default;
 - `GivenHyperParameters`: values come from a dict (a baseline, a replayed run);
@@ -77,7 +78,7 @@ class HyperParametersLike(Protocol):
 
 
 class HyperParameters:
-    """Answers every request with the parameter's default. Subclasses override `suggest`."""
+    """Returns the parameter's default for every request. Subclasses override `suggest`."""
 
     def __init__(self) -> None:
         self.values: Params = {}
@@ -216,7 +217,7 @@ class HyperParameters:
 
 
 class GivenHyperParameters(HyperParameters):
-    """Answers from a dict; parameters that it lacks take their default.
+    """Returns values from a dict; parameters that it lacks take their default.
 
     Raises:
         InputError: A value outside its parameter's range (from the call that asks for it).
@@ -253,7 +254,7 @@ class RandomHyperParameters(HyperParameters):
 
 
 def declare(hp: Any, parameter: Parameter) -> Value:
-    """Asks `hp` for a parameter under its conditions; answers None where it is inactive."""
+    """Asks `hp` for a parameter under its conditions; returns None where it is inactive."""
     with contextlib.ExitStack() as scopes:
         for condition in parameter.conditions:
             scopes.enter_context(hp.conditional_scope(condition.parent, list(condition.values)))

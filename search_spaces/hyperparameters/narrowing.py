@@ -164,8 +164,8 @@ def _check(rule: Rule, space: Space) -> None:
         if not space.reference:
             raise error
         raise InputError(
-            f"{error} These were seen when the space was looked at; one that only shows at other "
-            "points is searched there, but cannot be narrowed."
+            f"{error} These are the parameters that sampling the space has shown; one that only "
+            "appears under other conditions is searched, but cannot be narrowed."
         )
     if all(rule.applied(parameter) for parameter in parameters):
         return

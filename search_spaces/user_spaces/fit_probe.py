@@ -23,7 +23,7 @@ NUM_PICTURES, NUM_OF_A_CLASS = 320, 10
 """So many that the usual splits of them, stratified ones too, leave something in every part."""
 MAX_BYTES, LEAST_OF_A_CLASS = 2**27, 4
 NUM_STEP = 8
-"""Pictures of the one real step."""
+"""Images of the one real step."""
 LOOK_EPOCHS = 8
 """The epoch that the look at a space asks for: what ignores the number does not train one."""
 
@@ -66,7 +66,7 @@ def pretend_to_fit(
     """Calls a HyperModel's `fit` with noise of balanced labels and a model that trains nothing.
 
     Args:
-        look: whether `model.fit` really makes a step of a few pictures, once, and `fit` is given
+        look: whether `model.fit` really makes a step of a few images, once, and `fit` is given
             weights of classes and a late epoch. It is the dearer way, for once.
     """
     import keras
@@ -110,7 +110,7 @@ class _AnyMetric(dict):
 
 
 class _StandIn:
-    """Stands where a model's `fit` was; answers with the history of nothing, or of a step."""
+    """Replaces a model's `fit`; returns the history of no epoch, or of one step."""
 
     def __init__(self, model: keras.Model, done: Pretended, *, steps: bool) -> None:
         self._model, self._done, self._steps = model, done, steps
@@ -134,7 +134,7 @@ class _StandIn:
         return history
 
     def _step(self, bound: inspect.BoundArguments) -> None:
-        """One step on a few pictures; callbacks and validation are left to the trials."""
+        """One step on a few images; callbacks and validation are left to the trials."""
         given, known = bound.arguments, bound.signature.parameters
         for name in ("x", "y", "sample_weight"):
             if getattr(given.get(name), "shape", None):
@@ -158,7 +158,7 @@ class _StandIn:
 
 
 def _noise(shape: Shape, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of noise, and their labels: every class several times, as often as the others."""
+    """Images of noise, and their labels: every class several times, as often as the others."""
     room = MAX_BYTES // int(np.prod(shape)) // num_classes
     wanted = max(NUM_OF_A_CLASS, -(-NUM_PICTURES // num_classes))
     each = max(LEAST_OF_A_CLASS, min(wanted, room))

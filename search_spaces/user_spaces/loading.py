@@ -46,7 +46,7 @@ def load_hypermodel(
         if names:
             file = Path(reference.file).name
             raise unknown_name(f"space in {file}", reference.attribute, names)
-        raise InputError(f"{RULE} Received: '{reference.text}', which is not defined there.")
+        raise InputError(f"'{reference.text}' is not defined there. {RULE}")
     if isinstance(found, keras_tuner.HyperModel):
         return found
     given = {"input_shape": input_shape, **dict.fromkeys(CLASSES, num_classes)}
@@ -104,8 +104,7 @@ def _imported(reference: Reference) -> ModuleType:
         return _file_module(reference)
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"The source of a space must be possible to import. Received: '{reference.text}', "
-            f"which fails: {failure_text(error, reference.file)}."
+            f"'{reference.text}' cannot be imported: {failure_text(error, reference.file)}."
         ) from error
 
 
@@ -148,15 +147,15 @@ def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tune
     ]  # fmt: skip
     if lacking:
         raise InputError(
-            "A HyperModel's class is made with input_shape and num_classes (or classes) at most. "
-            f"Received: '{reference.text}', which needs {', '.join(lacking)}, too. Give those a "
-            "default, or name an instance."
+            f"The class '{reference.text}' needs {', '.join(lacking)} beside input_shape and "
+            "num_classes (or classes), which are all that it is given. Give the others a default, "
+            "or name an instance."
         )
     try:
         return found(**{name: value for name, value in given.items() if name in parameters})
     except Exception as error:  # The user's code raises whatever it likes.
         raise InputError(
-            f"A HyperModel must be possible to make. Received: '{reference.text}', which fails: "
+            f"The HyperModel '{reference.text}' cannot be made: "
             f"{failure_text(error, reference.file)}."
         ) from error
 
@@ -181,6 +180,6 @@ def _may_be_space(value: object, module: ModuleType) -> bool:
 
 def _no_space(reference: Reference, what: str) -> InputError:
     return InputError(
-        "A space must be a keras_tuner.HyperModel (a class or an instance) or a function "
-        f"build(hp). Received: '{reference.text}', which is {what}."
+        f"'{reference.text}' is {what}, not a keras_tuner.HyperModel (a class or an instance) or a "
+        "function build(hp)."
     )

@@ -19,7 +19,7 @@ _TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
 
 
 def cost_of_model(model: keras.Model) -> Cost | None:
-    """The cost of a model for one image; None where it is not built, or takes pictures of any size.
+    """The cost of a model for one image; None where it is not built, or takes images of any size.
 
     Convolutions and dense layers count, in nested models and in layers of the user's own, too; a
     layer that is used several times counts once. Every other layer counts nothing.
@@ -57,6 +57,6 @@ def _multiply_adds(layer: keras.layers.Layer) -> int:
 
 
 def _positions(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> int:
-    """How many pixels a picture of this shape has."""
+    """How many pixels an image of this shape has."""
     sides = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
     return int(math.prod(sides))  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def check_sources(sources: Sources) -> None:
     if changed:
         raise SourceChangedError(
             f"the source of the space has changed since the sweep began ({', '.join(changed)}); "
-            "put it back and go on with --resume, or start a new sweep"
+            "restore it and continue with --resume, or start a new sweep"
         )
 
 

@@ -60,7 +60,7 @@ class MissingParameterError(LookupError):
 
 
 class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
-    """Answers from a point; Keras Tuner's own takes the default of what a point lacks.
+    """Returns the values of a point; Keras Tuner's own takes the default of what a point lacks.
 
     A trial that did so would train with values that nothing records.
     """
@@ -73,9 +73,9 @@ class HeldHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
         name = hyperparameter.name
         if self.is_active(hyperparameter) and name not in self.values:
             raise MissingParameterError(
-                f"The space asked for '{name}', which its point does not hold: it was not asked "
-                "for when the point was sampled. Declare it in build, or in fit before anything "
-                "that depends on the data."
+                f"The hyperparameter '{name}' has no value in this trial, because it was not "
+                "declared when the trial was sampled. Declare it in build, or in fit before "
+                "anything that depends on the data."
             )
         return super()._register(hyperparameter, overwrite)
 
@@ -94,7 +94,7 @@ class TunerSource:
     def __init__(self, reference: Reference, input_shape: Shape, num_classes: int) -> None:
         self.reference, self.shape, self.num_classes = reference, input_shape, num_classes
         self.hypermodel = load_hypermodel(reference, input_shape, num_classes)
-        self.has_own_fit = has_own_fit(self.hypermodel)
+        self.has_custom_fit = has_custom_fit(self.hypermodel)
         self.notes: list[str] = []
         self.drops_class_weights = False
         self._noted: set[object] = set()
@@ -125,7 +125,7 @@ class TunerSource:
         What `build` raises passes; what `fit` raises does not, because it only pretends to train.
         """
         hp, model = self.build(answer)
-        if self.has_own_fit and isinstance(model, keras.Model):
+        if self.has_custom_fit and isinstance(model, keras.Model):
             self.pretend(hp, model)
         return model
 
@@ -165,7 +165,7 @@ def assemble(
     return Assembled(
         model=model,
         batch_size=_batch_size(params),
-        own_fit=partial(hypermodel.fit, hp, model) if has_own_fit(hypermodel) else None,
+        custom_fit=partial(hypermodel.fit, hp, model) if has_custom_fit(hypermodel) else None,
         one_hot=wants_one_hot(hypermodel, model, num_classes),
         is_ours=False,
     )
@@ -186,7 +186,7 @@ def described(hp: Any) -> Parameter:
     )  # fmt: skip
 
 
-def has_own_fit(hypermodel: Any) -> bool:
+def has_custom_fit(hypermodel: Any) -> bool:
     """Whether the HyperModel trains its models itself."""
     return type(hypermodel).fit is not keras_tuner.HyperModel.fit
 

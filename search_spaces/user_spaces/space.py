@@ -27,9 +27,9 @@ def user_space(
     """The space that a reference names; nothing is imported before a model is built.
 
     Args:
-        sample: answers `Space.sample`, which takes Keras; None where only models are built.
+        sample: implements `Space.sample`, which takes Keras; None where only models are built.
         at_limit: called where not all of the space could be looked at.
-        cost_of: answers `Space.cost_of`, as `sample` does.
+        cost_of: implements `Space.cost_of`, as `sample` does.
     """
     return Space(
         name=reference.name,

@@ -70,8 +70,9 @@ class BaselinesReport:
                 lines.append(f"{baseline.name}: {reason}")
             elif baseline.name in self.as_published and middle.is_off(baseline):
                 lines.append(
-                    f"{baseline.name} differs by {middle.difference_points(baseline):+.2f} points, "
-                    f"more than the {TOLERANCE_POINTS} that seeds explain."
+                    f"{baseline.name} differs from its published accuracy by "
+                    f"{middle.difference_points(baseline):+.2f} percentage points, more than the "
+                    f"{TOLERANCE_POINTS} that seeds explain."
                 )
         return lines
 

@@ -33,7 +33,7 @@ from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import prepare_data, reopen_data
 from sweeps.setup.resume import merged
-from sweeps.setup.stores import Destination, check_places
+from sweeps.setup.stores import Destination, check_locations
 from sweeps.state.lock import driving
 from sweeps.state.log import told
 from sweeps.state.paths import SweepPaths, claim_name, paths_of
@@ -117,7 +117,7 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
     settings.validate_common(resumed=earlier is not None)
     get_objective(settings.objective)
-    check_places(settings, with_study=False, resume=earlier is not None)
+    check_locations(settings, with_study=False, resume=earlier is not None)
     had_earlier_names = earlier is not None and earlier.has_earlier_names
     chosen = list(baselines_of(settings.space, earlier=had_earlier_names))
     settings.training.check(get_space(chosen[0].space))
@@ -288,7 +288,8 @@ class _Baselines:
             if say and further[0].number not in self._session.board.rows:
                 gap = first[0].difference_points(baseline)
                 self._start.say(
-                    f"{baseline.name} is off by {gap:+.2f} points: training two further seeds"
+                    f"{baseline.name} is off by {gap:+.2f} percentage points: training two more "
+                    "seeds"
                 )
             wanted += further
         return wanted

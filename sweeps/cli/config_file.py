@@ -215,7 +215,7 @@ def _rule_tokens(name: str, node: Any, where: Place) -> Iterator[str]:
     for key, value in node.value:
         line = Place(where.path, key.start_mark.line + 1)
         if str(key.value) in seen:
-            raise InputError(f"{line}: A parameter is ruled once. Received: '{key.value}' again.")
+            raise InputError(f"{line}: '{key.value}' is given twice. Keep one rule for it.")
         seen.add(str(key.value))
         parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
         if not all(isinstance(part, yaml.ScalarNode) for part in [key, *parts]):

@@ -25,15 +25,15 @@ from tracking.addresses import holds_password, redacted
 COMMANDS = {
     "run": "run a sweep, or look at spaces and baselines",
     "sync": "send what a sweep has recorded and MLflow does not have yet",
-    "finalize": "compare a sweep's best configurations on new seeds",
-    "promote": "make a model the champion, if it is better; roll back",
+    "finalize": "compare a sweep's best configurations on fresh seeds",
+    "promote": "make a model the champion if it is better; roll back",
     "replay": "train a recorded run again and compare every epoch",
-    "doctor": "hold study, spool and MLflow against each other",
-    "predict": "tell the class of picture files with a kept model",
+    "doctor": "check that study, local records and MLflow agree",
+    "predict": "classify image files with a stored model",
     "server": "start an MLflow server for one machine",
-    "migrate": "copy an embedded store into a server, and compare",
-    "completion": "print what a shell needs to complete all this",
-    "explore": "look at a data set: shapes, ranges, counts, a picture",
+    "migrate": "copy a local store into a server, and compare",
+    "completion": "print a shell script that completes commands",
+    "explore": "look at a data set: shapes, ranges, counts, a figure",
 }
 """Name -> summary. Each is a module of `sweeps.cli.commands` with `DESCRIPTION`, `EXAMPLES`,
 `add_options(parser)` and `run(arguments)`."""

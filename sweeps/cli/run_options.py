@@ -32,20 +32,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `run`: the ten most people need first, then named groups."""
     add = parser.add_argument
     add("--space", metavar="NAME",
-        help="what to search: cnn, mlp (see --list-spaces), or FILE.py:NAME or MODULE:NAME for a "
-        "keras_tuner.HyperModel or a function build(hp) of your own")  # fmt: skip
+        help="search space: cnn, mlp (see --list-spaces), or FILE.py:NAME or MODULE:NAME for your "
+        "own keras_tuner.HyperModel or function build(hp)")  # fmt: skip
     add(
         "--dataset",
         metavar="NAME",
         help="mnist, fashion_mnist, cifar10, digits, or your own: a folder of class folders, .npz, "
-        ".csv, file.py:function (default: mnist, or digits where mnist cannot be had)",
+        ".csv, file.py:function (default: mnist, or digits where mnist cannot be downloaded)",
     )
     add(
         "--trials",
         type=type_of("trials"),
         default=None,
         metavar="N",
-        help="points to try at most (default: as many as the time limit allows, "
+        help="maximum number of trials (default: as many as the time limit allows, "
         f"{DEFAULT_NUM_TRIALS} without one)",
     )
     add(
@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=type_of("epochs"),
         default=None,
         metavar="N",
-        help=f"full budget of a trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
+        help=f"epochs of a fully trained trial (default: {LARGE_DATA_BUDGET.num_epochs}, or "
         f"{SMALL_DATA_BUDGET.num_epochs} for fewer than {LARGE_DATA_IMAGES:,} training images)",
     )
     add(
@@ -63,49 +63,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=type_of("timeout"),
         default="auto",
         metavar="TIME",
-        help="stop after this: before it the best points are trained in full, and what still runs "
-        "then ends with its epoch; 90s, 15m, 2h or none (default: "
+        help="stop after TIME (90s, 15m, 2h or none): the best trials are trained in full before "
+        "it, and running trials stop at the end of their current epoch (default: "
         f"{_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few images)",
     )
     add(
         "--objective",
         default="val_accuracy",
         metavar="METRIC",
-        help=f"one of {', '.join(OBJECTIVES)} (default: %(default)s)",
+        help=f"metric to optimize: {', '.join(OBJECTIVES)} (default: %(default)s)",
     )
     add(
         "--sampler",
         metavar="NAME",
-        help=f"prior, tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
+        help=f"sampler: prior, tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
     )
     add(
         "--seed",
         type=type_of("seed"),
         default=0,
         metavar="N",
-        help="every random choice follows from it (default: %(default)s)",
+        help="random seed (default: %(default)s)",
     )
     add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
     add("--workers", type=type_of("workers"), default=None, metavar="N",
-        help="trials at once (default: auto, from cores and GPUs)")  # fmt: skip
+        help="trials that run in parallel (default: auto, from cores and GPUs)")  # fmt: skip
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)
     _add_training_options(own)
-    part = parser.add_argument_group("a part of the space")
+    part = parser.add_argument_group("search space")
     part.add_argument("--set", action="append", metavar="RULE",
-        help="values that are left of a parameter: optimizer=adam,nadam or filters=16..32 "
+        help="search only these values of a parameter: optimizer=adam,nadam or filters=16..32 "
         "(repeatable)")  # fmt: skip
     part.add_argument("--fix", action="append", metavar="RULE",
-        help="the one value of a parameter: batch_norm=true (repeatable)")  # fmt: skip
+        help="set a parameter to one value: batch_norm=true (repeatable)")  # fmt: skip
     part.add_argument("--limit", action="append", metavar="RULE",
-        help="what a point may cost: parameters<=200k, multiply_adds<=12M, model_bytes<=1M, "
-        "epoch_seconds<=30 or latency_ms<=5; kept while points are proposed as far as it is known "
-        "or predicted, and a trial that breaks it is pruned (repeatable)")  # fmt: skip
+        help="upper limit on the cost of a model: parameters<=200k, multiply_adds<=12M, "
+        "model_bytes<=1M, epoch_seconds<=30 or latency_ms<=5; proposals keep it where the cost is "
+        "known or predicted, and a trial that exceeds it is pruned (repeatable)")  # fmt: skip
     _add_search_options(parser)
     _add_recovery_options(parser)
     add_finalist_options(parser, default=0)
-    look = parser.add_argument_group("look, without training")
+    look = parser.add_argument_group("inspect")
     look.add_argument("--list-spaces", action="store_true", help="list the spaces and exit")
     look.add_argument(
         "--describe",
@@ -117,7 +117,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     look.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what the sweep would do, how much memory it needs, and how long it takes",
+        help="print what the sweep would do, its memory and its duration, and exit",
     )
     file = parser.add_argument_group("settings as a file")
     file.add_argument(
@@ -128,19 +128,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     file.add_argument(
         "--write-config",
         action="store_true",
-        help="print the settings as they resolve, as a file for --config",
+        help="print the resolved settings as a file for --config",
     )
     file.add_argument(
         "--config-schema", action="store_true", help="print the file's JSON schema, for editors"
     )
     base = parser.add_argument_group("published baselines")
     base.add_argument(
-        "--no-baselines", action="store_true", help="do not train the published models first"
+        "--no-baselines", action="store_true", help="do not begin with the published models"
     )
     base.add_argument(
         "--baselines-only",
         action="store_true",
-        help="train each published model as published and compare its test result",
+        help="train each published model with its published settings and compare test results",
     )
     train = parser.add_argument_group("training")
     train.add_argument(
@@ -152,7 +152,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_training_options(train)
     _add_gpu_options(parser)
-    store = parser.add_argument_group("where things go")
+    store = parser.add_argument_group("storage and tracking")
     store.add_argument(
         "--tracking-uri",
         metavar="URI",
@@ -171,19 +171,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--work-dir",
         default=".sweeps",
         metavar="DIR",
-        help="prepared data and files in progress (default: %(default)s)",
+        help="folder for prepared data, checkpoints and logs (default: %(default)s)",
     )
     store.add_argument(
         "--keep-models",
         type=type_of("keep_models"),
         default=3,
         metavar="N",
-        help="models kept in MLflow, of the best trials (default: %(default)s)",
+        help="number of models kept in MLflow, those of the best trials (default: %(default)s)",
     )
     store.add_argument(
         "--offline",
         action="store_true",
-        help="send nothing to MLflow now; `sync` does later",
+        help="send nothing to MLflow now; `keras-sweeps sync` sends it later",
     )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
@@ -216,33 +216,34 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
         "--gpus",
         default=ALL,
         metavar="WHICH",
-        help="all, none, or numbers as nvidia-smi counts: 0,1 (default: %(default)s)",
+        help="all, none, or GPU numbers of nvidia-smi: 0,1 (default: %(default)s)",
     )
     gpu.add_argument(
         "--trials-per-gpu",
         type=type_of("trials_per_gpu"),
         default=None,
         metavar="N",
-        help="trials at once on each GPU, each with its share of the memory (default: auto, the "
-        "fastest of one, two and four in a short measurement)",
+        help="trials that share a GPU and its memory (default: auto, the fastest of 1, 2 and 4 in "
+        "a short measurement)",
     )
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("Keras Tuner instead of Optuna")
     search.add_argument(
-        "--engine", choices=ENGINES, default="optuna", help="who proposes (default: %(default)s)"
+        "--engine", choices=ENGINES, default="optuna", help="search engine (default: %(default)s)"
     )
     search.add_argument(
         "--oracle",
         metavar="NAME",
-        help=f"Keras Tuner's: {', '.join(ORACLES)} (default with that engine: {DEFAULT_ORACLE})",
+        help=f"Keras Tuner oracle: {', '.join(ORACLES)} (default with that engine: "
+        f"{DEFAULT_ORACLE})",
     )
-    prune = parser.add_argument_group("which trials go on")
+    prune = parser.add_argument_group("pruning")
     prune.add_argument(
         "--pruner",
         metavar="NAME",
-        help="asha, hyperband, median, percentile, patient or none (default: "
+        help="pruner: asha, hyperband, median, percentile, patient or none (default: "
         f"{DEFAULT_PRUNER}; none with the oracle hyperband, which has rungs of its own)",
     )
     prune.add_argument(
@@ -250,20 +251,20 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         type=type_of("min_epochs"),
         default=None,
         metavar="N",
-        help="the first rung, before which no trial is pruned: epochs, or a fraction of one such "
-        f"as 1/9 (default: auto, what has at least {MIN_RUNG_IMAGES:,} training images)",
+        help="first rung; no trial is pruned earlier: epochs, or a fraction of one such as 1/9 "
+        f"(default: auto, the shortest with at least {MIN_RUNG_IMAGES:,} training images)",
     )
     prune.add_argument(
         "--reduction-factor",
         type=type_of("reduction_factor"),
         default=3,
         metavar="N",
-        help="one of so many trials goes on from each rung (default: %(default)s)",
+        help="continue the best 1/N of the trials from each rung (eta; default: %(default)s)",
     )
     prune.add_argument(
         "--protect-baselines",
         action="store_true",
-        help="train published baselines in full (default: they can be pruned like other points)",
+        help="never prune published baselines (default: they can be pruned like other trials)",
     )
     # What is the default now: older commands and configuration files may still say it.
     prune.add_argument("--prune-baselines", action="store_true", help=argparse.SUPPRESS)
@@ -272,23 +273,23 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         type=type_of("audit"),
         default=0,
         metavar="N",
-        help="afterwards train N pruned trials to the end, and say how many were among the best",
+        help="train N pruned trials to the end afterwards, and report how many pruning lost",
     )
-    stop = parser.add_argument_group("when to stop (the first rule that holds)")
+    stop = parser.add_argument_group("stopping (the first rule that is reached)")
     stop.add_argument(
         "--max-total-epochs",
         type=type_of("max_total_epochs"),
         metavar="N",
-        help="epochs of all trials together",
+        help="stop after N epochs in total",
     )
     stop.add_argument(
-        "--target", metavar="RULE", help="a value that is good enough: 'val_accuracy>=0.995'"
+        "--target", metavar="RULE", help="stop at this objective value: 'val_accuracy>=0.995'"
     )
     stop.add_argument(
         "--no-improvement",
         type=type_of("no_improvement"),
         metavar="N",
-        help="N trials in a row without a new best",
+        help="stop after N trials in a row without a new best one",
     )
 
 
@@ -297,25 +298,26 @@ def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
     lose.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the sweep named by --name, or with the latest unfinished one",
+        help="continue the sweep --name, or the latest unfinished one",
     )
     lose.add_argument(
         "--accept-changes",
         action="store_true",
-        help="with --resume: accept settings that differ from the sweep's own",
+        help="with --resume: accept settings that differ from those of the sweep",
     )
     lose.add_argument(
         "--retries",
         type=type_of("retries"),
         default=2,
         metavar="N",
-        help="further tries after a crash, a hang or a lack of memory (default: %(default)s)",
+        help="retries of a trial that crashed, hung or ran out of memory (default: %(default)s)",
     )
     lose.add_argument(
         "--trial-timeout",
         type=type_of("trial_timeout"),
         metavar="TIME",
-        help="a trial without a report for so long hangs (default: auto, ten minutes or 20 epochs)",
+        help="time without a report after which a trial counts as hung (default: auto, the longer "
+        "of ten minutes and 20 epochs)",
     )
 
 

@@ -41,14 +41,12 @@ def schema_of(action: argparse.Action) -> dict[str, Any]:
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """The options by which a command finds a sweep and its stores."""
-    parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="the sweep (default: the one that began last)"
-    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the sweep (default: the latest)")
     parser.add_argument(
         "--work-dir",
         default=".sweeps",
         metavar="DIR",
-        help="where the sweep's files are (default: %(default)s)",
+        help="folder of the sweep's files (default: %(default)s)",
     )
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
@@ -78,7 +76,7 @@ def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -
     Args:
         default: finalists without the option; None for what the sweep was given.
     """
-    group = parser.add_argument_group("finalists, on seeds that took no part in the search")
+    group = parser.add_argument_group("finalists (retrained on fresh seeds)")
     none = "" if default is None else ", or none without the option"
     group.add_argument(
         "--finalists",
@@ -94,14 +92,14 @@ def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -
         type=argument_type(positive_int),
         default=None if default is None else DEFAULT_NUM_SEEDS,
         metavar="S",
-        help=f"trainings of each, at least 2 (default: {DEFAULT_NUM_SEEDS})",
+        help=f"fresh seeds per finalist, at least 2 (default: {DEFAULT_NUM_SEEDS})",
     )
     group.add_argument(
         "--retrain",
         choices=RETRAIN,
         default=None if default is None else "none",
-        help="whether the winner is trained on all training data, validation included, for the "
-        "epochs that validation chose; that model is kept then (default: none)",
+        help="all: train the winner again on all training data, validation included, for the "
+        "epochs that validation chose, and keep that model (default: none)",
     )
 
 
@@ -112,28 +110,27 @@ def add_image_options(parser: argparse._ActionsContainer) -> None:
         "--image-size",
         type=argument_type(image_size),
         metavar="HxW",
-        help="height and width that every picture gets (default: their own where all agree, else "
-        "one that is said)",
+        help="height and width of all images (default: their own if all are alike, else one that "
+        "is printed)",
     )
     parser.add_argument(
         "--resize",
         choices=RESIZES,
         default=default.resize,
-        help="fit keeps all of a picture and pads it, crop keeps the middle, stretch changes its "
-        "proportions (default: %(default)s)",
+        help="fit pads the whole image, crop keeps its middle, stretch changes its proportions "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--color",
         choices=COLORS,
         default=default.color,
-        help="channels: auto is grey where every picture is (default: %(default)s)",
+        help="channels: auto is grey if every image is (default: %(default)s)",
     )
     parser.add_argument(
         "--broken",
         choices=BROKEN,
         default=default.broken,
-        help="pictures that cannot be read: refuse the data set, or skip them (default: "
-        "%(default)s)",
+        help="images that cannot be read: refuse the data set, or skip them (default: %(default)s)",
     )
 
 

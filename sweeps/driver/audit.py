@@ -35,7 +35,7 @@ class Audit:
         order = np.random.default_rng([plan.seed, len(board.rows)]).permutation(len(self._pruned))
         self._waiting = [self._pruned[index] for index in order[: plan.num_audited]]
         self._slots: dict[int, Slot] = {}
-        self._heard: dict[int, float] = {}
+        self._last_report_at: dict[int, float] = {}
 
     @property
     def is_done(self) -> bool:
@@ -47,7 +47,7 @@ class Audit:
         while self._waiting and self._free.has_room:
             row, slot = self._waiting.pop(0), self._free.take()
             number, job_id = row.number, f"{PREFIX}{row.number}"
-            self._slots[number], self._heard[number] = slot, self._board.clock()
+            self._slots[number], self._last_report_at[number] = slot, self._board.clock()
             log_path = str(self._paths.trial_log(number))
             try:
                 self._executor.start(
@@ -60,7 +60,7 @@ class Audit:
         """Takes a report, a result or a failure of an audited trial."""
         number = int(event.job_id.removeprefix(PREFIX))
         if isinstance(event, Reported):
-            self._heard[number] = self._board.clock()
+            self._last_report_at[number] = self._board.clock()
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
         self._free.give_back(self._slots.pop(number))
@@ -74,7 +74,7 @@ class Audit:
     def end_stalled(self, limit_seconds: float) -> None:
         """Ends what has reported nothing for so long."""
         for number in list(self._slots):
-            if self._board.clock() - self._heard[number] > limit_seconds:
+            if self._board.clock() - self._last_report_at[number] > limit_seconds:
                 self._executor.stop(f"{PREFIX}{number}")
                 reason = hang(limit_seconds).reason
                 self.event(Raised(f"{PREFIX}{number}", "Hang", reason, ""))

@@ -11,7 +11,7 @@ from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 
-_WAITED = "waited at epoch {} for a promotion that did not come"
+_WAITED = "paused at epoch {} and not promoted before the sweep ended"
 
 
 class Ends:
@@ -21,12 +21,12 @@ class Ends:
         self._trials, self._figures = trials, figures
         self._board, self._plan = trials.board, trials.plan
 
-    def prune_hopeless(self) -> None:
+    def prune_unpromotable(self) -> None:
         """Ends paused trials that can never be promoted, so that their checkpoints can go."""
         most = self._plan.most_trials(len(self._board.rows))
-        for number in self._trials.engine.hopeless(most):
+        for number in self._trials.engine.unpromotable(most):
             row = self._board.rows[number]
-            row.reason = f"pruned at epoch {row.epochs_text}: too many are better"
+            row.reason = f"pruned at epoch {row.epochs_text}: too many trials are better there"
             self._end_one_paused(row)
 
     def end_paused(self) -> None:

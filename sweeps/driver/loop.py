@@ -2,8 +2,8 @@
 
 Whatever happens is written in one order: first to the tracker's spool, then to the study, and only
 then does the trial go on. A kill between any two steps leaves the study behind the spool, never
-ahead of it; when the sweep is resumed, the trial says again what the study has not heard, and the
-spool knows it already.
+ahead of it; when the sweep is resumed, the trial reports again what the study has not recorded, and
+the spool knows it already.
 
 What the loop is made of: `next_trial` (which trial is next), `trials` (one trial on its slot),
 `retries` (failures, hangs, further tries), `ends` (what is pruned, killed or left to go on),
@@ -67,7 +67,7 @@ class SweepLoop:
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
         self._audit: Audit | None = None
-        self._logged_closing: float | None = None
+        self._logged_final_phase: float | None = None
 
     @property
     def source_changed(self) -> str:
@@ -113,32 +113,36 @@ class SweepLoop:
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)
-                if rule is None and self._time_plan.is_closing and not self._time_plan.all_tried:
+                if (
+                    rule is None
+                    and self._time_plan.in_final_phase
+                    and not self._time_plan.all_tried
+                ):
                     return StopReason.TIMEOUT
                 ran_out = self._next.exhausted and not self._plan.is_fixed
                 return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)
             self._handle_events(WAIT_SECONDS)
             self._retries.end_overdue()
             self._retries.end_stalled()
-            self._ends.prune_hopeless()
+            self._ends.prune_unpromotable()
             seconds = int(self.board.elapsed_seconds())
             self._recorder.machine_used(self._trials.usage.machine(), seconds)
-            self.board.closing_from = self._time_plan.closing_from
+            self.board.final_phase_from = self._time_plan.final_phase_from
             self._log_time()
             self._trials.view.update(self.board)
 
     def _log_time(self) -> None:
         """Says once when the end begins, and again where the plan for the time has moved."""
-        begins, known = self.board.closing_from, self._logged_closing
+        begins, known = self.board.final_phase_from, self._logged_final_phase
         if begins is None or begins == known:
             return
-        if self._time_plan.is_closing:
+        if self._time_plan.in_final_phase:
             sweep_log.info("no new points: the best are trained in full now")
         elif known is None or abs(begins - known) >= LOGGED_MOVE_SECONDS:
             sweep_log.info("the best are trained in full from %.0f s on, as things stand", begins)
         else:
             return
-        self._logged_closing = begins
+        self._logged_final_phase = begins
 
     def _fill_slots(self) -> None:
         while (
@@ -167,7 +171,7 @@ class SweepLoop:
                 self._retries.raised(event)
 
     def _reported(self, report: TrialReport) -> None:
-        """Records a report, and answers how the trial goes on."""
+        """Records a report, and tells the trial how it goes on."""
         row, identity = self.board.rows[report.number], job_id(report.number)
         value = self.board.value(row, report.metrics)
         now = self.board.clock()
@@ -198,12 +202,16 @@ class SweepLoop:
         """The decision under the plan for the time, which may have begun to close the sweep."""
         if not self._plan.rungs or decision not in (Decision.GO_ON, Decision.PAUSE):
             return decision
-        if not self._time_plan.closes():
+        reason = "" if decision is Decision.PAUSE else self._time_plan.cannot_end(row)
+        if reason:
+            row.reason = f"pruned at epoch {row.epochs_text}: {reason}"
+            return Decision.STOP
+        if not self._time_plan.enters_final_phase():
             return decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
 
     def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:
-        """The decision once the sweep's own rules are heard; a full budget stays complete."""
+        """The decision after the sweep's own rules; a trial with its full budget stays complete."""
         rules, schedule = self._plan.rules, row.schedule
         # Within the first epoch too few images are measured to say that a target is reached.
         counts = schedule.validates and not schedule.reports.is_early(step)
@@ -216,7 +224,7 @@ class SweepLoop:
             row.reason = f"stopped because {rule.value}"
             return Decision.STOP
         if decision is Decision.STOP:
-            row.reason = f"pruned at epoch {row.epochs_text}"
+            row.reason = row.reason or f"pruned at epoch {row.epochs_text}"
         return decision
 
     def _within_limits(self, row: TrialRow, decision: Decision) -> Decision:

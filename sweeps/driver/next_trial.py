@@ -6,7 +6,7 @@ from sweeps.driver.plan import trial_seed
 from sweeps.driver.status import TrialRow
 from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials
-from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
+from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
 
 MAX_UNTRAINED = 100
 """So many proposals in a row that need no training, because they repeat or break a limit, mean that
@@ -26,15 +26,15 @@ class NextTrial:
     def choose(self) -> TrialRow | None:
         """The trial to start now; None where there is none for the time being."""
         running = self._board.running()
-        if any(row.spared_memory for row in running):
+        if any(row.ran_out_of_memory for row in running):
             return None  # It has the machine to itself.
         waiting = [row for row in self._board.rows.values() if row.waiting]
-        ready = [row for row in waiting if not row.spared_memory]
+        ready = [row for row in waiting if not row.ran_out_of_memory]
         if ready:
             return ready[0]
         if waiting:
             return None if running else waiting[0]
-        if not self._time_plan.closes():
+        if not self._time_plan.enters_final_phase():
             row = self._next_of_engine()
             if row is not None or not (self.exhausted or self._all_proposed()):
                 return row
@@ -47,11 +47,11 @@ class NextTrial:
         untrained = 0
         while True:
             last = self.exhausted or self._all_proposed()
-            number = self._engine.next_promotion(closing=last and not running)
+            number = self._engine.next_promotion(no_more_trials=last and not running)
             if number is not None:
                 return self._board.rows[number]
             proposal = None if last else self._engine.ask()
-            if last or isinstance(proposal, Later):
+            if last or isinstance(proposal, Wait):
                 return None
             if proposal is None:
                 self.exhausted = True

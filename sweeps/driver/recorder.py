@@ -41,7 +41,7 @@ from tracking.spool.records import (
     TrialRecord,
     TrialStateRecord,
 )
-from tracking.spool.spool import TrialLives
+from tracking.spool.spool import TrialHistory
 from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class BestModels:
 class Recorder:
     """Records one sweep. A record that the spool has already is not put again.
 
-    Trials with a fixed plan are recorded by subclasses, which say otherwise what a run is told.
+    Trials with a fixed plan are recorded by subclasses, which record other facts of a run.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Recorder:
         training: TrainingOptions = DEFAULT_TRAINING,
     ) -> None:
         self._spool = spool
-        self._lives = TrialLives(spool)
+        self._history = TrialHistory(spool)
         self._space = space
         self._data = data
         self._paths = paths
@@ -151,11 +151,11 @@ class Recorder:
     @property
     def longest_epoch_seconds(self) -> float:
         """The longest epoch of earlier sessions; 0 without any."""
-        return self._lives.longest_epoch_seconds
+        return self._history.longest_epoch_seconds
 
     def trained_seconds(self, number: int) -> float:
         """Time of a trial's epochs in earlier sessions."""
-        return self._lives.trained_seconds(number)
+        return self._history.trained_seconds(number)
 
     def models_known(self, board: Board) -> None:
         """Takes over which models are kept: those of the best trials of earlier sessions."""
@@ -169,7 +169,7 @@ class Recorder:
         tags = {Tag.DEVICE: place}
         if slot.num_sharing > 1:
             tags[Tag.GPU_SHARE] = f"1/{slot.num_sharing}"
-        self._lives.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
+        self._history.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
 
     def reported(self, report: TrialReport, more: Mapping[str, float] | None = None) -> None:
         """What a trial measured after a step, with what the driver saw of it."""
@@ -180,12 +180,12 @@ class Recorder:
         path = self._paths.trial(row.number) / RESULT_FILE
         path.write_text(json.dumps(asdict(result)), encoding="utf-8")
         tags = {Tag.REASON: f"waits at epoch {row.epochs_text} for a promotion"}
-        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+        self._history.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_suspended(self, row: TrialRow) -> None:
         """The trial waits for its sweep to be resumed."""
         tags = {Tag.REASON: row.reason}
-        self._lives.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
+        self._history.put_state(TrialStateRecord(row.number, TrialState.PAUSED.value, tags))
 
     def trial_retried(self, row: TrialRow, reason: str, kind: str) -> None:
         """A failure of some kind (`FailureKind`), after which the trial is tried again."""
@@ -231,7 +231,7 @@ class Recorder:
             tags[Tag.TEST_SPLIT_READ] = "true"
         if result.adaptations:
             tags[Tag.ADAPTATIONS] = "; ".join(result.adaptations)
-        end = self._lives.put_end(TrialEnd(row.number, state.value, metrics, tags))
+        end = self._history.put_end(TrialEnd(row.number, state.value, metrics, tags))
         if state is TrialState.COMPLETE:
             self._keep_model(row, result, end)
 
@@ -241,7 +241,7 @@ class Recorder:
         if row.duplicate_of is not None:
             tags[Tag.DUPLICATE_OF] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
-        self._lives.put_end(TrialEnd(row.number, state.value, {}, tags, texts))
+        self._history.put_end(TrialEnd(row.number, state.value, {}, tags, texts))
         log = self._paths.trial_log(row.number)
         if log.exists() and log.stat().st_size:
             self._upload(row.number, "log", [log])

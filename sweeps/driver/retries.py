@@ -108,7 +108,7 @@ class Retries:
             return
         if failure.can_retry and row.num_retries < self._plan.num_retries:
             row.num_retries += 1
-            row.spared_memory |= short
+            row.ran_out_of_memory |= short
             self._try_again(row, failure.reason, failure.kind)
             return
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""

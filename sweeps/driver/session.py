@@ -82,7 +82,7 @@ class LoopEnd:
     @property
     def reason(self) -> str:
         """In words."""
-        return self.stop.value if self.stop else "the sweep broke off; it can be resumed"
+        return self.stop.value if self.stop else "the sweep ended with an error; it can be resumed"
 
 
 @dataclass

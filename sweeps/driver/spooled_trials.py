@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.objectives import Objective
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from tracking.spool.records import EpochRecord, TrialEnd
-from tracking.spool.spool import TrialLives
+from tracking.spool.spool import TrialHistory
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SpooledTrials:
 
 def read_trials(spool: Spool) -> SpooledTrials:
     """Reads the spool once."""
-    lives = TrialLives(spool)
+    history = TrialHistory(spool)
     metrics: dict[int, dict[int, Mapping[str, float]]] = {}
     ends: dict[int, TrialEnd] = {}
     for record in spool.replay():
@@ -42,7 +42,7 @@ def read_trials(spool: Spool) -> SpooledTrials:
             ends[record.number] = record
     complete = TrialState.COMPLETE.value
     return SpooledTrials(
-        metrics, {n: end for n, end in ends.items() if lives.last_state(n) == complete}
+        metrics, {n: end for n, end in ends.items() if history.last_state(n) == complete}
     )
 
 

@@ -27,7 +27,7 @@ class TrialRow:
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
-        spared_memory: its memory ran out before, so it runs alone, with smaller predictions.
+        ran_out_of_memory: its memory ran out before, so it runs alone, with smaller predictions.
         proposed_by: what the point was drawn from, for people; empty where nobody knows.
         duplicate_of: the trial of the same point; this one was not trained.
         past: it ended in an earlier session.
@@ -60,7 +60,7 @@ class TrialRow:
     waiting: bool = False
     num_retries: int = 0
     num_repacked: int = 0
-    spared_memory: bool = False
+    ran_out_of_memory: bool = False
     duplicate_of: int | None = None
     past: bool = False
     end_order: int | None = None
@@ -104,8 +104,8 @@ class Board:
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
         clock: seconds of a clock that only goes forward; a replay of recorded trials has its own.
-        closing_from: seconds after the start from which the best candidates are trained in full, as
-            things stand; None where no time is reserved.
+        final_phase_from: seconds after the start from which the best candidates are trained in
+            full, by present estimates; None where no time is reserved.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -120,7 +120,7 @@ class Board:
     earlier_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
-    closing_from: float | None = None
+    final_phase_from: float | None = None
     competes: bool = True
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
@@ -176,12 +176,12 @@ class Board:
         key = self.objective.sort_key
         pruned = [row for row in self.in_state(TrialState.PRUNED) if row.curve]
 
-        def standing(row: TrialRow) -> tuple[bool, float, int]:
+        def rank_key(row: TrialRow) -> tuple[bool, float, int]:
             reports = row.schedule.reports
             reached = min(map(key, reports.comparable(row.curve, row.step)))
             return reports.is_early(row.step), reached, row.number
 
-        return self.ranking() + sorted(pruned, key=standing)
+        return self.ranking() + sorted(pruned, key=rank_key)
 
     def best(self) -> TrialRow | None:
         """The best complete trial."""
@@ -248,7 +248,7 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
 
 
 class View(Protocol):
-    """Hears of every change of a sweep."""
+    """Receives every change of a sweep."""
 
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """A trial started, or goes on."""

@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
+from sweeps.formatting import duration
 
 NUM_CANDIDATES = 3
 """How many are trained in full at the end, where there is time."""
 RESERVED_SHARE = 0.4
 """Of the whole time for that; a short sweep trains fewer candidates, but always one."""
+LARGEST_SHARE = 0.6
+"""One candidate may take so much where all that have come as far take more than `RESERVED_SHARE`:
+the best after an epoch is worth more than the cheapest after a third."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
@@ -48,7 +52,7 @@ class TimePlan:
             is not started when it cannot end in time, unless it is the first that could.
 
     Attributes:
-        is_closing: whether the last full trainings have begun.
+        in_final_phase: whether only the best are trained in full now, and no new points tried.
         all_tried: whether there are no new points although there is time: then the best are
             trained in full, until `NUM_CANDIDATES` are complete.
     """
@@ -56,7 +60,7 @@ class TimePlan:
     plan: LoopPlan
     board: Board
     waits: bool
-    is_closing: bool = False
+    in_final_phase: bool = False
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
     _pace: dict[int, float] = field(default_factory=dict)
@@ -85,8 +89,13 @@ class TimePlan:
         before = max((step for step in row.curve if step < row.step), default=0)
         share = (row.step - before) / reports.per_epoch
         rest = max(0.0, seconds - pace * share)
+        if first and "compile_seconds" in metrics:
+            compiled = metrics["compile_seconds"]
+            self._tracing.add(compiled)
+            self._pace[row.number] = pace - compiled / share
+            return
         if first:
-            # Of a stretch that began with compiling, the pace is a guess until the next one.
+            # How much of it was compiling is a guess until the next stretch.
             self._first[row.number] = pace * share, share
             compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
             self._pace.setdefault(row.number, (pace * share - compiled) / share)
@@ -98,17 +107,17 @@ class TimePlan:
         if not reports.is_early(row.step):
             self._validation.add(rest)
 
-    def closes(self) -> bool:
-        """Whether no new points are tried any more; it stays so once a last training began."""
-        self.is_closing = bool(self._chosen) or self._time_is_up()
-        return self.is_closing
+    def enters_final_phase(self) -> bool:
+        """Whether no new points are tried any more; final once the first full training began."""
+        self.in_final_phase = bool(self._chosen) or self._time_is_up()
+        return self.in_final_phase
 
     def no_more_points(self) -> None:
-        """All points have been tried; where the sweep has a time limit, its end begins now."""
+        """All points have been tried; a sweep with a time limit enters its final phase now."""
         self.all_tried = self.waits and self.plan.rules.timeout_seconds is not None
 
     def goes_on(self, row: TrialRow) -> bool:
-        """Whether a trial that runs is trained to its end now that the sweep closes.
+        """Whether a trial that runs is trained to its end in the final phase.
 
         It is one of the best that there are slots for, or leaves time for those that are better.
         """
@@ -143,18 +152,32 @@ class TimePlan:
             self._chosen.add(chosen.number)
         return chosen
 
+    def cannot_end(self, row: TrialRow) -> str:
+        """Why training a trial any further is lost time; empty while it can end in time.
+
+        While nothing is complete and nothing else can end in time either, it goes on.
+        """
+        if not self.waits or self._is_protected(row) or self._fits(row):
+            return ""
+        if not self.board.ranking() and not any(map(self._fits, self._ranked())):
+            return ""
+        needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        return (
+            f"its full training would take {duration(needed)} more, and {duration(left)} are left"
+        )
+
     def _has_enough(self) -> bool:
         """Whether as many are complete, or on their way, as a sweep that ends early trains."""
         ending = [row for row in self.board.running() if row.number in self._chosen]
         return self.all_tried and len(self.board.ranking()) + len(ending) >= NUM_CANDIDATES
 
     @property
-    def closing_from(self) -> float | None:
-        """Seconds after the sweep's start at which its end begins, as things stand."""
+    def final_phase_from(self) -> float | None:
+        """Seconds after the sweep's start at which its final phase begins, by present estimates."""
         limit = self.plan.rules.timeout_seconds
         if limit is None or not self.waits:
             return None
-        return 0.0 if self.is_closing else limit - self.reserved_seconds
+        return 0.0 if self.in_final_phase else limit - self.reserved_seconds
 
     @property
     def reserved_seconds(self) -> float:
@@ -184,31 +207,55 @@ class TimePlan:
     def _candidates(self) -> list[TrialRow]:
         """The best that are not complete: as many as the reserved share of the time trains.
 
-        What alone would take more is none while something cheaper is; of such the cheapest is.
+        What alone takes more than that is none, unless no cheaper one has come as far.
         """
-        limit, ranked = self.plan.rules.timeout_seconds or math.inf, self._ranked()
-        cheap = [row for row in ranked if self._needed([row]) <= RESERVED_SHARE * limit]
-        ranked = cheap or sorted(ranked, key=self._seconds_to_end)[:1]
-        chosen = ranked[:1]
-        for row in ranked[1:NUM_CANDIDATES]:
-            if self._needed([*chosen, row]) > RESERVED_SHARE * limit:
+        ranked = self._ranked()
+        cheap = [row for row in ranked if self._share(row) <= RESERVED_SHARE]
+        first = self._first_candidate(ranked)
+        chosen = [] if first is None else [first]
+        limit = self.plan.rules.timeout_seconds or math.inf
+        for row in cheap[:NUM_CANDIDATES]:
+            if row is first:
+                continue
+            if (
+                len(chosen) == NUM_CANDIDATES
+                or self._needed([*chosen, row]) > RESERVED_SHARE * limit
+            ):
                 break
             chosen.append(row)
         return chosen
+
+    def _first_candidate(self, ranked: list[TrialRow]) -> TrialRow | None:
+        """Of the highest rung where one can be trained: the best cheap one, or else the best."""
+        for rung in sorted({self._rung(row) for row in ranked}, reverse=True):
+            rows = [row for row in ranked if self._rung(row) == rung]
+            for most in (RESERVED_SHARE, LARGEST_SHARE):
+                for row in rows:
+                    if self._share(row) <= most:
+                        return row
+        return min(ranked, key=self._seconds_to_end, default=None)
+
+    def _share(self, row: TrialRow) -> float:
+        """What training it to its end takes of the sweep's whole time."""
+        return self._needed([row]) / (self.plan.rules.timeout_seconds or math.inf)
+
+    def _rung(self, row: TrialRow) -> int:
+        """The highest rung that it has reached."""
+        return max((step for step in self.plan.rungs if step <= row.step), default=row.step)
 
     def _ranked(self) -> list[TrialRow]:
         """Trials that are neither complete nor lost: by the highest rung reached, then by value."""
         key = self.board.objective.sort_key
 
-        def standing(row: TrialRow) -> tuple[int, float, int]:
-            rung = max((step for step in self.plan.rungs if step <= row.step), default=row.step)
+        def rank_key(row: TrialRow) -> tuple[int, float, int]:
+            rung = self._rung(row)
             at = rung if rung in row.curve else row.step
             values = row.schedule.reports.comparable(row.curve, at)
             return -rung, min(map(key, values)), row.number
 
         going = (TrialState.RUNNING, TrialState.PAUSED)
         rows = [row for row in self.board.rows.values() if row.state in going and row.curve]
-        return sorted(rows, key=standing)
+        return sorted(rows, key=rank_key)
 
     def _needed(self, rows: list[TrialRow]) -> float:
         seconds = [self._seconds_to_end(row) for row in rows]

@@ -16,7 +16,7 @@ from sweeps.executors.failures import kernel_memory_kills
 from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
 from sweeps.resources.packer import Packer
 
-SPARING_PREDICT_BATCH = PREDICT_BATCH // 4
+SMALL_PREDICT_BATCH = PREDICT_BATCH // 4
 _PREFIX = "trial-"
 
 
@@ -98,7 +98,7 @@ class Trials:
             folder=str(self.plan.paths.trial(row.number)),
             training=self.plan.training,
             reported_step=row.step,
-            predict_batch=SPARING_PREDICT_BATCH if row.spared_memory else PREDICT_BATCH,
+            predict_batch=SMALL_PREDICT_BATCH if row.ran_out_of_memory else PREDICT_BATCH,
             sources=row.space.sources,
             measures=tuple(limit.quantity for limit in self.plan.limits),
         )

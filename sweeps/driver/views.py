@@ -84,7 +84,7 @@ class LogView(QuietView):
         """A trial started, or goes on."""
         if again:
             sweep_log.info(
-                "%s goes on after epoch %s, slot %d", row.name, row.epochs_text, row.slot
+                "%s continues after epoch %s, slot %d", row.name, row.epochs_text, row.slot
             )
         else:
             drawn = f" ({row.proposed_by})" if row.proposed_by else ""

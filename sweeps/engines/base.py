@@ -16,7 +16,7 @@ LEFT_OUT_VALUE = "left_out_value"
 
 
 class TrialState(StrEnum):
-    """How a trial stands; the last four are ends, and each is told truthfully everywhere.
+    """The state of a trial, the same in the study and in MLflow; the last four are ends.
 
     PAUSED waits at a rung with a checkpoint, or waits for a sweep to be resumed. COMPLETE trained
     to its end (or stopped early by its own patience), PRUNED was stopped by the driver, FAILED
@@ -42,7 +42,7 @@ class TrialPlan:
 
     Attributes:
         space: whose point it is.
-        seed: everything random in its training follows from it.
+        seed: the random seed of its training.
     """
 
     schedule: Schedule
@@ -104,8 +104,8 @@ class PastTrial:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
-class Later:
-    """There is no proposal now: a running trial has to end first, or one that waits to go on."""
+class Wait:
+    """No proposal now: a running trial has to end first, or a paused one has to be promoted."""
 
 
 class Engine(Protocol):
@@ -114,10 +114,10 @@ class Engine(Protocol):
     def past(self) -> list[PastTrial]:
         """The trials that the study holds already, by number."""
 
-    def ask(self) -> Proposal | Later | None:
+    def ask(self) -> Proposal | Wait | None:
         """The next new trial, or None when the space is exhausted.
 
-        `Later` is answered only while a trial runs, or when `next_promotion` has one.
+        Returns `Wait` only while a trial runs, or when `next_promotion` has one.
         """
 
     def report(
@@ -134,18 +134,18 @@ class Engine(Protocol):
     def pause(self, number: int) -> None:
         """The trial waits; it is neither running nor ended."""
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial that deserves the next free slot; it counts as running from now on.
 
         Args:
-            closing: no new trials will be asked for.
+            no_more_trials: no new trials will be asked for.
         """
 
     def resume(self, number: int) -> None:
         """A paused trial goes on, promoted or not; it counts as running from now on."""
 
-    def hopeless(self, num_trials: int) -> list[int]:
-        """The paused trials that can never go on in a sweep of so many trials."""
+    def unpromotable(self, num_trials: int) -> list[int]:
+        """The paused trials that cannot be promoted any more in a sweep of `num_trials`."""
 
     def tell(
         self,

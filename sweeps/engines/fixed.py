@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.training.trial import Decision
-from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
+from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
 
 
 def _nothing_more() -> Sequence[Proposal]:
@@ -43,11 +43,11 @@ class FixedEngine:
         """The trials of earlier sessions."""
         return self._past
 
-    def ask(self) -> Proposal | Later | None:
+    def ask(self) -> Proposal | Wait | None:
         """The next proposal; None when there is none and will be none."""
         if not self._waiting:
             if self._running:
-                return Later()
+                return Wait()
             self._add(self._more())
         if not self._waiting:
             return None
@@ -66,16 +66,16 @@ class FixedEngine:
         """Never asked for."""
         raise NotImplementedError
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """Nothing waits at a rung."""
-        del closing
+        del no_more_trials
         return None
 
     def resume(self, number: int) -> None:
         """Never asked for."""
         raise NotImplementedError
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """Nothing waits at a rung."""
         del num_trials
         return []

@@ -86,7 +86,7 @@ class Executor(Protocol):
         """What has happened; waits at most so long for the first event."""
 
     def answer(self, job_id: str, answer: Any) -> None:
-        """Answers a job's latest report."""
+        """Sends the answer to a job's latest report."""
 
     def process_id(self, job_id: str) -> int | None:
         """The process of a running job on this machine; None where there is none."""

@@ -121,7 +121,7 @@ class ProcessExecutor:
         return [self._read(by_channel[channel]) for channel in ready]  # type: ignore[index]
 
     def answer(self, job_id: str, answer: Any) -> None:
-        """Answers a job's latest report; a job that died meanwhile is reported by `events`."""
+        """Sends the answer to a job's latest report; `events` reports a job that died meanwhile."""
         with contextlib.suppress(OSError):
             self._jobs[job_id][1].send(answer)
 

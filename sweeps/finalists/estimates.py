@@ -32,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedFinalist:
     """One configuration in the comparison: its key, its estimate, and how likely it is the best."""
 
     key: int
@@ -81,7 +81,7 @@ def estimate(
 
 def compare(
     values: Mapping[int, Sequence[float]], *, maximize: bool, seed: int, scale: Scale = ANY
-) -> list[Standing]:
+) -> list[RankedFinalist]:
     """The configurations, best mean first; of equal means the first given one.
 
     Args:
@@ -102,11 +102,11 @@ def compare(
     sign = 1.0 if maximize else -1.0
     best = draws == (sign * draws).max(axis=0) * sign
     shares = (best / best.sum(axis=0)).mean(axis=1)  # Equal ones share.
-    standings = [
-        Standing(key, found, float(share))
+    ranking = [
+        RankedFinalist(key, found, float(share))
         for (key, found), share in zip(estimates.items(), shares, strict=True)
     ]
-    return sorted(standings, key=lambda standing: -sign * standing.estimate.mean)
+    return sorted(ranking, key=lambda finalist: -sign * finalist.estimate.mean)
 
 
 def median_key(values: Mapping[int, float]) -> int:

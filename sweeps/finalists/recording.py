@@ -1,4 +1,4 @@
-"""What the spool is told of finalists' trainings, and of the winner at the end."""
+"""What is recorded of finalists' trainings, and of the winner at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from search_spaces.space import Space
 from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.finalists.estimates import Standing
+from sweeps.finalists.estimates import RankedFinalist
 from sweeps.finalists.report import Compared, finalists_columns, render_report
 from sweeps.finalists.selection import (
     Finalist,
+    FinalistResult,
     FinalistsFile,
-    RankedFinalist,
     finalists_path,
     finalists_paths,
     models_folder,
@@ -103,11 +103,11 @@ class WinnerRecorder:
         self._data, self._spool, self._recorder = data, spool, recorder
         self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
         self.keeps_model = True
-        self.ranking: tuple[RankedFinalist, ...] = ()
+        self.ranking: tuple[FinalistResult, ...] = ()
 
     def record(
         self,
-        standings: list[Standing],
+        ranking: list[RankedFinalist],
         rows: dict[int, list[TrialRow]],
         chosen: int,
         left_out: list[str],
@@ -118,7 +118,7 @@ class WinnerRecorder:
             for record in self._spool.replay()
             if isinstance(record, TrialEnd) and record.state == TrialState.COMPLETE
         }
-        file, finalist = self._file, self._file.finalists[standings[0].key]
+        file, finalist = self._file, self._file.finalists[ranking[0].key]
         self.keeps_model = "model_bytes" in ends[chosen].metrics
         self._spool.put(TagsRecord(chosen, {Tag.WINNER: "true"}))
         self._keep_winner(chosen, finalist, ends[chosen])
@@ -127,7 +127,7 @@ class WinnerRecorder:
             for place, found in rows.items()
         }
         compared = Compared(
-            file, self._objective, self._data, standings, tests, left_out, chosen,
+            file, self._objective, self._data, ranking, tests, left_out, chosen,
             ends[chosen].metrics,
         )  # fmt: skip
         report = render_report(compared)
@@ -135,14 +135,14 @@ class WinnerRecorder:
         tags = {
             Tag.WINNER_TRIAL: str(finalist.trial),
             Tag.WINNER_PARAMS: params_text(finalist.params),
-            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[standings[0].key]),
+            Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[ranking[0].key]),
             Tag.LEFT_OUT: "; ".join(left_out),
             Tag.TEST_SPLIT_READ: "true",
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)
         path = finalists_path(self._sweep_paths)
-        self.ranking = tuple(_ranked(compared, standing) for standing in standings)
+        self.ranking = tuple(_result(compared, ranked) for ranked in ranking)
         write_finalists(path, replace(file, finished=True, report=report, ranking=self.ranking))
         remove_leftovers(self._sweep_paths, file)
         return report
@@ -175,11 +175,11 @@ class WinnerRecorder:
         )
 
 
-def _ranked(compared: Compared, standing: Standing) -> RankedFinalist:
-    finalist, found = compared.file.finalists[standing.key], standing.estimate
-    return RankedFinalist(
+def _result(compared: Compared, ranked: RankedFinalist) -> FinalistResult:
+    finalist, found = compared.file.finalists[ranked.key], ranked.estimate
+    return FinalistResult(
         finalist.trial, finalist.name, finalist.params, found.mean, found.low, found.high,
-        found.num, standing.probability_best, compared.test(standing.key).mean,
+        found.num, ranked.probability_best, compared.test(ranked.key).mean,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
 from search_spaces.registry import all_baselines
-from sweeps.finalists.estimates import CONFIDENCE, Estimate, Scale, Standing, estimate
+from sweeps.finalists.estimates import CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
 from sweeps.finalists.selection import FinalistsFile
 from sweeps.formatting import count, params_text
 
@@ -29,7 +29,7 @@ class Compared:
     """A comparison with its result.
 
     Attributes:
-        standings: the finalists, best first.
+        ranking: the finalists, best first.
         tests: finalist -> the test accuracy of each of its models.
         left_out: why finalists are not among them, a line each.
         chosen: the training whose model is kept.
@@ -39,7 +39,7 @@ class Compared:
     file: FinalistsFile
     objective: Objective
     data: PreparedData
-    standings: Sequence[Standing]
+    ranking: Sequence[RankedFinalist]
     tests: Mapping[int, Sequence[float]]
     left_out: Sequence[str]
     chosen: int
@@ -53,22 +53,22 @@ class Compared:
 
 def finalists_columns(found: Compared) -> tuple[dict[str, list[object]], dict[str, float]]:
     """The table by columns, best first, and the winner's figures as metrics."""
-    file, standings = found.file, found.standings
+    file, ranking = found.file, found.ranking
     names = ("mean", "sd", "low", "high")
     columns: dict[str, list[object]] = {
-        "rank": list(range(1, len(standings) + 1)),
-        "trial": [file.finalists[s.key].trial for s in standings],
-        "probability_best": [s.probability_best for s in standings],
-        "num_seeds": [s.estimate.num for s in standings],
-        "params": [params_text(file.finalists[s.key].params) for s in standings],
+        "rank": list(range(1, len(ranking) + 1)),
+        "trial": [file.finalists[s.key].trial for s in ranking],
+        "probability_best": [s.probability_best for s in ranking],
+        "num_seeds": [s.estimate.num for s in ranking],
+        "params": [params_text(file.finalists[s.key].params) for s in ranking],
     }
     measured = {
-        found.objective.metric: [s.estimate for s in standings],
-        "test_accuracy": [found.test(s.key) for s in standings],
+        found.objective.metric: [s.estimate for s in ranking],
+        "test_accuracy": [found.test(s.key) for s in ranking],
     }
     metrics = {
-        "winner_probability_best": standings[0].probability_best,
-        "winner_num_seeds": float(standings[0].estimate.num),
+        "winner_probability_best": ranking[0].probability_best,
+        "winner_num_seeds": float(ranking[0].estimate.num),
     }
     for metric, estimates in measured.items():
         for name in names:
@@ -83,7 +83,7 @@ def render_report(found: Compared) -> str:
     from rich.console import Console
     from rich.table import Column, Table
 
-    file, standings = found.file, found.standings
+    file, ranking = found.file, found.ranking
     interval = f"{CONFIDENCE:.0%} interval"
     table = Table(
         "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd",
@@ -91,11 +91,11 @@ def render_report(found: Compared) -> str:
         title=f"Finalists: {count(len(file.finalists), 'configuration')} x "
         f"{count(file.num_seeds, 'fresh seed')}, {count(file.num_epochs, 'epoch')} each",
     )  # fmt: skip
-    for rank, standing in enumerate(standings, start=1):
+    for rank, finalist in enumerate(ranking, start=1):
         table.add_row(
-            str(rank), file.finalists[standing.key].name, *_cells(standing.estimate),
-            f"{standing.estimate.sd:.4f}", f"{standing.probability_best:.0%}",
-            *_cells(found.test(standing.key)), str(standing.estimate.num),
+            str(rank), file.finalists[finalist.key].name, *_cells(finalist.estimate),
+            f"{finalist.estimate.sd:.4f}", f"{finalist.probability_best:.0%}",
+            *_cells(found.test(finalist.key)), str(finalist.estimate.num),
         )  # fmt: skip
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, markup=False)
@@ -106,7 +106,7 @@ def render_report(found: Compared) -> str:
 
 
 def _sentences(found: Compared) -> list[str]:
-    file, key = found.file, found.standings[0].key
+    file, key = found.file, found.ranking[0].key
     winner, test = file.finalists[key], found.test(key)
     lines = [f"Left out: {line}." for line in found.left_out]
     lines.append(

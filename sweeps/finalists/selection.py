@@ -42,7 +42,7 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class RankedFinalist:
+class FinalistResult:
     """A finalist as its comparison judged it, over `num_seeds` trainings on fresh seeds.
 
     Attributes:
@@ -89,7 +89,7 @@ class FinalistsFile:
     finalists: tuple[Finalist, ...]
     finished: bool = False
     report: str = ""
-    ranking: tuple[RankedFinalist, ...] = ()
+    ranking: tuple[FinalistResult, ...] = ()
 
     def plan(self, space: Space) -> list[Proposal]:
         """Every training, all finalists in turn, so that an interruption leaves them even."""
@@ -190,8 +190,8 @@ def pick_finalists(
             best[key] = rank, found
     if not best:
         raise InputError(
-            "Finalists are the best trials of a sweep. Received: a sweep in which no trial reached "
-            "an epoch. Go on with it first: `keras-sweeps run --resume`."
+            "There are no finalists: no trial of the sweep has completed an epoch. Continue it "
+            "first: `keras-sweeps run --resume`."
         )
     ranked = sorted(best.values(), key=lambda entry: entry[0])
     return tuple(finalist for _, finalist in ranked[:count])
@@ -217,14 +217,14 @@ def read_finalists(path: Path) -> FinalistsFile | None:
         return replace(
             file,
             finalists=tuple(Finalist(**f) for f in body["finalists"]),
-            ranking=tuple(RankedFinalist(**r) for r in body.get("ranking", ())),
+            ranking=tuple(FinalistResult(**r) for r in body.get("ranking", ())),
         )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A comparison of finalists is described by its file. Received: {path} "
-            f"({type(error).__name__}). Restore it from a copy."
+            f"{path} is damaged ({type(error).__name__}), so its comparison of finalists cannot be "
+            "opened. Restore it from a copy."
         ) from error
 
 
@@ -251,8 +251,8 @@ def begin_finalists(
         )  # fmt: skip
     except KeyError:
         raise InputError(
-            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
-            "--storage does not hold."
+            f"The Optuna study of sweep '{sweep.paths.name}' is not in this --storage. Name the "
+            "storage that the sweep began with."
         ) from None
     num_finalists = options.num_finalists or settings.num_finalists or DEFAULT_NUM_FINALISTS
     budget = budget_for(settings, num_train_images)
@@ -280,7 +280,6 @@ def _check_same(file: FinalistsFile, options: FinalOptions) -> None:
     ):
         if asked not in (None, began):
             raise InputError(
-                "A sweep's finalists are compared once, because their test results are known "
-                f"then. Received: {option} {asked}, and the comparison began with {began}. Leave "
-                "the option out."
+                f"The finalists of this sweep were compared with {option} {began} and cannot be "
+                f"compared again with {asked}: their test results are known. Leave {option} out."
             )

@@ -22,12 +22,12 @@ from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
 from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.fixed import FixedEngine
-from sweeps.finalists.estimates import Standing, compare, median_key
+from sweeps.finalists.estimates import RankedFinalist, compare, median_key
 from sweeps.finalists.recording import FinalistRecorder, WinnerRecorder, remove_leftovers
 from sweeps.finalists.report import scale_of
 from sweeps.finalists.selection import (
+    FinalistResult,
     FinalistsFile,
-    RankedFinalist,
     begin_finalists,
     finalists_paths,
     models_folder,
@@ -77,13 +77,13 @@ class ComparisonResult:
     sent: bool = True
     recorded: bool = True
     ran: bool = True
-    ranking: tuple[RankedFinalist, ...] = ()
+    ranking: tuple[FinalistResult, ...] = ()
     cause: Exception | None = None
 
 
 @dataclass(frozen=True)
 class Output:
-    """Who is told what happens: `view` of trials, `say` of the rest, one line a call."""
+    """Where progress goes: `view` receives trials, `say` the rest, one line a call."""
 
     view: Callable[[], View]
     say: Say
@@ -281,7 +281,7 @@ class _Comparison:
         known = self._file.retrained_number in self._session.board.rows
         if self._file.retrain != "all" or not judged or known:
             return ()
-        place = self._standings(judged)[0].key
+        place = self._ranking(judged)[0].key
         rows = judged[place]
         num_epochs = math.ceil(sum(row.best_epoch or 1 for row in rows) / len(rows))
         finalist = self._file.finalists[place]
@@ -293,7 +293,7 @@ class _Comparison:
         """The trainings of each finalist that is compared, and which finalists lack some.
 
         A configuration of which some seeds fail is judged only where that is so with all of them:
-        those that survived would be its luckiest ones.
+        those that completed would be the best of them, and their mean too high.
         """
         file = self._file
         rows: dict[int, list[TrialRow]] = {}
@@ -310,7 +310,7 @@ class _Comparison:
         }
         return dict(sorted(judged.items())), short
 
-    def _standings(self, judged: dict[int, list[TrialRow]]) -> list[Standing]:
+    def _ranking(self, judged: dict[int, list[TrialRow]]) -> list[RankedFinalist]:
         """The compared finalists, best first; by validation on fresh seeds alone."""
         return compare(
             {place: [_value(row) for row in rows] for place, rows in judged.items()},
@@ -338,8 +338,8 @@ class _Comparison:
             self._recorder.sweep_ended(SweepEnd("FAILED", {Tag.STOPPED_BY: end.reason}))
             error = "no finalist completed two trainings, so there is nothing to compare"
             return ComparisonResult(Outcome.FAILED, error=error, problems=tuple(short.values()))
-        standings = self._standings(judged)
-        rows = judged[standings[0].key]
+        ranking = self._ranking(judged)
+        rows = judged[ranking[0].key]
         chosen = median_key({row.number: _value(row) for row in rows})
         if self._file.retrain == "all":
             retrained = self._session.board.rows.get(self._file.retrained_number)
@@ -353,7 +353,7 @@ class _Comparison:
             self._sweep.paths, self._file, self._objective, self._data, self._spool, self._recorder
         )
         left_out = [line for place, line in short.items() if place not in judged]
-        report = winner_of.record(standings, judged, chosen, left_out)
+        report = winner_of.record(ranking, judged, chosen, left_out)
         return ComparisonResult(
             Outcome.DONE,
             report,

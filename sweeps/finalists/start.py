@@ -14,7 +14,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.settings import FinalOptions, SweepSettings, check_num_seeds
 from sweeps.setup.start import Start, StartedSweep, started_sweep
-from sweeps.setup.stores import check_places
+from sweeps.setup.stores import check_locations
 from sweeps.state.lock import driving
 from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import StoredSweep, check_same_store, read_sweep_file
@@ -49,7 +49,7 @@ def run_sweep(
     on_search: Callable[[SweepResult, StartedSweep], None] = lambda result, started: None,
     on_trial_end: Sequence[TrialCallback] = (),
 ) -> RunResult:
-    """Runs a sweep, or goes on with one, and compares its finalists where it has any to compare.
+    """Runs or continues a sweep, and compares its finalists where it has any to compare.
 
     Args:
         on_search: called when the search has ended, before finalists are trained.
@@ -99,10 +99,10 @@ def finalize_stored(
     check_same_store(stored, sweep.uri, sent=True)
     if not stored.is_finished and not unfinished:
         raise InputError(
-            f"Finalists are the best of a sweep that has ended. Received: '{name}', which has not. "
-            f"End it first (`keras-sweeps run --resume --name {name}`), or take what there is: "
-            "--unfinished. They are compared once."
+            f"Sweep '{name}' has not ended, so better trials may follow. Finish it with "
+            f"`keras-sweeps run --resume --name {name}`, or compare its best trials so far with "
+            "--unfinished. Finalists are compared only once."
         )
-    check_places(sweep.file.settings, resume=True)
+    check_locations(sweep.file.settings, resume=True)
     with driving(sweep.paths), interrupts:
         return finalize(sweep, options, interrupts, output)

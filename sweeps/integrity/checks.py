@@ -68,16 +68,16 @@ def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
         return read_study(open_storage(settings.storage), sweep.paths.name, space, settings.sampler)
     except KeyError:
         raise InputError(
-            f"A sweep's study must be in its storage. Received: '{sweep.paths.name}', which that "
-            "--storage does not hold."
+            f"The Optuna study of sweep '{sweep.paths.name}' is not in this --storage. Name the "
+            "storage that the sweep began with."
         ) from None
 
 
 def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
-    from tracking.spool.spool import Spool, TrialLives
+    from tracking.spool.spool import Spool, TrialHistory
 
     spool = Spool(sweep.paths.spool, read_only=True)
-    lives, metric = TrialLives(spool), sweep.file.settings.objective
+    history, metric = TrialHistory(spool), sweep.file.settings.objective
     curves: dict[int, dict[int, float]] = {}
     for record in spool.replay():
         if isinstance(record, TrialRecord):
@@ -85,7 +85,7 @@ def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
         elif isinstance(record, EpochRecord) and metric in record.metrics:
             curves[record.number][record.epoch] = record.metrics[metric]
     return [
-        PastTrial(number, {}, TrialState(lives.last_state(number) or "RUNNING"), None, curve)
+        PastTrial(number, {}, TrialState(history.last_state(number) or "RUNNING"), None, curve)
         for number, curve in sorted(curves.items())
     ]
 
@@ -95,13 +95,13 @@ class Checkup:
 
     def __init__(self, sweep: StoredSweep) -> None:
         from tracking.runs.run_reader import RunReader
-        from tracking.spool.spool import Spool, TrialLives
+        from tracking.spool.spool import Spool, TrialHistory
 
         self._sweep = sweep
         self._space = swept_space(sweep)
         self._objective = get_objective(sweep.file.settings.objective)
         self._spool = Spool(sweep.paths.spool, read_only=True)
-        self._lives = TrialLives(self._spool)
+        self._history = TrialHistory(self._spool)
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = study_of(sweep, self._space)
         self._driven = is_driven(sweep.paths)
@@ -133,10 +133,10 @@ class Checkup:
 
     def _of_trial(self, trial: PastTrial, runs: list[StoredRun]) -> list[str]:
         label = f"trial {trial.number}"
-        if not runs and not trial.state.is_end and self._lives.last_state(trial.number) is None:
+        if not runs and not trial.state.is_end and self._history.last_state(trial.number) is None:
             return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
         if len(runs) != 1:
-            return [f"{label}: {count(len(runs), 'run')} in MLflow, must be one"]
+            return [f"{label}: {count(len(runs), 'run')} in MLflow instead of one"]
         (run,) = runs
         self._num_reports += run.num_points
         problems = []
@@ -166,7 +166,7 @@ class Checkup:
     def _of_state(self, label: str, trial: PastTrial, run: StoredRun) -> list[str]:
         if self._driven and not trial.state.is_end:
             return []
-        # A trial that the study calls running waits for its sweep, when nobody drives it.
+        # A trial that the study calls running waits for its sweep, when no process runs that.
         state = trial.state if trial.state.is_end else TrialState.PAUSED
         problems = []
         if run.state != state or run.status != run_status(state.value):
@@ -187,18 +187,18 @@ class Checkup:
         problems = []
         parents = self._reader.sweep_runs()
         if len(parents) != 1:
-            problems.append(f"{count(len(parents), 'run')} of the sweep itself, must be one")
+            problems.append(f"{count(len(parents), 'parent run')} of the sweep instead of one")
         elif parents[0].status == "RUNNING" and not self._driven:
-            problems.append("the sweep's run is RUNNING, and nobody drives it")
+            problems.append("MLflow shows the sweep as RUNNING but no process is running it")
         kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
         if len(kept) != len(set(kept)):
             problems.append("a model is kept twice")
         if len(kept) > most and not self._driven:
-            problems.append(f"{count(len(kept), 'model')} kept, at most {most} wanted")
+            problems.append(f"{count(len(kept), 'model')} kept, more than --keep-models {most}")
         return problems + self._of_finalists()
 
     def _of_finalists(self) -> list[str]:
-        """What a comparison of finalists left, where nobody drives it."""
+        """What a comparison of finalists left, where no process runs it."""
         from tracking.runs.run_reader import RunReader
 
         file = read_finalists(finalists_path(self._sweep.paths))
@@ -213,8 +213,8 @@ class Checkup:
         running = reader.num_running()
         if running:
             problems.append(
-                f"finalists: {count(running, 'run')} RUNNING, and nobody drives them; "
-                f"`keras-sweeps finalize {name}` goes on"
+                f"finalists: MLflow shows {count(running, 'run')} as RUNNING but no process is "
+                f"running them; `keras-sweeps finalize {name}` continues"
             )
         trainings = reader.finalist_runs()
         for record in self._final.replay():
@@ -222,15 +222,15 @@ class Checkup:
                 found = trainings.pop(record.number, [])
                 if len(found) != 1:
                     label = f"finalists: training {record.number}"
-                    problems.append(f"{label}: {count(len(found), 'run')} in MLflow, must be one")
+                    problems.append(f"{label}: {count(len(found), 'run')} in MLflow instead of one")
         problems += [f"finalists: training {number}: a run that is not in the spool"
                      for number in trainings]  # fmt: skip
         winners = reader.num_winners()
         if file.finished and winners != 1:
-            problems.append(f"finalists: {count(winners, 'winner')}, must be one")
+            problems.append(f"finalists: {count(winners, 'winner')} instead of one")
         kept = sum(isinstance(record, ModelRecord) for record in self._final.replay())
         if file.finished and len(reader.all_model_numbers()) != kept:
-            problems.append("finalists: the winner's model, and only that, must be kept")
+            problems.append("finalists: MLflow does not hold exactly the winner's model")
         return problems
 
 

@@ -24,7 +24,7 @@ from tracking.stores import check_store
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from tracking.spool.spool import TrialLives
+    from tracking.spool.spool import TrialHistory
 
 PATIENCE_SECONDS = 60.0
 """How long to wait until everything is sent."""
@@ -86,15 +86,15 @@ def repair(sweep: StoredSweep) -> None:
         InputError: The tracking store cannot be used.
     """
     from tracking.spool.sender import RejectedError, Sender
-    from tracking.spool.spool import Spool, TrialLives
+    from tracking.spool.spool import Spool, TrialHistory
 
     spool = Spool(sweep.paths.spool)
-    lives, trials = TrialLives(spool), study_of(sweep, swept_space(sweep))
+    history, trials = TrialHistory(spool), study_of(sweep, swept_space(sweep))
     tracker = connect_tracker(sweep.file.settings, sweep.file.data_name, spool)
     # When the driver died, as far as is known: not now, which would be time of the sweep.
     died_ms = spool.last_ms()
     for trial in trials:
-        _close(lives, trial, died_ms)
+        _close(history, trial, died_ms)
     if not sweep.file.is_finished and spool.has("sweep"):
         tags = {Tag.STOPPED_BY: "a kill"}
         spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))
@@ -103,7 +103,7 @@ def repair(sweep: StoredSweep) -> None:
     sender.close()
     _close_finalists(sweep)
     if sent:
-        # What was acknowledged and is gone nevertheless: told again. Files are gone for good.
+        # What was acknowledged and is gone nevertheless: recorded again. Files are gone for good.
         for record in spool.replay():
             with contextlib.suppress(RejectedError):
                 tracker.apply(record, again=True)
@@ -113,34 +113,36 @@ def repair(sweep: StoredSweep) -> None:
             checkpoint.unlink(missing_ok=True)
 
 
-def _close(lives: TrialLives, trial: PastTrial, at_ms: int) -> None:
+def _close(history: TrialHistory, trial: PastTrial, at_ms: int) -> None:
     """Puts what the spool lacks: an end that the study has, or that a trial waits."""
-    told = lives.last_state(trial.number)
-    if told is None:
+    recorded = history.last_state(trial.number)
+    if recorded is None:
         return  # Proposed and not started: the sweep records it when it is resumed.
     if trial.state.is_end:
-        if told != trial.state:
+        if recorded != trial.state:
             tags = {Tag.REASON: trial.reason}
-            lives.put_end(TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms))
-    elif told != TrialState.PAUSED:
+            history.put_end(TrialEnd(trial.number, trial.state.value, {}, tags, at_ms=at_ms))
+    elif recorded != TrialState.PAUSED:
         tags = {Tag.REASON: "waits for the sweep to be resumed"}
-        lives.put_state(TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms))
+        history.put_state(
+            TrialStateRecord(trial.number, TrialState.PAUSED.value, tags, at_ms=at_ms)
+        )
 
 
 def _close_finalists(sweep: StoredSweep) -> None:
     """Notes that what was running waits, and sends what was not sent."""
     from tracking.spool.sender import Sender
-    from tracking.spool.spool import Spool, TrialLives
+    from tracking.spool.spool import Spool, TrialHistory
 
     path = finalists_paths(sweep.paths).spool
     if not path.exists():
         return
     spool = Spool(path)
-    died_ms, lives = spool.last_ms(), TrialLives(spool)
-    open_trials = lives.running()
+    died_ms, history = spool.last_ms(), TrialHistory(spool)
+    open_trials = history.running()
     for number in open_trials:
         tags = {Tag.REASON: "waits for the comparison to go on"}
-        lives.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
+        history.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
     file = read_finalists(finalists_path(sweep.paths))
     if file is not None and not file.finished:
         tags = {Tag.STOPPED_BY: "a kill"}

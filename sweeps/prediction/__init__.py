@@ -1,1 +1,1 @@
-"""Classes of image files, told by a kept model."""
+"""Classes of image files, predicted by a stored model."""

@@ -40,7 +40,7 @@ class ChosenModel:
         name, version, run_id, data: None where it was given as a file.
         background: of its data; None where that is not known.
         class_names: one per class; numbers where names are not known.
-        resize: how the pictures of its data came into their frame.
+        resize: how the images of its data came into their frame.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ def document(
     probabilities: np.ndarray,
     drawing: Path | None,
 ) -> dict[str, object]:
-    """All that was found out, as one document; `probabilities` is (pictures, classes)."""
+    """All that was found out, as one document; `probabilities` is (images, classes)."""
     names = chosen.class_names
     return {
         "model": {
@@ -57,13 +57,13 @@ def print_table(
     *,
     warn_background: bool,
 ) -> None:
-    """The model, what was done with each picture, and its most probable classes.
+    """The model, what was done with each image, and its most probable classes.
 
     Args:
-        probabilities: (pictures, classes).
-        num_shown: classes of each picture.
-        drawing: where the pictures were drawn; None where they were not.
-        warn_background: whether to say that no picture was inverted, because the background of the
+        probabilities: (images, classes).
+        num_shown: classes of each image.
+        drawing: the file of the figure; None where none was drawn.
+        warn_background: whether to say that no image was inverted, because the background of the
             model's data is not known.
     """
     from rich import box
@@ -73,7 +73,7 @@ def print_table(
     console.print(_headline(chosen), style="bold")
     if warn_background:
         console.print(
-            "What surrounds the objects of its data is not known: no picture is inverted. "
+            "The background of the model's training data is not known, so no image is inverted. "
             "--polarity invert does so."
         )
     for picture in pictures:
@@ -94,7 +94,7 @@ def print_table(
         table.add_row(*cells)
     console.print(table)
     if drawing is not None:
-        console.print(f"picture of what the model saw: {drawing}", soft_wrap=True)
+        console.print(f"figure of what the model saw: {drawing}", soft_wrap=True)
 
 
 def _headline(chosen: ChosenModel) -> str:

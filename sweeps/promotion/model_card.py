@@ -10,9 +10,9 @@ from pipelines.models.scoring import Score
 from sweeps.promotion.gate import Rule
 
 _BACKGROUNDS = {
-    "dark": "light on dark; pictures of the opposite polarity are inverted by `predict`",
-    "light": "dark on light; pictures of the opposite polarity are inverted by `predict`",
-    "mixed": "any; pictures are taken as they are",
+    "dark": "light on dark; images of the opposite polarity are inverted by `predict`",
+    "light": "dark on light; images of the opposite polarity are inverted by `predict`",
+    "mixed": "any; images are taken as they are",
 }
 
 

@@ -40,7 +40,7 @@ from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.models.model_store import ModelStore, RunFacts, StoredModel
-    from tracking.models.registry import Registry, Reign
+    from tracking.models.registry import ChampionHistory, Registry
 
 BOOTSTRAP_SEED = 0
 MAX_ROUNDS = 5
@@ -127,9 +127,8 @@ class Promotion:
         tags = self._candidate.tags
         if Tag.DATA not in tags:
             raise InputError(
-                "A model must say what it was trained on. Received: "
-                f"{self._candidate.label}, which lacks the tag {Tag.DATA}: it was not logged by "
-                "a sweep."
+                f"{self._candidate.label} cannot be promoted: it lacks the tag {Tag.DATA}, so it "
+                "was not logged by keras-sweeps. Name a sweep, or a run of one."
             )
         self._name = request.name or f"{self._facts.tags.get(Tag.SPACE)}-{tags[Tag.DATA]}"
         check_model_name(self._name)
@@ -163,9 +162,9 @@ class Promotion:
         data = reopen_data(name, wanted, folder, progress=self._request.data_progress)
         if data.fingerprint != wanted:
             raise InputError(
-                "A model is measured on the data set that it comes from. Received: "
-                f"{data.name} with content {data.fingerprint[:12]}, but {self._candidate.label} "
-                f"was trained on {wanted[:12]}. Point SWEEPS_DATA_DIR at that one."
+                f"{data.name} is not the data that {self._candidate.label} was trained on: its "
+                f"fingerprint is {data.fingerprint[:12]}, the model's {wanted[:12]}. Set "
+                "SWEEPS_DATA_DIR to the folder with the original files."
             )
         return data
 
@@ -181,31 +180,32 @@ class Promotion:
             if not self._request.dry_run:
                 self._registry.settle(self._name)
             # Everything that follows is decided upon this, and holds only while this does.
-            reign = self._registry.reign(self._name)
-            champion = self._champion(reign)
+            history = self._registry.champion_history(self._name)
+            champion = self._champion(history)
             if champion is not None and champion.model_id == self._candidate.model_id:
-                text = f"{champion.label} is this very model, and the champion already"
+                text = f"{champion.label} is this model, and the champion already"
                 return self._ended(Outcome.DONE, champion.version, text=text)
-            result = self._against(candidate, champion, reign)
+            result = self._against(candidate, champion, history)
             if result is not None:
                 return result
             say("the champion changed meanwhile; comparing with the new one")
         raise InputError(
-            f"A promotion must find a champion to compare with. Received: {MAX_ROUNDS} changes of "
-            f"{self._name}'s champion in a row. Promote again when the others are done."
+            f"The champion of {self._name} changed {MAX_ROUNDS} times during this comparison. Run "
+            "promote again when the other promotions have ended."
         )
 
-    def _champion(self, reign: Reign) -> StoredModel | None:
-        if reign.champion is None:
-            self._view.say(f"champion   none yet of {self._name}: limits only")
+    def _champion(self, history: ChampionHistory) -> StoredModel | None:
+        if history.champion is None:
+            self._view.say(f"champion   none yet for {self._name}: only the limits apply")
             return None
-        version = self._registry.version(self._name, reign.champion)
+        version = self._registry.version(self._name, history.champion)
         if version is None:
             self._view.say(
-                f"champion   version {reign.champion} of {self._name} was deleted: limits only"
+                f"champion   version {history.champion} of {self._name} was deleted: only the "
+                "limits apply"
             )
             return None
-        moved = " (the alias was moved by other means)" if reign.moved else ""
+        moved = " (alias set outside keras-sweeps)" if history.moved else ""
         champion = self._store.of_version(version)
         self._view.say(f"champion   {champion.label}{moved}")
         return champion
@@ -214,7 +214,7 @@ class Promotion:
         self,
         candidate: Scored,
         champion: StoredModel | None,
-        reign: Reign,
+        history: ChampionHistory,
     ) -> PromotionResult | None:
         """One comparison; None where the champion was another one in the end."""
         scored = None
@@ -228,7 +228,8 @@ class Promotion:
         if self._request.dry_run:
             self._view.judged(rules)
             opens = all(rule.passed for rule in rules)
-            text = f"dry run: the gate {'opens' if opens else 'stays closed'}; nothing was written"
+            end = "would be promoted" if opens else "would be refused"
+            text = f"dry run: the candidate {end}; nothing was written"
             outcome = Outcome.DONE if opens else Outcome.REFUSED
             return self._ended(outcome, text=text, rules=rules, scores=scores)
         tags = version_tags(self._facts, self._candidate.tags, candidate.score)
@@ -261,11 +262,11 @@ class Promotion:
             names = "; ".join(rule.name for rule in refused)
             text = f"refused    {self._name} version {number} stays a candidate: {names}"
             return self._ended(Outcome.REFUSED, number, text=text, rules=rules, scores=scores)
-        crowned = self._registry.crown(
-            self._name, number, reign, kind=verdict.kind, by=verdict.by, why=verdict.why
+        is_champion = self._registry.set_champion(
+            self._name, number, history, kind=verdict.kind, by=verdict.by, why=verdict.why
         )
-        if not crowned:
-            # Written before anything moved, the report says what did not come about.
+        if not is_champion:
+            # The report was written before the alias moved, and must say that it did not move.
             self._record(replace(verdict, kind="overtaken", at=datetime.now(UTC)))
             return None
         was = f", was version {champion.version}" if champion else ""
@@ -319,11 +320,11 @@ class Promotion:
         found = self._champions.get(champion.model_id)
         names = champion.class_names
         if names and names != self._data.class_names:
-            # Data sets of the user's own may share a name and nothing else.
+            # Two custom data sets may share nothing but their name.
             raise InputError(
-                f"Models are compared on one set of classes. Received: {champion.label}, which "
-                f"names {', '.join(names[:5])}; {self._data.name} has "
-                f"{', '.join(self._data.class_names[:5])}. Choose another --model name for it."
+                f"The candidate cannot be compared with {champion.label}, whose classes are "
+                f"{', '.join(names[:5])}: those of {self._data.name} are "
+                f"{', '.join(self._data.class_names[:5])}. Choose another name with --model."
             )
         if found is None:
             found = self._scorer.score(champion, f"champion-{len(self._champions)}")
@@ -342,7 +343,9 @@ class Promotion:
         text = f"version {number} predicts the {len(back.right):,} test images bit for bit the same"
         if not same:
             changed = int((back.probabilities != candidate.probabilities).any(axis=1).sum())
-            text = f"version {number} predicts {changed:,} of {len(back.right):,} images otherwise"
+            text = (
+                f"version {number} predicts {changed:,} of {len(back.right):,} images differently"
+            )
         return Rule("loaded back from the registry", same, text)
 
     # Recording

@@ -26,7 +26,8 @@ class Verdict:
     """What was decided, upon what.
 
     Attributes:
-        kind: `promotion`, `forced`, `refused`, or `overtaken` where another one was crowned first.
+        kind: `promotion`, `forced`, `refused`, or `overtaken` where another version became champion
+            first.
         force: the reason that was given for ignoring the gate.
         champion: how people call the version that it was compared with; empty without one.
     """
@@ -48,11 +49,11 @@ class Verdict:
     def why(self) -> str:
         """What the history tells; the gate's report has the rest."""
         if self.test is None:
-            text = f"test accuracy {self.candidate_score.accuracy:.4f}, limits only"
+            text = f"test accuracy {self.candidate_score.accuracy:.4f}, no champion to compare with"
         else:
             text = (
                 f"accuracy {self.test.difference:+.4f} ({self.test.low:+.4f} to "
-                f"{self.test.high:+.4f}) against {self.champion}, McNemar's p = "
+                f"{self.test.high:+.4f}) against {self.champion}, exact McNemar p = "
                 f"{self.test.p_value:.2g}"
             )
         if self.kind != "forced":

@@ -19,18 +19,18 @@ from sweeps.workers.start import JobFailedError, run_job, start_workers
 
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel
-    from tracking.models.registry import Registry, Succession
+    from tracking.models.registry import ChampionChange, Registry
 
 
-def version_before(history: Sequence[Succession], current: int) -> int | None:
+def version_before(changes: Sequence[ChampionChange], current: int) -> int | None:
     """The version to go back to; None for the first champion.
 
     A promotion puts a champion on top of the ones before, a rollback takes the top one away: so a
-    further rollback goes back further, never to and fro. An alias that was moved by other means
+    further rollback goes back further, never to and fro. An alias that was set by other means
     goes back to the history's last champion.
     """
     champions: list[int] = []
-    for entry in history:
+    for entry in changes:
         if entry.kind == "rollback":
             champions = champions[: len(champions) - champions[::-1].index(entry.version)]
         else:
@@ -51,25 +51,25 @@ def roll_back(
     from tracking.models.model_store import ModelStore
 
     registry.settle(name)
-    reign = registry.reign(name)
-    if reign.champion is None:
-        raise InputError(f"There must be a champion to roll back. Received: '{name}', which has "
-                         "none.")  # fmt: skip
-    current = reign.champion
-    target = version_before(reign.history, current)
+    history = registry.champion_history(name)
+    if history.champion is None:
+        raise InputError(f"'{name}' has no champion, so there is nothing to roll back.")
+    current = history.champion
+    target = version_before(history.changes, current)
     if target is None:
         raise InputError(
-            f"There must be an earlier champion. Received: '{name}', whose version {current} was "
-            "the first. `--history` lists them."
+            f"'{name}' has no earlier champion: version {current} was the first. `keras-sweeps "
+            f"promote --history --model {name}` lists all."
         )
     store = ModelStore(uri)
     model = store.registered(f"{name}/{target}")
     if not _loads(store.fetch, model, interrupts):
         return PromotionResult(Outcome.INTERRUPTED, name, target, tracking_uri=uri)
-    if not registry.crown(name, target, reign, kind="rollback", by=who(), why=why):
+    if not registry.set_champion(name, target, history, kind="rollback", by=who(), why=why):
         raise InputError(
-            f"A rollback goes back from the champion that it saw. Received: version {current}, "
-            "and somebody changed it meanwhile. Look at --history and decide again."
+            f"The champion of '{name}' was changed during the rollback and is no longer version "
+            f"{current}; nothing was rolled back. Look at `keras-sweeps promote --history --model "
+            f"{name}` and decide again."
         )
     text = f"champion   {name} version {target}, was version {current}"
     return PromotionResult(Outcome.DONE, name, target, changed=True, text=text, tracking_uri=uri)

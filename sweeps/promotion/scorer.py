@@ -68,8 +68,8 @@ class Scorer:
             if error.kind == InputError.__name__:
                 raise InputError(error.reason) from error
             raise InputError(
-                f"A model must be measurable. Received: {model.label}, which failed "
-                f"({error.kind}: {error.reason})."
+                f"{model.label} could not be evaluated on the test split ({error.kind}: "
+                f"{error.reason})."
             ) from error
         if score is None:
             return None

@@ -29,7 +29,7 @@ and remember."""
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric that came out otherwise in a report; `replayed` is None where it did not at all."""
+    """A metric that differs in a report; `replayed` is None where it is missing."""
 
     epoch: str
     metric: str
@@ -103,7 +103,7 @@ def _same(recorded: float, replayed: float | None) -> bool:
 
 
 class CauseKind(StrEnum):
-    """What trained numbers follow from, beside params and seed."""
+    """What the results of a training depend on, beside params and seed."""
 
     DATA = "other data"
     VERSION = "other library version"
@@ -146,7 +146,7 @@ class Circumstances:
 
 
 def causes(then: Circumstances, now: Circumstances) -> list[Cause]:
-    """What was otherwise when the run was recorded, the most telling first."""
+    """What has changed since the run was recorded, the most likely cause first."""
     found = []
     if then.data_fingerprint != now.data_fingerprint:
         found.append(_changed(CauseKind.DATA, then.data_fingerprint[:12],
@@ -182,10 +182,10 @@ def _code(then: Circumstances, now: Circumstances) -> list[Cause]:
     if was != is_now:
         found.append(_changed(CauseKind.COMMIT, was and was[:12], is_now and is_now[:12]))
     if then.tags.get(Tag.GIT_DIRTY) == "true":
-        detail = f"when it ran, beside commit {str(was)[:12]}; nobody recorded them"
+        detail = f"when it ran, on top of commit {str(was)[:12]}; they were not recorded"
         found.append(Cause(CauseKind.DIRTY, detail))
     if now.tags.get(Tag.GIT_DIRTY) == "true":
-        found.append(Cause(CauseKind.DIRTY, f"now, beside commit {str(is_now)[:12]}"))
+        found.append(Cause(CauseKind.DIRTY, f"now, on top of commit {str(is_now)[:12]}"))
     return found
 
 
@@ -203,11 +203,11 @@ def _determinism(then: Circumstances, now: Circumstances) -> list[Cause]:
         return [Cause(CauseKind.MODE, "was unknown, because the run of its sweep is gone")]
     if then.deterministic != now.deterministic:
         words = {False: "off", True: "on", None: None}
-        # Also on cores: other operations round otherwise.
+        # Also on CPUs: other operations round differently.
         return [_changed(CauseKind.MODE, words[then.deterministic], words[now.deterministic])]
     if now.device.gpu is not None and not now.deterministic:
         # On cores TensorFlow repeats without it, which the tests hold; on a GPU it may not.
-        detail = "a GPU may add up in another order each time; sweep with --deterministic"
+        detail = "a GPU may add up in another order each time; run the sweep with --deterministic"
         return [Cause(CauseKind.DETERMINISM, detail)]
     return []
 

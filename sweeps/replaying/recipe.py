@@ -136,7 +136,7 @@ def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
         raise _unfit(run, f"param train_on '{train_on}', not one of {', '.join(TRAINED_ON)}")
     data_name = tags.get(Tag.DATA) or parent.get("dataset")
     if data_name is None:
-        raise _unfit(run, f"neither a tag {Tag.DATA} nor a sweep's run that names its data set")
+        raise _unfit(run, f"neither its tag {Tag.DATA} nor the run of its sweep names a data set")
     known = run.parent_params is not None
     return Recipe(
         space=space.key,
@@ -178,25 +178,24 @@ def params_of(space: Space, recorded: Mapping[str, str]) -> Params:
         if name not in map(recorded_name, params):
             known = name in {recorded_name(parameter.name) for parameter in hp.space}
             state = (
-                f"'{name}' is inactive at this point of space '{space.name}'"
+                f"'{name}' is inactive at this point of space '{space.name}' now"
                 if known
-                else f"'{name}', which space '{space.name}' does not have here"
+                else f"space '{space.name}' has no parameter '{name}' now"
             )
             raise InputError(
-                "A run's params must be parameters of its space, active where they have a value. "
-                f"Received: {state}. Replay the run with the code that it ran with."
+                f"The run's params do not fit its space: {state}. Replay the run with the code "
+                "that it ran with."
             )
     if hp.missing:
         raise InputError(
-            f"A run must hold every active parameter of its space. Received: one without "
-            f"{', '.join(hp.missing)}, which space '{space.name}' has now. Replay it with the code "
-            "that it ran with."
+            f"The run's params do not fit its space: they lack {', '.join(hp.missing)}, which "
+            f"space '{space.name}' has now. Replay the run with the code that it ran with."
         )
     return params
 
 
 class _RecordedHyperParameters(HyperParameters):
-    """Answers with the values that a run's params tell as texts."""
+    """Returns the values that a run's params hold as texts."""
 
     def __init__(self, space: str, texts: Mapping[str, str]) -> None:
         super().__init__()
@@ -212,8 +211,8 @@ class _RecordedHyperParameters(HyperParameters):
         value = _parsed(parameter, text)
         if value is None or not parameter.contains(value):
             raise InputError(
-                f"Parameter '{parameter.name}' must be in {parameter.range_text()}. "
-                f"Received: '{text}' from the run."
+                f"The run's '{parameter.name}' is '{text}', but the space has "
+                f"{parameter.range_text()} now. Replay the run with the code that it ran with."
             )
         return value
 
@@ -249,8 +248,8 @@ def _check_trained(run: RecordedRun) -> None:
     if kind not in TRAINED_KINDS:
         choice = f"Choose one of its children: {', '.join(run.related)}." if run.related else ""
         raise InputError(
-            "Only a run that was trained can be trained again. Received: the run "
-            f"{run.run_id} ({run.name}), which is of kind '{kind}', a parent of others. {choice}"
+            f"Run {run.run_id} ({run.name}) cannot be replayed: it is of kind '{kind}', a parent "
+            f"of the runs that were trained. {choice}"
         )
     if run.epochs:
         return
@@ -258,15 +257,13 @@ def _check_trained(run: RecordedRun) -> None:
     if number is not None:
         first = run.related[0] if run.related else f"that of trial {number}"
         raise InputError(
-            "Only a run that was trained can be trained again. Received: the run "
-            f"{run.run_id} ({run.name}), which repeats the point of trial {number} and was not "
-            f"trained. Replay {first}."
+            f"Run {run.run_id} ({run.name}) cannot be replayed: it was not trained, because it "
+            f"repeats the point of trial {number}. Replay {first}."
         )
     why = run.tags.get(Tag.REASON, "")
     raise InputError(
-        "Only a run with at least one recorded epoch can be compared. Received: the run "
-        f"{run.run_id} ({run.name}), which has none ({run.tags.get(Tag.STATE, 'no state')}"
-        f"{f': {why}' if why else ''})."
+        f"Run {run.run_id} ({run.name}) cannot be replayed: it has no recorded epoch to compare "
+        f"with ({run.tags.get(Tag.STATE, 'no state')}{f': {why}' if why else ''})."
     )
 
 
@@ -276,16 +273,16 @@ def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
     space = tagged_space(run.tags, run.params, trusted)
     if space is None:
         if name not in SPACES:
-            raise _unfit(run, f"space '{name}'; there are {', '.join(SPACES)}")
+            raise _unfit(run, f"unknown space '{name}'; there are {', '.join(SPACES)}")
         space = get_space(name)
     # The runs of `--baselines-only` have none: there the params alone must fit.
     fingerprint = run.tags.get(Tag.SPACE_FINGERPRINT, space.fingerprint)
     if fingerprint != space.fingerprint:
         commit = run.tags.get("mlflow.source.git.commit")
         raise InputError(
-            f"A run's space must be the one that this code has. Received: the run {run.run_id} of "
-            f"space '{name}' with fingerprint {fingerprint}, which is {space.fingerprint} here. "
-            f"Replay it with the code that it ran with{f', commit {commit}' if commit else ''}."
+            f"Run {run.run_id} cannot be replayed: its space '{name}' has changed (fingerprint "
+            f"{fingerprint}, here {space.fingerprint}). Replay it with the code that it ran with"
+            f"{f', commit {commit}' if commit else ''}."
         )
     return space
 
@@ -312,7 +309,4 @@ def _optional(text: str | None) -> int | None:
 
 
 def _unfit(run: RecordedRun, what: str) -> InputError:
-    return InputError(
-        "A run can be trained again when it holds what it was trained with. Received: the run "
-        f"{run.run_id} ({run.name}) with {what}."
-    )
+    return InputError(f"Run {run.run_id} ({run.name}) cannot be replayed: {what}.")

@@ -136,8 +136,8 @@ def open_replay(
         last = min(last, epochs * reports.per_epoch)
     if last < first:
         raise InputError(
-            "--epochs must reach an epoch that was recorded. Received: "
-            f"{epochs}, and the first one is {reports.text(first)}."
+            f"--epochs must be at least the first recorded epoch, {reports.text(first)}. "
+            f"Received: {epochs}."
         )
     slot, device = slot_like(recipe, detect_machine(recipe.compute.backend))
     return Replay(

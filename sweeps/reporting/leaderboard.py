@@ -127,7 +127,7 @@ def print_next_steps(
     where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
     print("\nNext:")
     if unfinished:
-        print(f"  keras-sweeps run --resume --name {settings.name}{where}  # go on")
+        print(f"  keras-sweeps run --resume --name {settings.name}{where}  # continue")
     if tracker is None:
         print(f"  keras-sweeps sync {settings.name}{where}  # send it all to {redacted(uri)}")
     best = board.best()

@@ -26,7 +26,7 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            say(f"{row.name} goes on after epoch {row.epochs_text}")
+            say(f"{row.name} continues after epoch {row.epochs_text}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else params_text(row.params)
@@ -44,7 +44,7 @@ class PlainView(QuietView):
 
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
-        say(f"{row.name} {end_text(board, row)}  [{standing_text(board)}]")
+        say(f"{row.name} {end_text(board, row)}  [{progress_text(board)}]")
 
 
 class LiveView(QuietView):
@@ -92,7 +92,7 @@ def end_text(board: Board, row: TrialRow) -> str:
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 
-def standing_text(board: Board, *, with_best: bool = True) -> str:
+def progress_text(board: Board, *, with_best: bool = True) -> str:
     """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
     failed = len(board.in_state(TrialState.FAILED))
     paused = board.in_state(TrialState.PAUSED)
@@ -109,12 +109,12 @@ def standing_text(board: Board, *, with_best: bool = True) -> str:
     left = board.seconds_left()
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
-    if board.closing_from is not None:
-        closes = board.elapsed_seconds() >= board.closing_from
+    if board.final_phase_from is not None:
+        is_final = board.elapsed_seconds() >= board.final_phase_from
         parts.append(
             "the best are trained in full"
-            if closes
-            else f"the best are trained in full from {duration(board.closing_from)}"
+            if is_final
+            else f"the best are trained in full from {duration(board.final_phase_from)}"
         )
     return ", ".join(parts)
 
@@ -135,7 +135,7 @@ def live_screen(board: Board) -> RenderableType:
     lines: list[RenderableType] = [
         bar,
         Text(
-            f"{standing_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
+            f"{progress_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
         ),
     ]
     best = board.best()

@@ -59,11 +59,11 @@ def decide_compute(
     params = points[0][1] if points else space.complete({})
     seconds = _measured(settings, params, data, slot, ways)
     chosen = fastest(ways, seconds)
-    told = [
+    texts = [
         f"{_short(way)} {'not measured' if found is None else f'{found:.3g} s a trial'}"
         for way, found in zip(ways, seconds, strict=True)
     ]
-    return Decided(_with(settings, chosen), f"measured: {', '.join(told)}")
+    return Decided(_with(settings, chosen), f"measured: {', '.join(texts)}")
 
 
 def candidates(asked: Compute, *, on_gpu: bool, is_ours: bool) -> list[Compute]:
@@ -108,7 +108,7 @@ def _measured(
     executor = start_workers(Path(os.devnull), settings.training.backend)
     found: list[float | None] = [None] * len(ways)
 
-    def hear(message: tuple[int, float | None]) -> bool:
+    def on_message(message: tuple[int, float | None]) -> bool:
         found[message[0]] = message[1]
         return True
 
@@ -116,7 +116,14 @@ def _measured(
         with Interrupts() as interrupts:
             limit_seconds = seconds_for(budget.timeout_seconds)
             run_job(
-                executor, calibrate_job, tasks, slot, os.devnull, hear, interrupts, limit_seconds
+                executor,
+                calibrate_job,
+                tasks,
+                slot,
+                os.devnull,
+                on_message,
+                interrupts,
+                limit_seconds,
             )
             if interrupts.received:
                 raise KeyboardInterrupt

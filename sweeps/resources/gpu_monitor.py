@@ -144,7 +144,7 @@ def watch_over(layout: GpuLayout | None) -> tuple[GpuWatch | None, list[str]]:
     try:
         return GpuWatch(NvmlMeter(), [gpu.index for gpu in layout.gpus]), []
     except MeterError as error:
-        return None, [f"no figures of the GPUs: {error}"]
+        return None, [f"no GPU metrics: {error}"]
 
 
 def closed(watch: GpuWatch | None) -> list[str]:
@@ -152,7 +152,7 @@ def closed(watch: GpuWatch | None) -> list[str]:
     if watch is None:
         return []
     watch.close()
-    return [f"no more figures of the GPUs: {watch.problem}"] if watch.problem else []
+    return [f"no more GPU metrics: {watch.problem}"] if watch.problem else []
 
 
 class GpuUsage:

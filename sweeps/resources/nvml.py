@@ -135,7 +135,7 @@ class NvmlMeter:
         try:
             samples = self._nvml.nvmlDeviceGetProcessUtilization(handle, since)
         except self._nvml.NVMLError as error:
-            # Answers while no process was busy; the second is how pynvml takes no samples at all.
+            # Raised while no process is busy; the second is how pynvml takes no samples at all.
             idle = (self._nvml.NVML_ERROR_NOT_FOUND, self._nvml.NVML_SUCCESS)
             return {} if error.value in idle else None
         found: dict[int, list[float]] = {}

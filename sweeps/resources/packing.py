@@ -172,7 +172,7 @@ class Slots(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether `take` would answer with a slot."""
+        """Whether `take` would return a slot."""
 
     def take(self) -> Slot:
         """A free slot; IndexError without one."""

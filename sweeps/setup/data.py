@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipelines.data.builtin import Progress, UnavailableError, print_progress
 from pipelines.data.custom.cache import megabytes, superseded
-from pipelines.data.custom.prepare import is_unchanged, prepare_own, print_prepared
-from pipelines.data.custom.sources import OwnSource, is_own, own_source
+from pipelines.data.custom.prepare import is_unchanged, prepare_custom, print_prepared
+from pipelines.data.custom.sources import CustomSource, custom_source, is_custom
 from pipelines.data.prepared import PreparedData, open_prepared, prepare
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import check_objective
@@ -76,15 +76,15 @@ def prepare_data(
     Args:
         name: what data of the user's own are called, where that is known already.
     """
-    if dataset is not None and is_own(dataset):
-        own = own_source(dataset)
-        return _prepare_own(own, root, options or ImageOptions(), name, progress)
+    if dataset is not None and is_custom(dataset):
+        source = custom_source(dataset)
+        return _prepare_custom(source, root, options or ImageOptions(), name, progress)
     if dataset is not None:
         return prepare(dataset, root, progress.download)
     try:
         return prepare(DEFAULT_DATASET, root, progress.download)
     except UnavailableError as error:
-        log.warning("sweeping the bundled digits (1,797 images), because: %s", error)
+        log.warning("using the bundled digits data set (1,797 images) instead of MNIST: %s", error)
         return prepare(FALLBACK_DATASET, root, progress.download)
 
 
@@ -111,13 +111,13 @@ def reopen_data(
     Raises:
         InputError: They are gone and so is the source, or the source has changed.
     """
-    if not is_own(name):
+    if not is_custom(name):
         return prepare_data(name, root, progress=progress)
     found = open_prepared(root, name, content)
     if found is not None and found.fingerprint != content:
         found = None
     dataset = settings.dataset if settings is not None else None
-    source = own_source(dataset) if dataset is not None and is_own(dataset) else None
+    source = custom_source(dataset) if dataset is not None and is_custom(dataset) else None
     there = source is not None and (source.path is None or source.path.exists())
     if found is not None and not moved:
         if not watch_source or not there or source is None or source.kind == "function":
@@ -126,37 +126,35 @@ def reopen_data(
         if is_unchanged(found, source, settings.image_options, root):
             return found
     if source is None or settings is None or (not there and not moved):
-        place = f"its source {dataset} is gone, too" if dataset else "its source is not known here"
+        place = f"its source {dataset} is gone" if dataset else "its source is not known here"
         raise InputError(
-            "A data set of your own must be prepared in the work folder, or be where it was. "
-            f"Received: {name} with content {content[:12]}, which is not whole in {root}, and "
-            f"{place}. "
-            "Name the right --work-dir, or prepare it again there: keras-sweeps explore "
+            f"The data set {name} (fingerprint {content[:12]}) has no complete copy in {root}, and "
+            f"{place}. Name the right --work-dir, or prepare it again there: keras-sweeps explore "
             "--dataset SOURCE with the image options of the sweep."
         )
     now = prepare_data(source.text, root, settings.image_options, name, progress)
     if now.fingerprint != content:
         raise InputError(
-            "A sweep goes on over what it began with. Received: "
-            f"{source.text}, whose content was {content[:12]} and is {now.fingerprint[:12]} now. "
-            "Put the old content back, or start a new sweep."
+            f"The sweep cannot continue: {source.text} has changed since it began (fingerprint "
+            f"{content[:12]}, now {now.fingerprint[:12]}). Put the old content back, or start a "
+            "new sweep."
         )
     return now
 
 
-def _prepare_own(
-    source: OwnSource,
+def _prepare_custom(
+    source: CustomSource,
     root: Path,
     options: ImageOptions,
     name: str | None,
     progress: DataProgress,
 ) -> PreparedData:
-    data = prepare_own(source, root, options, progress.preparing, name)
+    data = prepare_custom(source, root, options, progress.preparing, name)
     others = superseded(root, source, data)
     if sum(other.num_bytes for other in others) >= MUCH_BYTES:
         log.warning(
-            "what was prepared from %s before takes %s in %s. keras-sweeps explore --clean "
-            "--dataset %s removes what no sweep refers to.",
+            "earlier prepared versions of %s take %s in %s. `keras-sweeps explore --clean "
+            "--dataset %s` removes those that no sweep uses.",
             source.text, megabytes(others), root, source.text,
         )  # fmt: skip
     return data

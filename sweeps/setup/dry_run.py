@@ -17,7 +17,7 @@ from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.engines.base import Later, Proposal
+from sweeps.engines.base import Proposal, Wait
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
 from sweeps.engines.pruners.registry import HALVING
@@ -40,7 +40,7 @@ MOST_POINTS = 1000
 NUM_SAMPLED = 10
 """What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
 PICTURES_SECONDS = 0.3
-"""Drawing a trial's pictures, on a core that its successor would like to have."""
+"""Drawing a trial's figures, on a core that its successor would like to have."""
 END_SECONDS = 2.0
 _SILENT = (
     "a measuring process has reported nothing for {:g} seconds. Look at the space, or give it more "
@@ -199,7 +199,7 @@ def first_proposals(
     proposals: list[Proposal] = []
     while len(proposals) < min(NUM_SAMPLED, budget.num_trials or NUM_SAMPLED):
         proposal = engine.ask()
-        if proposal is None or isinstance(proposal, Later):
+        if proposal is None or isinstance(proposal, Wait):
             break
         proposals.append(proposal)
     return proposals
@@ -338,9 +338,9 @@ def simulated_stretches(
         stretches.append((number, reports.epochs(step) - reports.epochs(done)))
 
     for number in range(num_trials):
-        while (found := pruner.next_promotion(closing=False)) is not None:
+        while (found := pruner.next_promotion(no_more_trials=False)) is not None:
             train(found)
         train(number)
-    while (found := pruner.next_promotion(closing=True)) is not None:
+    while (found := pruner.next_promotion(no_more_trials=True)) is not None:
         train(found)
     return stretches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipelines.data.custom.sources import is_own
+from pipelines.data.custom.sources import is_custom
 from pipelines.data.prepared import PreparedData
 from search_spaces.registry import short_name
 from sweeps.options import OPTIONS
@@ -36,7 +36,7 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
             values[option] = "auto"
     limit = budget.timeout_seconds
     values |= {
-        "dataset": settings.dataset if is_own(settings.dataset) else data.name,
+        "dataset": settings.dataset if is_custom(settings.dataset) else data.name,
         "epochs": budget.num_epochs,
         "timeout": "none" if limit is None else f"{limit:.15g}s",
         "tracking_uri": redacted(resolve_uri(settings.tracking_uri)),

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.data.custom.sources import is_own
+from pipelines.data.custom.sources import is_custom
 from pipelines.runtime.compute import AUTO
 from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
@@ -116,11 +116,11 @@ def merged(
         if name in given and asked[name] != known[name] and name != "work_dir"
     ]
     fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
-    rule = "That cannot change in a sweep that has begun: start a new one for it."
+    rule = "This cannot change in a sweep that has begun; start a new sweep for it."
     _refuse(fixed, _FIXED, old, settings, rule)
     if not accept:
         mattering = [name for name in changed if name in _MATTERING]
-        rule = "Leave it out, or accept the change with --accept-changes."
+        rule = "Leave the option out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: asked[name] for name in changed if name not in _FIXED}
     if "dataset" in changed and is_repointed(stored, settings):
@@ -164,10 +164,10 @@ def _refuse(
         changes = "; ".join(
             f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
         )
-        raise InputError(f"A resumed sweep keeps its settings. Received: {changes}. {rule}")
+        raise InputError(f"A resumed sweep keeps its settings: {changes}. {rule}")
 
 
 def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:
-    """Whether a sweep over data of the user's own is told another place where they are."""
+    """Whether a sweep over custom data is given another path to them."""
     old, new = earlier.settings.dataset, settings.dataset
-    return is_own(old) and is_own(new) and new not in (old, earlier.data_name)
+    return is_custom(old) and is_custom(new) and new not in (old, earlier.data_name)

@@ -42,9 +42,9 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
-            "--class-weights reaches a HyperModel's own fit as `class_weight`. Received: "
-            f"'{settings.space}', whose fit does not pass it on to model.fit. Pass it on, or name "
-            "`class_weight` among the arguments of a loop that uses it."
+            f"--class-weights has no effect with '{settings.space}': its fit gets `class_weight` "
+            "and does not pass it on to model.fit. Pass it on, or name `class_weight` among the "
+            "arguments of fit if a loop of its own uses it."
         )
     return space
 
@@ -57,7 +57,7 @@ def open_space(
     num_classes: int,
     backend: str = "tensorflow",
 ) -> Space:
-    """As `space_of`, for pictures of a shape in so many classes."""
+    """As `space_of`, for images of a shape in so many classes."""
     if not is_reference(name):
         return narrowed(get_space(name), narrowing)
     from sweeps.workers.hosts import SpaceHost
@@ -69,7 +69,8 @@ def open_space(
     parameters = space.parameters
     if not parameters:
         raise InputError(
-            f"A space must have hyperparameters. Received: '{name}', which asks `hp` for nothing."
+            f"The space '{name}' has no hyperparameters: its build never calls `hp`. Declare at "
+            "least one, such as hp.Float('rate', 1e-4, 1e-1, sampling='log')."
         )
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
@@ -116,20 +117,20 @@ def tagged_space(
         num_classes = int(source["num_classes"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A run's tag {Tag.SPACE_SOURCE} must be as it was written. Received: "
+            f"The run's tag {Tag.SPACE_SOURCE} is damaged, so its space cannot be opened: "
             f"{tags[Tag.SPACE_SOURCE]!r}."
         ) from error
     is_ours = not is_reference(name)
     if is_ours != (tags.get(Tag.SPACE) in SPACES) or (is_ours and name not in SPACES):
         raise InputError(
-            f"A run's tags must agree about its space. Received: {Tag.SPACE} "
-            f"{tags.get(Tag.SPACE)!r} and {Tag.SPACE_SOURCE} {name!r}."
+            f"The run's tags name two spaces: {Tag.SPACE} {tags.get(Tag.SPACE)!r} and "
+            f"{Tag.SPACE_SOURCE} {name!r}."
         )
     if not is_ours and name not in trusted:
         raise InputError(
-            "A space of somebody's own is code, and is run only when somebody says so. Received: "
-            f"a run whose tags name '{name}', which no sweep in this --work-dir does. Look at it, "
-            f"and say --space '{name}' if you trust it."
+            f"The run was trained with the custom space '{name}', which no sweep in this "
+            "--work-dir uses, so its code is not run. If you trust that code, allow it with "
+            f"--space '{name}'."
         )
     backend = tagged_compute(tags).backend
     return open_space(name, narrowing, (height, width, channels), num_classes, backend)

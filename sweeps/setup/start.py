@@ -26,7 +26,7 @@ from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
-from sweeps.setup.stores import Destination, check_places, open_engine
+from sweeps.setup.stores import Destination, check_locations, open_engine
 from sweeps.state.lock import driving
 from sweeps.state.log import sweep_log, told
 from sweeps.state.paths import claim_name, paths_of
@@ -102,7 +102,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         settings.validate(resumed=True)
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}")
-    check_places(settings, resume=earlier is not None)
+    check_locations(settings, resume=earlier is not None)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier, start.data_progress)

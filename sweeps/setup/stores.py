@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
+from sweeps.driver.time_plan import LARGEST_SHARE
 from sweeps.engines.limits import parse_limits
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
@@ -35,7 +36,9 @@ STORE_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def check_places(settings: SweepSettings, *, with_study: bool = True, resume: bool = False) -> None:
+def check_locations(
+    settings: SweepSettings, *, with_study: bool = True, resume: bool = False
+) -> None:
     """Looks at folders, the tracking store, the study's storage, and whether the name is new.
 
     Args:
@@ -90,7 +93,7 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if thread.is_alive():
-        raise InputError(f"{what} must answer within {seconds:g} seconds, and did not.")
+        raise InputError(f"{what} did not respond within {seconds:g} seconds.")
     return results[0]
 
 
@@ -166,6 +169,7 @@ def make_engine(
             quantities=partial(_quantities, space, data),
             cost=partial(_multiply_adds, space, data) if space.cost_of else None,
             is_timed=budget.timeout_seconds is not None,
+            longest_epoch=_longest_epoch(budget),
             resume=resume,
             uid=uid,
         )
@@ -183,6 +187,12 @@ def make_engine(
         record, space, objective, settings.oracle, settings.seed, budget.num_epochs,
         settings.reduction_factor, host.propose,
     )  # fmt: skip
+
+
+def _longest_epoch(budget: Budget) -> float | None:
+    """Seconds of an epoch with which a point can be trained in full before the time limit."""
+    limit = budget.timeout_seconds
+    return None if limit is None else LARGEST_SHARE * limit / budget.num_epochs
 
 
 def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, float]:

@@ -27,8 +27,8 @@ def driving(paths: SweepPaths) -> Iterator[None]:
     except Timeout:
         owner = _owner(paths)
         raise InputError(
-            f"A sweep has one driver at a time. Received: '{paths.name}', which {owner} drives. "
-            "Wait for it, stop it, or choose another --name."
+            f"Sweep '{paths.name}' is running already ({owner} drives it). Wait for it, stop it, "
+            "or choose another --name."
         ) from None
     try:
         _owner_path(paths).write_text(str(os.getpid()))

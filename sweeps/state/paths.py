@@ -13,9 +13,8 @@ from sweeps.settings import SweepSettings
 def used_name(name: str) -> InputError:
     """The error for a sweep's name that is taken."""
     return InputError(
-        f"A sweep's name must be new. Received: '{name}', which is already used here. Choose "
-        "another with --name, leave --name out and a new one is made, or go on with that sweep: "
-        f"--resume --name {name} and more --trials."
+        f"The name '{name}' is already used here. Continue that sweep with --resume --name {name} "
+        "(and more --trials), choose another --name, or leave --name out for a new one."
     )
 
 
@@ -68,7 +67,7 @@ class SweepPaths:
 
     @property
     def state(self) -> Path:
-        """Settings and standing of the sweep; what a resumed sweep begins with."""
+        """Settings and state of the sweep; what a resumed sweep begins with."""
         return self.sweep / "sweep.json"
 
     @property
@@ -88,7 +87,7 @@ class SweepPaths:
 
     @property
     def spool(self) -> Path:
-        """Everything that MLflow is to be told."""
+        """Everything that is to be sent to MLflow."""
         return self.sweep / "spool"
 
     def trial(self, number: int) -> Path:

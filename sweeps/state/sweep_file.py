@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import earlier_name, space_called_earlier
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
-from tracking.addresses import place_of, redacted
+from tracking.addresses import location_of, redacted
 from tracking.stores import resolve_uri
 from tracking.tags import Tag
 
@@ -53,7 +53,7 @@ class SweepFile:
 
     @property
     def space_tags(self) -> dict[str, str]:
-        """The tag of its runs' space, where that is called otherwise than now."""
+        """The tag of its runs' space, where it had another name than now."""
         name = self.settings.space
         if not self.has_earlier_names or earlier_name(name) == name:
             return {}
@@ -109,10 +109,15 @@ def read_sweep_file(path: Path) -> SweepFile:
             kind=body.get("kind", SEARCH),
             begun_in=body.get("begun_in", FORMAT),
         )
+    except _LaterFormatError as error:
+        raise InputError(
+            f"{path} is of a later version of keras-sweeps (format {error}; this one reads "
+            f"up to {FORMAT}). Use that version: pip install --upgrade keras-sweeps."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"A sweep is described by its sweep.json. Received: {path} ({type(error).__name__}), "
-            "so it cannot be resumed. `keras-sweeps doctor` tells what is left of it."
+            f"{path} is damaged ({type(error).__name__}), so its sweep cannot be opened. Restore "
+            "the file from a copy; its runs in MLflow are not affected."
         ) from error
 
 
@@ -122,13 +127,17 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
     Whatever a version decided without saying it is said here, so that the sweep stays what it was.
 
     Raises:
-        ValueError: A later version wrote it.
+        _LaterFormatError: A later version wrote it.
     """
     if body["format"] == 1:
         return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
     if body["format"] != FORMAT:
-        raise ValueError(f"format {body['format']}")
+        raise _LaterFormatError(body["format"])
     return body
+
+
+class _LaterFormatError(Exception):
+    """A later version has written the file."""
 
 
 _DEFAULTS_OF_FORMAT_1 = {
@@ -149,7 +158,7 @@ def _settings_of_format_1(body: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-_KINDS = {SEARCH: "one that searches a space", BASELINES: "one of --baselines-only"}
+_KINDS = {SEARCH: "a sweep that searches", BASELINES: "a sweep of --baselines-only"}
 
 
 def find_sweep(
@@ -169,15 +178,13 @@ def find_sweep(
         paths = SweepPaths(work_dir.absolute(), name)
         if not paths.state.exists():
             known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
-            there = f"There are: {', '.join(known)}." if known else "There is none."
-            raise InputError(
-                f"A sweep's name must be one in {work_dir / 'sweeps'}. Received: '{name}'. {there}"
-            )
+            there = f"There are: {', '.join(known)}." if known else "It has none."
+            raise InputError(f"There is no sweep '{name}' in {work_dir / 'sweeps'}. {there}")
         found_kind = read_sweep_file(paths.state).kind if kind is not None else None
         if found_kind != kind:
             raise InputError(
-                f"The sweep must be {_KINDS[kind or SEARCH]}. Received: '{name}', which is "
-                f"{_KINDS[found_kind or SEARCH]}. Name another one."
+                f"This needs {_KINDS[kind or SEARCH]}; '{name}' is {_KINDS[found_kind or SEARCH]}. "
+                "Name another one."
             )
         return paths
     found = sorted(
@@ -192,10 +199,13 @@ def find_sweep(
         if (finished or not file.is_finished) and kind in (None, file.kind):
             return SweepPaths(work_dir.absolute(), path.parent.name)
     if finished:
-        raise InputError(f"There must be a sweep. Received: {work_dir / 'sweeps'}, which has none.")
+        raise InputError(
+            f"There is no sweep in {work_dir / 'sweeps'}. Name its folder with --work-dir, or "
+            "start one: `keras-sweeps run --space cnn`."
+        )
     raise InputError(
-        f"There must be an unfinished sweep to resume. Received: {work_dir / 'sweeps'}, which "
-        "has none. Name a finished one to go on with it: --resume --name NAME --trials N."
+        f"There is no unfinished sweep in {work_dir / 'sweeps'}. To continue a finished one: "
+        "--resume --name NAME --trials N."
     )
 
 
@@ -213,7 +223,7 @@ def with_passwords(settings: SweepSettings) -> SweepSettings:
     found: dict[str, Any] = {}
     for name, variable in (("tracking_uri", "MLFLOW_TRACKING_URI"), ("storage", STORAGE_VARIABLE)):
         address, known = getattr(settings, name), os.environ.get(variable)
-        if address and known and "***" in address and place_of(address) == place_of(known):
+        if address and known and "***" in address and location_of(address) == location_of(known):
             found[name] = known
     return replace(settings, **found)
 
@@ -224,9 +234,9 @@ def check_addresses(settings: SweepSettings, names: Iterable[str]) -> None:
         address = getattr(settings, name)
         if address is not None and "***" in address:
             raise InputError(
-                f"--{name.replace('_', '-')} holds a password, which is not stored. Received: "
-                f"{address}. Give the address without it, and the password in "
-                "MLFLOW_TRACKING_PASSWORD (MLflow) or PGPASSFILE (PostgreSQL); or the whole "
+                f"The sweep's --{name.replace('_', '-')} {address} had a password, which is not "
+                "stored. Give the address without it, and the password in "
+                "MLFLOW_TRACKING_PASSWORD (MLflow) or PGPASSFILE (PostgreSQL); or set the whole "
                 f"address in MLFLOW_TRACKING_URI or {STORAGE_VARIABLE}."
             )
 
@@ -238,10 +248,10 @@ def check_same_store(file: SweepFile, uri: str, *, sent: bool) -> None:
         sent: whether anything was sent yet.
     """
     own = resolve_uri(file.settings.tracking_uri)
-    if sent and place_of(uri) != place_of(own):
+    if sent and location_of(uri) != location_of(own):
         raise InputError(
-            f"A sweep is in one tracking store. Received: {redacted(uri)}, but it is in "
-            f"{redacted(own)} already. Leave --tracking-uri out."
+            f"The sweep is tracked in {redacted(own)} already and cannot continue in "
+            f"{redacted(uri)}. Leave --tracking-uri out."
         )
 
 
@@ -253,8 +263,8 @@ def check_same_data(file: SweepFile, data_fingerprint: str, space_fingerprint: s
     ):
         if was != is_now:
             raise InputError(
-                f"A sweep goes on over what it began with. Its {what} was {was[:12]}, "
-                f"is {is_now[:12]}: start a new sweep."
+                f"The sweep cannot continue: its {what} has changed since it began (fingerprint "
+                f"{was[:12]}, now {is_now[:12]}). Restore it, or start a new sweep."
             )
 
 

@@ -61,7 +61,7 @@ class QueryProcess:
         """Starts the job; returns its first report, or how it ended instead.
 
         Raises:
-            TimeoutError: It does neither in time, and was ended.
+            TimeoutError: There was none in time, and the process was ended.
         """
         if self._executor is None:
             self._executor = self._make_executor()
@@ -76,10 +76,10 @@ class QueryProcess:
                 Path(log).unlink()  # The process has it open.
 
     def ask(self, question: Any) -> Event:
-        """Answers the job's latest report with a question; its next report, or how it ended.
+        """Sends a question as the answer to the job's latest report; returns its next event.
 
         Raises:
-            TimeoutError: It does neither in time, and was ended.
+            TimeoutError: There was none in time, and the process was ended.
         """
         assert self._executor is not None
         self._executor.answer(self._job_id, question)
@@ -143,7 +143,7 @@ class SpaceHost:
         self._make_ready()
         answer: Value | None = None
         while True:
-            event = self._heard(partial(self._process.ask, answer))
+            event = self._event_in_time(partial(self._process.ask, answer))
             if isinstance(event, Raised):  # It died: in the trial's own process it will, too.
                 return active_values(hp)
             assert isinstance(event, Reported)
@@ -179,9 +179,9 @@ class SpaceHost:
     def note_limit(self) -> None:
         """Says that the space has more to it than was looked at."""
         self.note(
-            f"'{self._reference}' was looked at with {MAX_LOOKS} models, and there is more to it: "
-            "parameters that only appear at points not seen are searched and recorded where they "
-            "appear, but are not listed and cannot be narrowed"
+            f"'{self._reference}' has more conditional parameters than {MAX_LOOKS} models showed: "
+            "the others are searched and recorded where they appear, but --describe does not list "
+            "them, and --set and --fix cannot name them"
         )
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class SpaceHost:
     def _start(self) -> None:
         check_sources(self.sources)
         task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
-        event = self._heard(partial(self._process.start, host_job, task))
+        event = self._event_in_time(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
             raise _space_ended(self._reference, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
@@ -209,13 +209,14 @@ class SpaceHost:
         self.note(*event.message.notes)
         self.drops_class_weights |= event.message.drops_class_weights
 
-    def _heard(self, listen: Callable[[], Event]) -> Event:
+    def _event_in_time(self, listen: Callable[[], Event]) -> Event:
+        """The process' next event; raises InputError where it takes too long."""
         try:
             return listen()
         except TimeoutError as error:
             raise InputError(
-                f"A space must build a model within {SPACE_SECONDS:g} seconds. Received: "
-                f"'{self._reference}', which did not."
+                f"The space '{self._reference}' did not build a model within {SPACE_SECONDS:g} "
+                "seconds."
             ) from error
 
 
@@ -228,13 +229,13 @@ def _space_ended(reference: str, event: Raised) -> InputError:
         return InputError(event.reason)
     said = " ".join(event.details.strip().splitlines()[-1:])
     return InputError(
-        f"A space must be possible to use. Received: '{reference}', whose process ended: "
-        f"{event.reason}{f' ({said})' if said else ''}."
+        f"The space '{reference}' cannot be used, because its process ended: {event.reason}"
+        f"{f' ({said})' if said else ''}."
     )
 
 
 class OracleHost:
-    """Answers questions from a process of its own, started when it is first needed.
+    """Asks an oracle in a process of its own, started when it is first needed.
 
     Every question holds all that its answer follows from, so a process that died is made anew.
 

@@ -99,7 +99,7 @@ def calibrate_job(
 
     Compilation belongs to them: every trial is a process of its own, and compiles for itself.
 
-    A way in which the model cannot be trained here, or has a loss that is no number, has None.
+    A way in which the model cannot be trained here, or has a non-finite loss, has None.
     """
     from pipelines.runtime.device import touch
     from pipelines.runtime.process import set_precision
@@ -119,7 +119,7 @@ def calibrate_job(
 
 
 def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) -> None:
-    """Draws the pictures of a finished trial, yielding the cores to those that train."""
+    """Draws the figures of a finished trial, yielding the cores to those that train."""
     del report, slot
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)
@@ -185,7 +185,7 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
 
 
 def oracle_job(argument: object, report: Callable[[Any], Any], slot: Slot) -> None:
-    """Answers `OracleQuestion`s with `OracleAnswer`s for as long as the driver has some."""
+    """Reports an `OracleAnswer` for each `OracleQuestion` for as long as the driver has some."""
     del argument
     configured(slot, 0)
     from sweeps.engines.keras_tuner_oracles.worker import propose

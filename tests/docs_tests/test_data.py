@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from pipelines.data.custom.content import DEFAULT_SIDE, MAX_COMMON_SIDE
 from pipelines.data.custom.function_source import RESERVED_BYTES
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.sources import custom_source
 from pipelines.data.splits import MAX_CLASSES
 from pipelines.images.options import ImageOptions
 from pipelines.objectives import OBJECTIVES
@@ -74,7 +74,7 @@ def test_the_sweeps_of_the_page_resolve(sources, capsys):
         arguments = make_parser("run").parse_args(options)
         settings = settings_from(arguments)
         assert f'dataset: "{settings.dataset}"' in text
-        assert Path(settings.dataset).exists() and own_source(settings.dataset).name
+        assert Path(settings.dataset).exists() and custom_source(settings.dataset).name
 
 
 @pytest.mark.slow

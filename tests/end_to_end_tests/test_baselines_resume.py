@@ -126,7 +126,7 @@ def test_what_was_interrupted_in_a_training_goes_on(tmp_path, stop, resume):
         raise
     if stop is signal.SIGKILL:
         found = command(tmp_path, "doctor", "b")
-        assert found.returncode == 1 and "nobody drives it" in found.stdout
+        assert found.returncode == 1 and "no process is running it" in found.stdout
         repaired = command(tmp_path, "doctor", "b", "--repair")
         assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     else:

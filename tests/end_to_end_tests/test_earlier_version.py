@@ -20,7 +20,7 @@ from recorded_sweeps import unpack
 pytestmark = pytest.mark.timeout(600)  # Several commands in one fixture.
 DATA = Path(__file__).with_name("data")
 SMALL_DIFFERENCE = 0.02
-"""Cores of another kind round otherwise; another seed, order or optimizer is further off at once."""
+"""CPUs of another kind round differently; another seed, order or optimizer is further off at once."""
 
 
 def runs(folder: Path) -> list[Run]:
@@ -147,11 +147,11 @@ def test_a_sweep_that_an_earlier_version_began_goes_on_where_it_was_killed(sweep
     assert [trial.state.name for trial in sweep.trials] == ["COMPLETE", "RUNNING", "RUNNING"]
     assert sorted(sweep.before) == ["0", "1", "2"]
     found = sweep.done["doctor before"]
-    assert found["status"] == 1 and "nobody drives it" in found["out"], found
+    assert found["status"] == 1 and "no process is running it" in found["out"], found
     assert "trial 2: RUNNING in the study" in found["out"], found
     done = sweep.done["resume"]
     assert done["status"] == 0, done
-    assert "trial 2 goes on after epoch 1\n" in done["out"]
+    assert "trial 2 continues after epoch 1\n" in done["out"]
     assert "trial 3 started" in done["out"] and "[4/4 done" in done["out"]
     for number in range(3):
         assert f"trial {number} started" not in done["out"], done["out"]
@@ -230,7 +230,7 @@ def test_a_comparison_that_an_earlier_version_began_goes_on(finalists):
     assert refused["status"] == 2 and refused["err"].count("\n") == 1, refused
     done = finalists.done["finalize"]
     assert done["status"] == 0, done
-    assert "trial 0 (default), fresh seed 2 goes on after epoch 1\n" in done["out"]
+    assert "trial 0 (default), fresh seed 2 continues after epoch 1\n" in done["out"]
     name = "trial 0 (default), fresh seed 2"
     assert f"{name} epoch 1/" not in done["out"]
     (run,) = [run for run in runs(finalists.folder) if run.info.run_name == name]
@@ -302,12 +302,12 @@ def cnn(tmp_path_factory):
 
 
 def test_a_sweep_of_cnn_from_before_the_core_space_goes_on(cnn):
-    assert "nobody drives it" in cnn.done["doctor before"]["out"]
+    assert "no process is running it" in cnn.done["doctor before"]["out"]
     refused = cnn.done["another space"]
     assert refused["status"] == 2 and "--space was cnn_blocks, is mlp" in refused["err"], refused
     done = cnn.done["resume"]
     assert done["status"] == 0, done
-    assert "trial 2 goes on after epoch 2\n" in done["out"]
+    assert "trial 2 continues after epoch 2\n" in done["out"]
     assert "trial 2 epoch 1/" not in done["out"] and "trial 3 started" in done["out"]
     check_not_trained_again(cnn.checkpoints["trial-0002"], cnn.runs["2"])
     assert sorted(cnn.runs) == ["0", "1", "2", "3"]

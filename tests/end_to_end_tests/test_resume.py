@@ -118,7 +118,7 @@ def test_a_killed_sweep_goes_on_to_the_very_same_end(whole, tmp_path):
     process.kill()
     process.wait()
     found = doctor(tmp_path)
-    assert found.returncode == 1 and "nobody drives it" in found.stdout
+    assert found.returncode == 1 and "no process is running it" in found.stdout
     repaired = doctor(tmp_path, "--repair")
     assert repaired.returncode == 0, repaired.stdout
     assert {r.info.status for r in runs(tmp_path)} <= {"SCHEDULED", "FINISHED", "KILLED"}
@@ -172,7 +172,7 @@ def test_a_finished_sweep_goes_on_only_when_asked(whole):
         (("--epochs", "9"), 2, "--epochs was 3, is 9"),
         (("--sampler", "random"), 2, "--accept-changes"),
         (("--pruner", "none"), 2, "--pruner was asha, is none"),
-        (("--name", "other"), 2, "must be one in"),
+        (("--name", "other"), 2, "There is no sweep 'other' in"),
     ],
 )
 def test_changes_are_named_and_refused(whole, options, status, words):
@@ -188,9 +188,9 @@ def test_a_sweep_is_not_split_over_two_stores(whole, tmp_path):
     for command in ("sync", "run"):
         options = ("--resume", "--name", "s") if command == "run" else ("s",)
         done = run(whole, command, *options, "--tracking-uri", other)
-        assert done.returncode == 2 and "is in one tracking store" in done.stderr
+        assert done.returncode == 2 and "The sweep is tracked in" in done.stderr
     done = run(whole, "run", "--resume", "--name", "s", "--storage", other, "--trials", "6")
-    assert done.returncode == 2 and "--storage does not hold" in done.stderr
+    assert done.returncode == 2 and "is not in this --storage" in done.stderr
     assert run(whole, "doctor", "s").returncode == 0
 
 
@@ -204,7 +204,7 @@ def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
         for command in ("sync", "doctor"):
             options = ("--repair",) if command == "doctor" else ()
             refused = run(tmp_path, command, "s", *options)
-            assert refused.returncode == 2 and "one driver at a time" in refused.stderr
+            assert refused.returncode == 2 and "is running already" in refused.stderr
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -276,7 +276,7 @@ def test_a_store_is_the_same_whoever_asks():
         "u", "running", SweepSettings("cnn", tracking_uri="http://u:***@h"), "m", "f", "g"
     )
     check_same_store(file, "http://h", sent=True)
-    with pytest.raises(InputError, match="in one tracking store"):
+    with pytest.raises(InputError, match="The sweep is tracked in"):
         check_same_store(file, "http://u:***@other", sent=True)
 
 

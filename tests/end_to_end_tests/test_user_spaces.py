@@ -95,7 +95,7 @@ def test_the_driver_never_imports_keras(life):
     ("what", "words"),
     [
         ("raises", "ArithmeticError: no such model (user_models.py, line "),
-        ("ignores", "fit trains 0 epochs when it is given epochs=8 and initial_epoch=7"),
+        ("ignores", "trains 0 epochs when it is given epochs=8 and initial_epoch=7"),
         ("cannot be narrowed", "8 to 32 by 8. Received: '10,12'"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_trial_with_a_fit_of_its_own_replays_bit_for_bit(life):
 def test_a_run_from_elsewhere_is_replayed_only_when_its_space_is_named(life):
     done = life["lost sweep"]
     assert done["status"] == 2
-    assert f"say --space '{FILE}:Small' if you trust it" in done["err"]
+    assert f"allow it with --space '{FILE}:Small'" in done["err"]
 
 
 def test_what_a_space_imports_from_beside_it_belongs_to_it(tmp_path):
@@ -196,7 +196,7 @@ def test_what_a_space_imports_from_beside_it_belongs_to_it(tmp_path):
 def test_a_model_that_needs_code_is_said_trained_and_not_kept(life):
     done = life["code"]
     assert done["status"] == 0, done["err"]
-    assert "cannot be kept without code" in done["err"] and "Doubled" in done["err"]
+    assert "cannot be saved without their code" in done["err"] and "Doubled" in done["err"]
     (run,) = runs_of(life, "c")
     assert "Doubled" in run.data.tags["sweeps.model_not_kept"]
     assert run.data.metrics["best_val_accuracy"] > 0 and "model_bytes" not in run.data.metrics
@@ -311,8 +311,10 @@ def test_a_look_that_ends_at_its_limit_says_so():
     space = user_space(find_reference(f"{FILE}:raw"), host.sample, host.note_limit)
     assert space.parameters[0].name == "depth_0"
     (note,) = host.notes
-    assert "looked at with 64 models" in note and "cannot be narrowed" in note
-    with pytest.raises(InputError, match="only shows at other points .* cannot be narrowed"):
+    assert "than 64 models showed" in note and "cannot name them" in note
+    with pytest.raises(
+        InputError, match="only appears under other conditions .* cannot be narrowed"
+    ):
         narrowed(space, ("hidden=1",))
     host.close()
 
@@ -322,7 +324,7 @@ def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
     monkeypatch.setattr(chosen_space, "open_space", lambda *_: space)
     data = PreparedData("d", "d", "", "", "", (8, 8, 1), 3, (), {})
     assert chosen_space.space_of(SweepSettings(space="a.py:b"), data) is space
-    with pytest.raises(InputError, match="'a.py:b', whose fit does not pass it on"):
+    with pytest.raises(InputError, match="no effect with 'a.py:b': its fit gets"):
         chosen_space.space_of(
             SweepSettings(space="a.py:b", training=TrainingOptions(class_weights="balanced")), data
         )

@@ -47,8 +47,8 @@ def can_build_here() -> bool:
     """Whether the build needs nothing from an index."""
     if importlib.util.find_spec("setuptools") is None:
         return False
-    version = tuple(int(n) for n in importlib.metadata.version("setuptools").split(".")[:2])
-    return version >= (70, 1) or importlib.util.find_spec("wheel") is not None
+    version = tuple(int(n) for n in importlib.metadata.version("setuptools").split(".")[:3])
+    return version >= (77, 0, 3)  # As pyproject.toml says; it makes wheels by itself.
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,14 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     tracked = {name for name in tracked_files() if name.split("/")[0] in PACKAGES}
     assert names == tracked | {"keras_sweeps.py"}
     assert len(names) > 200
+
+
+def test_the_wheel_has_the_license(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith("/LICENSE")]
+        (metadata,) = [name for name in file.namelist() if name.endswith("/METADATA")]
+        assert file.read(name) == (ROOT / "LICENSE").read_bytes()
+        assert "License-Expression: Apache-2.0\n" in file.read(metadata).decode()
 
 
 def test_every_folder_with_modules_is_a_package():

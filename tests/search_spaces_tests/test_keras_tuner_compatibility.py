@@ -369,9 +369,9 @@ def test_a_class_an_instance_and_a_function_are_loaded():
     ("name", "words"),
     [
         ("Smal", "Did you mean 'Small'?"),
-        ("NUMBER", "which is a int"),
-        ("Doubled", "which is the class Doubled"),
-        ("Needing", "which needs secret, too"),
+        ("NUMBER", "is a int, not a"),
+        ("Doubled", "is the class Doubled, not a"),
+        ("Needing", "needs secret beside input_shape"),
     ],
 )
 def test_what_is_no_hypermodel_is_refused(name, words):
@@ -390,9 +390,9 @@ def test_a_source_that_cannot_be_imported_names_the_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("two_classes", r"each of the data's 3 classes.*gives \(2,\)"),
-        ("other_shape", r"the data's pictures, 8x8x1.*keras.layers.Rescaling\(1/255\)"),
-        ("not_compiled", r"must compile its model.*model.compile\("),
+        ("two_classes", r"shape \(2,\) per image .*each of the data's 3 classes"),
+        ("other_shape", r"the data's images, 8x8x1.*keras.layers.Rescaling\(1/255\)"),
+        ("not_compiled", r"does not compile its model.*model.compile\("),
         ("no_model", "builds a int"),
         ("logits", "End it with activation='softmax'"),
     ],
@@ -412,7 +412,7 @@ def test_pixels_that_are_not_rescaled_and_code_that_is_not_kept_are_noted():
     (note,) = notes("raw")
     assert "0 to 255" in note and "Rescaling(1/255)" in note
     (note,) = notes("with_code")
-    assert "cannot be kept" in note and "user_models" in note and "Doubled" in note
+    assert "not stored" in note and "user_models" in note and "Doubled" in note
 
 
 def test_parameters_of_fit_are_found_without_training():
@@ -438,7 +438,7 @@ SMALL = {"num_layers": 2, "units_0": 16, "units_1": 8, "dropout": 0.2, "learning
          "batch_size": 16, "shuffle": True}  # fmt: skip
 
 
-def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
+def test_custom_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
     def curve(folder, *pauses):
         reports = []
 
@@ -463,7 +463,7 @@ def test_own_fit_is_paused_and_goes_on_bit_for_bit(tiny_data, tmp_path):
     assert broken[:1] + broken[2:] == whole and broken[1] == whole[0]
 
 
-def test_own_fit_decides_the_batch_size_and_gets_what_keras_tuner_gives(tiny_data, monkeypatch):
+def test_custom_fit_decides_the_batch_size_and_gets_what_keras_tuner_gives(tiny_data, monkeypatch):
     seen = []
     original = keras.Model.fit
 
@@ -504,7 +504,7 @@ def test_keras_tuners_own_hypermodels_are_built(tiny_data):
     few = GivenHyperParameters({"num_residual_blocks": 2, "sep_num_filters": 128})
     params = TunerSource(ready, (32, 32, 1), 3).sample(few)
     built = assemble(ready, params, (32, 32, 1), 3)
-    assert built.one_hot and built.batch_size == 32 and built.own_fit is None
+    assert built.one_hot and built.batch_size == 32 and built.custom_fit is None
     assert check_model(built.model, (32, 32, 1), 3, "HyperXception") == ()
 
 

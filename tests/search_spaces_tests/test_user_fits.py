@@ -85,7 +85,7 @@ def test_a_fit_that_breaks_off_is_noted_once_with_its_line():
 
 
 def test_a_trial_never_takes_a_value_that_nothing_records(tiny_data, tmp_path):
-    with pytest.raises(MissingParameterError, match="'batch_size', which its point does not hold"):
+    with pytest.raises(MissingParameterError, match="'batch_size' has no value in this trial"):
         run_trial(task(tiny_data, tmp_path, "WantsMore", {"units": 8}), go_on)
     with pytest.raises(MissingParameterError, match="'units'"):
         assemble(reference("WantsMore"), {"batch_size": 8}, SHAPE, 3)
@@ -100,14 +100,14 @@ def test_a_trial_never_takes_a_value_that_nothing_records(tiny_data, tmp_path):
     ("name", "asked"), [("FixedEpochs", "0"), ("Restarts", "8"), ("FromTheFirst", "8")]
 )
 def test_a_fit_that_ignores_the_epoch_is_refused_at_the_look(name, asked):
-    with pytest.raises(InputError, match=rf"fit trains {asked} epochs when .*Pass both on"):
+    with pytest.raises(InputError, match=rf"trains {asked} epochs when .*Pass both on"):
         look_at_space(source(name))
 
 
 @pytest.mark.parametrize(
     ("name", "params", "epoch", "words"),
     [
-        ("FixedEpochs", {"num_epochs": 3}, 1, "trained 3 epochs where epoch 1 was wanted"),
+        ("FixedEpochs", {"num_epochs": 3}, 1, "trained 3 epochs although only epoch 1 was due"),
         ("FixedEpochs", {"num_epochs": 2}, 3, "trained nothing in epoch 3"),
         ("Once", {}, 2, "trained nothing in epoch 2"),
         ("IdleLoop", {"batch_size": 32, "learning_rate": 0.01}, 1, "trained nothing in epoch 1"),
@@ -189,12 +189,15 @@ def test_the_labels_are_those_that_the_loss_takes(name, tiny_data):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("metrics_third", "whose first step, with class numbers, fails: .*metrics by name"),
-        ("wrong_metric", "whose first step, with one-hot labels, fails: .*'sparse' ones take"),
-        ("Refused", "whose first step, with one-hot labels, fails: "),
-        ("dict_output", "one output, .* whose model gives a dict of classes. Build it as"),
-        ("two_outputs", "one output, .* whose model gives 2 outputs. Build it as"),
-        ("sigmoid", r"the data's 3 classes.*gives \(1,\).*Dense\(3, activation='softmax'\)"),
+        ("metrics_third", "its first step, with class numbers, fails: .*metrics by name"),
+        ("wrong_metric", "its first step, with one-hot labels, fails: .*'sparse' ones take"),
+        ("Refused", "its first step, with one-hot labels, fails: "),
+        ("dict_output", "gives a dict of classes; it must have one output, .*Build it as"),
+        ("two_outputs", "gives 2 outputs; it must have one output, .*Build it as"),
+        (
+            "sigmoid",
+            r"shape \(1,\) per image .*the data's 3 classes.*Dense\(3, activation='softmax'\)",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line_before_the_sweep(name, words):

@@ -305,7 +305,7 @@ def sleeping_job(argument: float, report: Any, slot: Slot) -> str:
 
 
 def own_pid_job(argument: Any, report: Any, slot: Slot) -> int:
-    """Prints something and answers its process."""
+    """Prints something and returns its process id."""
     print("said by the job", flush=True)
     return os.getpid()
 

@@ -73,13 +73,13 @@ class ListEngine:
     def pause(self, number: int) -> None:
         self.paused.append(number)
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         return self.promotions.pop(0) if self.promotions else None
 
     def resume(self, number: int) -> None:
         self.paused.remove(number)
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         return []
 
     def tell(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracking.addresses import holds_password, place_of, redacted, scrubbed
+from tracking.addresses import holds_password, location_of, redacted, scrubbed
 
 
 def test_passwords_are_not_shown():
@@ -29,6 +29,6 @@ def test_a_password_in_an_address_is_seen(address, holds):
 
 
 def test_two_addresses_of_one_place_are_equal():
-    one = place_of("http://u:secret@h:5000/")
-    assert one == place_of("http://h:5000") == place_of("http://other:***@h:5000")
-    assert one != place_of("http://h:5001")
+    one = location_of("http://u:secret@h:5000/")
+    assert one == location_of("http://h:5000") == location_of("http://other:***@h:5000")
+    assert one != location_of("http://h:5001")

@@ -1,4 +1,4 @@
-"""An embedded store in a server: everything arrives, again adds nothing, differences are seen."""
+"""A local store in a server: everything arrives, a second run adds nothing, differences are seen."""
 
 from __future__ import annotations
 
@@ -431,9 +431,9 @@ def test_a_store_of_another_mlflow_is_not_changed(decided, tmp_path, capsys):
     ("options", "words"),
     [
         ([], "--to"),
-        (["--to", "http://127.0.0.1:9"], "--from must be a store that holds runs"),
+        (["--to", "http://127.0.0.1:9"], "The MLflow store (--from) is"),
         (["--to", "sqlite:///other.db"], "--to must be a running MLflow server"),
-        (["--from", "http://h", "--to", "http://h"], "--from must be an embedded store"),
+        (["--from", "http://h", "--to", "http://h"], "--from must be a local store, a SQLite file"),
         (["--from", "postgresql://u@h/d", "--to", "http://h"], "pg_dump"),
     ],
 )

@@ -47,10 +47,10 @@ SERVER = str(ROOT / "tracking" / "server.py")
         (["--backend-store-uri", "mlruns"], "--backend-store-uri must be a database"),
         (["--backend-store-uri", "sqlite:///no/such/mlflow.db"], "existing folder"),
         (["--backend-store-uri", "sqlite:///:memory:"], "must name a file"),
-        (["--backend-store-uri", "postgresql+psycopg://u@127.0.0.1:9/d"], "can be reached"),
+        (["--backend-store-uri", "postgresql+psycopg://u@127.0.0.1:9/d"], "cannot be reached"),
         (["--backend-store-uri", "postgresql+psycopg://u:hidden@h/d"], "must not hold a password"),
         (["--backend-store-uri=postgresql+psycopg://u:hidden@h/d"], "must not hold a password"),
-        (["--backend-store-uri", "postgresql+nodriver://u@h/d"], "--backend-store-uri must be"),
+        (["--backend-store-uri", "postgresql+nodriver://u@h/d"], "cannot be reached"),
         (["--allowed-hosts", "*"], "without wildcards"),
         (["--cors-allowed-origins", "*"], "without wildcards"),
         (["--artifacts-destination", "/proc/none"], "must be a folder that can be written"),
@@ -156,7 +156,7 @@ def test_it_serves_says_how_to_use_it_and_ends_cleanly(tmp_path):
 
 
 def test_the_server_is_told_to_be_quiet_alone_and_fast(tmp_path, monkeypatch):
-    """Also where the environment of who starts it says otherwise."""
+    """Also where the environment of who starts it says something else."""
     plan = ServerPlan(
         store_uri="sqlite:///m.db", artifacts="/a", host="127.0.0.1", port=5000, num_workers=1,
         auth=True, admin_password_file=tmp_path / "admin", users=(), auth_database_uri="sqlite:///%",

@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from search_spaces.errors import InputError
 from tracking.models.model_store import ModelStore, StoredModel
-from tracking.models.registry import Registry, Reign, _as_default_store, check_model_name
+from tracking.models.registry import ChampionHistory, Registry, _as_default_store, check_model_name
 
 NAME = "digits"
 
@@ -78,20 +78,24 @@ def name(client) -> str:
     return f"model {time.monotonic_ns()}"
 
 
-def crown(registry: Registry, name: str, version: int, after: Reign | None = None) -> bool:
-    """Crowns a version, by default upon what is true now."""
-    after = registry.reign(name) if after is None else after
-    return registry.crown(name, version, after, kind="promotion", by="somebody", why="a reason")
+def set_champion(
+    registry: Registry, name: str, version: int, after: ChampionHistory | None = None
+) -> bool:
+    """Makes a version the champion, by default upon the present history."""
+    after = registry.champion_history(name) if after is None else after
+    return registry.set_champion(
+        name, version, after, kind="promotion", by="somebody", why="a reason"
+    )
 
 
 def assert_sound(registry: Registry, name: str) -> None:
     """One champion, which is the history's last; generations without gaps or doubles."""
-    reign = registry.reign(name)
-    assert [entry.generation for entry in reign.history] == list(range(1, reign.generation + 1))
-    for before, after in itertools.pairwise(reign.history):
+    history = registry.champion_history(name)
+    assert [entry.generation for entry in history.changes] == list(range(1, history.generation + 1))
+    for before, after in itertools.pairwise(history.changes):
         assert after.previous == before.version
-    assert not reign.moved
-    assert reign.champion == (reign.history[-1].version if reign.history else None)
+    assert not history.moved
+    assert history.champion == (history.changes[-1].version if history.changes else None)
 
 
 def test_a_model_is_registered_once(uri, client, make_model, name):
@@ -127,35 +131,35 @@ def test_registering_at_once_makes_one_version(uri, client, make_model, name):
     assert set(numbers) == {int(found[0].version)}
 
 
-def test_a_succession_moves_the_alias_and_is_remembered(uri, client, make_model, name):
+def test_a_change_of_champion_moves_the_alias_and_is_recorded(uri, client, make_model, name):
     registry = Registry(uri)
     for k in (1, 2):
         assert registry.register(name, make_model(b"%d" % k), {}) == k
-    assert registry.reign(name).champion is None
-    assert crown(registry, name, 1)
-    assert crown(registry, name, 2)
+    assert registry.champion_history(name).champion is None
+    assert set_champion(registry, name, 1)
+    assert set_champion(registry, name, 2)
     assert_sound(registry, name)
     standings = [client.get_model_version(name, n).tags["sweeps.standing"] for n in ("1", "2")]
     assert standings == ["former champion", "champion"]
-    assert [entry.by for entry in registry.reign(name).history] == ["somebody"] * 2
+    assert [entry.by for entry in registry.champion_history(name).changes] == ["somebody"] * 2
     assert name in registry.names()
     # The decision's vehicle is out of sight.
     visible = [e.name for e in client.search_experiments()]
     assert not [experiment for experiment in visible if name in experiment]
 
 
-def test_of_two_crowned_at_once_one_is(uri, make_model, name):
+def test_of_two_promoted_at_once_one_becomes_champion(uri, make_model, name):
     registry = Registry(uri)
     for k in range(1, 5):
         registry.register(name, make_model(b"%d" % k), {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
     barrier, won = threading.Barrier(3), []
 
     def work(version: int):
         mine = Registry(uri)
-        compared_with = mine.reign(name)
+        compared_with = mine.champion_history(name)
         barrier.wait()
-        if crown(mine, name, version, compared_with):
+        if set_champion(mine, name, version, compared_with):
             won.append(version)
 
     threads = [threading.Thread(target=work, args=(version,)) for version in (2, 3, 4)]
@@ -165,47 +169,47 @@ def test_of_two_crowned_at_once_one_is(uri, make_model, name):
         thread.join(60)
     assert len(won) == 1
     assert_sound(registry, name)
-    assert [entry.version for entry in registry.reign(name).history] == [1, won[0]]
+    assert [entry.version for entry in registry.champion_history(name).changes] == [1, won[0]]
 
 
-def test_who_compared_with_a_former_champion_is_not_crowned(uri, make_model, name):
+def test_who_compared_with_a_former_champion_is_not_promoted(uri, make_model, name):
     registry = Registry(uri)
     for k in range(1, 4):
         registry.register(name, make_model(b"%d" % k), {})
-    crown(registry, name, 1)
-    compared_with = registry.reign(name)
-    assert crown(registry, name, 2)
-    assert not crown(registry, name, 3, compared_with)
-    assert registry.reign(name).champion == 2
-    assert crown(registry, name, 3)
+    set_champion(registry, name, 1)
+    compared_with = registry.champion_history(name)
+    assert set_champion(registry, name, 2)
+    assert not set_champion(registry, name, 3, compared_with)
+    assert registry.champion_history(name).champion == 2
+    assert set_champion(registry, name, 3)
     assert_sound(registry, name)
 
 
-def test_the_same_version_twice_at_once_is_crowned_once(uri, make_model, name):
+def test_the_same_version_twice_at_once_is_promoted_once(uri, make_model, name):
     registry = Registry(uri)
     registry.register(name, make_model(), {})
-    before = registry.reign(name)
-    assert crown(registry, name, 1, before)
-    assert not crown(registry, name, 1, before)
-    assert len(registry.reign(name).history) == 1
+    before = registry.champion_history(name)
+    assert set_champion(registry, name, 1, before)
+    assert not set_champion(registry, name, 1, before)
+    assert len(registry.champion_history(name).changes) == 1
 
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_any_call_leaves_something_that_the_next_one_finishes(
     uri, client, make_model, step
 ):
-    """Registers and crowns, killed at the first call, the second, ... until nothing is killed."""
+    """Registers and promotes, killed at the first call, the second, ... until nothing is killed."""
     for calls in range(1, 80, step):
         name, model, second = f"kill {step} {calls}", make_model(b"1"), make_model(b"2")
         Registry(uri).register(name, model, {})
-        crown(Registry(uri), name, 1)
+        set_champion(Registry(uri), name, 1)
         mortal = Registry(uri)
         mortal._client = Mortal(client, calls)
         finished = True
         try:
             mortal.settle(name)
-            reign = mortal.reign(name)
-            crown(mortal, name, mortal.register(name, second, {"sweeps.a": "b"}), reign)
+            history = mortal.champion_history(name)
+            set_champion(mortal, name, mortal.register(name, second, {"sweeps.a": "b"}), history)
         except Killed:
             finished = False
         registry = Registry(uri)
@@ -213,10 +217,10 @@ def test_a_kill_at_any_call_leaves_something_that_the_next_one_finishes(
         assert_sound(registry, name)
         # The same promotion again.
         assert registry.register(name, second, {"sweeps.a": "b"}) == 2
-        if registry.reign(name).champion == 1:
-            assert crown(registry, name, 2)
+        if registry.champion_history(name).champion == 1:
+            assert set_champion(registry, name, 2)
         assert_sound(registry, name)
-        assert [entry.version for entry in registry.reign(name).history] == [1, 2]
+        assert [entry.version for entry in registry.champion_history(name).changes] == [1, 2]
         assert len(client.search_model_versions(f"name = '{name}'")) == 2
         assert client.get_registered_model(name).aliases == {"champion": 2}
         if finished:
@@ -229,30 +233,30 @@ def test_an_alias_that_was_moved_by_hand_stays(uri, client, make_model, name):
     registry = Registry(uri)
     for k in (1, 2, 3):
         registry.register(name, make_model(b"%d" % k), {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
     client.set_registered_model_alias(name, "champion", "3")
     registry.settle(name)
-    reign = registry.reign(name)
-    assert (reign.champion, reign.moved) == (3, True)
-    assert crown(registry, name, 2)
-    assert registry.reign(name).history[-1].previous == 3
-    assert registry.reign(name).champion == 2
+    history = registry.champion_history(name)
+    assert (history.champion, history.moved) == (3, True)
+    assert set_champion(registry, name, 2)
+    assert registry.champion_history(name).changes[-1].previous == 3
+    assert registry.champion_history(name).champion == 2
 
 
 def test_who_takes_the_alias_away_does_not_open_the_gate(uri, client, make_model, name):
     registry = Registry(uri)
     registry.register(name, make_model(), {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
     client.delete_registered_model_alias(name, "champion")
-    reign = registry.reign(name)
-    assert (reign.alias, reign.champion, reign.moved) == (None, 1, True)
+    history = registry.champion_history(name)
+    assert (history.alias, history.champion, history.moved) == (None, 1, True)
 
 
-@pytest.mark.parametrize("call", ["reign", "settle", "names"])
+@pytest.mark.parametrize("call", ["champion_history", "settle", "names"])
 def test_a_lost_store_is_no_missing_champion(uri, make_model, name, monkeypatch, call):
     registry = Registry(uri)
     registry.register(name, make_model(), {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
 
     def lost(*_, **__):
         raise MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE)
@@ -290,8 +294,8 @@ def test_a_refused_version_may_try_again_and_a_former_champion_stays_one(
     assert standing("1") == "refused"
     registry.register(name, first, {})
     assert standing("1") == "candidate"
-    crown(registry, name, 1)
-    crown(registry, name, registry.register(name, second, {}))
+    set_champion(registry, name, 1)
+    set_champion(registry, name, registry.register(name, second, {}))
     registry.register(name, first, {})
     assert client.get_registered_model(name).aliases == {"champion": 2, "candidate": 1}
     registry.refuse(name, 1)
@@ -301,20 +305,20 @@ def test_a_refused_version_may_try_again_and_a_former_champion_stays_one(
 def test_a_model_that_is_made_anew_has_a_history_of_its_own(uri, client, make_model, name):
     registry = Registry(uri)
     registry.register(name, make_model(), {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
     client.delete_registered_model(name)
     time.sleep(0.01)
-    assert registry.reign(name) == Reign(None, ())
+    assert registry.champion_history(name) == ChampionHistory(None, ())
     registry.settle(name)
     registry.register(name, make_model(b"new"), {})
-    assert crown(registry, name, 1)
+    assert set_champion(registry, name, 1)
     assert_sound(registry, name)
 
 
 def test_a_version_is_fetched_verified_or_refused(uri, client, make_model, name, tmp_path):
     registry, store, model = Registry(uri), ModelStore(uri), make_model(b"the weights")
     registry.register(name, model, {})
-    crown(registry, name, 1)
+    set_champion(registry, name, 1)
     for reference in (name, f"{name}@champion", f"{name}/1"):
         found = store.registered(reference)
         assert (found.model_id, found.version) == (model.model_id, 1)
@@ -323,7 +327,7 @@ def test_a_version_is_fetched_verified_or_refused(uri, client, make_model, name,
     assert store.fetch(found, folder).read_bytes() == b"the weights"
     location = client.get_logged_model(model.model_id).artifact_location.removeprefix("file://")
     Path(location, "data", "model.keras").write_bytes(b"other weights")
-    with pytest.raises(InputError, match="another checksum"):
+    with pytest.raises(InputError, match="was changed after it was logged"):
         store.fetch(found, folder)
     Path(location, "data", "model.keras").unlink()
     with pytest.raises(InputError, match="cannot be read"):
@@ -334,16 +338,19 @@ def test_a_foreign_version_is_refused(uri, client, make_model, name, tmp_path):
     registry, store = Registry(uri), ModelStore(uri)
     registry.register(name, make_model(), {})
     client.create_model_version(name, str(tmp_path))
-    with pytest.raises(InputError, match="foreign"):
+    with pytest.raises(InputError, match="was not logged by keras-sweeps"):
         store.registered(f"{name}/2")
     bare = client.create_logged_model("0", name="model")
-    with pytest.raises(InputError, match="foreign"):
+    with pytest.raises(InputError, match="was not logged by keras-sweeps"):
         store.fetch(StoredModel(bare.model_id, "run", {}), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("reference", "text"),
-    [("nothing@champion", "Received: 'nothing@champion'"), ("a@b@c", "NAME@alias or NAME/3")],
+    [
+        ("nothing@champion", "no registered model 'nothing@champion'"),
+        ("a@b@c", "NAME@alias or NAME/VERSION"),
+    ],
 )
 def test_a_name_that_is_not_there_is_refused(uri, reference, text):
     with pytest.raises(InputError, match=text):
@@ -374,13 +381,13 @@ def test_a_server_takes_it_all_as_well(tmp_path):
         model = client.create_logged_model("0", name="m", source_run_id=run.info.run_id)
         stored = StoredModel(model.model_id, run.info.run_id, {})
         assert registry.register("served", stored, {"sweeps.a": "1"}) == 1
-        assert crown(registry, "served", 1)
-        assert not crown(registry, "served", 1, Reign(None, ()))
+        assert set_champion(registry, "served", 1)
+        assert not set_champion(registry, "served", 1, ChampionHistory(None, ()))
         assert_sound(registry, "served")
         assert ModelStore(server.uri).registered("served@champion").model_id == model.model_id
-        with pytest.raises(InputError, match="which it does not have"):
+        with pytest.raises(InputError, match="There is no run"):
             ModelStore(server.uri).of_run("0" * 32)
-        with pytest.raises(InputError, match="Received: 'served@nobody'"):
+        with pytest.raises(InputError, match="no registered model 'served@nobody'"):
             ModelStore(server.uri).registered("served@nobody")
     finally:
         server.kill()

@@ -24,10 +24,10 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path):
         "sqlite://",
         "postgresql://[bad",
     ):
-        with pytest.raises(InputError, match="--tracking-uri must"):
+        with pytest.raises(InputError, match="--tracking-uri"):
             stores.check_store(uri)
     (tmp_path / "text.db").write_text("this is not a database at all")
-    with pytest.raises(InputError, match="another kind of file"):
+    with pytest.raises(InputError, match="no SQLite database"):
         stores.check_store(f"sqlite:///{tmp_path / 'text.db'}")
     with pytest.raises(InputError, match="no longer writes plain folders"):
         stores.check_store(str(tmp_path))

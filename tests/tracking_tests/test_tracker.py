@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import keras
@@ -16,6 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn_blocks
+from search_spaces.errors import InputError
+from tracking.runs.run_reader import RunReader
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool.records import (
     DataRecord,
@@ -34,6 +39,7 @@ from tracking.spool.records import (
 )
 from tracking.spool.sender import RejectedError, Sender
 from tracking.spool.spool import Spool
+from tracking.stores import sqlite_path
 
 DATA = DataRecord("tiny", "f" * 64, "made", {}, {"num_images": {"train": 3}})
 
@@ -254,6 +260,23 @@ def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
     assert tracker.model_id(0) is None
     found = MlflowClient(uri).search_logged_models([tracker.experiment_id])
     assert [m.model_id for m in found] == []
+
+
+def test_tables_of_another_mlflow_are_named_with_the_command_that_upgrades_them(
+    tracker, uri, tmp_path
+):
+    # A copy, because MLflow looks at a store's tables once in a process, by its address.
+    path = tmp_path / "mlflow.db"
+    shutil.copyfile(sqlite_path(uri), path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+        database.commit()
+    for opened in (
+        lambda: MlflowTracker(f"sqlite:///{path}", "another"),
+        lambda: RunReader(f"sqlite:///{path}", "uid", "val_loss"),
+    ):
+        with pytest.raises(InputError, match="mlflow.db .*Take a backup .*mlflow db upgrade"):
+            opened()
 
 
 def test_telemetry_is_off_wherever_we_import_mlflow():

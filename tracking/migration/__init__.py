@@ -1,1 +1,1 @@
-"""Copies of an embedded store into a server, and their verification."""
+"""Copies of a local store into a server, and their verification."""

@@ -34,8 +34,8 @@ from tracking.tags import Tag
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """MLflow's limits per request are 1,000 and 100."""
 MARK, BEGUN, WHOLE = f"{Tag.COPIED_PREFIX}state", "begun", "whole"
-"""On experiments that were made here, and on runs: whether all of it was copied. What is otherwise
-than its original afterwards, somebody changed on the server."""
+"""On experiments that were made here, and on runs: whether all of it was copied. What differs from
+its original afterwards was changed on the server."""
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
 

@@ -75,7 +75,7 @@ class Migration:
             InputError: Files are not where the store says, or a name, or a version's number,
                 means something else on the server.
         """
-        check_places(self.source)
+        check_file_locations(self.source)
         for experiment in self.source.experiments():
             found = self._to.get_experiment_by_name(experiment.name)
             if found and found.lifecycle_stage == "deleted" and MARK not in found.tags:
@@ -264,7 +264,7 @@ def check_schema(source: str) -> None:
         )
 
 
-def check_places(source: StoreReader) -> None:
+def check_file_locations(source: StoreReader) -> None:
     """Raises InputError where files are missing that a sweep or a model must have.
 
     A folder that is not there reads like one without files: such a copy would lose all of them,

@@ -37,7 +37,7 @@ class Proof:
         """Notes the parts in which two contents differ.
 
         Args:
-            kept: parts that may be otherwise on the server, and how far.
+            kept: parts that may differ on the server, and how far.
         """
         for part in fields(one):
             here, there = getattr(one, part.name), getattr(other, part.name)
@@ -69,7 +69,7 @@ def _none_missing(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
 
 
 def _same_versions(here: Mapping[str, VersionContent], there: Mapping[str, VersionContent]) -> bool:
-    """The same models under the same numbers; there may be more, and their standing may change."""
+    """The same models under the same numbers; there may be more, and their status may change."""
     return all(
         number in there
         and (one.model, one.run) == (there[number].model, there[number].run)

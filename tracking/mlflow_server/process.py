@@ -93,7 +93,7 @@ class MlflowServer:
         began = time.monotonic()
         while not self.stopping and not self._answers():
             if self._process.poll() is not None:
-                raise OSError("the server did not start; MLflow's own words are above")
+                raise OSError("the server did not start; MLflow's own output is above")
             if time.monotonic() - began > START_SECONDS:
                 raise OSError(f"the server did not answer within {START_SECONDS:g} seconds")
             time.sleep(0.2)
@@ -150,7 +150,7 @@ def server_command(plan: ServerPlan) -> list[str]:
 def server_environment(
     plan: ServerPlan, environment: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """What the server's processes are told: quiet, without jobs and telemetry, with its secrets.
+    """The environment of the server's processes: quiet, without jobs and telemetry, with secrets.
 
     Args:
         folder: where its settings of authentication may be written.
@@ -160,7 +160,7 @@ def server_environment(
         for name, value in environment.items()
         if "MLFLOW" not in name or name.startswith(_OURS)
     }
-    told = {
+    variables = {
         "MLFLOW_BACKEND_STORE_URI": plan.store_uri,
         "MLFLOW_ARTIFACTS_DESTINATION": plan.artifacts,
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -179,10 +179,10 @@ def server_environment(
             _AUTH_CONFIG.format(database_uri=uri, cache_seconds=AUTH_CACHE_SECONDS),
             encoding="utf-8",
         )
-        told["MLFLOW_AUTH_CONFIG_PATH"] = str(config)
-        told["MLFLOW_AUTH_ADMIN_PASSWORD"] = password_in(plan.admin_password_file)
-        told["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
-    return {**kept, **told}
+        variables["MLFLOW_AUTH_CONFIG_PATH"] = str(config)
+        variables["MLFLOW_AUTH_ADMIN_PASSWORD"] = password_in(plan.admin_password_file)
+        variables["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
+    return {**kept, **variables}
 
 
 def _end_with_parent() -> None:

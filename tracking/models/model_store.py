@@ -92,14 +92,13 @@ class ModelStore:
             if error.error_code not in MISSING_OR_WRONG:
                 raise
             raise InputError(
-                f"A run's id must be one of this store's. Received: '{run_id}', which it does not "
-                "have. `mlflow ui` shows them."
+                f"There is no run '{run_id}' in this MLflow store. `mlflow ui` lists its runs."
             ) from error
         outputs = run.outputs.model_outputs if run.outputs else []
         if not outputs:
             raise InputError(
-                f"A run must have kept its model. Received: '{run_id}', which has none: a sweep "
-                "keeps those of its best trials (--keep-models) and of its finalists' winner."
+                f"Run '{run_id}' has no stored model: a sweep stores only the models of its best "
+                "trials (--keep-models) and of the winner of its finalists."
             )
         return self._logged(outputs[-1].model_id, run_id)
 
@@ -124,15 +123,14 @@ class ModelStore:
             winner = latest(f"tags.`{Tag.WINNER}` = 'true' AND tags.`{Tag.UID}` = '{uid}'")
             if winner is None or final.info.status != "FINISHED":
                 raise InputError(
-                    "A sweep whose finalists are being compared has no winner yet. Received: "
-                    f"'{name}'. Go on with it: `keras-sweeps finalize {name}`; or name a run's id."
+                    f"Sweep '{name}' has no winner yet: the comparison of its finalists has not "
+                    f"ended. Run `keras-sweeps finalize {name}`, or name a run's id."
                 )
             return str(winner.info.run_id), "the winner of its finalists"
         sweep = latest(f"tags.`{Tag.KIND}` = 'sweep'")
         if sweep is None:
             raise InputError(
-                f"A model comes from a sweep or a run of this store. Received: '{name}', which is "
-                "neither. `mlflow ui` shows what there is."
+                f"There is no sweep or run '{name}' in this MLflow store. `mlflow ui` lists them."
             )
         tags = sweep.data.tags
         number, uid = tags.get(Tag.BEST_TRIAL), tags.get(Tag.UID, "")
@@ -142,13 +140,13 @@ class ModelStore:
         )
         if number is None or trial is None:
             raise InputError(
-                f"A sweep must have a best trial. Received: '{name}', which has none: it did not "
-                "end yet, or no trial completed."
+                f"Sweep '{name}' has no best trial: it has not ended, or no trial completed. "
+                f"`keras-sweeps run --resume --name {name}` continues it."
             )
         count = int(sweep.data.metrics.get("num_complete", 0))
         what = (
-            f"its best trial, the luckiest of {count}; `keras-sweeps finalize {name}` would "
-            "choose on fresh seeds"
+            f"best trial of {count} (single seed, so its score is optimistic); `keras-sweeps "
+            f"finalize {name}` chooses on fresh seeds"
         )
         return str(trial.info.run_id), what
 
@@ -178,7 +176,8 @@ class ModelStore:
         match = re.fullmatch(r"([^@/:]+)(?:@([^@/]+)|/(\d+))?", reference)
         if match is None:
             raise InputError(
-                f"A model must be given as NAME@alias or NAME/3. Received: '{reference}'."
+                "--model must be NAME, NAME@alias or NAME/VERSION, such as cnn-mnist@champion or "
+                f"cnn-mnist/3. Received: '{reference}'."
             )
         name, alias, number = match[1], match[2] or CHAMPION, match[3]
         try:
@@ -206,7 +205,7 @@ class ModelStore:
         )
 
     def fetch(self, model: StoredModel, folder: Path) -> Path:
-        """Downloads the `.keras` file into an existing folder, which answers with its path.
+        """Downloads the `.keras` file into an existing folder; returns its path.
 
         Raises:
             InputError: It is missing, or its content is not the one that was logged.
@@ -221,16 +220,15 @@ class ModelStore:
             path = Path(files.download_artifacts(KERAS_FILE, str(folder)))
         except (MlflowException, OSError) as error:
             raise InputError(
-                f"The files of a model must be in the artifact store. Received: {model.label}, "
-                f"whose {KERAS_FILE} cannot be read ({type(error).__name__})."
+                f"{KERAS_FILE} of {model.label} cannot be read from the artifact store "
+                f"({type(error).__name__})."
             ) from error
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != checksum:
             raise InputError(
-                f"A model's file must be the one that was logged. Received: {model.label}, whose "
-                f"{KERAS_FILE} has another checksum ({found[:12]}, logged {checksum[:12]}): it was "
-                "changed since and is not loaded."
+                f"{model.label} is not loaded: its {KERAS_FILE} was changed after it was logged "
+                f"(checksum {found[:12]}, logged {checksum[:12]})."
             )
         return path
 
@@ -240,24 +238,22 @@ class ModelStore:
         except MlflowException as error:
             if error.error_code not in MISSING_OR_WRONG:
                 raise
-            raise InputError(
-                f"A model must be in the store. Received: {model_id}, which was deleted."
-            ) from error
+            raise InputError(f"Model {model_id} was deleted from the MLflow store.") from error
         return StoredModel(model_id, model.source_run_id or run_id, dict(model.tags))
 
     def _missing(self, reference: str, name: str) -> InputError:
         known = sorted(model.name for model in self._client.search_registered_models())
-        rule = "A model must be registered in this store. "
+        rule = f"There is no registered model '{reference}' in this MLflow store."
         if name not in known:
-            there = f"There are: {', '.join(known)}." if known else "There is none."
-            return InputError(f"{rule}Received: '{reference}'. {there}")
+            there = f"There are: {', '.join(known)}." if known else "None is registered."
+            return InputError(f"{rule} {there}")
         aliases = self._client.get_registered_model(name).aliases
         has = ", ".join(f"@{alias} (version {v})" for alias, v in sorted(aliases.items())) or "none"
-        return InputError(f"{rule}Received: '{reference}'. The aliases of '{name}': {has}.")
+        return InputError(f"{rule} The aliases of '{name}': {has}.")
 
 
 def _foreign(label: str) -> InputError:
     return InputError(
-        f"A model must have been logged by a sweep. Received: {label}, which has no checksum of "
-        "one: it is foreign and is not loaded. A file that you trust can be given with --file."
+        f"{label} is not loaded: it has no checksum, so it was not logged by keras-sweeps. A file "
+        "that you trust can be given with --file."
     )

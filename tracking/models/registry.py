@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 
 @dataclass(frozen=True)
-class Succession:
+class ChampionChange:
     """One change of champion.
 
     Attributes:
@@ -59,33 +59,33 @@ class Succession:
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionHistory:
     """Who is champion and how that came about, at one moment.
 
     Attributes:
         alias: the version that the alias means; None without one.
-        history: every change of champion, the first one first.
+        changes: every change of champion, the first one first.
     """
 
     alias: int | None
-    history: tuple[Succession, ...]
+    changes: tuple[ChampionChange, ...]
 
     @property
     def generation(self) -> int:
         """How many changes there were."""
-        return self.history[-1].generation if self.history else 0
+        return self.changes[-1].generation if self.changes else 0
 
     @property
     def champion(self) -> int | None:
         """The version to compare with: where the alias was taken away, the last one that had it."""
-        if self.alias is None and self.history:
-            return self.history[-1].version
+        if self.alias is None and self.changes:
+            return self.changes[-1].version
         return self.alias
 
     @property
     def moved(self) -> bool:
         """Whether the alias was moved or removed by other means since the last change."""
-        return bool(self.history) and self.history[-1].version != self.alias
+        return bool(self.changes) and self.changes[-1].version != self.alias
 
 
 def check_model_name(name: str) -> None:
@@ -111,15 +111,15 @@ class Registry:
             m.name for m in found if any(k.startswith(Tag.CHAMPION_PREFIX) for k in m.tags)
         )
 
-    def reign(self, name: str) -> Reign:
+    def champion_history(self, name: str) -> ChampionHistory:
         """The champion and the history that led to it, read in one step."""
         model = self._registered(name)
         if model is None:
-            return Reign(None, ())
+            return ChampionHistory(None, ())
         keys = sorted(key for key in model.tags if key.startswith(Tag.CHAMPION_PREFIX))
-        history = tuple(Succession(**json.loads(model.tags[key])) for key in keys)
+        changes = tuple(ChampionChange(**json.loads(model.tags[key])) for key in keys)
         version = model.aliases.get(CHAMPION)
-        return Reign(int(version) if version is not None else None, history)
+        return ChampionHistory(int(version) if version is not None else None, changes)
 
     def version(self, name: str, number: int) -> ModelVersion | None:
         """A version; None where it was deleted."""
@@ -186,29 +186,32 @@ class Registry:
         if self._standing(name, number) == CANDIDATE:
             self._client.set_model_version_tag(name, str(number), Tag.STANDING, REFUSED)
 
-    def crown(self, name: str, version: int, after: Reign, *, kind: str, by: str, why: str) -> bool:
-        """Makes a version the champion, if nobody was crowned since `after` was read.
+    def set_champion(
+        self, name: str, version: int, after: ChampionHistory, *, kind: str, by: str, why: str
+    ) -> bool:
+        """Makes a version the champion, unless the champion has changed since `after` was read.
 
         Args:
-            after: what the decision was made upon.
+            after: the history that the decision is based on.
             kind: `promotion`, `forced` or `rollback`.
 
         Returns:
-            False where another one was crowned; the alias then means that one.
+            False where another version became champion first; the alias then means that one.
         """
         generation = after.generation + 1
-        succession = Succession(generation, version, after.champion, kind, by, why, now_ms())
-        crowned = True
+        change = ChampionChange(generation, version, after.champion, kind, by, why, now_ms())
+        is_champion = True
         try:
             self._client.create_experiment(
-                self._token(name, generation), tags={Tag.SUCCESSION: json.dumps(asdict(succession))}
+                self._token(name, generation),
+                tags={Tag.CHAMPION_CHANGE: json.dumps(asdict(change))},
             )
         except MlflowException as error:
             if error.error_code not in _TAKEN:
                 raise
-            crowned = False
+            is_champion = False
         self.settle(name)
-        return crowned
+        return is_champion
 
     def settle(self, name: str) -> None:
         """Finishes a change of champion that a crash interrupted; usually there is nothing to do.
@@ -223,39 +226,39 @@ class Registry:
             return
         while True:
             self._client.set_registered_model_alias(name, CHAMPION, str(latest.version))
-            # Whoever was crowned meanwhile may have moved it before: then it is moved again.
+            # A later promotion may have moved it before this one did: then it is moved again.
             now = self._adopt(name)
             if now is None or now.generation == latest.generation:
                 break
             latest = now
-        self._note_standings(name, latest)
+        self._note_statuses(name, latest)
         token = self._client.get_experiment_by_name(self._token(name, latest.generation))
         if token is not None:
             with unless(("INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")):
                 self._client.delete_experiment(token.experiment_id)
 
-    def _adopt(self, name: str) -> Succession | None:
+    def _adopt(self, name: str) -> ChampionChange | None:
         """Copies decisions that are not in the history yet; returns the latest."""
-        reign = self.reign(name)
+        history = self.champion_history(name)
         if self._registered(name) is None:
             return None
-        generation = reign.generation
-        latest = reign.history[-1] if reign.history else None
+        generation = history.generation
+        latest = history.changes[-1] if history.changes else None
         while True:
             generation += 1
             token = self._client.get_experiment_by_name(self._token(name, generation))
             if token is None:
                 return latest
-            latest = Succession(**json.loads(token.tags[Tag.SUCCESSION]))
+            latest = ChampionChange(**json.loads(token.tags[Tag.CHAMPION_CHANGE]))
             self._client.set_registered_model_tag(
-                name, f"{Tag.CHAMPION_PREFIX}{generation:05d}", token.tags[Tag.SUCCESSION]
+                name, f"{Tag.CHAMPION_PREFIX}{generation:05d}", token.tags[Tag.CHAMPION_CHANGE]
             )
 
     def _is_open(self, name: str, generation: int) -> bool:
         token = self._client.get_experiment_by_name(self._token(name, generation))
         return token is not None and token.lifecycle_stage == "active"
 
-    def _note_standings(self, name: str, latest: Succession) -> None:
+    def _note_statuses(self, name: str, latest: ChampionChange) -> None:
         number = str(latest.version)
         self._client.set_model_version_tag(name, number, Tag.STANDING, CHAMPION)
         if latest.previous is not None and latest.previous != latest.version:

@@ -37,7 +37,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
 
 
 def _check_writable(client: MlflowClient, experiment: Experiment) -> None:
-    """On a server with users one may read an experiment of somebody else's, and not write."""
+    """On a server with users, experiments of other users can be read but not written."""
     if not is_server(client.tracking_uri):
         return
     try:
@@ -48,7 +48,7 @@ def _check_writable(client: MlflowClient, experiment: Experiment) -> None:
         if error.error_code != DENIED:
             raise
         raise InputError(
-            "The experiment must be one that you may write into. Received: "
-            f"'{experiment.name}', which belongs to another user of this server. Name one of "
-            "your own: --experiment NAME, or ask its owner for the right to edit it."
+            f"The experiment '{experiment.name}' belongs to another user of this server, and you "
+            "may not write into it. Name one of your own with --experiment NAME, or ask its owner "
+            "for the right to edit it."
         ) from error

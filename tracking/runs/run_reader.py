@@ -80,13 +80,19 @@ class RunReader:
 
     Args:
         uid: the sweep's own, in the tag `sweeps.uid`.
+
+    Raises:
+        InputError: The store cannot be used.
     """
 
     def __init__(self, uri: str, uid: str, metric: str) -> None:
-        self._client = MlflowClient(uri)
         self._uid = uid
         self._metric = metric
-        self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+        try:
+            self._client = MlflowClient(uri)
+            self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
+        except Exception as error:  # Each kind of store raises its own.
+            raise unusable_store(uri, error) from error
 
     def sweep_runs(self) -> list[StoredRun]:
         """The parent runs; there must be one."""
@@ -175,12 +181,14 @@ class _OneRunReader:
             found = self._search(f"attributes.run_id LIKE '{reference}%'")
         if len(found) == 1:
             return found[0]
-        rule = "A run's id must be one of this store's, or at least six digits that begin one."
         if found:
             names = ", ".join(_label(run) for run in found)
-            raise InputError(f"{rule} Received: '{reference}', which begins several: {names}.")
+            raise InputError(
+                f"The ids of several runs begin with '{reference}': {names}. Give more digits."
+            )
         raise InputError(
-            f"{rule} Received: '{reference}', which it does not have. `mlflow ui` shows them."
+            f"There is no run '{reference}' in this MLflow store. Give its id, or at least the "
+            "first six digits of it; `mlflow ui` shows them."
         )
 
     def read(self, run: Run) -> RecordedRun:

@@ -91,7 +91,7 @@ class MlflowTracker:
 
     Args:
         files: where the adopted files of a record are, by its key.
-        answers: what earlier sessions were answered.
+        answers: what earlier sessions were answered: ids of runs and models by record.
 
     Raises:
         InputError: The store cannot be used.

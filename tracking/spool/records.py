@@ -1,4 +1,4 @@
-"""What a tracker is told: plain values, so that a record can be stored and sent later.
+"""What a tracker receives: plain values, so that a record can be stored and sent later.
 
 Every record has a key that names what happened, once; `kind` is its class's name. Times are
 milliseconds since 1970, taken when it happened, so that a record that is sent twice, or a week
@@ -168,7 +168,7 @@ class TrialEnd:
 
     @property
     def key(self) -> str:
-        """What happened. An end that the study never heard of may be followed by another one."""
+        """What happened. An end that the study did not record may be followed by another one."""
         return f"trial-{self.number}/end" + (f"-{self.life}" if self.life else "")
 
 

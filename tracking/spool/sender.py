@@ -22,7 +22,7 @@ class Destination(Protocol):
     """Where records go; `apply` may be called again for a record that it has taken already."""
 
     def apply(self, record: Record, *, again: bool) -> Mapping[str, str]:
-        """Writes a record; answers with what is to be remembered with the acknowledgement.
+        """Writes a record; returns what is to be remembered with the acknowledgement.
 
         Args:
             again: whether an earlier attempt may have arrived.
@@ -51,7 +51,7 @@ class Sender:
         self._thread.start()
 
     def drain(self, patience_seconds: float, give_up: Callable[[], bool] = lambda: False) -> bool:
-        """Waits while records arrive; answers whether none is left.
+        """Waits while records arrive; returns whether none is left.
 
         Args:
             patience_seconds: how long not a single record may arrive before waiting is given up.

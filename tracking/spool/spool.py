@@ -1,4 +1,4 @@
-"""A durable, append-only record of everything that a tracker is to be told.
+"""A durable, append-only record of everything that a tracker is to receive.
 
 A record is on disk before anything else happens with it, and it is sent, in order, until the
 tracking store has acknowledged it: a store that is slow, down, or away for the whole sweep delays
@@ -9,7 +9,7 @@ nothing and loses nothing. One process at a time writes a spool (the sweep's loc
     spool/rejected.jsonl   what the store refused for good, with its reason
     spool/files/           files that wait to be uploaded
 
-`TrialLives` knows how each trial of a spool stands, so that its last record says what is true.
+`TrialHistory` knows the state of each trial of a spool, so that its last record says what is true.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Spool:
         self._keys = {line["key"] for line in self._lines}
         if len(self._answers) > len(self._lines):
             raise InputError(
-                f"A spool cannot have sent more than it holds. Received: {self._records_path}, "
-                "which has lost lines. Restore the file, or move the folder away and let "
-                "`keras-sweeps doctor` say what is missing."
+                f"{self._records_path} has lost lines: more records were sent than it holds. "
+                "Restore the file, or move the folder away and let `keras-sweeps doctor` say what "
+                "is missing."
             )
         self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
         if not read_only:
@@ -72,7 +72,7 @@ class Spool:
         del self._lines
 
     def put(self, record: Record) -> bool:
-        """Adds a record; answers False where one of its key is there already.
+        """Adds a record; returns False where one of its key is there already.
 
         Returns when it is on disk.
 
@@ -139,7 +139,7 @@ class Spool:
         return _open_lines(path, mend=False) if path.exists() else []
 
     def adopt(self, path: Path, key: str) -> Path:
-        """Moves a file into the spool, where it stays until it is uploaded; answers where."""
+        """Moves a file into the spool, where it stays until it is uploaded; returns its path."""
         target = self._folder / "files" / key.replace("/", "_") / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -224,9 +224,8 @@ def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
         except ValueError:
             if index < len(lines) - 1:
                 raise InputError(
-                    f"The spool must hold one JSON record per line. Received: {path}, line "
-                    f"{index + 1}, which is damaged. Restore the file, or remove that line and let "
-                    "`keras-sweeps doctor` say what is missing."
+                    f"{path}, line {index + 1}, is damaged (no JSON record). Restore the file, or "
+                    "remove that line and let `keras-sweeps doctor` say what is missing."
                 ) from None
             whole = whole[: -len(line) - 1]
     if mend and len(whole) < len(content):
@@ -235,7 +234,7 @@ def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
     return found
 
 
-class TrialLives:
+class TrialHistory:
     """Puts states and ends of trials into a spool, and knows what it holds of them.
 
     A trial may end, run again and end again: a driver that is killed between the spooled end and
@@ -286,7 +285,7 @@ class TrialLives:
         self._last[record.number] = record.state
 
     def put_end(self, end: TrialEnd) -> TrialEnd:
-        """The trial ends; answers the end as it is in the spool."""
+        """The trial ends; returns the end as it is in the spool."""
         known = self._ends.setdefault(end.number, [])
         same = [earlier for earlier in known if earlier.state == end.state]
         if same and self._last.get(end.number) == end.state:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.custom.sources import MAX_NAME, OwnSource, own_source
+from pipelines.data.custom.sources import MAX_NAME, CustomSource, custom_source
 from pipelines.data.prepared import META_FILE, SOURCE_FILE, PreparedData
 from search_spaces.errors import InputError
 
@@ -24,7 +24,7 @@ class EarlierData:
     """A prepared folder.
 
     Attributes:
-        source: what it was read from last, as `OwnSource.text`.
+        source: what it was read from last, as `CustomSource.text`.
         owner: what it was read from first, unless that is gone: a copy has the same content, and
             may have another one later.
         signature: of `source` when it was read; empty for a function.
@@ -45,7 +45,7 @@ class EarlierData:
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
 
-def earlier_data(root: Path, source: OwnSource) -> list[EarlierData]:
+def earlier_data(root: Path, source: CustomSource) -> list[EarlierData]:
     """What is there of this source, and of others that would have its name; by name."""
     found = []
     for path in sorted(root.glob(f"*/{SOURCE_FILE}")):
@@ -65,7 +65,7 @@ def earlier_data(root: Path, source: OwnSource) -> list[EarlierData]:
     return found
 
 
-def owner_of(data: PreparedData, source: OwnSource, earlier: Iterable[EarlierData]) -> str:
+def owner_of(data: PreparedData, source: CustomSource, earlier: Iterable[EarlierData]) -> str:
     """Whose content it is: of the source that had it first and is still there, or of this one."""
     for known in earlier:
         same = (known.name, known.fingerprint) == (data.name, data.fingerprint)
@@ -74,7 +74,7 @@ def owner_of(data: PreparedData, source: OwnSource, earlier: Iterable[EarlierDat
     return source.text
 
 
-def data_name(source: OwnSource, fingerprint: str, earlier: Iterable[EarlierData]) -> str:
+def data_name(source: CustomSource, fingerprint: str, earlier: Iterable[EarlierData]) -> str:
     """The name of a source's data: its own, unless another source that is still there has it.
 
     It is the name of an experiment and of a model, in which different data must not mix. What
@@ -91,7 +91,7 @@ def data_name(source: OwnSource, fingerprint: str, earlier: Iterable[EarlierData
     return f"{source.name[: MAX_NAME - DIGEST_DIGITS - 1]}-{digest[:DIGEST_DIGITS]}"
 
 
-def superseded(root: Path, source: OwnSource, current: PreparedData) -> list[EarlierData]:
+def superseded(root: Path, source: CustomSource, current: PreparedData) -> list[EarlierData]:
     """What else was prepared from a source: its earlier contents, and with other options."""
     return [
         data
@@ -137,7 +137,7 @@ def megabytes(found: Iterable[EarlierData]) -> str:
 def _is_there(text: str) -> bool:
     """Whether a source is where it was; of a module that cannot be told, so it counts as there."""
     try:
-        own_source(text).check()
+        custom_source(text).check()
     except InputError:
         return False
     return True

@@ -30,10 +30,10 @@ from search_spaces.errors import InputError
 from search_spaces.space import Shape
 
 DEFAULT_SIDE = 64
-"""At most so many pixels where pictures differ in size and nothing was asked for: what a small
+"""At most so many pixels where images differ in size and nothing was asked for: what a small
 network on a few cores can learn from, and `--image-size` is one option away."""
 MAX_COMMON_SIDE = 256
-"""Pictures of one common size keep it up to here; those of a camera would not fit any memory."""
+"""Images of one common size keep it up to here; those of a camera would not fit any memory."""
 PICTURES_AT_ONCE = 64
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -42,11 +42,11 @@ Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Content:
-    """A labelled set of pictures that is not in memory.
+    """A labelled set of images that is not in memory.
 
     Attributes:
         labels: (n,) int64; `given` (n,) int8 the part of each.
-        pieces: reads the pixels, in order; rows of broken pictures do not come.
+        pieces: reads the pixels, in order; rows of broken images do not come.
         broken: what could not be read, a phrase each; complete when `pieces` is at its end.
         notes: what else people should know, a phrase each.
     """
@@ -62,7 +62,7 @@ class Content:
 
 @dataclass(frozen=True)
 class _Head:
-    """What a picture's first bytes say."""
+    """What an image's first bytes say."""
 
     size: tuple[int, int]
     grey: bool
@@ -74,13 +74,13 @@ def picture_content(
     origin: str,
     say: Callable[[int, int], None] = lambda *_: None,
 ) -> Content:
-    """The pictures of a list; their sizes are read at once, their pixels when they are asked for.
+    """The images of a list; their sizes are read at once, their pixels when they are asked for.
 
     Args:
         say: called with the number of files that were looked at, and how many there are.
 
     Raises:
-        InputError: No classes, or nothing that is a picture.
+        InputError: No classes, or nothing that is an image.
     """
     labels, names = classes_of(np.array(listed.labels), origin)
     heads: list[_Head | None] = []
@@ -95,7 +95,7 @@ def picture_content(
     if not known:
         first = _unreadable(listed.paths[0])
         raise InputError(
-            f"A data set must hold pictures. Received: {origin}, in which none of "
+            f"A data set must hold images. Received: {origin}, in which none of "
             f"{len(heads):,} files can be read as one{f'; the first: {first}' if first else ''}. "
             "Check the files."
         )
@@ -110,7 +110,7 @@ def picture_content(
 
     def pieces() -> Pieces:
         for _ in _decoded(headless, shape, cast(Resize, options.resize), broken):
-            raise RuntimeError("a picture without a head was decoded")  # It changed meanwhile.
+            raise RuntimeError("an image without a head was decoded")  # It changed meanwhile.
         yield from _decoded(paths, shape, cast(Resize, options.resize), broken)
 
     notes = (*listed.notes, *([note] if note else []), *alike_numbers(names))
@@ -122,7 +122,7 @@ def array_content(arrays: dict[str, ArrayFile], options: ImageOptions, origin: s
     """Arrays `x_train`, `y_train` and perhaps `x_val`, `y_val`, `x_test`, `y_test`; or `x`, `y`.
 
     Raises:
-        InputError: Something is missing, or is not pictures with labels.
+        InputError: Something is missing, or is not images with labels.
     """
     pairs = _pairs(arrays, origin)
     values = [pair[1].whole() for pair in pairs.values()]
@@ -162,11 +162,11 @@ def array_content(arrays: dict[str, ArrayFile], options: ImageOptions, origin: s
     return Content(labels, names, given, shape, pieces, notes=notes)
 
 
-# Pictures
+# Images
 
 
 def _head(path: Path) -> _Head | None:
-    """What a picture says of itself; None where it does not, which decoding will explain."""
+    """What an image says of itself; None where it does not, which decoding will explain."""
     try:
         if not path.is_file():
             return None  # Opening a pipe would wait for its other end.
@@ -199,12 +199,12 @@ def _frame(sizes: Sequence[tuple[int, int]], options: ImageOptions) -> tuple[tup
     span = f"{small[0]}x{small[1]}"
     if large != small:
         span = f"{len(set(sizes)):,} sizes ({span} to {large[0]}x{large[1]})"
-    note = f"pictures of {span} are {how} {side}x{side}; --image-size HxW asks for another"
+    note = f"images of {span} are {how} {side}x{side}; --image-size HxW asks for another"
     return (side, side), note
 
 
 def _decoded(paths: Sequence[Path], shape: Shape, resize: Resize, broken: list[str]) -> Pieces:
-    """The pictures in their order, decoded by as many threads as there are cores."""
+    """The images in their order, decoded by as many threads as there are cores."""
     import joblib
 
     def decode(path: Path) -> np.ndarray | InputError:
@@ -229,7 +229,7 @@ def _decoded(paths: Sequence[Path], shape: Shape, resize: Resize, broken: list[s
 
 
 def _unreadable(path: Path) -> str:
-    """Why a file is no picture."""
+    """Why a file is no image."""
     try:
         read_pixels(path, 1)
     except InputError as error:
@@ -260,7 +260,7 @@ def _pairs(arrays: dict[str, ArrayFile], origin: str) -> dict[int, tuple[ArrayFi
                 pairs[part] = arrays[x], arrays[y]
             elif x in arrays or y in arrays:
                 there, lacks = (x, y) if x in arrays else (y, x)
-                what = "Labels without pictures" if lacks == x else "Pictures without labels"
+                what = "Labels without images" if lacks == x else "Images without labels"
                 raise InputError(
                     f"{what} cannot be used. Received: {there} without {lacks} in {origin}, or "
                     "the same part twice. Give both once."
@@ -274,7 +274,7 @@ def _pairs(arrays: dict[str, ArrayFile], origin: str) -> dict[int, tuple[ArrayFi
         num_pixels, num_labels = (f.shape[0] if f.shape else 0 for f in (pixels, labels))
         if num_pixels != num_labels or num_pixels == 0:
             raise InputError(
-                f"There must be one label per picture. Received: {num_pixels:,} pictures "
+                f"There must be one label per image. Received: {num_pixels:,} images "
                 f"({pixels.name}) and {num_labels:,} labels. Make them match."
             )
     return pairs
@@ -298,8 +298,8 @@ def _given_names(
     missing = [names[k] for k in range(len(names)) if not (values == k).any()]
     if missing:
         raise InputError(
-            f"Every class must have pictures. Received: class_names with {some(missing)} in "
-            f"{origin}, which no picture has. Leave these names out and number the rest from 0."
+            f"Every class must have images. Received: class_names with {some(missing)} in "
+            f"{origin}, which no image has. Leave these names out and number the rest from 0."
         )
     return names
 
@@ -318,12 +318,12 @@ def _pixel_shape(pixels: Sequence[ArrayFile], origin: str) -> Shape:
     if others or len(plain) != 3 or plain[2] not in (1, 3) or min(plain) < 1:
         listed = ", ".join(str(file.shape) for file in pixels)
         raise InputError(
-            "Pictures must be of shape (n, height, width), or (n, height, width, channels) with 1 "
+            "Images must be of shape (n, height, width), or (n, height, width, channels) with 1 "
             f"or 3 channels, alike in every part. Received: {listed} in {origin}. Reshape them."
         )
     if min(plain[:2]) < 2:
         raise InputError(
-            f"Pictures must be at least 2x2 pixels. Received: {plain[0]}x{plain[1]} in {origin}."
+            f"Images must be at least 2x2 pixels. Received: {plain[0]}x{plain[1]} in {origin}."
         )
     return plain[0], plain[1], plain[2]
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
-from pipelines.data.custom.sources import OwnSource
+from pipelines.data.custom.sources import CustomSource
 from search_spaces.errors import InputError
 
 OUTCOME = "outcome.json"
@@ -54,7 +54,7 @@ class WrongResultError(TypeError):
 
 
 def call_function(
-    source: OwnSource, folder: Path, say: Callable[[int, None], None] = lambda *_: None
+    source: CustomSource, folder: Path, say: Callable[[int, None], None] = lambda *_: None
 ) -> dict[str, ArrayFile]:
     """Calls the function; its arrays as files in `folder`, which must be there.
 
@@ -160,7 +160,7 @@ def _is_part(value: object) -> bool:
 
 
 def _part(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What one part holds: a Dataset, or pictures and labels."""
+    """What one part holds: a Dataset, or images and labels."""
     if hasattr(value, "as_numpy_iterator"):
         yield name, value
     elif _is_part(value):
@@ -184,7 +184,7 @@ def _stream(dataset: Any, x_path: Path, y_path: Path) -> None:
             ):
                 raise OSError(
                     f"less than {RESERVED_BYTES >> 20} MiB would be left on the disk after "
-                    f"{writers[0].num_rows if writers else 0:,} pictures; does it ever end?"
+                    f"{writers[0].num_rows if writers else 0:,} images; does it ever end?"
                 )
             if not writers:
                 for path, rows in ((x_path, pixels), (y_path, labels)):
@@ -200,7 +200,7 @@ def _batches(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for element in dataset.as_numpy_iterator():
         if not isinstance(element, tuple) or len(element) != 2:
             raise WrongResultError(
-                "returned a Dataset whose elements are not pairs of picture and label"
+                "returned a Dataset whose elements are not pairs of image and label"
             )
         x, y = np.asarray(element[0]), np.asarray(element[1])
         if y.dtype.hasobject:
@@ -267,7 +267,7 @@ def _told(error: BaseException) -> str:
 
 
 def _run_bound(arguments: Sequence[str], log: Path, tick: Callable[[], None]) -> int:
-    """Runs a command to its end and answers its status; its output goes into a file.
+    """Runs a command to its end and returns its status; its output goes into a file.
 
     The command must call `_end_with_starter` first. It leads a group of its own, so that whatever
     it starts ends with it, too.

@@ -1,4 +1,4 @@
-"""Which picture files a data set consists of: a folder of class folders, or a CSV file."""
+"""Which image files a data set consists of: a folder of class folders, or a CSV file."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class PictureList:
 
 
 def list_folder(root: Path) -> PictureList:
-    """The pictures below a folder: `CLASS/**`, or `train/CLASS/**` with `val` and `test` beside.
+    """The images below a folder: `CLASS/**`, or `train/CLASS/**` with `val` and `test` beside.
 
     Raises:
-        InputError: No pictures, no class folders, a class without pictures, or one class.
+        InputError: No images, no class folders, a class without images, or one class.
     """
     folders = _folders(root)
     parts = _part_folders(root, folders)
@@ -80,15 +80,15 @@ def list_folder(root: Path) -> PictureList:
         loose = [p for p in _files(part_root) if p.suffix.lower() in SUFFIXES]
         if loose:
             raise InputError(
-                "Every picture must be in the folder of its class. Received: "
+                "Every image must be in the folder of its class. Received: "
                 f"{len(loose):,} without one ({some([p.name for p in loose])}) in {part_root}. "
                 "Move them into a folder named for their class."
             )
     if not paths:
         raise InputError(
-            "A folder of pictures must hold a folder per class with pictures in it. Received: "
+            "A folder of images must hold a folder per class with images in it. Received: "
             f"{root}, which has none ({', '.join(sorted(SUFFIXES)[:6])} ... are read). Sort the "
-            "pictures into class folders."
+            "images into class folders."
         )
     notes: tuple[str, ...] = ()
     if others:
@@ -99,21 +99,21 @@ def list_folder(root: Path) -> PictureList:
 
 
 def list_table(path: Path) -> PictureList:
-    """The pictures that a CSV file names, by paths relative to its own folder.
+    """The images that a CSV file names, by paths relative to its own folder.
 
     Its first line names the columns: one of `PATH_COLUMNS`, one of `LABEL_COLUMNS`, and perhaps
     one of `SPLIT_COLUMNS`; of two columns where one has another name it is the other one, and of
     two with other names the first is the path.
 
     Raises:
-        InputError: Columns, a label or a path are missing, or a picture is named twice.
+        InputError: Columns, a label or a path are missing, or an image is named twice.
     """
     rows = _rows(path)
     (_, head), *body = rows or [(1, [])]
     path_column, label_column, split_column = _columns(path, head)
     if not body:
         raise InputError(
-            f"A CSV file must have a line per picture below its first. Received: {path}, which "
+            f"A CSV file must have a line per image below its first. Received: {path}, which "
             "has none."
         )
     paths, labels, given = [], [], []
@@ -139,7 +139,7 @@ def list_table(path: Path) -> PictureList:
         place = str(Path(_resolved(picture.parent), picture.name))
         if place in lines:
             raise InputError(
-                f"A picture must be named once, or it would be in two parts. Received: {name} in "
+                f"An image must be named once, or it would be in two parts. Received: {name} in "
                 f"rows {lines[place]} and {line} of {path}. Remove one."
             )
         lines[place] = line
@@ -168,7 +168,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _picture_at(folder: Path, name: str) -> tuple[Path, bool]:
-    """The picture of that name, and whether the backslashes of Windows were read as slashes."""
+    """The image of that name, and whether the backslashes of Windows were read as slashes."""
     picture = folder / name
     if "\\" not in name or picture.exists():
         return picture, False
@@ -177,7 +177,7 @@ def _picture_at(folder: Path, name: str) -> tuple[Path, bool]:
 
 @lru_cache(maxsize=1024)
 def _resolved(folder: Path) -> str:
-    """Without links and `..`: one picture may be named in many ways."""
+    """Without links and `..`: one image may be named in many ways."""
     return os.path.realpath(folder)
 
 
@@ -189,7 +189,7 @@ def _folders(root: Path) -> list[Path]:
         )  # fmt: skip
     except OSError as error:
         raise InputError(
-            f"A folder of pictures must be readable. Received: {root} ({error.strerror})."
+            f"A folder of images must be readable. Received: {root} ({error.strerror})."
         ) from error
 
 
@@ -220,7 +220,7 @@ def _part_folders(root: Path, folders: list[Path]) -> dict[int, Path]:
 
 
 def _pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Pictures below a class folder in a fixed order, and the suffixes of what else is there."""
+    """Images below a class folder in a fixed order, and the suffixes of what else is there."""
     found, others = [], Counter[str]()
     seen: set[str] = set()
     # Links to folders count as those of classes do, but a link to a folder above has no end.
@@ -248,8 +248,8 @@ def _empty_class(folder: Path, others: Counter[str]) -> InputError:
     if others:
         instead = f", but files of kinds that are not read: {some(sorted(others))}"
     return InputError(
-        f"Every class folder must hold pictures. Received: {folder}, which has none{instead}. Put "
-        "pictures into it (PNG, JPEG ...), or remove it."
+        f"Every class folder must hold images. Received: {folder}, which has none{instead}. Put "
+        "images into it (PNG, JPEG ...), or remove it."
     )
 
 

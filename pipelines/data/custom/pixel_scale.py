@@ -62,7 +62,7 @@ def _span(file: ArrayFile) -> tuple[float, float]:
         if file.dtype.kind == "f" and not np.isfinite(rows).all():
             raise InputError(
                 f"Pixels must be finite. Received: NaN or infinity in {file.name}. Remove or "
-                "repair those pictures."
+                "repair those images."
             )
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
         if file.dtype == np.uint8 and high > 1:

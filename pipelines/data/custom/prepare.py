@@ -24,7 +24,7 @@ from pipelines.data.custom.cache import data_name, earlier_data, owner_of
 from pipelines.data.custom.content import Content, array_content, picture_content
 from pipelines.data.custom.function_source import call_function
 from pipelines.data.custom.listing import PictureList, list_folder, list_table
-from pipelines.data.custom.sources import OwnSource
+from pipelines.data.custom.sources import CustomSource
 from pipelines.data.prepared import (
     PARTS,
     SOURCE_FILE,
@@ -42,11 +42,11 @@ FORMAT = 2
 """Raised when the same source would be prepared to other arrays."""
 
 Say = Callable[[str, int, int | None], None]
-"""Called with what is done, pictures so far and pictures in all; or bytes so far and None."""
+"""Called with what is done, images so far and images in all; or bytes so far and None."""
 
 
-def prepare_own(
-    source: OwnSource,
+def prepare_custom(
+    source: CustomSource,
     root: Path,
     options: ImageOptions | None = None,
     say: Say = lambda *_: None,
@@ -98,7 +98,9 @@ def prepare_own(
         return place(folder, root, data, (SOURCE_FILE,))
 
 
-def is_unchanged(data: PreparedData, source: OwnSource, options: ImageOptions, root: Path) -> bool:
+def is_unchanged(
+    data: PreparedData, source: CustomSource, options: ImageOptions, root: Path
+) -> bool:
     """Whether a source is, by paths, sizes and times, what data were prepared from.
 
     Also where an earlier version of this program prepared them, by other rules: a sweep goes on
@@ -119,7 +121,7 @@ def print_prepared(what: str, done: int, total: int | None) -> None:
     if total is None:
         text = f"{what}: {done / 1e6:,.0f} MB so far"
     else:
-        text = f"{what}: {done:,} of {total:,} pictures"
+        text = f"{what}: {done:,} of {total:,} images"
     print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
@@ -132,14 +134,14 @@ class _Parts:
     digests: list[list[bytes]]
 
 
-def _listed(source: OwnSource) -> PictureList | None:
+def _listed(source: CustomSource) -> PictureList | None:
     if source.path is None or source.kind not in ("folder", "csv"):
         return None
     return list_folder(source.path) if source.kind == "folder" else list_table(source.path)
 
 
 def _signature(
-    source: OwnSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
+    source: CustomSource, options: ImageOptions, listed: PictureList | None, version: int = FORMAT
 ) -> str:
     """Changes when source or options do; empty for a function, which may return anything."""
     if source.kind == "function" or source.path is None:
@@ -156,7 +158,7 @@ def _signature(
 
 
 def _write(
-    source: OwnSource,
+    source: CustomSource,
     content: Content,
     options: ImageOptions,
     folder: Path,
@@ -181,14 +183,14 @@ def _write(
     arrays = []
     for part, found in zip(PARTS, labels, strict=True):
         arrays += [np.load(folder / f"x_{part}.npy", mmap_mode="r"), found]
-    # These count, too: the same pictures with swapped names are another data set, and `predict`
-    # frames pictures as the data's were.
+    # These count, too: the same images with swapped names are another data set, and `predict`
+    # frames images as the data's were.
     beside = json.dumps([content.class_names, options.resize])
     identity = fingerprint(arrays, beside.encode())
     notes = [*content.notes, *_leaks(parts.digests)]
     if content.broken:
         count = len(content.broken)
-        notes.append(f"{count:,} broken picture{'s' * (count > 1)} skipped: {some(content.broken)}")
+        notes.append(f"{count:,} broken image{'s' * (count > 1)} skipped: {some(content.broken)}")
     return PreparedData(
         name=source.name,
         folder=str(folder),
@@ -215,7 +217,7 @@ def _named(data: PreparedData, name: str, root: Path) -> PreparedData:
 
 
 def _stream(
-    source: OwnSource, content: Content, division: Division, parts: _Parts, say: Say
+    source: CustomSource, content: Content, division: Division, parts: _Parts, say: Say
 ) -> None:
     for rows, pixels in content.pieces():
         belongs = division.parts[rows]
@@ -232,27 +234,27 @@ def _stream(
 
 
 def _leaks(digests: list[list[bytes]]) -> Iterator[str]:
-    """A phrase per part whose pictures an earlier part has, too: its scores would flatter."""
+    """A phrase per part whose images an earlier part has, too: its scores would flatter."""
     earlier: set[bytes] = set()
     for part, found in zip(PARTS, digests, strict=True):
         count = sum(digest in earlier for digest in found)
         if count:
             others = " or ".join(PARTS[: PARTS.index(part)])
             yield (
-                f"{count:,} of {len(found):,} pictures of the {part} part are in {others}, too "
+                f"{count:,} of {len(found):,} images of the {part} part are in {others}, too "
                 "(identical pixels): scores on them flatter"
             )
         earlier.update(found)
 
 
 def _refuse_broken(
-    source: OwnSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
+    source: CustomSource, content: Content, options: ImageOptions, labels: list[np.ndarray]
 ) -> None:
-    """Raises InputError where broken pictures are not to be skipped, or leave too few."""
+    """Raises InputError where broken images are not to be skipped, or leave too few."""
     count, named = len(content.broken), some(content.broken)
     if options.broken == "refuse":
         raise InputError(
-            f"Every picture must be readable. Received: {count:,} broken in {source.text}: "
+            f"Every image must be readable. Received: {count:,} broken in {source.text}: "
             f"{named}. Repair or remove them, or leave them out with --broken skip."
         )
     counts = [np.bincount(found, minlength=len(content.class_names)) for found in labels]

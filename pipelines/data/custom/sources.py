@@ -18,7 +18,7 @@ MAX_NAME = 60
 
 
 @dataclass(frozen=True)
-class OwnSource:
+class CustomSource:
     """A data set of the user's own.
 
     Attributes:
@@ -61,12 +61,12 @@ class OwnSource:
             )
 
 
-def is_own(dataset: str | None) -> bool:
+def is_custom(dataset: str | None) -> bool:
     """Whether a data set is the user's own, not one of the known ones."""
     return dataset is not None and dataset not in DATASETS
 
 
-def own_source(dataset: str) -> OwnSource:
+def custom_source(dataset: str) -> CustomSource:
     """What a data set that is not a known one means.
 
     Raises:
@@ -77,15 +77,15 @@ def own_source(dataset: str) -> OwnSource:
     if colon and function.isidentifier() and not Path(dataset).expanduser().exists():
         if left.endswith(".py"):
             path = Path(left).expanduser().absolute()
-            return OwnSource(f"{path}:{function}", "function", path, function)
+            return CustomSource(f"{path}:{function}", "function", path, function)
         if all(part.isidentifier() for part in left.split(".")):
-            return OwnSource(dataset, "function", None, function)
+            return CustomSource(dataset, "function", None, function)
     path = Path(dataset).expanduser().absolute()
     kinds: dict[str, Kind] = {".npz": "npz", ".csv": "csv"}
     if path.suffix.lower() in kinds and not path.is_dir():
-        return OwnSource(str(path), kinds[path.suffix.lower()], path)
+        return CustomSource(str(path), kinds[path.suffix.lower()], path)
     if path.is_dir():
-        return OwnSource(str(path), "folder", path)
+        return CustomSource(str(path), "folder", path)
     if path.exists() or path.suffix.lower() == ".py":
         more = " A function is named after a colon: file.py:load." if path.suffix == ".py" else ""
         raise InputError(
@@ -93,7 +93,7 @@ def own_source(dataset: str) -> OwnSource:
             f"another kind.{more or ' Convert it to one of these.'}"
         )
     if "/" in dataset or "\\" in dataset or path.suffix:
-        return OwnSource(str(path), "folder", path)
+        return CustomSource(str(path), "folder", path)
     raise InputError(f"{unknown_name('data set', dataset, DATASETS)} Or name {FORMS}.")
 
 
@@ -105,7 +105,7 @@ def absolute_dataset(dataset: str | None) -> str | None:
     if dataset is None or dataset in DATASETS:
         return dataset
     try:
-        return own_source(dataset).text
+        return custom_source(dataset).text
     except InputError:
         return dataset
 
@@ -127,6 +127,6 @@ def check_dataset(dataset: str | None, options: ImageOptions, *, exists: bool = 
                 f"{', '.join(options.given())} with {dataset or 'no --dataset'}. Leave them out."
             )
         return
-    source = own_source(dataset)
+    source = custom_source(dataset)
     if exists:
         source.check()

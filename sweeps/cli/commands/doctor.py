@@ -15,7 +15,7 @@ from tracking.addresses import redacted
 if TYPE_CHECKING:
     from sweeps.integrity.repair import CheckResult
 
-DESCRIPTION = "Hold a sweep's study, spool and MLflow runs against each other."
+DESCRIPTION = "Check that a sweep's Optuna study, local records and MLflow runs agree; repair them."
 EXAMPLES = """
 examples:
   {prog}
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="send everything again that MLflow lacks, remove doubles, close what is left open",
+        help="send what MLflow lacks, remove duplicate runs, and end runs that nothing drives",
     )
 
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
     name, settings = sweep.paths.name, sweep.file.settings
     if result.is_driven:
-        print(f"{name} is being driven: what is on its way may show as missing")
+        print(f"{name} is running: records that are not sent yet may show as missing")
     study = f"study in {redacted(settings.storage)}, "
     if sweep.file.kind == BASELINES:
         study = "published models, "
@@ -58,14 +58,14 @@ def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
     for problem in result.repaired:
         print(f"  {problem}")
     if result.repaired:
-        print(f"repaired; {count(len(result.repaired), 'problem')} before")
+        print(f"repaired {count(len(result.repaired), 'problem')}; checking again")
     for problem in result.problems:
         print(f"  {problem}")
     if result.problems:
         problems = count(len(result.problems), "problem")
         print(
-            f"error: {problems}; `--repair` restores what the spool holds, "
-            f"`keras-sweeps run --resume --name {name}` goes on with what waits",
+            f"error: {problems}; `keras-sweeps doctor {name} --repair` restores MLflow from the "
+            f"local records, `keras-sweeps run --resume --name {name}` continues paused trials",
             file=sys.stderr,
         )
     else:

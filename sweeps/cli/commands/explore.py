@@ -1,4 +1,4 @@
-"""`explore`: what a data set holds, and a picture of it."""
+"""`explore`: what a data set holds, and a figure of samples."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines.data.builtin import print_progress
 from pipelines.data.custom.cache import megabytes, remove_unused, superseded
-from pipelines.data.custom.prepare import prepare_own, print_prepared
-from pipelines.data.custom.sources import OwnSource, check_dataset, is_own, own_source
+from pipelines.data.custom.prepare import prepare_custom, print_prepared
+from pipelines.data.custom.sources import CustomSource, check_dataset, custom_source, is_custom
 from pipelines.data.prepared import PreparedData, prepare
 from pipelines.evaluation.dataset_summary import draw_samples, largest_and_smallest, summarize
 from pipelines.runtime.filesystem import check_writable, new_picture
@@ -17,7 +17,7 @@ from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import add_image_options, image_options
 from sweeps.reporting.console import table_console
 
-DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a picture of samples."
+DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a figure of samples."
 EXAMPLES = """
 examples:
   {prog} --dataset digits
@@ -40,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="where the picture of samples goes; must be new (default: "
-        "<work dir>/pictures/<data set>-samples.png, drawn anew each time)",
+        help="file for the figure of samples; must be new (default: "
+        "<work dir>/pictures/<data set>-samples.png, overwritten each time)",
     )
     parser.add_argument(
         "--seed",
@@ -63,46 +63,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the tables and writes the picture; returns the exit status."""
+    """Prints the tables and writes the figure; returns the exit status."""
     if arguments.seed < 0:
         raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
     dataset, options = arguments.dataset, image_options(arguments)
     check_dataset(dataset, options)
-    if arguments.clean and not is_own(dataset):
+    if arguments.clean and not is_custom(dataset):
         raise InputError(f"--clean is for your own data. Received: it and {dataset}. Leave it out.")
     root = Path(arguments.work_dir)
     for folder in (root / "data", root / "pictures"):
         check_writable(folder, "--work-dir")
     picture = None if arguments.picture is None else new_picture(arguments.picture)
-    if is_own(dataset):
-        data = prepare_own(own_source(dataset), root / "data", options, print_prepared)
+    if is_custom(dataset):
+        data = prepare_custom(custom_source(dataset), root / "data", options, print_prepared)
     else:
         data = prepare(dataset, root / "data", print_progress)
     _print_tables(data)
-    if is_own(dataset):
-        _print_earlier(own_source(dataset), data, root, clean=arguments.clean)
+    if is_custom(dataset):
+        _print_earlier(custom_source(dataset), data, root, clean=arguments.clean)
     picture = picture or root / "pictures" / f"{data.name}-samples.png"
     count = draw_samples(data, picture, arguments.seed)
-    print(f"picture of {count} training samples: {picture}")
+    print(f"figure of {count} training samples: {picture}")
     return DONE
 
 
-def _print_earlier(source: OwnSource, data: PreparedData, root: Path, *, clean: bool) -> None:
-    """Says what else was prepared from the source, or removes what of it nobody needs."""
+def _print_earlier(source: CustomSource, data: PreparedData, root: Path, *, clean: bool) -> None:
+    """Says what else was prepared from the source, or removes what no sweep needs."""
     found = superseded(root / "data", source, data)
     if not found:
         return
     if not clean:
         print(
-            f"prepared before, of other content or with other options: {len(found)}, "
-            f"{megabytes(found)}; --clean removes what no sweep in {root} refers to"
+            f"{len(found)} earlier prepared versions (other content or options) take "
+            f"{megabytes(found)}; --clean removes those that no sweep in {root} uses"
         )
         return
     total = megabytes(found)
     removed, kept = remove_unused(found, root)
     print(
-        f"of {len(found)} prepared before ({total}) removed: {len(removed)}; kept for sweeps in "
-        f"{root}: {len(kept)}"
+        f"removed {len(removed)} of {len(found)} earlier prepared versions ({total}); "
+        f"{len(kept)} are used by sweeps in {root}"
     )
 
 

@@ -21,7 +21,9 @@ from tracking.addresses import redacted
 if TYPE_CHECKING:
     from sweeps.finalists.session import ComparisonResult, Output
 
-DESCRIPTION = "Train a sweep's best configurations on fresh seeds and choose the winner by them."
+DESCRIPTION = (
+    "Train a sweep's best configurations on fresh seeds and choose the winner by their means."
+)
 EXAMPLES = """
 examples:
   {prog} nightly
@@ -79,9 +81,10 @@ def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:
     if not result.sent:
         print(f"  keras-sweeps sync {name}{where}  # send it all to {redacted(sweep.uri)}")
     if result.outcome is not Outcome.DONE:
-        print(f"  keras-sweeps finalize {name}{where}  # go on")
+        print(f"  keras-sweeps finalize {name}{where}  # continue")
     elif not result.keeps_model:
-        print("  nothing to promote: its models hold code of their own and were not kept")
+        print("  Nothing to promote: the model uses custom layers and cannot be saved without "
+              "their code.")  # fmt: skip
     elif result.sent:
         print(f"  keras-sweeps promote {name}{where}  # make the winner the champion")
     lost = result.outcome is Outcome.DONE and not result.recorded

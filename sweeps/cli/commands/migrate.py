@@ -1,4 +1,4 @@
-"""`migrate`: an embedded store moves into a server, and is held against it."""
+"""`migrate`: a local store is copied into a server and compared with it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ examples:
   {prog} --from sqlite:////srv/old/mlflow.db --to http://mlflow.example.org:5000
 
 The server must run (`keras-sweeps server`). A user and password are read from
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The old store is only read. Again adds
-nothing but what is new since, and leaves what was decided on the server: aliases, remarks, names.
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The old store is only read. A second run adds
+only what is new since, and keeps what was changed on the server: aliases, descriptions, names.
 """
 MOST_SHOWN = 20
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
-            f"A store is copied once at a time. Received: {path}, which another process copies."
+            f"Another process is copying {path} already. Wait until it has ended."
         ) from None
     try:
         with store_errors(target, "sign in as admin"):
@@ -101,8 +101,8 @@ def _check(source: str, target: str) -> None:
     """Raises InputError unless a file can be copied to a server."""
     if sqlite_path(source) is None:
         raise InputError(
-            f"--from must be an embedded store. Received: {redacted(source)}. Try "
-            "sqlite:///mlflow.db; a PostgreSQL database moves with pg_dump."
+            "--from must be a local store, a SQLite file such as sqlite:///mlflow.db. Received: "
+            f"{redacted(source)}. A PostgreSQL database moves with pg_dump."
         )
     if not is_server(target):
         raise InputError(

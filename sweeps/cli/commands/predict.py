@@ -1,4 +1,4 @@
-"""`predict`: the classes of picture files, and how sure a model is of them."""
+"""`predict`: the classes of image files, and how sure a model is of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeps.option_values import positive_int
 from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
 from sweeps.prediction.output import document, print_table
 
-DESCRIPTION = "Tell the class of picture files, of any common kind and size, with a kept model."
+DESCRIPTION = "Classify image files of any common format and size with a stored model."
 EXAMPLES = """
 examples:
   {prog} three.png --model cnn-mnist@champion
@@ -31,29 +31,33 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `predict`."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     _add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document, no table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of a table"
+    )
     parser.add_argument(
         "--top",
         type=argument_type(positive_int),
         default=3,
         metavar="N",
-        help="classes shown of each picture (default: %(default)s)",
+        help="number of classes shown per image (default: %(default)s)",
     )
     parser.add_argument(
         "--polarity",
         choices=POLARITIES,
         default="auto",
         metavar="HOW",
-        help="auto inverts a picture whose border is light where the model's data have a dark "
-        "background, or the other way round, and never for models of your own data, which were "
-        "trained on pictures as they are; as-is; invert (default: %(default)s)",
+        help="auto inverts an image with a light border if the model's data have a dark "
+        "background, or the other way round (never for models of your own data, which were "
+        "trained on images as they are); as-is never does; invert always does (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw each picture as the model saw it, with its probabilities; must be new",
+        help="file for a figure of the images as the model saw them, with probabilities; must be "
+        "new",
     )
 
 
@@ -93,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     probabilities = chosen.predict(np.stack([picture.pixels for picture in pictures]))
     if not np.isfinite(probabilities).all():
         raise InputError(
-            f"A model must give probabilities for every picture. Received: {chosen.label}, which "
+            f"A model must give probabilities for every image. Received: {chosen.label}, which "
             "gives NaN for some. Choose another model."
         )
     if drawing is not None:
@@ -122,7 +126,7 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
     """Everything that can be wrong with the input; returns where a drawing goes."""
     if not paths:
         raise InputError(
-            "At least one picture must be named. Received: none. Try predict three.png --model "
+            "At least one image must be named. Received: none. Try predict three.png --model "
             "NAME@champion."
         )
     check_choice(_model_choice(arguments))
@@ -131,7 +135,7 @@ def _check(arguments: argparse.Namespace, paths: Sequence[Path]) -> Path | None:
         drawing = new_picture(arguments.picture)
         if len(paths) > MAX_DRAWN:
             raise InputError(
-                f"--picture draws at most {MAX_DRAWN} pictures. Received: {len(paths)}. Leave it "
+                f"--picture draws at most {MAX_DRAWN} images. Received: {len(paths)}. Leave it "
                 "out, or name fewer."
             )
     check_pictures(paths)

@@ -22,9 +22,11 @@ from tracking.stores import DEFAULT_URI, check_existing_store, resolve_uri
 
 if TYPE_CHECKING:
     from sweeps.promotion.promotion import PromotionResult
-    from tracking.models.registry import Registry, Reign
+    from tracking.models.registry import ChampionHistory, Registry
 
-DESCRIPTION = "Register a model, and make it the champion if it is better than the one there is."
+DESCRIPTION = (
+    "Register a model, and make it the champion if it is better than the present champion."
+)
 EXAMPLES = """
 examples:
   {prog} nightly
@@ -43,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="a sweep, whose winner is meant, or a run's id (default: the sweep that began last)",
+        help="a sweep (its winner is promoted) or a run's id (default: the latest sweep)",
     )
     add("--model", metavar="NAME", help="the registered model (default: from space and data set)")
     add(
@@ -55,37 +57,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="prepared data, and the sweeps' own files (default: %(default)s)",
     )
-    add("--dry-run", action="store_true", help="compare and tell, write nothing")
-    test = parser.add_argument_group("the gate")
+    add("--dry-run", action="store_true", help="compare and print the decision; write nothing")
+    test = parser.add_argument_group("checks")
     test.add_argument(
         "--alpha",
         type=argument_type(level),
         default=DEFAULT_ALPHA,
         metavar="P",
-        help="level of McNemar's exact test that the candidate is better (default: %(default)s)",
+        help="significance level of McNemar's exact test that the candidate is better "
+        "(default: %(default)s)",
     )
     test.add_argument(
         "--margin",
         type=argument_type(margin),
         default=None,
         metavar="X",
-        help="instead of better, ask that accuracy is at most X lower (95%% interval), for a "
+        help="require that accuracy is at most X lower (95%% interval) instead of higher, for a "
         "smaller or faster model",
     )
     limit = test.add_argument
-    limit(
-        "--min-accuracy",
-        type=argument_type(fraction),
-        metavar="X",
-        help="lowest test accuracy, 0 to 1",
-    )
-    limit("--max-recall-drop", type=argument_type(fraction), metavar="X",
-          help="how much lower the recall of any class may be than the champion's")  # fmt: skip
+    share, count = argument_type(fraction), argument_type(positive_int)
+    limit("--min-accuracy", type=share, metavar="X", help="minimum test accuracy, 0 to 1")
+    limit("--max-recall-drop", type=share, metavar="X",
+          help="maximum drop of any class's recall below the champion's")  # fmt: skip
     limit("--max-latency-ms", type=argument_type(positive_number), metavar="MS",
-          help="longest median time of one image on this machine")  # fmt: skip
-    limit("--max-parameters", type=argument_type(positive_int), metavar="N", help="most parameters")
-    limit("--max-bytes", type=argument_type(positive_int), metavar="N", help="largest model file")
-    limit("--force", metavar="WHY", help="crown it whatever the gate says; who and why is recorded")
+          help="maximum median latency for one image on this machine")  # fmt: skip
+    limit("--max-parameters", type=count, metavar="N", help="maximum number of parameters")
+    limit("--max-bytes", type=count, metavar="N", help="maximum size of the model file")
+    limit("--force", metavar="WHY",
+          help="promote even if checks fail; WHY and your user name are recorded")  # fmt: skip
     look = parser.add_argument_group("champions")
     look.add_argument("--history", action="store_true", help="list every change of champion")
     look.add_argument(
@@ -93,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="asked for",
         metavar="WHY",
-        help="make the champion before the present one the champion again",
+        help="make the previous champion the champion again",
     )
 
 
@@ -165,20 +165,23 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
             result = roll_back(uri, registry, name, arguments.rollback, interrupts)
         print_result(result)
         return EXIT_CODES[result.outcome]
-    reign = registry.reign(name)
-    if not reign.history:
-        raise InputError(f"A model with a history must be named. Received: '{name}', which never "
-                         "had a champion of a promotion.")  # fmt: skip
-    print_history(name, reign)
+    history = registry.champion_history(name)
+    if not history.changes:
+        raise InputError(f"'{name}' never had a champion: no model was promoted under that name.")
+    print_history(name, history)
     return DONE
 
 
 def _only_model(registry: Registry, uri: str) -> str:
     names = registry.names()
     if len(names) != 1:
-        there = f"which has {', '.join(names)}" if names else "where nothing was promoted yet"
+        if not names:
+            raise InputError(
+                f"No model has been promoted in {redacted(uri)} yet. `keras-sweeps promote` does."
+            )
         raise InputError(
-            f"--model must say which registered model is meant. Received: {redacted(uri)}, {there}."
+            f"{redacted(uri)} has several registered models: {', '.join(names)}. Name one with "
+            "--model."
         )
     return names[0]
 
@@ -236,17 +239,17 @@ def _print_serving(uri: str, name: str) -> None:
           "--env-manager local")  # fmt: skip
 
 
-def print_history(name: str, reign: Reign) -> None:
+def print_history(name: str, history: ChampionHistory) -> None:
     """Every change of champion, the latest first."""
     from rich import box
     from rich.table import Table
 
-    now = "no champion" if reign.alias is None else f"champion is version {reign.alias}"
+    now = "no champion" if history.alias is None else f"champion is version {history.alias}"
     table = Table(
         "#", "when", "champion", "before", "how", "by", "why", box=box.SIMPLE_HEAD,
         title=f"{name}: {now}", title_justify="left",
     )  # fmt: skip
-    for entry in reversed(reign.history):
+    for entry in reversed(history.changes):
         when = f"{datetime.fromtimestamp(entry.at_ms / 1000):%Y-%m-%d %H:%M:%S}"
         before = f"version {entry.previous}" if entry.previous is not None else "none"
         table.add_row(
@@ -254,6 +257,6 @@ def print_history(name: str, reign: Reign) -> None:
             entry.why,
         )  # fmt: skip
     table_console().print(table)
-    if reign.moved:
-        was = reign.history[-1].version
-        print(f"The alias was moved by other means since: it was version {was}.")
+    if history.moved:
+        was = history.changes[-1].version
+        print(f"The alias was set outside keras-sweeps since then: it was version {was}.")

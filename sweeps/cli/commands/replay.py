@@ -33,30 +33,31 @@ examples:
 It ends with 0 where everything is identical and with 1 where anything differs.
 """
 UNEXPLAINED = (
-    "nothing that was recorded: data, libraries, commit and device are the same. Not recorded "
-    "are the model of the processor, its instruction sets and the driver of a GPU."
+    "none found: data, libraries, commit and device are as recorded. The CPU model, its "
+    "instruction sets and the GPU driver are not recorded."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `replay`."""
     add = parser.add_argument
-    add("run_id", metavar="RUN_ID", help="the run, as MLflow names it, or how its id begins")
+    add("run_id", metavar="RUN_ID", help="id of the run in MLflow, or at least its first 6 digits")
     add(
         "--epochs",
         type=argument_type(positive_int),
         metavar="N",
-        help="train and compare only the first N (default: all that were recorded)",
+        help="train and compare only the first N epochs (default: all that were recorded)",
     )
     add(
         "--deterministic",
         action="store_true",
-        help="use only operations that repeat bit for bit (default: as the run was recorded)",
+        help="use only deterministic operations (default: as the run was recorded)",
     )
     add(
         "--space",
         metavar="FILE.py:NAME",
-        help="a space of your own whose code may be run, where no sweep in --work-dir is over it",
+        help="allow this space's code to run; needed for a space of your own that no sweep in "
+        "--work-dir searched",
     )
     add(
         "--tracking-uri",
@@ -67,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--work-dir",
         default=".sweeps",
         metavar="DIR",
-        help="where prepared data sets are (default: %(default)s)",
+        help="folder of prepared data sets (default: %(default)s)",
     )
 
 
@@ -137,6 +138,6 @@ def _print_result(result: ReplayResult) -> None:
     else:
         say(first)
         say(f"differing: {result.num_differing} of {count(result.num_reports, 'report')}")
-        say("what was otherwise when it was recorded:")
+        say("Possible causes (what changed since the run was recorded):")
         for line in [cause.text for cause in result.causes] or [UNEXPLAINED]:
             say(f"  {line}")

@@ -49,7 +49,7 @@ examples:
   {prog} --baselines-only
 """
 NOMINAL: tuple[Shape, int] = ((28, 28, 1), 10)
-"""What a user's space is described for where no data set is named: MNIST's pictures."""
+"""What a user's space is described for where no data set is named: MNIST's images."""
 
 
 def _given(arguments: argparse.Namespace) -> set[str]:
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _baselines(arguments)
     if arguments.space is None and not arguments.resume:
         raise InputError(
-            "--space is required. Name one: --space cnn or --space mlp; --list-spaces tells more."
+            "--space is required, such as --space cnn or --space mlp. --list-spaces describes them."
         )
     settings = settings_from(arguments)
     given = _given(arguments)
@@ -132,9 +132,9 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
             return _baselines(arguments, earlier)
         name = earlier.settings.name
         raise InputError(
-            f"A search needs a name of its own. Received: '{name}', which trains the published "
-            f"models. Go on with those (--baselines-only --resume --name {name}), or choose "
-            "another --name."
+            f"The name '{name}' belongs to a sweep of published models (--baselines-only). "
+            f"Continue that one with --baselines-only --resume --name {name}, or choose another "
+            "--name."
         )
     written = ResultFile(Path(arguments.result) if arguments.result else None)
     start = Start(
@@ -181,7 +181,7 @@ def _print_failure(result: SweepResult) -> None:
         print(f"error: no trial completed. Latest: {trial.reason}", file=sys.stderr)
     elif result.board.rows:
         print(
-            "error: no trial completed within the limits; give more --timeout or fewer --epochs.",
+            "error: no trial completed within the limits. Raise --timeout or lower --epochs.",
             file=sys.stderr,
         )
 
@@ -203,9 +203,8 @@ def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> 
     earlier = sweep_to_resume(settings, given, resume=resume)
     if earlier is not None and earlier.kind == BASELINES:
         raise InputError(
-            "--write-config prints the settings of a search. Received: "
-            f"'{earlier.settings.name}', which trains the published models. Name a search, or "
-            "leave --resume out."
+            f"'{earlier.settings.name}' trains the published models, so it has no settings of a "
+            "search that --write-config could print. Name a search, or leave --resume out."
         )
     if earlier is not None:
         settings = merged(earlier, settings, given, accept=True)
@@ -260,8 +259,8 @@ def _check_baselines(arguments: argparse.Namespace) -> None:
         raise InputError("--baselines-only and --no-baselines exclude each other. Leave one out.")
     if arguments.space is not None and get_space(arguments.space).reference:
         raise InputError(
-            "--baselines-only trains published models. Received: --space "
-            f"{arguments.space}, which has none. Name cnn or mlp, or leave it out."
+            f"Space {arguments.space} has no published models, so --baselines-only has nothing to "
+            "train. Use --space cnn or mlp, or leave --space out."
         )
     if arguments.set or arguments.fix:
         raise InputError("--baselines-only trains models as published: leave --set and --fix out.")

@@ -28,34 +28,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `server`."""
     add = parser.add_argument
     add("--backend-store-uri", default=DEFAULT_URI, metavar="URI",
-        help="database of runs, made where it is new (default: %(default)s)")  # fmt: skip
+        help="database of runs; created if missing (default: %(default)s)")  # fmt: skip
     add("--artifacts-destination", default="mlartifacts", metavar="URI",
-        help="where the server keeps files: a folder, or a bucket that MLflow knows "
+        help="artifact store: a folder, or a bucket that MLflow supports "
         "(default: %(default)s)")  # fmt: skip
     add("--host", default="127.0.0.1", metavar="ADDRESS",
-        help="address to listen at; any but loopback needs --auth and --allowed-hosts "
+        help="address to bind; any but loopback needs --auth and --allowed-hosts "
         "(default: %(default)s)")  # fmt: skip
     add("--port", type=port_number, default=5000, metavar="N",
-        help="port to listen at (default: %(default)s)")  # fmt: skip
+        help="port (default: %(default)s)")  # fmt: skip
     add("--workers", type=_worker_count, default=1, metavar="N",
-        help="processes that answer; one takes 0.4 GB and serves a machine's sweeps "
+        help="server processes; one takes 0.4 GB and is enough for one machine's sweeps "
         "(default: %(default)s)")  # fmt: skip
-    who = parser.add_argument_group("who may ask")
-    who.add_argument("--auth", action="store_true", help="ask for a user's name and password")
+    who = parser.add_argument_group("access")
+    who.add_argument("--auth", action="store_true", help="require a user name and password")
     who.add_argument("--admin-password-file", default="mlflow-admin.password", metavar="FILE",
-        help="password of the user admin, made up where the file is missing "
+        help="file with the password of the user admin; generated if missing "
         "(default: %(default)s)")  # fmt: skip
     who.add_argument("--user", action="append", default=[], metavar="NAME=FILE",
-        help="a user who may track and read, but not administer, with the password in FILE, made "
-        "up where it is missing (repeatable)")  # fmt: skip
+        help="a user who may track and read, but not administer; FILE holds the password and is "
+        "generated if missing (repeatable)")  # fmt: skip
     who.add_argument("--auth-database-uri", metavar="URI",
         help="database of users (default: the PostgreSQL database of runs, or "
         "sqlite:///mlflow-auth.db)")  # fmt: skip
     who.add_argument("--allowed-hosts", metavar="LIST",
-        help="names under which the server may be asked, with commas")  # fmt: skip
+        help="host names that requests may use, separated by commas")  # fmt: skip
     who.add_argument("--cors-allowed-origins", metavar="LIST",
-        help="web pages elsewhere that may ask it, with commas: https://example.org "
-        "(default: none)")  # fmt: skip
+        help="origins of other web pages that may send requests, separated by commas: "
+        "https://example.org (default: none)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """Keras Tuner's oracles as an engine: they propose, an Optuna study remembers.
 
-The study is the one record of both engines, so resuming, `doctor`, finalists, replays and pictures
+The study is the one record of both engines, so resuming, `doctor`, finalists, replays and figures
 are the same. What an oracle remembers beside its trials is written with each proposal, before the
 proposal becomes a trial.
 """
@@ -16,7 +16,7 @@ from pipelines.objectives import Objective
 from pipelines.training.trial import Decision
 from search_spaces.hyperparameters.parameter import Condition, Parameter, Value
 from search_spaces.space import Space
-from sweeps.engines.base import Later, PastTrial, Proposal, TrialState
+from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
 from sweeps.engines.keras_tuner_oracles.protocol import (
     EPOCHS,
     PAST_ID,
@@ -31,7 +31,7 @@ from sweeps.engines.optuna_study.hyperparameters import StoredNames, StoringHype
 
 
 @dataclass
-class _Standing:
+class _TrialProgress:
     """How far a trial is."""
 
     params: Mapping[str, Value]
@@ -70,8 +70,8 @@ class KerasTunerEngine:
         self._promotions: list[dict[str, Any]] = memory.get("promotions", [])
         self._found = [_parameter(fields) for fields in memory.get("parameters", [])]
         self._enqueue_lost(memory.get("proposal"))
-        self._standings = {
-            trial.number: _Standing(trial.params, trial.state, trial.value, dict(trial.curve))
+        self._progress = {
+            trial.number: _TrialProgress(trial.params, trial.state, trial.value, dict(trial.curve))
             for trial in record.past()
         }
         self._origins = record.origins()
@@ -88,18 +88,18 @@ class KerasTunerEngine:
         """The trials that the study holds already, by number."""
         return self._record.past()
 
-    def ask(self) -> Proposal | Later | None:
+    def ask(self) -> Proposal | Wait | None:
         """The next trial: a baseline, what was killed, or the oracle's proposal."""
         if not self._record.has_waiting():
             answer = self._asked()
             if answer.status == "IDLE" or PAST_ID in answer.values:
-                return Later()
+                return Wait()
             if answer.status == "STOPPED":
                 return None
             self._take(answer)
         proposal = self._record.ask()
         assert proposal is not None
-        self._standings[proposal.number] = _Standing(proposal.params)
+        self._progress[proposal.number] = _TrialProgress(proposal.params)
         self._origins, self._answer = self._record.origins(), None
         return proposal
 
@@ -111,7 +111,7 @@ class KerasTunerEngine:
         Under an oracle a step is an epoch.
         """
         decision = self._record.report(number, step, value, measured)
-        self._standings[number].curve[step] = value
+        self._progress[number].curve[step] = value
         at_rung = step == self._target(number) and step < self._max_epochs
         if at_rung and number not in self._in_full:
             return Decision.PAUSE
@@ -120,19 +120,19 @@ class KerasTunerEngine:
     def pause(self, number: int) -> None:
         """The trial waits at its rung."""
         self._record.pause(number)
-        self._standings[number].state = TrialState.PAUSED
+        self._progress[number].state = TrialState.PAUSED
         self._answer = None
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial that goes on now; with Hyperband the oracle names it."""
         if self._oracle != "hyperband":
-            number = self._record.next_promotion(closing=closing)
+            number = self._record.next_promotion(no_more_trials=no_more_trials)
         else:
             number = self._promoted()
-            if number is None and closing:
+            if number is None and no_more_trials:
                 number = self._last_resort()
         if number is not None:
-            self._standings[number].state = TrialState.RUNNING
+            self._progress[number].state = TrialState.RUNNING
             self._answer = None
         return number
 
@@ -140,12 +140,12 @@ class KerasTunerEngine:
         """A trial that waited goes on to its end, whatever the oracle says."""
         self._in_full.add(number)
         self._record.resume(number)
-        self._standings[number].state = TrialState.RUNNING
+        self._progress[number].state = TrialState.RUNNING
         self._answer = None
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on; an oracle may send each of its own on."""
-        return [] if self._oracle == "hyperband" else self._record.hopeless(num_trials)
+        return [] if self._oracle == "hyperband" else self._record.unpromotable(num_trials)
 
     def tell(
         self,
@@ -157,8 +157,8 @@ class KerasTunerEngine:
     ) -> None:
         """Ends a trial."""
         self._record.tell(number, state, value, reason, facts)
-        standing = self._standings[number]
-        standing.state, standing.value = state, value
+        progress = self._progress[number]
+        progress.state, progress.value = state, value
         self._answer = None
 
     def plots_html(self) -> str:
@@ -171,7 +171,7 @@ class KerasTunerEngine:
         """The oracle's answer to how things stand; the same until something changes."""
         while self._answer is None:
             answer = self._propose(self._question())
-            if PAST_ID in answer.values and self._standing_of(answer).state.is_end:
+            if PAST_ID in answer.values and self._progress_of(answer).state.is_end:
                 # It has no next rung to train for: its result is that of the rung.
                 self._promise(answer)
             else:
@@ -194,10 +194,10 @@ class KerasTunerEngine:
     def _trials(self) -> list[OracleTrial]:
         """Every trial as the oracle knows it: first those of others, then its own in order."""
         found = []
-        for number, standing in sorted(self._standings.items()):
-            if number not in self._origins and standing.params:
+        for number, progress in sorted(self._progress.items()):
+            if number not in self._origins and progress.params:
                 status, score = self._status(number, None)
-                values = dict(standing.params)
+                values = dict(progress.params)
                 found.append(OracleTrial(f"other-{number}", values, status, score, is_own=False))
         # Of a trial that was killed and repeated, the repetition counts.
         carriers = {origin["id"]: number for number, origin in sorted(self._origins.items())}
@@ -214,21 +214,21 @@ class KerasTunerEngine:
         One that was pruned or waits counts with the best that it reached: it is not to be
         proposed again, and it is known not to be good.
         """
-        standing = self._standings[number]
-        reached = max(standing.curve, default=0)
+        progress = self._progress[number]
+        reached = max(progress.curve, default=0)
         if target is not None and int(target) <= reached:
-            stands_there = standing.state is TrialState.RUNNING and target == self._target(number)
+            stands_there = progress.state is TrialState.RUNNING and target == self._target(number)
             if not stands_there:
-                return "COMPLETED", self._best(standing, int(target))
-        sent_on = standing.state is TrialState.PAUSED and target is not None
-        if standing.state is TrialState.RUNNING or sent_on:
+                return "COMPLETED", self._best(progress, int(target))
+        sent_on = progress.state is TrialState.PAUSED and target is not None
+        if progress.state is TrialState.RUNNING or sent_on:
             return "RUNNING", None
-        lost = standing.state in (TrialState.FAILED, TrialState.KILLED)
-        score = standing.value if standing.value is not None else self._best(standing, reached)
+        lost = progress.state in (TrialState.FAILED, TrialState.KILLED)
+        score = progress.value if progress.value is not None else self._best(progress, reached)
         return ("FAILED", None) if lost or score is None else ("COMPLETED", score)
 
-    def _best(self, standing: _Standing, epoch: int) -> float | None:
-        values = [value for step, value in standing.curve.items() if step <= epoch]
+    def _best(self, progress: _TrialProgress, epoch: int) -> float | None:
+        values = [value for step, value in progress.curve.items() if step <= epoch]
         finite = [value for value in values if math.isfinite(value)]
         return min(finite, key=self._objective.sort_key, default=None)
 
@@ -244,10 +244,10 @@ class KerasTunerEngine:
 
     def _promoted(self) -> int | None:
         """The trial that the oracle sends to its next rung."""
-        for number, standing in sorted(self._standings.items()):
+        for number, progress in sorted(self._progress.items()):
             target = self._target(number)
-            sent = target is not None and target > max(standing.curve, default=0)
-            if standing.state is TrialState.PAUSED and sent:  # A kill came between.
+            sent = target is not None and target > max(progress.curve, default=0)
+            if progress.state is TrialState.PAUSED and sent:  # A kill came between.
                 self._record.resume(number)
                 return number
         if self._record.has_waiting():
@@ -269,8 +269,8 @@ class KerasTunerEngine:
         """The trial that trains a proposal: of one that was killed and repeated, the repetition."""
         return max(n for n, origin in self._origins.items() if origin["id"] == first_id)
 
-    def _standing_of(self, answer: OracleAnswer) -> _Standing:
-        return self._standings[self._carrier(self._first_id(answer))]
+    def _progress_of(self, answer: OracleAnswer) -> _TrialProgress:
+        return self._progress[self._carrier(self._first_id(answer))]
 
     def _promise(self, answer: OracleAnswer) -> None:
         """Keeps a promotion, before anything follows from it."""
@@ -280,16 +280,16 @@ class KerasTunerEngine:
 
     def _last_resort(self) -> int | None:
         """The best that waits, when no trial is complete: a sweep must not end without a winner."""
-        if any(s.state is TrialState.COMPLETE for s in self._standings.values()):
+        if any(s.state is TrialState.COMPLETE for s in self._progress.values()):
             return None
-        waiting = [n for n, s in self._standings.items() if s.state is TrialState.PAUSED]
+        waiting = [n for n, s in self._progress.items() if s.state is TrialState.PAUSED]
         if not waiting:
             return None
 
         def key(number: int) -> tuple[int, float, int]:
-            standing = self._standings[number]
-            reached = max(standing.curve, default=0)
-            best = self._best(standing, reached)
+            progress = self._progress[number]
+            reached = max(progress.curve, default=0)
+            best = self._best(progress, reached)
             return -reached, math.inf if best is None else self._objective.sort_key(best), number
 
         number = min(waiting, key=key)

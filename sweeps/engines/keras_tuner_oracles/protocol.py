@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles: their names, what each is asked, and what it answers. Pure values.
+"""Keras Tuner's oracles: their names, what each is asked, and what it returns. Pure values.
 
 Keras Tuner cannot be imported without Keras and TensorFlow, so the driver asks in these terms and
 another process answers (`worker.propose`).
@@ -15,10 +15,10 @@ from search_spaces.errors import unknown_name
 from search_spaces.hyperparameters.parameter import Parameter, Value
 
 ORACLES = {
-    "random": "independent uniform draws, never the same point twice",
-    "bayesian": "Gaussian process on three random points per parameter (seconds for a proposal)",
-    "hyperband": "successive halving in brackets, each filled before its best trials go on",
-    "grid": "every point once, from the defaults; ten values of a continuous range",
+    "random": "independent uniform samples, never the same twice",
+    "bayesian": "Gaussian process after three random trials per parameter (seconds per proposal)",
+    "hyperband": "successive halving in brackets; a bracket is filled before trials are promoted",
+    "grid": "every combination once, from the defaults; ten values of a continuous range",
 }
 DEFAULT_ORACLE = "hyperband"
 OracleStatus = Literal["RUNNING", "COMPLETED", "FAILED"]

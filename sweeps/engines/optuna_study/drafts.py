@@ -60,6 +60,8 @@ class Economy:
         limits: what every proposal keeps, as far as its quantities are known.
         quantities: those of a point that are known before it trains, by name.
         cost: the multiply-adds of a point; None where they are unknown.
+        longest_epoch: seconds of an epoch beyond which nothing is proposed, because it could not be
+            trained in full in time; None where that does not matter.
         is_timed: whether the sweep has a time limit: then what trials took predicts what points
             will take, and proposals follow from it.
     """
@@ -68,6 +70,7 @@ class Economy:
     quantities: Callable[[Params], Mapping[str, float]] | None = None
     cost: Callable[[Params], float | None] | None = None
     is_timed: bool = False
+    longest_epoch: float | None = None
 
     def known(self, params: Params) -> dict[str, float]:
         """The quantities of a point that limits are compared with."""
@@ -111,6 +114,9 @@ class Drafts:
     ) -> None:
         self._sampler, self._space, self._names = sampler, space, names
         self._economy, self._seed, self._uniform = economy, seed, uniform
+        self._limits = economy.limits
+        if economy.longest_epoch is not None:
+            self._limits += (Limit("epoch_seconds", economy.longest_epoch),)
         self._max_tries = MAX_BUILT if space.reference else MAX_TRIES
 
     def next(self, study: optuna.Study, is_taken: Callable[[Params], bool]) -> Draft | None:
@@ -136,8 +142,8 @@ class Drafts:
             near = least if attempt >= self._max_tries // 2 and not found else None
             draft = self._draw(trials, mixture, attempt, near)
             known = self._known(draft.params, forecasts)
-            if broken_limit(self._economy.limits, known):
-                share = excess(self._economy.limits, known)
+            if broken_limit(self._limits, known):
+                share = excess(self._limits, known)
                 if least is None or share < least_excess:
                     least, least_excess = draft, share
                 continue
@@ -152,8 +158,8 @@ class Drafts:
                 break
         if not found and not trials and least is not None:
             raise InputError(
-                f"--limit must leave points of the space. Received: {self._limits_text()}, and of "
-                f"{self._max_tries} points of '{self._space.name}' none keeps it; the nearest has "
+                f"No configuration of space '{self._space.name}' was found that keeps --limit "
+                f"{self._limits_text()} ({self._max_tries} tried); the nearest has "
                 f"{self._economy.broken(least.params)}. Raise the limit."
             )
         if len(found) < 2:
@@ -163,7 +169,7 @@ class Drafts:
     def _known(self, params: Params, forecasts: Forecasts) -> dict[str, float]:
         """What limits are compared with: what layers tell, and predictions less their error."""
         known = self._economy.known(params)
-        for limit in self._economy.limits:
+        for limit in self._limits:
             value = forecasts.of(limit.quantity, params, self._economy.multiply_adds(params))
             if value is not None:
                 known[limit.quantity] = value / FORECAST_MARGIN

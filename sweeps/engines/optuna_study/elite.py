@@ -43,9 +43,9 @@ def find_elite(
     """The best 1/`reduction_factor` of the trials at the highest step, then of those below.
 
     A trial's value at a step is its best up to there, but values at steps below `whole_from`, which
-    are measured otherwise, stand for themselves. Where trials report steps, those that report none
-    (repetitions of others) are left out. Failed trials and values that are not
-    finite are ignored; running, paused and pruned ones have their values so far.
+    are measured differently, stand for themselves. Where trials report steps, those that report
+    none (repetitions of others) are left out. Failed trials and values that are not finite are
+    ignored; running, paused and pruned ones have their values so far.
     """
     sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
     keys: dict[float, list[tuple[float, int]]] = {}

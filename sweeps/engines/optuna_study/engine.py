@@ -71,7 +71,10 @@ class OptunaEngine:
         limits: what points may cost. `prior` and `random` keep them while proposing; what others
             propose, and a baseline, is marked as breaking one.
         quantities: those of a point that are known before it trains, for the limits.
-        cost: of a point, in any unit, None where it is unknown: `prior` weighs points by it.
+        cost: multiply-adds of a point, None where they are unknown: `prior` weighs points by them.
+        is_timed: whether the sweep has a time limit: then times that were measured count, too.
+        longest_epoch: seconds; with a time limit `prior` proposes nothing that it expects to take
+            longer for an epoch.
         resume: whether to go on with an existing study.
         uid: the sweep's own; a study of another sweep is not touched.
 
@@ -98,6 +101,7 @@ class OptunaEngine:
         quantities: Callable[[Params], Mapping[str, float]] | None = None,
         cost: Callable[[Params], float | None] | None = None,
         is_timed: bool = False,
+        longest_epoch: float | None = None,
         protect_baselines: bool = True,
         resume: bool = False,
         uid: str = "",
@@ -110,7 +114,7 @@ class OptunaEngine:
         points = [params for _, params in baselines]
         self._grid = Grid(points) if sampler == "grid" else None
         self._names = StoredNames(space.parameters)
-        self._economy = Economy(tuple(limits), quantities, cost, is_timed)
+        self._economy = Economy(tuple(limits), quantities, cost, is_timed, longest_epoch)
         known_points = self._known_points() if sampler == "prior" else ()
         self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
         self._drafts: Drafts | None = None
@@ -140,8 +144,8 @@ class OptunaEngine:
             raise StudyExistsError(name) from None
         except KeyError:
             raise InputError(
-                f"A sweep can be resumed where its study is. Received: '{name}', which this "
-                "--storage does not hold."
+                f"The Optuna study of sweep '{name}' is not in this --storage. Name the storage "
+                "that the sweep began with."
             ) from None
         known = self._study.user_attrs
         if known.get("uid", uid) != uid:
@@ -151,8 +155,8 @@ class OptunaEngine:
             self._describe(objective, baselines)
         if self._study.user_attrs["space_fingerprint"] != space.fingerprint:
             raise InputError(
-                f"A sweep can be resumed over the space that it began with. Space '{space.name}' "
-                f"has changed since '{name}' began: start a new sweep."
+                f"Sweep '{name}' cannot be resumed: its space '{space.name}' has changed since it "
+                "began. Start a new sweep."
             )
         self._reload()
         self._enqueue_baselines()
@@ -374,9 +378,9 @@ class OptunaEngine:
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, PAUSED)
         self._curves[number].paused = True
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial to continue now."""
-        number = self._pruner.next_promotion(closing=closing)
+        number = self._pruner.next_promotion(no_more_trials=no_more_trials)
         if number is not None:
             self.resume(number)
         return number
@@ -386,9 +390,9 @@ class OptunaEngine:
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
         self._curves[number].paused = False
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on."""
-        return self._pruner.hopeless(num_trials)
+        return self._pruner.unpromotable(num_trials)
 
     def tell(
         self,

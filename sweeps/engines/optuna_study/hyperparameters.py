@@ -1,4 +1,4 @@
-"""An Optuna trial that answers in Keras Tuner's vocabulary."""
+"""An Optuna trial behind Keras Tuner's `HyperParameters` interface."""
 
 from __future__ import annotations
 

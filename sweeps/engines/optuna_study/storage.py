@@ -44,9 +44,12 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
                 return optuna.storages.RDBStorage(url, engine_kwargs=engine)
             return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
+        # Of tables of another version Optuna says which command upgrades them, without the address;
+        # the texts of the others may hold a password.
+        reason = str(error) if type(error) is RuntimeError else type(error).__name__
         raise InputError(
             "--storage must be a database that Optuna can use. Received: "
-            f"{redacted(url)} ({type(error).__name__})."
+            f"{redacted(url)} ({reason})."
         ) from error
 
 
@@ -69,8 +72,8 @@ def open_study(url: str, name: str) -> Study:
         return optuna.load_study(study_name=name, storage=open_storage(url))
     except KeyError:
         raise InputError(
-            f"A sweep's study must be in its storage. Received: '{name}', which {redacted(url)} "
-            "does not hold."
+            f"The storage {redacted(url)} has no study '{name}'. Load the sweep in the folder that "
+            "it was started in."
         ) from None
 
 
@@ -119,11 +122,11 @@ def past_trial(
         breaks_limit: the limit that its point breaks, if any.
     """
     origin = origin_of(trial.user_attrs)
-    told = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
+    stored = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
     return PastTrial(
         number=trial.number,
         params=params,
-        state=_actual_state(trial, told),
+        state=_actual_state(trial, stored),
         value=trial.value if trial.state is OptunaState.COMPLETE else None,
         curve=dict(sorted(trial.intermediate_values.items())),
         baseline=trial.user_attrs.get(BASELINE),
@@ -137,10 +140,10 @@ def past_trial(
     )
 
 
-def _actual_state(trial: FrozenTrial, told: TrialState) -> TrialState:
+def _actual_state(trial: FrozenTrial, stored: TrialState) -> TrialState:
     """The state that holds where a kill came between the attribute and the end itself."""
     if trial.state is OptunaState.RUNNING:
-        return TrialState.PAUSED if told is TrialState.PAUSED else TrialState.RUNNING
+        return TrialState.PAUSED if stored is TrialState.PAUSED else TrialState.RUNNING
     if trial.state is OptunaState.FAIL:
-        return TrialState.KILLED if told is TrialState.KILLED else TrialState.FAILED
+        return TrialState.KILLED if stored is TrialState.KILLED else TrialState.FAILED
     return TrialState(trial.state.name)

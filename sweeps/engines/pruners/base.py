@@ -46,10 +46,10 @@ class Pruner(Protocol):
     def decide(self, curve: TrialCurve, step: int) -> Decision:
         """Whether a trial that has just reported goes on."""
 
-    def next_promotion(self, *, closing: bool) -> int | None:
-        """The paused trial to continue now; `closing` says that no new ones will come."""
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
+        """The paused trial to continue now; `no_more_trials` says that no new ones will come."""
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never be promoted in a sweep of so many trials."""
 
 
@@ -61,12 +61,12 @@ class NoPruner:
         del curve, step
         return Decision.GO_ON
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """Nothing ever waits."""
-        del closing
+        del no_more_trials
         return None
 
-    def hopeless(self, num_trials: int) -> list[int]:
+    def unpromotable(self, num_trials: int) -> list[int]:
         """Nothing ever waits."""
         del num_trials
         return []

@@ -53,7 +53,7 @@ class HalvingPruner:
             return Decision.GO_ON
         return Decision.PAUSE
 
-    def next_promotion(self, *, closing: bool) -> int | None:
+    def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """A paused trial among the best 1/eta of its rung, from the highest rung first.
 
         When no new trials come and nothing has been trained in full, the best one that waits goes
@@ -66,20 +66,20 @@ class HalvingPruner:
                     if curve.paused and self._rung_of(curve) == step:
                         self._promote(curve, step)
                         return number
-        if closing and not self._any_complete():
+        if no_more_trials and not self._any_complete():
             waiting = [curve for curve in self._curves.values() if curve.paused]
             if waiting:
-                best = min(waiting, key=self._standing)
+                best = min(waiting, key=self._rank_key)
                 self._promote(best, max(best.values))
                 return best.number
         return None
 
-    def hopeless(self, num_trials: int) -> list[int]:
-        """The paused trials whose rank in their rung can never suffice."""
+    def unpromotable(self, num_trials: int) -> list[int]:
+        """The paused trials whose rank in their rung is too low, whatever comes."""
         found = []
         for bracket in range(len(self._sizes)):
             for step in self._rungs[bracket:-1]:
-                for number in hopeless(self._keys(bracket, step), self._factor, num_trials):
+                for number in unpromotable(self._keys(bracket, step), self._factor, num_trials):
                     curve = self._curves[number]
                     if curve.paused and self._rung_of(curve) == step:
                         found.append(number)
@@ -89,7 +89,7 @@ class HalvingPruner:
         """The highest rung that a trial has reached; the end of a sweep may pause it beyond it."""
         return max((rung for rung in self._rungs if rung in curve.values), default=0)
 
-    def _standing(self, curve: TrialCurve) -> tuple[int, float, int]:
+    def _rank_key(self, curve: TrialCurve) -> tuple[int, float, int]:
         reached = max(curve.values)
         value = curve.best(self._objective, self._reports, reached)
         return -reached, self._objective.sort_key(value), curve.number
@@ -131,11 +131,13 @@ def promotable(keys: Mapping[int, float], reduction_factor: int) -> tuple[int, .
     return _ranked(keys)[: len(keys) // reduction_factor]
 
 
-def hopeless(keys: Mapping[int, float], reduction_factor: int, num_trials: int) -> tuple[int, ...]:
+def unpromotable(
+    keys: Mapping[int, float], reduction_factor: int, num_trials: int
+) -> tuple[int, ...]:
     """The trials of a rung that can never be among its best 1/eta, worst last.
 
     A rung sees at most `num_trials` trials, so it promotes at most num_trials/eta of them, and a
-    rank only falls as others arrive. One always has hope: the last rung is to be reached.
+    rank only falls as others arrive. One can always be promoted: the last rung is to be reached.
     """
     return _ranked(keys)[max(1, num_trials // reduction_factor) :]
 

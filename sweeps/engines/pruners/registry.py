@@ -20,7 +20,7 @@ STARTUP_TRIALS = 5
 PATIENCE_EPOCHS = 2
 BEST_PERCENT = 25.0
 PRUNERS = {
-    "asha": "asynchronous successive halving: the best 1/eta of a rung go on, the others wait",
+    "asha": "asynchronous successive halving: the best 1/eta of a rung continue, the others wait",
     "hyperband": "successive halving from several first rungs, for curves that cross",
     "median": "stop what is worse than the median of earlier trials at the same epoch",
     "percentile": "stop what is not in the best quarter of earlier trials at the same epoch",
@@ -35,7 +35,7 @@ class OptunaPruner(NoPruner):
     """One of Optuna's own pruners, asked with the study's trial.
 
     Args:
-        should_prune: answers for a trial's number, from what the study holds.
+        should_prune: whether a trial, given by number, is pruned, from what the study holds.
     """
 
     def __init__(self, should_prune: Callable[[int], bool]) -> None:
@@ -87,7 +87,9 @@ def check_pruner(name: str) -> None:
 
 
 def schedule_text(name: str, rungs: Rungs) -> str:
-    """`asha: rungs at 1, 3, 9 epochs, the best 1/3 of each go on`."""
+    """`asha: rungs at 1, 3, 9 epochs, the best 1/3 of each continue`."""
     if name in HALVING:
-        return f"{name}: rungs at {rungs.text}, the best 1/{rungs.reduction_factor} of each go on"
+        return (
+            f"{name}: rungs at {rungs.text}, the best 1/{rungs.reduction_factor} of each continue"
+        )
     return f"{name}: {PRUNERS[name]}"

@@ -119,11 +119,11 @@ def test_a_pickle_in_an_npz_is_not_loaded(tmp_path):
 
 def test_it_is_downloaded_into_keras_cache_with_progress(small_mnist, server):
     server["/mnist.npz"] = npz_bytes()
-    heard = []
-    arrays, origin = load("mnist", lambda name, done, total: heard.append((name, done, total)))
+    reported = []
+    arrays, origin = load("mnist", lambda name, done, total: reported.append((name, done, total)))
     assert arrays.y_train.shape == (120,)
     assert (builtin.keras_cache() / "mnist.npz").read_bytes() == npz_bytes()
-    assert heard[-1] == ("mnist.npz", len(npz_bytes()), len(npz_bytes()))
+    assert reported[-1] == ("mnist.npz", len(npz_bytes()), len(npz_bytes()))
     server.clear()
     assert "downloaded" in origin
     assert load("mnist")[1].endswith("mnist.npz"), "the second time it comes from the cache"

@@ -11,8 +11,8 @@ from image_folders import make_folder, picture
 
 from pipelines.data.custom import prepare
 from pipelines.data.custom.cache import earlier_data, superseded
-from pipelines.data.custom.prepare import is_unchanged, prepare_own
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import is_unchanged, prepare_custom
+from pipelines.data.custom.sources import custom_source
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.images.options import ImageOptions
 from sweeps.cli.main import main
@@ -22,7 +22,7 @@ DATA = WORK / "data"
 
 
 def prepared(source: Path | str, name: str | None = None, **options: str) -> PreparedData:
-    return prepare_own(own_source(str(source)), DATA, ImageOptions(**options), name=name)
+    return prepare_custom(custom_source(str(source)), DATA, ImageOptions(**options), name=name)
 
 
 def changed(root: Path, seed: int) -> Path:
@@ -78,7 +78,7 @@ def test_a_name_that_a_sweep_has_recorded_is_kept(tmp_path):
 
 def test_data_that_an_earlier_version_prepared_belong_to_their_source(tmp_path):
     root = make_folder(tmp_path / "photos", 4)
-    data, source = prepared(root), own_source(str(root))
+    data, source = prepared(root), custom_source(str(root))
     file = Path(data.folder) / "source.json"
     known = json.loads(file.read_text())
     assert is_unchanged(data, source, ImageOptions(), DATA)
@@ -121,7 +121,7 @@ def test_explore_says_what_earlier_contents_take_and_leaves_them(several, capsys
     before = folders()
     assert len(before) == 4 and explore() == 0
     out = capsys.readouterr().out
-    assert "prepared before, of other content or with other options: 2, 0 MB; --clean" in out
+    assert "2 earlier prepared versions (other content or options) take 0 MB; --clean" in out
     assert folders() == before
 
 
@@ -129,11 +129,11 @@ def test_clean_removes_what_no_sweep_refers_to_and_nothing_else(several, tmp_pat
     before = folders()
     assert explore("--clean") == 0
     out = capsys.readouterr().out
-    assert "of 2 prepared before (0 MB) removed: 1; kept for sweeps in work: 1" in out
+    assert "removed 1 of 2 earlier prepared versions (0 MB); 1 are used by sweeps in work" in out
     assert before - folders() == {Path(several[1].folder).name}
     for data in (several[0], several[2]):
         assert open_prepared(DATA, "photos", data.fingerprint) == data
-    assert superseded(DATA, own_source(str(tmp_path / "photos")), several[2])
+    assert superseded(DATA, custom_source(str(tmp_path / "photos")), several[2])
     assert explore("--clean") == 0, "once more is nothing"
 
 

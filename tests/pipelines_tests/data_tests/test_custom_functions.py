@@ -14,8 +14,8 @@ import pytest
 
 from pipelines.data.custom import function_source
 from pipelines.data.custom.function_source import write_arrays
-from pipelines.data.custom.prepare import prepare_own, print_prepared
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import prepare_custom, print_prepared
+from pipelines.data.custom.sources import custom_source
 from pipelines.data.prepared import PreparedData, unfinished_folder
 from search_spaces.errors import InputError
 
@@ -83,7 +83,7 @@ def like_ours():
 
 
 def prepared(source: str) -> PreparedData:
-    return prepare_own(own_source(source), Path("data"))
+    return prepare_custom(custom_source(source), Path("data"))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_dataset_whose_end_nobody_knows_leaves_room_on_the_disk(tmp_path, monk
                 yield np.zeros((4, 4), np.uint8), 0
 
     monkeypatch.setattr(function_source, "RESERVED_BYTES", 1 << 62)
-    with pytest.raises(OSError, match="left on the disk after 0 pictures; does it ever end"):
+    with pytest.raises(OSError, match="left on the disk after 0 images; does it ever end"):
         write_arrays(Endless(), tmp_path)
 
 
@@ -180,9 +180,9 @@ def test_a_function_file_with_the_name_of_a_module_in_use(tmp_path):
 DRIVER = (
     # What starts the tests in the background may have them ignore Ctrl-C, and this process, too.
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_own; "
-    "from pipelines.data.custom.sources import own_source; "
-    "prepare_own(own_source('slow.py:load'), Path('data'))"
+    "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_custom; "
+    "from pipelines.data.custom.sources import custom_source; "
+    "prepare_custom(custom_source('slow.py:load'), Path('data'))"
 )
 SLOW = """
 import os, subprocess, sys, time
@@ -249,6 +249,5 @@ def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
     ):  # fmt: skip
         print_prepared(what, done, total)
     assert capsys.readouterr().err == (
-        "\rcalling mine: 12 MB so far\rpreparing p: 64 of 65 pictures\rpreparing p: 65 of 65 "
-        "pictures\n"
+        "\rcalling mine: 12 MB so far\rpreparing p: 64 of 65 images\rpreparing p: 65 of 65 images\n"
     )

@@ -12,8 +12,8 @@ from image_folders import make_folder
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import custom_source
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
 from pipelines.images.options import ImageOptions
 from pipelines.images.reading import read_picture
@@ -24,7 +24,7 @@ X, Y = MADE.x_train, MADE.y_train
 
 
 def prepared(source: Path | str, **options: str) -> PreparedData:
-    return prepare_own(own_source(str(source)), Path("data"), ImageOptions(**options))
+    return prepare_custom(custom_source(str(source)), Path("data"), ImageOptions(**options))
 
 
 def of_arrays(path: Path, **arrays: object) -> PreparedData:
@@ -112,7 +112,7 @@ def test_labels_in_text_keep_what_was_written_and_numbers_are_numbers(tmp_path):
 
 def test_a_column_of_one_hot_labels_that_no_picture_has_is_refused(tmp_path):
     for kind in (np.float32, np.int64):
-        with pytest.raises(InputError, match="4 columns in .* of which no picture has 1. Leave"):
+        with pytest.raises(InputError, match="4 columns in .* of which no image has 1. Leave"):
             of_arrays(tmp_path / "a.npz", x=X, y=np.eye(4, dtype=kind)[Y + (Y > 0)])
 
 
@@ -170,7 +170,7 @@ def test_pictures_that_two_parts_share_are_counted_and_said(tmp_path):
     make_folder(tmp_path / "p" / "test", 1, first=51)  # And 51 validates.
     data = prepared(tmp_path / "p")
     assert data.notes == (
-        "6 of 15 pictures of the test part are in train or validation, too (identical pixels): "
+        "6 of 15 images of the test part are in train or validation, too (identical pixels): "
         "scores on them flatter",
     )
     arrays = of_arrays(tmp_path / "a.npz", x=np.concatenate([X, X]), y=np.concatenate([Y, Y]))
@@ -217,7 +217,7 @@ def test_a_pipe_with_the_name_of_a_picture_is_a_broken_one(tmp_path):
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):
     make_folder(tmp_path / "photos:v2", 4)
     assert prepared("photos:v2").name == "photos-v2"
-    assert own_source(own_source("photos:v2").text).kind == "folder"
+    assert custom_source(custom_source("photos:v2").text).kind == "folder"
 
 
 # Tables as they come

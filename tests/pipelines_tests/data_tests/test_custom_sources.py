@@ -15,8 +15,8 @@ from image_folders import COLOURS, SUFFIXES, make_folder, picture
 from made_arrays import make_arrays
 from PIL import Image
 
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import absolute_dataset, check_dataset, own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import absolute_dataset, check_dataset, custom_source
 from pipelines.data.prepared import PARTS, PreparedData, open_prepared
 from pipelines.images.options import ImageOptions
 from search_spaces.errors import InputError
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def prepared(source: Path | str, root: Path | None = None, **options: str) -> PreparedData:
-    found = own_source(str(source))
-    return prepare_own(found, root or Path("data"), ImageOptions(**options))
+    found = custom_source(str(source))
+    return prepare_custom(found, root or Path("data"), ImageOptions(**options))
 
 
 def all_images(data: PreparedData) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def test_broken_pictures_are_named_and_refused_or_skipped(tmp_path):
     data = prepared(root, broken="skip")
     assert sum(data.num_images.values()) == 28
     assert "1 file of other kinds left out: .txt (1)" in data.notes[0]
-    assert data.notes[1].startswith("2 broken pictures skipped: green/1.png (image file is t")
+    assert data.notes[1].startswith("2 broken images skipped: green/1.png (image file is t")
 
 
 def test_all_pictures_of_a_class_broken_is_refused(tmp_path):
@@ -307,9 +307,9 @@ def test_a_tensorflow_dataset_is_read_in_a_process_of_its_own(tmp_path):
         "    return tf.data.Dataset.from_tensor_slices((x, y)).batch(7)\n"
     )
     code = (
-        "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_own; "
-        "from pipelines.data.custom.sources import own_source; "
-        "data = prepare_own(own_source('mine.py:load'), Path('data')); "
+        "import sys; from pathlib import Path; from pipelines.data.custom.prepare import prepare_custom; "
+        "from pipelines.data.custom.sources import custom_source; "
+        "data = prepare_custom(custom_source('mine.py:load'), Path('data')); "
         "print(data.num_images['train'], data.input_shape, data.class_names, "
         "'tensorflow' in sys.modules)"
     )
@@ -337,7 +337,7 @@ def test_a_table_names_pictures_labels_and_parts(tmp_path):
     ("lines", "words"),
     [
         (["a,b,c", "1,2,3"], "must name a path column and a label column"),
-        (["path,label"], "a line per picture"),
+        (["path,label"], "a line per image"),
         (["path,label", "all/red/0.png,"], "row 2 without a label"),
         (["path,label", "all/red/0.png,a", "all/red/0.png,b"], "named once.*rows 2 and 3"),
         (["path,label,split", "all/red/0.png,a,dev"], "train, val or test. Received: 'dev'"),
@@ -375,15 +375,15 @@ NAN[3, 1, 1] = np.nan
     [
         ({"x": X, "y": Y * 0}, r"2 to 1,000 classes. Received: 1 "),
         ({"x": X, "y": np.arange(120) + np.arange(120) % 1}, r"at least 3 training images.*0 \(1\)"),
-        ({"x": X[:-1], "y": Y}, "one label per picture. Received: 119 pictures .* and 120 labels"),
+        ({"x": X[:-1], "y": Y}, "one label per image. Received: 119 images .* and 120 labels"),
         ({"x": NAN, "y": Y}, "finite. Received: NaN or infinity in x in"),
         ({"x": X.astype("U3"), "y": Y}, "Pixels must be numbers"),
         ({"x": X.astype(np.int64) * 300, "y": Y}, "0 to 255.* Received: 0 to"),
         ({"x": X.astype(np.float32) - 99, "y": Y}, "0 to 255"),
         ({"x": X[:, :, :, [0, 0]], "y": Y}, "with 1 or 3 channels"),
         ({"x": X[:, 0, :, 0], "y": Y}, r"must be of shape \(n, height, width\)"),
-        ({"y": Y}, "Labels without pictures cannot be used. Received: y without x"),
-        ({"x": X}, "Pictures without labels"),
+        ({"y": Y}, "Labels without images cannot be used. Received: y without x"),
+        ({"x": X}, "Images without labels"),
         ({"images": X, "labels": Y}, "x_train and y_train.* Received: images, labels"),
         ({"x": X, "y": Y + 0.5}, "fractions such as"),
         ({"x": X, "y": np.where(Y == 0, np.nan, Y)}, "Received: NaN or infinity"),
@@ -391,7 +391,7 @@ NAN[3, 1, 1] = np.nan
         ({"x": X, "y": np.array(["Cat", "cat", "dog"])[Y]}, "more than capitals and blanks"),
         ({"x": X, "y": Y, "class_names": ["a", "a", "b"]}, "'a' and 'a'"),
         ({"x": X, "y": Y, "class_names": ["a", "b"]}, "a name for every label"),
-        ({"x": X, "y": Y, "class_names": ["a", "b", "c", "d"]}, "d in .*which no picture has"),
+        ({"x": X, "y": Y, "class_names": ["a", "b", "c", "d"]}, "d in .*which no image has"),
         ({"x": np.asfortranarray(X), "y": Y}, "row by row"),
         ({"x_train": X[Y < 2], "y_train": Y[Y < 2], "x_test": X, "y_test": Y}, "2 in the test part"),
         ({"x_train": X, "y_train": Y, "x_val": X[Y == 1], "y_val": Y[Y == 1]}, "at least two classes"),
@@ -424,7 +424,7 @@ def test_a_damaged_npz_is_refused(tmp_path, damage):
     [
         (lambda p: p.mkdir(), "must hold a folder per class"),
         (lambda p: make_folder(p, 5, names=("red",)), "2 to 1,000 classes. Received: 1 .*red"),
-        (lambda p: (make_folder(p, 5), (p / "empty").mkdir()), "must hold pictures. Received: .*empty"),
+        (lambda p: (make_folder(p, 5), (p / "empty").mkdir()), "must hold images. Received: .*empty"),
         (lambda p: (make_folder(p, 5), picture("red", 1).save(p / "1.png")), "in the folder of its class"),
         (lambda p: make_folder(p, 2), r"at least 3 training images.*blue \(2\), green \(2\)"),
         (lambda p: (make_folder(p / "train", 5), make_folder(p / "extra", 5)), "nor|neither"),
@@ -478,8 +478,8 @@ def test_image_options_are_for_own_data_only():
     ],
 )  # fmt: skip
 def test_a_name_is_safe_for_folders_experiments_and_models(source, name):
-    assert own_source(source).name == name
-    assert own_source("/a/фото").name.startswith("data-")
+    assert custom_source(source).name == name
+    assert custom_source("/a/фото").name.startswith("data-")
 
 
 def test_a_path_means_the_same_from_every_folder(tmp_path):

@@ -209,8 +209,8 @@ def test_what_is_no_classifier_of_pictures_is_refused():
     pooled = kl.GlobalAveragePooling2D()(any_size)
     picture = keras.Input(SHAPE)
     for model, rule in (
-        (flat, "must take one picture.*(None, 5)"),
-        (pair, "must take one picture.*and"),
+        (flat, "must take one image.*(None, 5)"),
+        (pair, "must take one image.*and"),
         (keras.Model(any_size, kl.Dense(3, activation="softmax")(pooled)), "fixed size"),
         (classifier((8, 8, 2)), "1 or 3 channels"),
         (classifier(num_classes=1, activation="sigmoid"), "at least two classes"),

@@ -45,7 +45,7 @@ def make_task(tiny_data: Any, folder: Path, point: dict[str, Any]) -> TrialTask:
 
 
 class Driver:
-    """Answers reports, and stops at an epoch in the way it is told."""
+    """Decides on reports, and stops at an epoch in the way it is told."""
 
     def __init__(self, until: int = 99, answer: Decision = Decision.PAUSE, *, dies: bool = False):
         self.reports: list[TrialReport] = []
@@ -114,7 +114,7 @@ def test_a_trial_of_mixed_precision_continues_as_well(tiny_data, tmp_path, preci
     assert policies == {precision, "float32"} and model.layers[-1].compute_dtype == "float32"
 
 
-def test_an_epoch_that_was_trained_but_not_heard_is_reported_and_not_trained_again(
+def test_an_epoch_that_was_trained_but_not_recorded_is_reported_and_not_trained_again(
     tiny_data, tmp_path, monkeypatch
 ):
     task = make_task(tiny_data, tmp_path / "trial", POINTS["adam"])

@@ -56,11 +56,11 @@ def reports(task: TrialTask, folder: Path) -> list[dict[str, float]]:
     keras.utils.set_random_seed(task.seed)
     found = []
 
-    def hear(report):
+    def on_report(report):
         found.append({k: v for k, v in report.metrics.items() if k not in TIMES})
         return Decision.GO_ON
 
-    run_trial(replace(task, folder=str(folder)), hear)
+    run_trial(replace(task, folder=str(folder)), on_report)
     return found
 
 
@@ -146,8 +146,8 @@ import resource, sys, zipfile
 from pathlib import Path
 import numpy as np
 from pipelines.data.array_files import NpyWriter
-from pipelines.data.custom.prepare import prepare_own
-from pipelines.data.custom.sources import own_source
+from pipelines.data.custom.prepare import prepare_custom
+from pipelines.data.custom.sources import custom_source
 
 num_images, limit = int(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -164,7 +164,7 @@ with zipfile.ZipFile("set.npz", "w") as archive:
     for name in ("x.npy", "y.npy"):
         archive.write(name)
         Path(name).unlink()
-data = prepare_own(own_source("set.npz"), Path("data"))
+data = prepare_custom(custom_source("set.npz"), Path("data"))
 print(sum(Path(data.folder, f"x_{part}.npy").stat().st_size for part in data.num_images))
 """
 TRAIN = """

@@ -17,7 +17,7 @@ from pipelines.training.loops import _batches, _taker
 
 DRIVER = Path(__file__).parents[2] / "support" / "drivers" / "loop_driver.py"
 ROUNDING = 1e-6
-"""A scan is compiled otherwise than single steps: sums may be rounded otherwise."""
+"""A scan is compiled differently from single steps: sums may be rounded differently."""
 
 
 def installed(backend: str) -> pytest.MarkDecorator:

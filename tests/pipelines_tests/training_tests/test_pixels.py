@@ -38,11 +38,11 @@ def run(task: TrialTask, name: str, **changes):
     keras.utils.set_random_seed(task.seed)
     reports = []
 
-    def hear(report):
+    def on_report(report):
         reports.append({k: v for k, v in report.metrics.items() if "second" not in k})
         return Decision.GO_ON
 
-    return run_trial(changed(task, folder=str(folder), **changes), hear), reports, folder
+    return run_trial(changed(task, folder=str(folder), **changes), on_report), reports, folder
 
 
 def test_the_stored_model_takes_raw_pixels_and_gives_what_training_measured(task, tiny_data):

@@ -166,7 +166,7 @@ def test_one_that_is_off_is_trained_on_two_further_seeds(made_up, monkeypatch, t
         str(trial_seed(0, k * num)) for k in range(3)
     ]
     assert found.report.median(BASELINE).test_accuracy == BASELINE.accuracy
-    assert sum("training two further seeds" in line for line in lines) == 1
+    assert sum("training two more seeds" in line for line in lines) == 1
     assert not [p for p in found.report.problems() if p.startswith(BASELINE.name)]
 
 

@@ -46,13 +46,13 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--name", "../up"], "--name must be at most 100 letters"),
         (["--space", "cnn", "--trails", "3"], "Unknown option '--trails'. Did you mean '--trials'?"),
         (["--space", "cnn", "--tracking-uri", "http://127.0.0.1:9"], "does not answer at /health"),
-        (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "database that can be reached"),
+        (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "cannot be reached"),
         (["--space", "cnn", "--work-dir", "/proc/nothing/here"], "must be a folder that can be written"),
         (["--space", "cnn", "--storage", "sqlite:///no/such/folder/o.db"], "existing folder"),
-        (["--space", "cnn", "--tracking-uri", "http://[bad"], "--tracking-uri must"),
-        (["--space", "cnn", "--storage", "postgresql://[bad"], "--storage must"),
+        (["--space", "cnn", "--tracking-uri", "http://[bad"], "--tracking-uri: the MLflow server"),
+        (["--space", "cnn", "--storage", "postgresql://[bad"], "cannot be reached"),
         (["--space", "cnn", "--storage", "sqlite:///:memory:"], "--storage must name a file"),
-        (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage must"),
+        (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage: /tmp cannot be written"),
         (["--space", "cnn", "--tracking-uri", "nonsense://x"], "must be a database or a server"),
         (["--baselines-only", "--name", "../../up"], "--name must be"),
         ([], "--space is required"),
@@ -73,8 +73,8 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--trial-timeout", "0s"], "positive duration"),
         (["--space", "cnn", "--max-total-epochs", "0"], "at least 1"),
         (["--space", "cnn", "--no-improvement", "0"], "at least 1"),
-        (["--resume"], "must be an unfinished sweep to resume"),
-        (["--resume", "--name", "x"], "There is none."),
+        (["--resume"], "There is no unfinished sweep in"),
+        (["--resume", "--name", "x"], "There is no sweep 'x' in"),
         (["--resume", "--dry-run"], "exclude each other"),
         (["--baselines-only", "--dry-run"], "exclude each other"),
     ],
@@ -149,7 +149,7 @@ def test_a_used_name_is_refused_before_anything_is_started(capsys):
 
     optuna.create_study(storage=open_storage("sqlite:///optuna.db"), study_name="mine")
     assert main(["run", "--space", "cnn", "--dataset", "digits", "--name", "mine"]) == 2
-    assert "'mine', which is already used" in capsys.readouterr().err
+    assert "The name 'mine' is already used" in capsys.readouterr().err
     assert not Path("mlflow.db").exists() and not Path(".sweeps").exists()
 
 
@@ -182,7 +182,7 @@ def test_without_dataset_the_digits_stand_in_and_it_is_said_why(capsys, no_netwo
         data = prepare_data(None, tmp_path / "data")
     assert data.name == "digits"
     warning = capsys.readouterr().err
-    for part in ("WARNING: sweeping the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
+    for part in ("WARNING: using the bundled digits", "127.0.0.1", "SWEEPS_DATA_DIR"):
         assert part in warning
 
 
@@ -296,9 +296,9 @@ def test_the_budget_fits_the_data():
 @pytest.mark.parametrize("command", ["sync", "doctor"])
 def test_commands_on_sweeps_say_when_there_is_none(capsys, command):
     assert main([command]) == 2
-    assert "There must be a sweep" in capsys.readouterr().err
+    assert "There is no sweep in" in capsys.readouterr().err
     assert main([command, "nightly"]) == 2
-    assert "Received: 'nightly'. There is none." in capsys.readouterr().err
+    assert "There is no sweep 'nightly' in" in capsys.readouterr().err
     assert nothing_written()
 
 

@@ -146,11 +146,11 @@ fix:
 def test_two_rules_for_one_parameter_are_refused(tmp_path, capsys):
     both = ["run", "--space", "cnn", "--set", "optimizer=adam,sgd", "--fix", "optimizer=sgd"]
     assert main(both) == 2
-    assert "both for 'optimizer'" in capsys.readouterr().err
+    assert "both name 'optimizer'" in capsys.readouterr().err
     path = tmp_path / "sweep.yaml"
     path.write_text("space: cnn\nset:\n  optimizer: [adam, sgd]\n  optimizer: sgd\n")
     assert main(["run", "--config", str(path)]) == 2
-    assert "line 4: A parameter is ruled once" in capsys.readouterr().err
+    assert "line 4: 'optimizer' is given twice" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_line(capsys):

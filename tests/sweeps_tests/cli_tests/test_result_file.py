@@ -17,7 +17,7 @@ from sweeps.cli.result_file import ResultFile
 from sweeps.driver.search import SweepResult
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.finalists.selection import RankedFinalist
+from sweeps.finalists.selection import FinalistResult
 from sweeps.finalists.session import ComparisonResult
 from sweeps.outcome import Outcome
 from sweeps.settings import SweepSettings
@@ -60,7 +60,7 @@ def written(path: Path) -> dict:
 
 def test_a_sweep_that_is_done_has_its_best_trial_and_its_finalists(tmp_path):
     path = tmp_path / "result.json"
-    ranked = RankedFinalist(1, "trial 1", {"units": 1}, 0.25, 0.2, 0.3, 3, 0.9, 0.95)
+    ranked = FinalistResult(1, "trial 1", {"units": 1}, 0.25, 0.2, 0.3, 3, 0.9, 0.95)
     with ResultFile(path) as file:
         file.began(stored())
         file.searched(result(Outcome.DONE, 0.5, 0.25, None), Tracker())

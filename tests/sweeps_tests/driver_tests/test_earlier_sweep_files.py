@@ -47,7 +47,9 @@ def test_a_space_of_somebody_s_own_and_a_sweep_of_now_are_as_they_say(tmp_path):
 
 
 def test_a_later_format_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be resumed"):
+    with pytest.raises(
+        InputError, match="later version of keras-sweeps .format 3; this one reads up to 2"
+    ):
         read_sweep_file(write(tmp_path, SweepSettings("cnn"), 3))
 
 

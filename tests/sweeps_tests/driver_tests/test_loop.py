@@ -247,8 +247,10 @@ def test_a_paused_trial_frees_its_slot_and_goes_on_without_training_an_epoch_twi
 
     s.sweep._recorder.forget = forget
     original = s.engine.next_promotion
-    s.engine.next_promotion = lambda *, closing: (
-        s.engine.paused.pop(0) if closing and s.engine.paused else original(closing=closing)
+    s.engine.next_promotion = lambda *, no_more_trials: (
+        s.engine.paused.pop(0)
+        if no_more_trials and s.engine.paused
+        else original(no_more_trials=no_more_trials)
     )
     assert s.run() is StopReason.TRIALS
     assert states_of(s) == dict.fromkeys(range(3), "COMPLETE")
@@ -264,7 +266,7 @@ def test_what_is_never_promoted_ends_pruned_with_what_it_reached(scene):
     assert states_of(s) == {0: "PRUNED", 1: "PRUNED"}
     end = s.tracker.ended[0]
     assert end.state == "PRUNED" and end.metrics["num_epochs"] == 1
-    assert "waited at epoch 1" in end.tags["sweeps.reason"]
+    assert "paused at epoch 1 and not promoted" in end.tags["sweeps.reason"]
     assert "model_bytes" not in end.metrics and s.tracker.kept == []
     assert list(s.paths.sweep.glob("trial-*")) == []
 
@@ -485,12 +487,12 @@ def test_two_hundred_trials_leave_no_files_behind(scene):
         most.append(len(list(s.paths.sweep.glob("trial-*"))))
         original(*args)
 
-    s.engine.hopeless = lambda num_trials: [
+    s.engine.unpromotable = lambda num_trials: [
         n for n in s.engine.paused if n not in s.engine.told and len(s.engine.paused) > 5
     ]
     s.executor.start = start
     s.run()
-    assert max(most) <= 10, "finished and hopeless trials leave nothing"
+    assert max(most) <= 10, "trials that ended or cannot be promoted leave nothing"
     assert list(s.paths.sweep.glob("trial-*")) == []
     assert len(s.tracker.kept) == 2
     # Arrived models are gone from the spool; the fake tracker leaves those of the records it took.

@@ -79,13 +79,13 @@ def test_new_points_end_when_the_best_three_need_the_time_that_is_left(sweep):
     needed = 3 * (5 * (EPOCH_SECONDS + VALIDATION_SECONDS) + START_SECONDS)
     assert here.plan.reserved_seconds == pytest.approx(MARGIN * needed)
     here.left(MARGIN * needed + 5)
-    assert not here.plan.closes()
+    assert not here.plan.enters_final_phase()
     here.left(MARGIN * needed - 5)
-    assert here.plan.closes()
+    assert here.plan.enters_final_phase()
     here.left(800)
-    assert not here.plan.closes(), "a forecast may have been too long"
+    assert not here.plan.enters_final_phase(), "a forecast may have been too long"
     assert here.plan.next_waiting().number == 1
-    assert here.plan.closes(), "once a last training began it stays so"
+    assert here.plan.enters_final_phase(), "once a last training began it stays so"
 
 
 def test_the_highest_rung_comes_first_and_then_the_value(sweep):
@@ -107,7 +107,7 @@ def test_of_those_that_run_only_candidates_go_on(sweep):
     for number in (2, 3):
         here.row(number, 27, 0.8, PAUSED)
     here.left(10)
-    assert here.plan.closes()
+    assert here.plan.enters_final_phase()
     assert here.plan.goes_on(kept) and not here.plan.goes_on(other)
 
 
@@ -145,18 +145,18 @@ def test_several_slots_train_candidates_beside_each_other(sweep):
 def test_without_rungs_a_trial_that_cannot_end_in_time_is_not_begun(sweep):
     here = sweep(waits=False)
     here.left(10)
-    assert not here.plan.closes(), "nothing is complete"
+    assert not here.plan.enters_final_phase(), "nothing is complete"
     here.row(0, 72, 0.8, COMPLETE).seconds = 100.0
     here.left(150)
-    assert not here.plan.closes()
+    assert not here.plan.enters_final_phase()
     here.left(90)
-    assert here.plan.closes()
+    assert here.plan.enters_final_phase()
 
 
 def test_without_a_time_limit_nothing_is_reserved(sweep):
     here = sweep(limit=None)
     here.row(0, 27, 0.9, PAUSED)
-    assert not here.plan.closes()
+    assert not here.plan.enters_final_phase()
     assert here.plan.next_waiting().number == 0
 
 
@@ -169,7 +169,7 @@ def test_what_was_chosen_goes_on_although_it_is_no_candidate(sweep):
     here.row(3, 72, 0.5, COMPLETE)
     cheap = here.row(4, 27, 0.6, PAUSED)
     here.left(100)
-    assert here.plan.closes() and cheap not in here.plan._candidates()
+    assert here.plan.enters_final_phase() and cheap not in here.plan._candidates()
     assert here.plan.next_waiting() is cheap
     cheap.state = RUNNING
     assert here.plan.goes_on(cheap)
@@ -194,7 +194,7 @@ def test_a_better_one_that_waits_comes_before_one_that_runs(sweep):
         here.row(number, 27, 0.9, PAUSED)
     third = here.row(2, 27, 0.8, RUNNING)
     here.left(100)
-    assert here.plan.closes() and not here.plan.goes_on(third)
+    assert here.plan.enters_final_phase() and not here.plan.goes_on(third)
     here.left(189)
     assert here.plan.goes_on(third), "there is time for all three"
 
@@ -219,17 +219,30 @@ def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(swee
     here.plan._pace[1] = 3.0
     assert here.plan._candidates() == [cheap]
     here.left(100)
-    assert not here.plan.closes(), "new points are tried"
+    assert not here.plan.enters_final_phase(), "new points are tried"
     here.left(32)
-    assert here.plan.closes() and not here.plan.goes_on(slow)
+    assert here.plan.enters_final_phase() and not here.plan.goes_on(slow)
     assert here.plan.next_waiting() is cheap
+
+
+def test_the_best_of_the_highest_rung_may_take_more_where_none_there_is_cheap(sweep):
+    here = sweep(limit=180.0)
+    here.row(0, 3, 0.96, PAUSED)
+    here.plan._pace[0] = 3.0
+    best, slow = here.row(1, 9, 0.99, PAUSED), here.row(2, 9, 0.995, PAUSED)
+    here.plan._pace[1], here.plan._pace[2] = 11.0, 20.0
+    assert here.plan._candidates() == [best], "more than 2/5 of the time, less than 3/5"
+    here.plan._pace[2] = 11.0
+    assert here.plan._candidates() == [slow]
+    here.plan._pace[1] = 3.0
+    assert here.plan._candidates()[0] is best, "a cheap one there comes first"
 
 
 def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_no_more(sweep):
     here = sweep()
     rows = [here.row(n, 27, v, PAUSED) for n, v in enumerate((0.5, 0.9, 0.8, 0.7))]
     done = here.row(4, 72, 0.6, COMPLETE)
-    assert done.state is COMPLETE and not here.plan.closes()
+    assert done.state is COMPLETE and not here.plan.enters_final_phase()
     here.plan.no_more_points()
     assert here.plan.next_waiting() is rows[1]
     rows[1].state = RUNNING
@@ -240,3 +253,27 @@ def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_
     rows[1].state = rows[2].state = COMPLETE
     rows[1].value, rows[2].value = 0.9, 0.8
     assert here.plan.next_waiting() is None
+
+
+def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
+    here = sweep(limit=900.0)
+    slow = here.row(0, 3, 0.97, RUNNING)
+    here.plan._pace[0] = 180.0
+    assert here.plan.cannot_end(slow) == "", "nothing else could be the winner"
+    here.row(1, 3, 0.96, PAUSED)
+    reason = here.plan.cannot_end(slow)
+    assert reason.startswith("its full training would take 23:")
+    assert reason.endswith(" min more, and 15:00 min are left")
+    here.plan._pace[0] = 60.0
+    assert here.plan.cannot_end(slow) == ""
+    assert sweep(limit=900.0, waits=False).plan.cannot_end(slow) == ""
+
+
+def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
+    here = sweep()
+    row = TrialRow(0, "trial 0", {}, 0, Schedule(8, reports=NINTHS), SPACE)
+    row.curve[3] = 0.9
+    metrics = {"epoch_seconds": 15.0, "compile_seconds": 2.0}
+    here.plan.reported(row, metrics, 6.0, first=True)
+    assert here.plan._pace[0] == pytest.approx(9.0), "a third of 15 s, less 2 s, three times"
+    assert here.plan._tracing.value(0.0) == 2.0

@@ -62,13 +62,15 @@ def test_retries_pauses_and_promotions_are_logged(tiny_data, tmp_path):
         tiny_data, tmp_path / "other", view=LogView(), num_trials=1, num_points=1, decide=decide
     )
     waiting = scene.engine.paused
-    scene.engine.next_promotion = lambda *, closing: waiting.pop(0) if closing and waiting else None
+    scene.engine.next_promotion = lambda *, no_more_trials: (
+        waiting.pop(0) if no_more_trials and waiting else None
+    )
     with logging_to(tmp_path / "other.log"):
         scene.run()
     lines = (tmp_path / "other.log").read_text().splitlines()
     starts = [line.split(maxsplit=2)[2].split(":")[0] for line in lines]
     assert starts[1].startswith("INFO    trial 0 PAUSED at epoch 1 after ")
-    assert starts[2] == "INFO    trial 0 goes on after epoch 1, slot 0"
+    assert starts[2] == "INFO    trial 0 continues after epoch 1, slot 0"
     assert starts[3].startswith("INFO    trial 0 COMPLETE at epoch 3 after ")
 
 

@@ -142,3 +142,11 @@ def test_samplers_see_what_a_trial_reached_that_was_left_out_after_its_training(
     assert (shown.state, shown.value) == (optuna.trial.TrialState.COMPLETE, 0.9)
     (past,) = engine.past()
     assert past.state is TrialState.PRUNED and past.value is None
+
+
+def test_nothing_is_proposed_that_could_not_be_trained_in_full():
+    bound = 20.0
+    free, bounded = engine_of(), engine_of(longest_epoch=bound)
+    assert tried(free, MIN_TRIALS) == tried(bounded, MIN_TRIALS), "nobody knows yet"
+    assert max(map(seconds, tried(free, 30))) > 1.5 * bound
+    assert max(map(seconds, tried(bounded, 30))) < 1.5 * bound

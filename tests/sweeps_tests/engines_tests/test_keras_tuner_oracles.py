@@ -19,7 +19,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.engines.base import Later, Proposal, TrialState
+from sweeps.engines.base import Proposal, TrialState, Wait
 from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
 from sweeps.engines.keras_tuner_oracles.protocol import (
     ORACLES,
@@ -108,7 +108,7 @@ class Loop:
     def fill(self) -> bool:
         """Starts one trial; False where there is none."""
         last = len(self.params) >= self.num_trials
-        number = self.engine.next_promotion(closing=last and not self.running)
+        number = self.engine.next_promotion(no_more_trials=last and not self.running)
         if number is None and not last:
             proposal = self.engine.ask()
             if not isinstance(proposal, Proposal):
@@ -250,7 +250,7 @@ def test_a_grid_visits_every_point_once_and_waits_for_what_runs():
     assert points == [{"kind": "a"}, *({"kind": "b", "size": size} for size in (1, 2, 3))]
     waiting = make_engine("grid", space=space)
     asked = [waiting.ask() for _ in range(3)]
-    assert isinstance(asked[-1], Later), "the point after the last is known when that has ended"
+    assert isinstance(asked[-1], Wait), "the point after the last is known when that has ended"
 
 
 def test_a_parameter_that_appears_later_joins_the_oracles_space():
@@ -442,7 +442,7 @@ def test_a_sweep_runs_is_resumed_and_agrees_with_mlflow(life):
         assert life[name]["status"] == 0, life[name]["err"]
     assert "oracle hyperband, seed 0" in life["sweep"]["out"]
     assert "brackets of 3 from epoch 1, then 2 from epoch 3" in life["sweep"]["out"]
-    assert "goes on after epoch 1" in life["sweep"]["out"]
+    assert "continues after epoch 1" in life["sweep"]["out"]
     assert life["imported"] == [], "the driver never imports Keras"
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{life['folder']}/optuna.db")
     assert sorted(len(trial.intermediate_values) for trial in study.trials) == [1, 1, 3, 3, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import engine_contract
@@ -108,10 +110,20 @@ def test_a_used_name_is_refused(tiny_data, tmp_path):
     with pytest.raises(StudyExistsError, match="study"):
         make_engine(storage=storage)
     settings = SweepSettings("cnn")
-    with pytest.raises(InputError, match="'study', which is already used .*--resume --name study"):
+    with pytest.raises(InputError, match="'study' is already used .*--resume --name study"):
         stores.make_engine(
             settings, get_space("cnn"), tiny_data, storage, "study", budget_for(settings, 100), 1
         )
+
+
+def test_tables_of_another_optuna_are_named_with_the_command_that_upgrades_them(tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    open_storage(url)
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+        database.commit()
+    with pytest.raises(InputError, match="optuna.db .*optuna storage upgrade --storage"):
+        open_storage(url)
 
 
 def test_params_are_stored_under_their_own_names():

@@ -24,8 +24,8 @@ from sweeps.engines.pruners.halving import (
     HalvingPruner,
     bracket_of,
     bracket_sizes,
-    hopeless,
     promotable,
+    unpromotable,
 )
 from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
 from sweeps.engines.pruners.rungs import (
@@ -73,17 +73,17 @@ def test_brackets_are_those_of_the_paper():
     assert [bracket_of(n, (1.0,)) for n in range(5)] == [0] * 5
 
 
-def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_hope():
+def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_wait():
     keys = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.1}
     assert promotable(keys, 2) == (1, 3), "of equals the earlier one first"
     assert promotable({0: 0.1, 1: 0.2}, 3) == ()
-    assert hopeless(keys, 2, 4) == (2, 0)
-    assert hopeless(keys, 2, 8) == ()
-    assert hopeless(keys, 3, 4) == (3, 2, 0), "one always has hope"
+    assert unpromotable(keys, 2, 4) == (2, 0)
+    assert unpromotable(keys, 2, 8) == ()
+    assert unpromotable(keys, 3, 4) == (3, 2, 0), "one can always be promoted"
 
 
 def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int]]:
-    """Runs curves through a pruner with one slot; answers epochs per trial and the order."""
+    """Runs curves through a pruner with one slot; returns epochs per trial and the order."""
     budget = len(curves[0])
     rungs = Rungs(
         rung_epochs(1, budget, options.pop("factor", 3)), reduction_factor=options.pop("eta", 3)
@@ -105,11 +105,11 @@ def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int
                 return
 
     for number in range(len(curves)):
-        while (found := pruner.next_promotion(closing=False)) is not None:
+        while (found := pruner.next_promotion(no_more_trials=False)) is not None:
             train(found)
         known[number] = TrialCurve(number, protected=number in protected)
         train(number)
-    while (found := pruner.next_promotion(closing=True)) is not None:
+    while (found := pruner.next_promotion(no_more_trials=True)) is not None:
         train(found)
     return [len(known[n].values) for n in range(len(curves))], order
 
@@ -194,7 +194,7 @@ class Loop:
         self.open = [p.number for p in engine.past() if p.state is TrialState.RUNNING]
 
     def step(self) -> None:
-        number = self.open.pop(0) if self.open else self.engine.next_promotion(closing=False)
+        number = self.open.pop(0) if self.open else self.engine.next_promotion(no_more_trials=False)
         if number is None:
             proposal = self.engine.ask()
             assert proposal is not None
@@ -312,10 +312,10 @@ def test_an_early_stopped_trial_is_complete_and_nothing_is_promoted_for_want_of_
     engine.ask()
     engine.report(2, 1, 0.4)
     engine.tell(2, TrialState.COMPLETE, 0.4)  # By its own patience, before the last rung.
-    assert engine.next_promotion(closing=False) == 0
+    assert engine.next_promotion(no_more_trials=False) == 0
     engine.pause(0)
     engine.tell(0, TrialState.PRUNED)
-    assert engine.next_promotion(closing=True) is None
+    assert engine.next_promotion(no_more_trials=True) is None
 
 
 def test_repeated_points_are_recognised_unless_the_first_one_failed():

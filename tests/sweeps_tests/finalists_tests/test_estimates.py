@@ -28,13 +28,13 @@ def test_fresh_seeds_pick_the_truly_best_configuration_more_often_than_the_best_
     single, chosen, lost_single, lost_chosen = 0, 0, 0.0, 0.0
     for _ in range(NUM_SWEEPS):
         means, found, fresh = planted_sweep(generator)
-        best, luckiest = int(means.argmax()), int(found.argmax())
+        best, highest = int(means.argmax()), int(found.argmax())
         finalists = np.argsort(-found)[:NUM_FINALISTS]
-        standings = compare({int(k): fresh(k) for k in finalists}, maximize=True, seed=0)
-        winner = standings[0].key
-        single += luckiest == best
+        ranking = compare({int(k): fresh(k) for k in finalists}, maximize=True, seed=0)
+        winner = ranking[0].key
+        single += highest == best
         chosen += winner == best
-        lost_single += means[best] - means[luckiest]
+        lost_single += means[best] - means[highest]
         lost_chosen += means[best] - means[winner]
     # Standard error of each rate: at most 0.025.
     assert chosen / NUM_SWEEPS > single / NUM_SWEEPS + 0.1
@@ -42,15 +42,15 @@ def test_fresh_seeds_pick_the_truly_best_configuration_more_often_than_the_best_
 
 
 def test_the_winners_fresh_value_is_honest_where_its_search_value_is_not():
-    """The luckiest of many trials promises too much; the mean of fresh seeds hardly does."""
+    """The best score of many trials is too high; the mean of fresh seeds hardly is."""
     generator = np.random.default_rng(6)
     promised, delivered = [], []
     for _ in range(NUM_SWEEPS):
         means, found, fresh = planted_sweep(generator)
         finalists = np.argsort(-found)[:NUM_FINALISTS]
-        standing = compare({int(k): fresh(k) for k in finalists}, maximize=True, seed=0)[0]
+        finalist = compare({int(k): fresh(k) for k in finalists}, maximize=True, seed=0)[0]
         promised.append(found.max() - means[found.argmax()])
-        delivered.append(standing.estimate.mean - means[standing.key])
+        delivered.append(finalist.estimate.mean - means[finalist.key])
     assert np.mean(promised) > 0.04
     assert abs(np.mean(delivered)) < 0.4 * np.mean(promised)
 
@@ -74,9 +74,9 @@ def test_the_probability_of_being_best_is_calibrated():
     for _ in range(NUM_SWEEPS):
         means = generator.normal(0.0, 1.0, 3)
         values = {k: means[k] + generator.normal(0, 1.0, 5) for k in range(3)}
-        for standing in compare(values, maximize=True, seed=0):
-            said.append(standing.probability_best)
-            true.append(standing.key == int(means.argmax()))
+        for finalist in compare(values, maximize=True, seed=0):
+            said.append(finalist.probability_best)
+            true.append(finalist.key == int(means.argmax()))
     said, true = np.array(said), np.array(true)
     for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 0.9), (0.9, 1.01)):
         inside = (said >= low) & (said < high)
@@ -148,12 +148,12 @@ def test_what_cannot_be_judged_is_refused():
     st.booleans(),
 )  # fmt: skip
 def test_any_values_give_a_whole_ranking(values, maximize):
-    standings = compare(values, maximize=maximize, seed=0)
-    assert sorted(s.key for s in standings) == sorted(values)
-    assert sum(s.probability_best for s in standings) == pytest.approx(1)
-    means = [s.estimate.mean for s in standings]
+    ranking = compare(values, maximize=maximize, seed=0)
+    assert sorted(s.key for s in ranking) == sorted(values)
+    assert sum(s.probability_best for s in ranking) == pytest.approx(1)
+    means = [s.estimate.mean for s in ranking]
     assert means == sorted(means, reverse=maximize)
-    assert all(s.estimate.low <= s.estimate.mean <= s.estimate.high for s in standings)
+    assert all(s.estimate.low <= s.estimate.mean <= s.estimate.high for s in ranking)
 
 
 def test_the_median_stands_for_what_may_be_expected():

@@ -80,7 +80,7 @@ def test_a_trial_that_broke_a_limit_is_no_finalist():
 
 
 def test_a_sweep_without_epochs_has_no_finalists():
-    with pytest.raises(InputError, match="no trial reached an epoch"):
+    with pytest.raises(InputError, match="no trial of the sweep has completed an epoch"):
         pick_finalists([past(0, [], TrialState.PRUNED)], ACCURACY, 3)
 
 
@@ -191,7 +191,7 @@ def test_asking_again_tells_the_same_and_trains_nothing(sweep, capsys):
 )
 def test_another_comparison_is_refused(sweep, options):
     compare(sweep)
-    with pytest.raises(InputError, match="compared once"):
+    with pytest.raises(InputError, match="cannot be compared again"):
         compare(sweep, options)
 
 
@@ -381,7 +381,7 @@ def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "finalists.json"
     assert read_finalists(path) is None
     path.write_text("{")
-    with pytest.raises(InputError, match="described by its file"):
+    with pytest.raises(InputError, match="is damaged"):
         read_finalists(path)
 
 

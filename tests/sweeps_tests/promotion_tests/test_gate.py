@@ -32,10 +32,10 @@ def test_the_first_champion_needs_to_keep_the_limits_only():
 @pytest.mark.parametrize(
     ("limits", "gap"),
     [
-        (Limits(min_accuracy=0.99), "0.9800, at least 0.9900 wanted: 0.0100 too low"),
-        (Limits(max_latency_ms=1.5), "4.00 ms an image, at most 1.50 ms an image wanted: 2.50 ms"),
-        (Limits(max_parameters=99_999), "100,000 parameters, at most 99,999 parameters wanted: 1 "),
-        (Limits(max_bytes=1_500_000), "2,000,000 bytes, at most 1,500,000 bytes wanted: 500,000"),
+        (Limits(min_accuracy=0.99), "0.9800, required >= 0.9900: 0.0100 too low"),
+        (Limits(max_latency_ms=1.5), "4.00 ms per image, required <= 1.50 ms per image: 2.50 ms"),
+        (Limits(max_parameters=99_999), "100,000 parameters, required <= 99,999 parameters: 1 "),
+        (Limits(max_bytes=1_500_000), "2,000,000 bytes, required <= 1,500,000 bytes: 500,000"),
     ],
 )
 def test_a_limit_that_refuses_says_by_how_much(limits, gap):
@@ -49,11 +49,11 @@ def test_better_has_to_be_shown():
     (rule,) = gate(SCORE, SCORE, test, Limits(), CLASSES)
     assert rule.passed
     assert "accuracy +0.0300" in rule.text
-    assert "30 are right only with the challenger, 0 only with the champion" in rule.text
+    assert "only the candidate classifies 30 correctly, only the champion 0" in rule.text
     same = paired_test(right(0.96), right(0.96), seed=0)
     (rule,) = gate(SCORE, SCORE, same, Limits(), CLASSES)
     assert not rule.passed
-    assert rule.text.endswith("p = 1: not shown")
+    assert rule.text.endswith("p = 1, required <= 0.05: not significantly better")
     (rule,) = gate(SCORE, SCORE, test, Limits(alpha=1e-12), CLASSES)
     assert not rule.passed
 
@@ -95,9 +95,9 @@ def test_a_model_must_reach_what_its_training_recorded():
 
 
 def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    challenger = np.repeat([True, True, False, False], [both, gained, lost, neither])
+    candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
     champion = np.repeat([True, False, True, False], [both, gained, lost, neither])
-    return challenger, champion
+    return candidate, champion
 
 
 def test_the_exact_test_is_the_binomial_tail():
@@ -116,7 +116,7 @@ def test_equal_models_show_nothing():
     assert (found.p_value, found.difference, found.low, found.high) == (1.0, 0.0, 0.0, 0.0)
 
 
-def test_a_worse_challenger_is_not_better():
+def test_a_worse_candidate_is_not_better():
     found = paired_test(*answers(900, 5, 40, 55), seed=0)
     assert found.p_value > 0.999
     assert found.high < 0

@@ -20,7 +20,7 @@ from sweeps.promotion.gate import Limits
 from sweeps.promotion.promotion import Promotion, PromotionRequest, who
 from sweeps.promotion.rollback import version_before
 from tracking.models.model_store import ModelStore
-from tracking.models.registry import Succession
+from tracking.models.registry import ChampionChange
 
 ROOT = Path(__file__).parents[3]
 NAME = "mlp-digits"
@@ -114,13 +114,13 @@ def test_a_dry_run_writes_nothing(here, capsys):
     before = dump()
     assert main(["promote", "weak", "--dry-run", "--work-dir", "fresh"]) == 0
     out = capsys.readouterr().out
-    assert "weak: its best trial, the luckiest of 1;" in out
+    assert "weak: best trial of 1 (single seed, so its score is optimistic);" in out
     assert main(["promote", "weak", "--dry-run", "--min-accuracy", "0.999"]) == 3
     assert dump() == before
     assert not Path("fresh").exists()
     out = capsys.readouterr().out
     assert "REFUSED  --min-accuracy: test accuracy" in out
-    assert "the gate stays closed; nothing was written" in out
+    assert "the candidate would be refused; nothing was written" in out
 
 
 def test_a_promotion_prints_nothing_itself(here, capsys, tmp_path):
@@ -147,7 +147,7 @@ def test_a_promotion_prints_nothing_itself(here, capsys, tmp_path):
     view = Silent()
     result = Promotion(request, Interrupts(), view).run()
     assert (result.outcome, result.name, result.changed) == (Outcome.REFUSED, NAME, False)
-    assert result.text == "dry run: the gate stays closed; nothing was written"
+    assert result.text == "dry run: the candidate would be refused; nothing was written"
     assert view.lines[0].startswith("candidate  ") and len(view.scores) == 2
     assert "--min-accuracy" in [rule.name for rule in view.rules if not rule.passed]
     assert capsys.readouterr().out == ""
@@ -161,13 +161,13 @@ def test_a_first_champion_needs_to_keep_the_limits(here, capsys):
     assert here.get_model_version(NAME, "1").tags["sweeps.standing"] == "refused"
     assert main(["promote", "weak"]) == 0
     out = capsys.readouterr().out
-    assert "none yet of mlp-digits: limits only" in out
+    assert "none yet for mlp-digits: only the limits apply" in out
     assert "bit for bit the same" in out
     assert "mlflow models serve -m 'models:/mlp-digits@champion'" in out
     assert champion(here) == 1
 
 
-def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(here, capsys):
+def test_a_better_candidate_is_accepted_and_carries_what_is_needed_to_trust_it(here, capsys):
     assert main(["promote", "strong"]) == 0
     out = capsys.readouterr().out
     assert "passed   better than the champion: accuracy +0." in out
@@ -203,7 +203,7 @@ def test_a_better_challenger_is_accepted_and_carries_what_is_needed_to_trust_it(
     assert f"- decision: promotion by {who()}" in card
 
 
-def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsys):
+def test_a_worse_candidate_is_refused_and_the_rule_says_by_how_much(here, capsys):
     before = champion(here)
     assert main(["promote", "weak"]) == 3
     out = capsys.readouterr().out
@@ -213,7 +213,7 @@ def test_a_worse_challenger_is_refused_and_the_rule_says_by_how_much(here, capsy
 
 
 def test_every_verdict_stays(here):
-    """weak was refused for its size, then crowned, then refused."""
+    """weak was refused for its size, then promoted, then refused."""
     run_id = here.get_model_version(NAME, "1").run_id
     files = here.list_artifacts(run_id, f"promotion/{NAME}-version-1")
     reports = [
@@ -224,29 +224,29 @@ def test_every_verdict_stays(here):
     assert [report["decision"] for report in reports] == ["refused", "promotion", "refused"]
 
 
-def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
-    """Between comparing and crowning somebody else is: the comparison starts again."""
+def test_who_became_champion_meanwhile_is_compared_with(here, capsys, monkeypatch):
+    """Another one becomes champion before this one does: the comparison starts again."""
     from tracking.models.registry import Registry
 
     original, others = Promotion._loaded_back, iter([2])
     registry = Registry(uri())
     # Version 1 is champion for the moment, so that the strong one would win against it.
-    crown = partial(registry.crown, NAME, kind="forced", by="a test", why="a test")
-    assert crown(1, registry.reign(NAME))
+    set_champion = partial(registry.set_champion, NAME, kind="forced", by="a test", why="a test")
+    assert set_champion(1, registry.champion_history(NAME))
 
     def meanwhile(promotion, candidate, number):
         back = original(promotion, candidate, number)
         for other in others:
-            assert crown(other, registry.reign(NAME))
+            assert set_champion(other, registry.champion_history(NAME))
         return back
 
     monkeypatch.setattr(Promotion, "_loaded_back", meanwhile)
-    before = registry.reign(NAME).generation
+    before = registry.champion_history(NAME).generation
     assert main(["promote", "strong"]) == 0
     out = capsys.readouterr().out
     assert "the champion changed meanwhile; comparing with the new one" in out
-    assert "mlp-digits version 2 is this very model, and the champion already" in out
-    assert registry.reign(NAME).generation == before + 1
+    assert "mlp-digits version 2 is this model, and the champion already" in out
+    assert registry.champion_history(NAME).generation == before + 1
     assert champion(here) == 2
     run_id, folder = here.get_model_version(NAME, "2").run_id, f"promotion/{NAME}-version-2"
     *_, last = sorted(
@@ -256,7 +256,7 @@ def test_who_was_crowned_meanwhile_is_compared_with(here, capsys, monkeypatch):
     assert report["decision"] == "overtaken"
 
 
-def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkeypatch):
+def test_a_version_that_predicts_otherwise_is_never_promoted(here, capsys, monkeypatch):
     from sweeps.promotion.scorer import Scorer
 
     original = Scorer.score
@@ -270,7 +270,7 @@ def test_a_version_that_predicts_otherwise_is_never_crowned(here, capsys, monkey
     monkeypatch.setattr(Scorer, "score", garbled)
     before = champion(here)
     assert main(["promote", "weak", "--force", "whatever it takes"]) == 3
-    assert "version 1 predicts 1 of 360 images otherwise" in capsys.readouterr().out
+    assert "version 1 predicts 1 of 360 images differently" in capsys.readouterr().out
     assert champion(here) == before
 
 
@@ -300,7 +300,7 @@ def test_an_unfinished_comparison_has_no_winner(here, capsys):
 
 def test_a_comparison_stays_in_one_store(here, capsys):
     assert main(["finalize", "strong", "--tracking-uri", "sqlite:///other.db"]) == 2
-    assert "A sweep is in one tracking store" in capsys.readouterr().err
+    assert "The sweep is tracked in" in capsys.readouterr().err
     assert not Path("other.db").exists()
 
 
@@ -332,7 +332,7 @@ def test_force_is_recorded_and_rolled_back(here, capsys):
     assert "the labels were wrong (refused:" in forced["why"]
     while main(["promote", "--rollback"]) == 0:  # Further and further, to the first one.
         pass
-    assert "must be an earlier champion" in capsys.readouterr().err
+    assert "has no earlier champion" in capsys.readouterr().err
     assert champion(here) == 1
     assert main(["promote", "strong"]) == 0
     assert champion(here) == 2
@@ -369,7 +369,7 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
     try:
         path.write_bytes(content[:-1] + b"!")
         assert main(["promote", "weak"]) == 2
-        assert "another checksum" in capsys.readouterr().err
+        assert "was changed after it was logged" in capsys.readouterr().err
     finally:
         path.write_bytes(content)
 
@@ -377,8 +377,8 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["nothing-of-that-name"], "which is neither"),
-        (["0" * 32], "which it does not have"),
+        (["nothing-of-that-name"], "There is no sweep or run"),
+        (["0" * 32], "There is no run"),
         (["it's"], "a sweep's name or a run's id"),
         (["weak", "--history"], "Received: --history, name"),
         (["--history", "--rollback"], "Received: --history, --rollback"),
@@ -390,8 +390,8 @@ def test_a_tampered_champion_is_not_loaded(here, capsys):
         (["weak", "--work-dir", "/proc/x"], "--work-dir must be a folder"),
         (["weak", "--max-latency-ms", "0"], "must be a number above 0"),
         (["weak", "--model", "a/b"], "--model must be"),
-        (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which is not there"),
-        (["--rollback", "--model", "nothing"], "must be a champion"),
+        (["weak", "--tracking-uri", "sqlite:///elsewhere.db"], "which does not exist"),
+        (["--rollback", "--model", "nothing"], "has no champion"),
         (["--history", "--model", "nothing"], "never had a champion"),
     ],
 )
@@ -405,8 +405,8 @@ def test_wrong_input_is_one_line_and_changes_nothing(here, capsys, options, text
 
 
 def test_going_back_goes_back_further_never_to_and_fro():
-    def history(*entries: tuple[str, int]) -> list[Succession]:
-        return [Succession(k, version, None, kind, "", "", 0)
+    def history(*entries: tuple[str, int]) -> list[ChampionChange]:
+        return [ChampionChange(k, version, None, kind, "", "", 0)
                 for k, (kind, version) in enumerate(entries, start=1)]  # fmt: skip
 
     assert version_before([], 1) is None
@@ -418,5 +418,5 @@ def test_going_back_goes_back_further_never_to_and_fro():
     assert version_before(history(*again), 2) == 1
     assert version_before(history(*again, ("rollback", 1)), 1) is None
     assert version_before(history(*two, ("rollback", 1), ("promotion", 3)), 3) == 1
-    # An alias that was moved by hand goes back to the last champion that was crowned.
+    # An alias that was moved by hand goes back to the last champion that was promoted.
     assert version_before(history(*two), 9) == 2

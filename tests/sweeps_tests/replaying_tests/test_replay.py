@@ -1,4 +1,4 @@
-"""A recorded run is trained again: identical, or the first difference and what was otherwise."""
+"""A recorded run is trained again: identical, or the first difference and its possible causes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_trial_replays_identically(story):
     assert "identical: 3 reports, 9 metrics, bit for bit" in done["out"]
 
 
-def test_a_pruned_trial_replays_what_was_recorded_and_says_what_is_otherwise(story):
+def test_a_pruned_trial_replays_what_was_recorded_and_says_what_has_changed(story):
     done = story.done["elsewhere"]
     assert "PRUNED\ntraining  1 of 1 epoch on train" in done["out"]
     for words in (
@@ -152,7 +152,7 @@ def test_the_first_difference_is_named_with_its_size(story):
         f"{story.value!r}, difference -9.09e-13" in done["out"]
     )
     assert f"differing: 1 of {last} report" in done["out"]
-    assert "nothing that was recorded" in done["out"]
+    assert "none found" in done["out"]
 
 
 def test_deterministic_mode_is_a_cause_where_it_was_not_recorded(story):
@@ -173,9 +173,9 @@ def test_what_cannot_be_replayed_is_one_line(story, tmp_path, capsys):
     store = ["--tracking-uri", story.uri]
     for arguments, words in (
         ([story.runs["s"], *store], f"kind 'sweep', .*{story.complete}"),
-        (["f" * 32, *store], "which it does not have"),
-        (["no/id'", *store], "which it does not have"),
-        ([story.complete], "mlflow.db, which is not there"),
+        (["f" * 32, *store], "There is no run"),
+        (["no/id'", *store], "There is no run"),
+        ([story.complete], "mlflow.db, which does not exist"),
         ([story.complete, "--tracking-uri", "sqlite:///empty.db"], "without MLflow's tables"),
         ([story.complete, "--tracking-uri", "http://127.0.0.1:9"], "does not answer"),
         ([], "RUN_ID"),
@@ -299,10 +299,10 @@ def test_a_tag_alone_makes_nobodys_code_run(tmp_path):
     name = f"{tmp_path / 'evil.py'}:build"
     source = {"reference": name, "narrowing": [], "input_shape": [8, 8, 1], "num_classes": 10}
     tags = {**RUN.tags, "sweeps.space_source": json.dumps(source)}
-    with pytest.raises(InputError, match="must agree about its space"):
+    with pytest.raises(InputError, match="name two spaces"):
         recipe_of(replace(RUN, tags=tags))
     tags["sweeps.space"] = "evil-build"
-    with pytest.raises(InputError, match="say --space '.*evil.py:build' if you trust it"):
+    with pytest.raises(InputError, match="allow it with --space '.*evil.py:build'"):
         recipe_of(replace(RUN, tags=tags))
     ours = {**source, "reference": "mlp"}
     with pytest.raises(InputError, match="fingerprint"):
@@ -370,20 +370,20 @@ RUN = recorded()
     ("run", "words"),
     [
         (replace(RUN, tags={}), "did not record it"),
-        (replace(RUN, tags={**RUN.tags, "sweeps.kind": "finalists"}), "parent of others"),
-        (replace(RUN, epochs={}), r"none \(COMPLETE\)"),
+        (replace(RUN, tags={**RUN.tags, "sweeps.kind": "finalists"}), "parent of the runs that were"),
+        (replace(RUN, epochs={}), r"no recorded epoch to compare with \(COMPLETE\)"),
         (
             replace(RUN, epochs={}, tags={**RUN.tags, "sweeps.duplicate_of": "3"}, related=("b",)),
-            "repeats the point of trial 3 and was not trained. Replay b",
+            "was not trained, because it repeats the point of trial 3. Replay b",
         ),
         (replace(RUN, tags={**RUN.tags, "sweeps.space": "rnn"}), "space 'rnn'; there are cnn, mlp, cnn_blocks"),
-        (replace(RUN, tags={**RUN.tags, "sweeps.space_fingerprint": "0"}), "fingerprint 0, which"),
+        (replace(RUN, tags={**RUN.tags, "sweeps.space_fingerprint": "0"}), "fingerprint 0, here"),
         (replace(RUN, tags={**RUN.tags, "sweeps.seed": "x"}), "sweeps.seed 'x', not a number"),
-        (replace(RUN, params={**RUN.params, "num_heads": "4"}), "'num_heads', which space 'cnn_blocks'"),
-        (replace(RUN, params={**RUN.params, "filters_0": "33"}), "'filters_0' must be in .*'33'"),
-        (replace(RUN, params={**RUN.params, "filters_0": "many"}), "Received: 'many'"),
+        (replace(RUN, params={**RUN.params, "num_heads": "4"}), "space 'cnn_blocks' has no parameter 'num_heads'"),
+        (replace(RUN, params={**RUN.params, "filters_0": "33"}), "'filters_0' is '33', but the space has"),
+        (replace(RUN, params={**RUN.params, "filters_0": "many"}), "'filters_0' is 'many', but the space has"),
         (replace(RUN, params={**RUN.params, "num_convs_3": "1"}), "'num_convs_3' is inactive"),
-        (replace(RUN, params={**RUN.params, "filters_0": "inactive"}), "without filters_0"),
+        (replace(RUN, params={**RUN.params, "filters_0": "inactive"}), "lack filters_0"),
         (replace(RUN, params={**RUN.params, "train_on": "test"}), "train_on 'test'"),
     ],
 )  # fmt: skip

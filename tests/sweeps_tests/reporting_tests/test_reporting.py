@@ -12,7 +12,7 @@ from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, sparkline
 from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.progress import PlainView, live_screen, standing_text
+from sweeps.reporting.progress import PlainView, live_screen, progress_text
 
 
 @pytest.fixture
@@ -121,6 +121,6 @@ def test_numbers_are_short():
 
 
 def test_trials_that_do_not_compete_have_no_best(board):
-    assert "best 0.9700" in standing_text(board)
+    assert "best 0.9700" in progress_text(board)
     board.competes = False
-    assert "best" not in standing_text(board)
+    assert "best" not in progress_text(board)

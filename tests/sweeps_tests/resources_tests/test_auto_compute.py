@@ -72,8 +72,8 @@ def test_a_way_whose_loss_is_no_number_is_not_the_fastest(tiny_data, monkeypatch
     (broken,) = measure_points(task)
     assert sound.is_finite and not broken.is_finite
     assert broken.epoch_seconds > 0.2 * sound.epoch_seconds
-    heard = []
+    messages = []
     slot = Slot(0, 1)
     monkeypatch.setattr(jobs, "configured", lambda *arguments, **options: "cpu")
-    jobs.calibrate_job((task,), lambda message: heard.append(message) or True, slot)
-    assert heard == [(0, None)]
+    jobs.calibrate_job((task,), lambda message: messages.append(message) or True, slot)
+    assert messages == [(0, None)]

@@ -139,7 +139,7 @@ def test_a_watch_tells_what_a_process_did_since_the_last_time():
 def test_a_gpu_that_stops_answering_ends_the_watch_and_is_said():
     watch = GpuWatch(fake_gpus.FakeMeter(), ["0", "3"], 0.001)
     wait_for(lambda: watch.problem)
-    assert closed(watch) == ["no more figures of the GPUs: GPU 3 does not answer NVML: lost"]
+    assert closed(watch) == ["no more GPU metrics: GPU 3 does not answer NVML: lost"]
 
 
 def test_without_nvml_a_sweep_goes_on_and_says_why_there_are_no_figures(monkeypatch):
@@ -150,9 +150,7 @@ def test_without_nvml_a_sweep_goes_on_and_says_why_there_are_no_figures(monkeypa
     )
     watch, problems = watch_over(layout)
     assert watch is None and closed(watch) == []
-    assert problems == [
-        "no figures of the GPUs: NVML does not start: NVML Shared Library Not Found"
-    ]
+    assert problems == ["no GPU metrics: NVML does not start: NVML Shared Library Not Found"]
     assert watch_over(None) == (None, [])
 
 
