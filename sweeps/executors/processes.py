@@ -88,7 +88,9 @@ class ProcessExecutor:
         """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, self._scratch, *arguments))
-        with _signals_blocked(), _without_main():
+        # A job that the script itself defines is found there only.
+        of_main = any(getattr(found, "__module__", "") == "__main__" for found in arguments)
+        with _signals_blocked(), contextlib.nullcontext() if of_main else _without_main():
             process.start()
         theirs.close()
         return process, ours
@@ -241,9 +243,9 @@ def _signals_blocked() -> Iterator[None]:
 def _without_main() -> Iterator[None]:
     """Keeps the program's own script out of its workers.
 
-    `multiprocessing` runs it again in every new process, for what it defines. Jobs are defined in
-    modules; and a script that starts a sweep, without asking for its `__name__`, would start it
-    again in every trial.
+    `multiprocessing` runs it again in every new process, for what it defines. A sweep's jobs are
+    defined in modules; and a script that starts a sweep, without asking for its `__name__`, would
+    start it again in every trial.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
