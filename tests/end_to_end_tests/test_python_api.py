@@ -47,27 +47,27 @@ def here(folder, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def swept(folder):
-    """A sweep of arrays, with what a function heard and what was printed meanwhile."""
-    heard: list[ks.Trial] = []
+    """A sweep of arrays, with what a function ended and what was printed meanwhile."""
+    ended: list[ks.Trial] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         sweep = ks.run(
             "mlp", digits(), **TINY, seed=3, name="arrays", keep_models=1, verbose=0,
-            on_trial_end=heard.append,
+            on_trial_end=ended.append,
         )  # fmt: skip
-    return sweep, heard
+    return sweep, ended
 
 
 def test_a_sweep_is_what_is_stored(swept, here):
-    sweep, heard = swept
+    sweep, ended = swept
     assert sweep.name == "arrays" and sweep.state == "finished"
-    assert sweep.trials == heard and [trial.state for trial in heard] == ["COMPLETE"] * 2
-    assert sweep.best_value == max(trial.value for trial in heard) == sweep.study.best_value
+    assert sweep.trials == ended and [trial.state for trial in ended] == ["COMPLETE"] * 2
+    assert sweep.best_value == max(trial.value for trial in ended) == sweep.study.best_value
     assert sweep.best_params == sweep.best_trial.params and sweep.best_params["units"]
-    assert list(heard[0].curve) == [1.0] and heard[0].proposed_by
+    assert list(ended[0].curve) == [1.0] and ended[0].proposed_by
     found = sweep.trials_dataframe()
-    assert found["value"].tolist() == [trial.value for trial in heard]
-    assert found["params_units"].tolist() == [trial.params["units"] for trial in heard]
+    assert found["value"].tolist() == [trial.value for trial in ended]
+    assert found["params_units"].tolist() == [trial.params["units"] for trial in ended]
     assert sweep.data.num_classes == 10 and sweep.data.name.startswith("arrays-")
     loaded = ks.load_sweep()
     assert (loaded.name, loaded.trials, loaded.run_id) == ("arrays", sweep.trials, sweep.run_id)

@@ -115,13 +115,13 @@ def test_a_stored_trial_is_the_same_as_a_live_one(tiny_data, tmp_path):
 
 
 def test_nothing_of_the_log_reaches_other_handlers(tmp_path, capsys):
-    heard: list[str] = []
+    received: list[str] = []
 
-    class Heard(logging.Handler):
+    class Received(logging.Handler):
         def emit(self, record):
-            heard.append(record.getMessage())
+            received.append(record.getMessage())
 
-    root, handler = logging.getLogger(), Heard()
+    root, handler = logging.getLogger(), Received()
     root.addHandler(handler)
     try:
         with logging_to(tmp_path / "log"), logging_to(tmp_path / "other"):
@@ -129,7 +129,7 @@ def test_nothing_of_the_log_reaches_other_handlers(tmp_path, capsys):
             logging.getLogger("tracking.spool").warning("a warning")
     finally:
         root.removeHandler(handler)
-    assert heard == ["a warning"]
+    assert received == ["a warning"]
     for name in ("log", "other"):
         text = (tmp_path / name).read_text()
         assert "INFO    an event\n" in text and "WARNING a warning\n" in text
