@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 STORE_SECONDS = 10.0
 FULL_TRAINING_SHARE = 0.2
-"""With a time limit nothing is proposed whose full training is expected to take more of it: a few are
-to fit. Wider networks are better after a third of an epoch, so mutations of the best would be slower
-and slower until none could be trained in full (docs/adr/0019-a-plan-for-the-time.md)."""
+"""With a time limit nothing is proposed whose full training is expected to take more of it: a few
+are to fit. Wider networks are better after a third of an epoch, so mutations of the best would be
+slower and slower, until none could be trained in full (docs/adr/0019-a-plan-for-the-time.md)."""
 T = TypeVar("T")
 
 
