@@ -17,7 +17,6 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
-from sweeps.driver.time_plan import LARGEST_SHARE
 from sweeps.engines.limits import parse_limits
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 STORE_SECONDS = 10.0
+FULL_TRAINING_SHARE = 0.2
+"""With a time limit nothing is proposed whose full training is expected to take more of it: a few
+are to fit. Wider networks are better after a third of an epoch, so mutations of the best would be
+slower and slower, until none could be trained in full (docs/adr/0019-a-plan-for-the-time.md)."""
 T = TypeVar("T")
 
 
@@ -190,9 +193,9 @@ def make_engine(
 
 
 def _longest_epoch(budget: Budget) -> float | None:
-    """Seconds of an epoch with which a point can be trained in full before the time limit."""
+    """Seconds of an epoch with which a full training takes `FULL_TRAINING_SHARE` of the time."""
     limit = budget.timeout_seconds
-    return None if limit is None else LARGEST_SHARE * limit / budget.num_epochs
+    return None if limit is None else FULL_TRAINING_SHARE * limit / budget.num_epochs
 
 
 def _quantities(space: Space, data: PreparedData, params: Params) -> dict[str, float]:

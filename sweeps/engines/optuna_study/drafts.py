@@ -60,8 +60,8 @@ class Economy:
         limits: what every proposal keeps, as far as its quantities are known.
         quantities: those of a point that are known before it trains, by name.
         cost: the multiply-adds of a point; None where they are unknown.
-        longest_epoch: seconds of an epoch beyond which nothing is proposed, because it could not be
-            trained in full in time; None where that does not matter.
+        longest_epoch: seconds of an epoch beyond which nothing is proposed; None where that does
+            not matter.
         is_timed: whether the sweep has a time limit: then what trials took predicts what points
             will take, and proposals follow from it.
     """
