@@ -55,6 +55,7 @@ from sweeps.state.sweep_file import (
     stored_sweep,
 )
 from tracking.addresses import redacted
+from tracking.stores import absolute_uri
 
 if TYPE_CHECKING:
     import pandas
@@ -370,8 +371,8 @@ class Sweep:
 
     @property
     def tracking_uri(self) -> str:
-        """The MLflow store that it is recorded in."""
-        return self.stored.uri
+        """The MLflow store that it is recorded in, for `MlflowClient`."""
+        return absolute_uri(self.stored.uri)
 
     @cached_property
     def data(self) -> PreparedData:

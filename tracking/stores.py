@@ -148,6 +148,19 @@ def sqlite_path(url: str) -> Path | None:
     return Path(name) if name and name != ":memory:" else None
 
 
+def absolute_uri(uri: str) -> str:
+    """The same store, with the whole path where it is a SQLite file: what MLflow is opened with.
+
+    MLflow keeps each store that it has opened for the rest of the process, by its address; in
+    another working folder a relative one would still be the file in the first.
+    """
+    path = sqlite_path(uri)
+    if path is None or path.is_absolute() or "?" in str(Path.cwd()):
+        return uri
+    head, _, name = uri.partition(":///")
+    return f"{head}:///{Path.cwd()}/{name}"
+
+
 def ui_command(uri: str) -> str | None:
     """The command that shows the store in a browser; None where a server already does."""
     if is_server(uri):

@@ -76,7 +76,9 @@ def test_a_sweep_is_what_is_stored(swept, here):
 def test_mlflow_has_the_run_and_a_file_that_starts_it_again(swept, here):
     from mlflow import MlflowClient
 
-    client = MlflowClient("sqlite:///mlflow.db")
+    # In one process a relative address stays the file of the folder that it was first used in.
+    assert swept[0].tracking_uri == f"sqlite:///{here}/mlflow.db"
+    client = MlflowClient(swept[0].tracking_uri)
     run = client.get_run(swept[0].run_id)
     assert run.data.tags["sweeps.kind"] == "sweep" and run.info.status == "FINISHED"
     trial = client.get_run(swept[0].trial_run_id(1))

@@ -276,7 +276,8 @@ def test_a_wrong_database_password_is_one_line_without_it(stack, tmp_path):
     wrong.write_text("not-this-one-at-all\n")
     done = stack.client("run", "--space", "mlp", "--dataset", "digits", PGPASSWORD_FILE=str(wrong))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "--storage must be" in done.stderr and "not-this-one" not in done.stderr
+    assert "cannot be reached (OperationalError)" in done.stderr
+    assert "not-this-one" not in done.stderr
 
 
 def test_a_name_is_used_once_whichever_folder_it_comes_from(swept):

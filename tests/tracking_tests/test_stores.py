@@ -12,6 +12,7 @@ import pytest
 from search_spaces.errors import InputError
 from tracking import stores
 from tracking.runs.tracker import MlflowTracker
+from tracking.stores import absolute_uri
 
 
 def test_a_store_that_cannot_be_used_is_refused(tmp_path):
@@ -108,3 +109,11 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def test_mlflow_is_given_the_whole_path_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert absolute_uri("sqlite:///a/b.db?timeout=5") == f"sqlite:///{tmp_path}/a/b.db?timeout=5"
+    for same in ("sqlite:////a/b.db", "sqlite://", "sqlite:///:memory:", "http://127.0.0.1:5000"):
+        assert absolute_uri(same) == same

@@ -22,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
@@ -115,7 +116,7 @@ class StoreReader:
 
     def __init__(self, uri: str, ids: Ids) -> None:
         self.uri, self._ids = uri, ids
-        self.client = MlflowClient(uri)
+        self.client = MlflowClient(absolute_uri(uri))
 
     def mapped(self, text: str | None) -> str:
         """A text with the ids that the other store has."""

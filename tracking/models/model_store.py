@@ -23,6 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.parameter import INACTIVE
 from tracking.errors import MISSING_OR_WRONG, unless
+from tracking.stores import absolute_uri
 from tracking.tags import Tag, class_names_of
 
 KERAS_FILE = "data/model.keras"
@@ -78,7 +79,7 @@ class ModelStore:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client = MlflowClient(uri)
+        self._client = MlflowClient(absolute_uri(uri))
 
     def of_run(self, run_id: str) -> StoredModel:
         """The model that a run kept.

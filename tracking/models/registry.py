@@ -29,6 +29,7 @@ from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
 from tracking.models.model_store import CHAMPION, StoredModel
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.spool.records import now_ms
+from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 CANDIDATE, REFUSED = "candidate", "refused"
@@ -102,7 +103,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client = MlflowClient(uri)
+        self._client = MlflowClient(absolute_uri(uri))
 
     def names(self) -> list[str]:
         """The registered models that have had a champion, sorted."""
@@ -305,7 +306,7 @@ def _as_default_store(uri: str) -> Iterator[None]:
     # What only follows from the environment, or is nobody's choice, must not become a choice.
     is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
     chosen = is_set and before != environment
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(absolute_uri(uri))
     try:
         yield
     finally:

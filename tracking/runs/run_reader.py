@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from search_spaces.errors import InputError
 from tracking.errors import MISSING, unless
 from tracking.runs.tracker import VERSIONS_TAG, unusable_store
+from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 MAX_RELATED = 3
@@ -89,7 +90,7 @@ class RunReader:
         self._uid = uid
         self._metric = metric
         try:
-            self._client = MlflowClient(uri)
+            self._client = MlflowClient(absolute_uri(uri))
             self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
         except Exception as error:  # Each kind of store raises its own.
             raise unusable_store(uri, error) from error
@@ -172,7 +173,7 @@ class RunReader:
 
 class _OneRunReader:
     def __init__(self, uri: str) -> None:
-        self._client = MlflowClient(uri)
+        self._client = MlflowClient(absolute_uri(uri))
         self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
     def find(self, reference: str) -> Run:

@@ -57,6 +57,7 @@ from tracking.spool.records import (
     run_status,
 )
 from tracking.spool.sender import RejectedError
+from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
@@ -105,7 +106,7 @@ class MlflowTracker:
         answers: Iterable[Mapping[str, str]] = (),
     ) -> None:
         try:
-            self._client = MlflowClient(uri)
+            self._client = MlflowClient(absolute_uri(uri))
             self.experiment_id = open_experiment(self._client, experiment)
         except InputError:
             raise
@@ -433,7 +434,7 @@ def sweep_exists(uri: str, name: str) -> bool:
         InputError: The store cannot be used.
     """
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(absolute_uri(uri))
         experiments = [str(e.experiment_id) for e in client.search_experiments()]
         text = f"tags.`{Tag.SWEEP}` = '{name}' AND tags.`{Tag.KIND}` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))
