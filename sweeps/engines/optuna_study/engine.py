@@ -80,7 +80,8 @@ class OptunaEngine:
 
     Raises:
         StudyExistsError: The storage holds a study of that name, of another sweep.
-        InputError: To resume, it holds none of that space.
+        InputError: To resume, it holds none of that space; or no point was found that keeps the
+            limits, and there is no study then.
     """
 
     def __init__(
@@ -134,6 +135,9 @@ class OptunaEngine:
             rungs,
             lambda number: self._trials[number].should_prune(),
         )
+        if limits and self._drafts is not None and not resume:
+            # What no point keeps is refused before there is a study; baselines would hide it.
+            self._drafts.next(optuna.create_study(direction=objective.direction), lambda _: False)
         try:
             self._study = (
                 optuna.load_study(**settings)

@@ -276,10 +276,16 @@ def test_limits_are_kept_in_a_hundred_proposals(sampler, bound):
         assert proposal.breaks_limit == ""
 
 
-def test_a_limit_that_no_point_keeps_is_refused():
-    engine = make_engine(limits=[Limit("parameters", 7)], quantities=filters)
+@pytest.mark.parametrize("sampler", ["prior", "random"])
+def test_a_limit_that_no_point_keeps_is_refused_before_there_is_a_study(sampler):
+    """Also where baselines come first, which would end one by one for the same reason."""
+    storage = optuna.storages.InMemoryStorage()
     with pytest.raises(InputError, match="keeps --limit parameters<=7"):
-        engine.ask()
+        make_engine(
+            sampler=sampler, storage=storage, limits=[Limit("parameters", 7)], quantities=filters,
+            baselines=get_space("cnn_blocks").distinct_baselines(),
+        )  # fmt: skip
+    assert storage.get_all_studies() == []
 
 
 def test_of_a_users_space_whose_points_are_models_that_are_built_fewer_are_drawn():
@@ -289,12 +295,11 @@ def test_of_a_users_space_whose_points_are_models_that_are_built_fewer_are_drawn
         drawn.append(params)
         return filters(params)
 
-    engine = make_engine(
-        space=replace(space, reference="my_space.py:build"),
-        limits=[Limit("parameters", 7)], quantities=counted,
-    )  # fmt: skip
     with pytest.raises(InputError, match=r"\(20 tried\)"):
-        engine.ask()
+        make_engine(
+            space=replace(space, reference="my_space.py:build"),
+            limits=[Limit("parameters", 7)], quantities=counted,
+        )  # fmt: skip
     assert len({str(params) for params in drawn}) <= 20
 
 
