@@ -113,7 +113,10 @@ def recorded(
     """One point's line: what it is, what it costs, and what it reports."""
     import keras
 
-    line: dict[str, Any] = {"params": params, "num_epochs": num_epochs, "failed": "", "reports": []}
+    line: dict[str, Any] = {
+        "params": params, "num_epochs": num_epochs, "input_shape": data.input_shape,
+        "num_images": data.num_images["train"], "failed": "", "reports": [],
+    }  # fmt: skip
     cost = space.cost(params, data.input_shape, data.num_classes)
     if cost is not None:
         line |= {"num_parameters": cost.num_parameters, "multiply_adds": cost.multiply_adds}

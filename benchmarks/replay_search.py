@@ -21,6 +21,7 @@ minutes to `--target`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import math
 import statistics
@@ -56,6 +57,7 @@ from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import QuietView
 from sweeps.settings import LARGE_DATA_BUDGET, SMALL_DATA_BUDGET
+from sweeps.setup.stores import FULL_TRAINING_SHARE
 from sweeps.state.paths import SweepPaths
 from tracking.spool.spool import Spool
 
@@ -177,7 +179,7 @@ def make_task(
     budget = LARGE_DATA_BUDGET if has_early else SMALL_DATA_BUDGET
     seconds = arguments.minutes * 60 if arguments.minutes else budget.timeout_seconds
     first_rung = Fraction(1, 3) if has_early else Fraction(num_epochs, 3)
-    shape, num_images = ((28, 28, 1), 50_000) if has_early else ((32, 32, 3), 8_000)
+    shape, num_images = tuple(lines[0]["input_shape"]), int(lines[0]["num_images"])
     task = Task(
         _recorded_space(len(lines)), lambda params: curves[int(params["point"])], num_epochs,
         seconds, first_rung, arguments.target, _data(shape, num_images),
@@ -203,20 +205,12 @@ def make_task(
         found = space.cost(params, shape, 10)
         return None if found is None else float(found.multiply_adds)
 
-    task = replace_task(task, space, surrogate.curve, cost)
-    return task, [
+    return replace(task, space=space, curve_of=surrogate.curve, points=(), cost=cost), [
         Variant("prior"),
         Variant("prior, cost ignored", weighs_cost=False),
         Variant("random", sampler="random", weighs_cost=False),
         Variant("tpe", sampler="tpe", weighs_cost=False),
     ]
-
-
-def replace_task(
-    task: Task, space: Space, curve: Callable[[Params], Curve], cost: Callable[[Params], Any]
-) -> Task:
-    """The task over a real space."""
-    return replace(task, space=space, curve_of=curve, points=(), cost=cost)
 
 
 def _recorded_space(num_points: int) -> Space:
@@ -343,11 +337,14 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
         "random" if points else variant.sampler, seed,
         baselines=points or task.space.distinct_baselines(), pruner=variant.pruner, rungs=rungs,
         protect_baselines=False, cost=task.cost if variant.weighs_cost else None,
+        is_timed=variant.weighs_cost,
+        longest_epoch=FULL_TRAINING_SHARE * task.timeout_seconds / task.num_epochs,
     )  # fmt: skip
     board = Board(
         "replay", objective, len(points) or None, 1, task.timeout_seconds, clock=clock.read
     )
-    with tempfile.TemporaryDirectory() as folder, _without_plan(not variant.plans_time):
+    plans = contextlib.nullcontext() if variant.plans_time else _without_plan()
+    with tempfile.TemporaryDirectory() as folder, plans:
         paths = SweepPaths(Path(folder), "replay")
         recorder = Recorder(
             Spool(paths.spool), task.space, task.data, paths, BestModels(objective, 0)
@@ -369,11 +366,14 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
     )
 
 
-def _without_plan(without: bool) -> Any:
-    """The plan for the time never ends the search in the block; its limit alone does."""
-    if without:
-        return mock.patch.object(TimePlan, "enters_final_phase", lambda self: False)
-    return mock.patch.object(TimePlan, "_unused", None, create=True)
+def _without_plan() -> Any:
+    """In the block nothing but the limit itself ends a search."""
+    return mock.patch.multiple(
+        TimePlan,
+        enters_final_phase=lambda self: False,
+        cannot_end=lambda self, row: "",
+        next_waiting=lambda self: None,
+    )
 
 
 @dataclass
