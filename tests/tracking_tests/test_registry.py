@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -129,6 +130,8 @@ def test_registering_at_once_makes_one_version(uri, client, make_model, name):
     found = client.search_model_versions(f"name = '{name}'")
     assert len(found) == 1
     assert set(numbers) == {int(found[0].version)}
+    # Each thread had its own store as MLflow's default one meanwhile.
+    assert not mlflow.is_tracking_uri_set() and "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_change_of_champion_moves_the_alias_and_is_recorded(uri, client, make_model, name):

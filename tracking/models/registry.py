@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -298,19 +299,26 @@ class Registry:
             self._client.log_text(run_id, text, path)
 
 
+_default_store = threading.Lock()
+
+
 @contextlib.contextmanager
 def _as_default_store(uri: str) -> Iterator[None]:
-    """A database store looks a model up in MLflow's default store, whichever store it is."""
+    """A database store looks a model up in MLflow's default store, whichever store it is.
+
+    That is a variable of the whole process: threads change it, and put it back, one at a time.
+    """
     variable = "MLFLOW_TRACKING_URI"
-    before, environment = mlflow.get_tracking_uri(), os.environ.get(variable)
-    # What only follows from the environment, or is nobody's choice, must not become a choice.
-    is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
-    chosen = is_set and before != environment
-    mlflow.set_tracking_uri(absolute_uri(uri))
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before if chosen else None)  # type: ignore[arg-type]
-        os.environ.pop(variable, None)
-        if environment is not None:
-            os.environ[variable] = environment
+    with _default_store:
+        before, environment = mlflow.get_tracking_uri(), os.environ.get(variable)
+        # What only follows from the environment, or is nobody's choice, must not become a choice.
+        is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+        chosen = is_set and before != environment
+        mlflow.set_tracking_uri(absolute_uri(uri))
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before if chosen else None)  # type: ignore[arg-type]
+            os.environ.pop(variable, None)
+            if environment is not None:
+                os.environ[variable] = environment
