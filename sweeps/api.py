@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.space import Shape, Space
-from search_spaces.user_spaces.reference import is_reference
+from search_spaces.user_spaces.given import given_space
+from search_spaces.user_spaces.reference import GivenSpace, is_reference, other_object
 from sweeps import option_values as values
 from sweeps.driver.trial import Trial, stored_trial
 from sweeps.driver.views import TrialCallback
@@ -86,7 +87,7 @@ class SweepError(RuntimeError):
 
 
 def run(
-    space: str | Space | None,
+    space: object,
     dataset: object = None,
     *,
     trials: int | None = None,
@@ -109,8 +110,9 @@ def run(
     raises KeyboardInterrupt.
 
     Args:
-        space: what to search: a name, `FILE.py:NAME`, or a space that `get_space` returned. None
-            only with `resume`.
+        space: what to search: a name, `FILE.py:NAME`, a space that `get_space` returned, a
+            keras_tuner.HyperModel (class or instance), or a function `build(hp)`. What has no file
+            of its own reaches the workers by value and is not stored. None only with `resume`.
         dataset: a name, a path, `(x, y)`, or a mapping with the names of an .npz (`x_train`,
             `y_train`, ...). Arrays are written once under the work folder, and are a custom .npz
             from there on.
@@ -152,12 +154,7 @@ def _space_name(space: object) -> str:
     """What names the space in settings, in workers and in a resumed sweep."""
     if isinstance(space, Space):
         return space.key
-    if isinstance(space, str):
-        return space
-    raise InputError(
-        "space must be the name of one, FILE.py:NAME, or what get_space returned. Received: "
-        f"{space!r}. Put a custom HyperModel, or build(hp), into a file and name it so."
-    )
+    return space if isinstance(space, str) else given_space(space)
 
 
 def _run(
@@ -197,7 +194,7 @@ def _run(
             settings, start, _output(verbose), partial(_print_search, verbose),
             _functions(on_trial_end),
         )  # fmt: skip
-    sweep = Sweep(result.sweep)
+    sweep = Sweep(result.sweep, _given(settings))
     _pass_on(result.signal)
     _raise_failure(result, sweep)
     return sweep
@@ -234,6 +231,10 @@ def _output(verbose: int) -> Output:
     return Output(partial(make_view, not verbose), speaker(not verbose), _progress(verbose))
 
 
+def _given(settings: SweepSettings) -> GivenSpace | None:
+    return settings.space if isinstance(settings.space, GivenSpace) else None
+
+
 def _functions(on_trial_end: Callbacks) -> Sequence[TrialCallback]:
     if on_trial_end is None:
         return ()
@@ -267,6 +268,7 @@ class Sweep:
     """A sweep as it is stored: properties read what there is now, also while it runs elsewhere."""
 
     stored: StoredSweep
+    _space: GivenSpace | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -389,6 +391,7 @@ class Sweep:
     def resume(
         self,
         *,
+        space: object = None,
         on_trial_end: Callbacks = None,
         verbose: int = 1,
         accept_changes: bool = False,
@@ -397,6 +400,8 @@ class Sweep:
         """Goes on with the sweep; a finished one needs more of something: `trials=50`.
 
         Args:
+            space: the object that `run` was given, where another process gave it and it has no file
+                of its own.
             options: those of `run` that are to be different now.
 
         Raises:
@@ -405,6 +410,9 @@ class Sweep:
         """
         own = {"name": self.name, "work_dir": self._settings.work_dir}
         given = {key.replace("-", "_"): value for key, value in options.items()} | own
+        known = self._space if space is None else _space_name(space)
+        if known is not None:
+            given["space"] = known
         return _run(given, on_trial_end, verbose, resume=True, accept_changes=accept_changes)
 
     def finalize(
@@ -414,6 +422,7 @@ class Sweep:
         retrain: str | None = None,
         *,
         unfinished: bool = False,
+        space: object = None,
         verbose: int = 1,
     ) -> ComparisonResult:
         """Compares the best configurations on fresh seeds, as `keras-sweeps finalize` does.
@@ -423,6 +432,7 @@ class Sweep:
                 sweep was given.
             retrain: `all` to train the winner on all training data.
             unfinished: whether the best so far of an unfinished sweep will do.
+            space: as in `resume`.
 
         Raises:
             InputError: The sweep has not ended, or a comparison with other options began.
@@ -437,7 +447,7 @@ class Sweep:
         interrupts, output = Interrupts(), _output(verbose)
         with warnings_shown() if verbose else nullcontext():
             result = finalize_stored(
-                self.stored, options, output, interrupts, unfinished=unfinished
+                self._with_space(space), options, output, interrupts, unfinished=unfinished
             )
         if verbose and result.report:
             speaker(quiet=False)(result.report)
@@ -461,6 +471,18 @@ class Sweep:
         with store_errors(uri):
             run_id, _ = ModelStore(uri).run_of_sweep(self.name)
         return load_model(run_id, tracking_uri=uri)
+
+    def _with_space(self, space: object) -> StoredSweep:
+        """The stored sweep, with the object that it searches where it is one."""
+        known = self._space if space is None else _space_name(space)
+        if not isinstance(known, GivenSpace):
+            return self.stored
+        if known != self._settings.space:
+            raise other_object(self._settings.space)
+        file = self.stored.file
+        return replace(
+            self.stored, file=replace(file, settings=replace(file.settings, space=known))
+        )
 
     def __repr__(self) -> str:
         return f"<Sweep '{self.name}', {self.state}>"
@@ -670,7 +692,7 @@ def replay(
     *,
     epochs: int | None = None,
     deterministic: bool = False,
-    space: str | None = None,
+    space: object = None,
     tracking_uri: str | None = None,
     work_dir: str | Path = ".sweeps",
 ) -> ReplayResult:
@@ -680,7 +702,8 @@ def replay(
         run_id: the run, as MLflow names it, or how its id begins.
         epochs: how many are trained and compared; None for all that were recorded.
         deterministic: use only operations that repeat bit for bit; else as recorded.
-        space: a custom space whose code may be run, where no sweep in `work_dir` is over it.
+        space: a custom space whose code may be run, where no sweep in `work_dir` is over it; the
+            object itself, where the run's sweep was given one.
 
     Raises:
         InputError: There is no such run, or it cannot be trained again.
@@ -688,7 +711,8 @@ def replay(
     from sweeps.replaying.replay import open_replay, train_and_compare
 
     found = open_replay(
-        run_id, epochs=epochs, deterministic=deterministic, space=space, tracking_uri=tracking_uri,
+        run_id, epochs=epochs, deterministic=deterministic,
+        space=None if space is None else _space_name(space), tracking_uri=tracking_uri,
         work_dir=Path(work_dir), data_progress=SILENT,
     )  # fmt: skip
     with Interrupts() as interrupts:

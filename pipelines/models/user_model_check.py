@@ -36,7 +36,7 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
     Raises:
         InputError: It has no model that could be trained on such images.
     """
-    label, file = source.reference.text, source.reference.file
+    label, file = source.reference.label, source.reference.file
     try:
         hp, model = source.build(lambda parameter: parameter.default)
     except Exception as error:  # Whatever a user's code raises.
@@ -103,7 +103,7 @@ def check_model(
 
 def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
     """What is to be known of a HyperModel's own `fit`, which is called once per epoch."""
-    label, file = source.reference.text, source.reference.file
+    label, file = source.reference.label, source.reference.file
     done = source.pretend(hp, model, look=True)
     if done.step_error is not None:
         one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)

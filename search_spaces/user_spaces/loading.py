@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pickle
 import re
 import sys
 import traceback
@@ -13,7 +14,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.user_spaces.reference import RULE, Reference, Sources, file_digest
+from search_spaces.user_spaces.reference import (
+    RULE,
+    GivenSpace,
+    Reference,
+    Sources,
+    file_digest,
+)
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 CLASSES = ("num_classes", "classes")
 """How HyperModels call the number of classes; Keras Tuner's own say `classes`."""
 
-_INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = {"site-packages", "dist-packages"}
 _OURS = ("search_spaces", "pipelines", "sweeps", "tracking")
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -39,14 +46,7 @@ def load_hypermodel(
     """
     import keras_tuner
 
-    module = _imported(reference)
-    found = getattr(module, reference.attribute, None)
-    if found is None:
-        names = [name for name, value in vars(module).items() if _may_be_space(value, module)]
-        if names:
-            file = Path(reference.file).name
-            raise unknown_name(f"space in {file}", reference.attribute, names)
-        raise InputError(f"'{reference.text}' is not defined there. {RULE}")
+    found = _defined(reference) if reference.given is None else received(reference.given)
     if isinstance(found, keras_tuner.HyperModel):
         return found
     given = {"input_shape": input_shape, **dict.fromkeys(CLASSES, num_classes)}
@@ -64,6 +64,37 @@ def load_hypermodel(
     return get_hypermodel(lambda hp: found(hp, **{name: given[name] for name in wanted}))
 
 
+def _defined(reference: Reference) -> Any:
+    """What is defined under that name in its module."""
+    module = _imported(reference)
+    found = getattr(module, reference.attribute, None)
+    if found is None:
+        names = [name for name, value in vars(module).items() if _may_be_space(value, module)]
+        if names:
+            file = Path(reference.file).name
+            raise unknown_name(f"space in {file}", reference.attribute, names)
+        raise InputError(f"'{reference.text}' is not defined there. {RULE}")
+    return found
+
+
+def received(space: GivenSpace) -> Any:
+    """The object that a program gave; modules are found where that program finds them.
+
+    Raises:
+        InputError: It needs what this process cannot import.
+    """
+    # Before what is there, in their order, as in the program; they stay, for later imports.
+    sys.path[:0] = [folder for folder in space.path if folder not in sys.path]
+    try:
+        # From the program that started this process, which has it from itself.
+        return pickle.loads(space.payload)  # noqa: S301
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"The space '{space.name}' cannot be opened in a worker process: "
+            f"{failure_text(error)}. Put what it needs into files that Python can import."
+        ) from error
+
+
 def loaded_sources(reference: Reference) -> Sources:
     """The space's own source files, of all that has been imported by now.
 
@@ -71,13 +102,13 @@ def loaded_sources(reference: Reference) -> Sources:
     its package where that is installed.
     """
     base, ours = reference.base, Path(__file__).parents[2]
-    paths = {reference.file}
+    paths = {reference.file} - {""}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if not file or not file.endswith(".py"):
             continue
         path = Path(file).resolve()
-        inside = path.is_relative_to(base) and not (_INSTALLED & set(path.relative_to(base).parts))
+        inside = path.is_relative_to(base) and not (INSTALLED & set(path.relative_to(base).parts))
         if inside and not any(path.is_relative_to(ours / name) for name in _OURS):
             paths.add(str(path))
     return tuple((path, file_digest(path)) for path in sorted(paths))
@@ -147,7 +178,7 @@ def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tune
     ]  # fmt: skip
     if lacking:
         raise InputError(
-            f"The class '{reference.text}' needs {', '.join(lacking)} beside input_shape and "
+            f"The class '{reference.label}' needs {', '.join(lacking)} beside input_shape and "
             "num_classes (or classes), which are all that it is given. Give the others a default, "
             "or name an instance."
         )
@@ -155,7 +186,7 @@ def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tune
         return found(**{name: value for name, value in given.items() if name in parameters})
     except Exception as error:  # The user's code raises whatever it likes.
         raise InputError(
-            f"The HyperModel '{reference.text}' cannot be made: "
+            f"The HyperModel '{reference.label}' cannot be made: "
             f"{failure_text(error, reference.file)}."
         ) from error
 
@@ -180,6 +211,6 @@ def _may_be_space(value: object, module: ModuleType) -> bool:
 
 def _no_space(reference: Reference, what: str) -> InputError:
     return InputError(
-        f"'{reference.text}' is {what}, not a keras_tuner.HyperModel (a class or an instance) or a "
-        "function build(hp)."
+        f"'{reference.label}' is {what}, not a keras_tuner.HyperModel (a class or an instance) or "
+        "a function build(hp)."
     )

@@ -17,8 +17,31 @@ from search_spaces.errors import InputError, SourceChangedError
 
 RULE = "A space of your own is named as FILE.py:NAME or MODULE:NAME."
 MAX_NAME = 60
+GIVEN = "given:"
+"""How names of spaces begin that a program gave as an object."""
 Sources = tuple[tuple[str, str], ...]
 """Absolute paths of source files, each with the digest of its text."""
+
+
+class GivenSpace(str):
+    """The name of a space that a program gave as an object, `given:NAME@DIGEST`, with the object.
+
+    It is stored as its text. A text that is read back has lost the object, which is nowhere else.
+
+    Attributes:
+        payload: the object, pickled by value.
+        base: the folder under which sources are the space's own.
+        path: folders in which modules are found that it imports.
+    """
+
+    payload: bytes
+    base: str
+    path: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """How the program called it."""
+        return reference_name(self)
 
 
 @dataclass(frozen=True)
@@ -26,21 +49,30 @@ class Reference:
     """Where a space is defined.
 
     Attributes:
-        file: the absolute path of its source.
+        file: the absolute path of its source; empty for an object.
         module: the name that it is imported by.
         root: the folder that has to be on `sys.path` for that; empty where Python finds it anyway.
         attribute: the name of the HyperModel or of the function.
+        given: the object, where a program gave one.
     """
 
     file: str
     module: str
     root: str
     attribute: str
+    given: GivenSpace | None = None
 
     @property
     def text(self) -> str:
         """What finds the same again, from any folder."""
+        if self.given is not None:
+            return self.given
         return f"{self.file if self.root else self.module}:{self.attribute}"
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return label_of(self.text)
 
     @property
     def name(self) -> str:
@@ -50,6 +82,8 @@ class Reference:
     @property
     def base(self) -> Path:
         """The folder under which sources are the space's own: of the project, or of the package."""
+        if self.given is not None:
+            return Path(self.given.base)
         if self.root:
             return Path(self.root)
         depth = len(self.module.split(".")) - (Path(self.file).name != "__init__.py")
@@ -58,7 +92,7 @@ class Reference:
     @property
     def sources(self) -> Sources:
         """The file alone; what it imports is known only when it has been imported."""
-        return ((self.file, file_digest(self.file)),)
+        return ((self.file, file_digest(self.file)),) if self.file else ()
 
 
 def file_digest(path: str) -> str:
@@ -93,8 +127,29 @@ def is_reference(text: str) -> bool:
     return ":" in text or text.endswith(".py")
 
 
+def is_given(text: str) -> bool:
+    """Whether a text names an object that a program gave, which may have been lost."""
+    return text.startswith(GIVEN)
+
+
+def other_object(text: str) -> InputError:
+    """Says that the object that is given is not the one which this name stands for."""
+    return InputError(
+        f"The space '{reference_name(text)}' that is given is not the one that the sweep began "
+        "with: its code, or something that it refers to, has changed. Give that one, or start a "
+        "new sweep."
+    )
+
+
+def label_of(text: str) -> str:
+    """How messages call a space: as it was named, an object by its own name."""
+    return reference_name(text) if is_given(text) else text
+
+
 def reference_name(text: str) -> str:
     """The short name of a reference, which need not lead anywhere any more."""
+    if is_given(text):
+        return text.removeprefix(GIVEN).partition("@")[0]
     where, _, attribute = text.rpartition(":")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{stem}-{attribute}").lstrip("-._")[:MAX_NAME]
@@ -108,8 +163,17 @@ def find_reference(text: str, folder: Path | None = None) -> Reference:
             the working folder.
 
     Raises:
-        InputError: There is no such file or module.
+        InputError: There is no such file or module, or it is an object that has been lost.
     """
+    if isinstance(text, GivenSpace):
+        return Reference("", "", "", text.name, text)
+    if is_given(text):
+        name = reference_name(text)
+        raise InputError(
+            f"The space '{name}' is an object of the program that began the sweep, and is stored "
+            f"nowhere. Give it again: ks.load_sweep(NAME).resume(space={name}), "
+            f".finalize(space={name}), or ks.replay(RUN, space={name})."
+        )
     where, _, attribute = text.rpartition(":")
     if not where or not attribute.isidentifier():
         raise InputError(

@@ -142,7 +142,7 @@ class TunerSource:
         if key not in self._noted:
             self._noted.add(key)
             self.notes.append(
-                f"the fit of '{self.reference.text}' fails where it only pretends to train, on "
+                f"the fit of '{self.reference.label}' fails where it only pretends to train, on "
                 f"noise: {failure_text(error, file)}. Parameters that it declares after that are "
                 "not searched, and a trial that asks for one fails: declare them first, or in build"
             )

@@ -33,7 +33,7 @@ def user_space(
     """
     return Space(
         name=reference.name,
-        summary=f"{reference.attribute} of {reference.file}",
+        summary=f"{reference.attribute} of {reference.file or 'the program'}",
         sample=sample or _unsampled,
         build=partial(_build, reference),
         adaptations=_no_adaptations,

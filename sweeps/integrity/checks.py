@@ -17,7 +17,7 @@ from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.parameter import recorded_name, recorded_params
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import Space
-from search_spaces.user_spaces.reference import is_reference
+from search_spaces.user_spaces.reference import is_given, is_reference
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists.selection import (
     finalists_path,
@@ -40,11 +40,16 @@ if TYPE_CHECKING:
     from tracking.runs.run_reader import RunReader, StoredRun
 
 
-def swept_space(sweep: StoredSweep) -> Space:
-    """The space that a sweep searches; a user's is made for the sweep's data set."""
+def swept_space(sweep: StoredSweep) -> Space | None:
+    """The space that a sweep searches; a user's is made for the sweep's data set.
+
+    None where it was an object of a program, which is stored nowhere.
+    """
     settings = sweep.file.settings
     if sweep.file.kind == BASELINES:
         return next(iter(SPACES.values()))  # They are points of several; no check asks which.
+    if is_given(settings.space):
+        return None
     if not is_reference(settings.space):  # What ours ask for follows from no data.
         return narrowed(get_space(settings.space), settings.narrowing)
     data = reopen_data(
@@ -53,7 +58,7 @@ def swept_space(sweep: StoredSweep) -> Space:
     return space_of(settings, data)
 
 
-def study_of(sweep: StoredSweep, space: Space) -> list[PastTrial]:
+def study_of(sweep: StoredSweep, space: Space | None) -> list[PastTrial]:
     """The trials of a sweep's study; published models have none, and their spool is the study.
 
     Raises:
@@ -140,9 +145,11 @@ class Checkup:
         (run,) = runs
         self._num_reports += run.num_points
         problems = []
-        names = {recorded_name(p.name) for p in self._space.parameters}
-        recorded = recorded_params(self._space.parameters, trial.params)
-        expected = {name: text for name, text in recorded.items() if name in names}
+        parameters = self._space.parameters if self._space else ()
+        names = {recorded_name(parameter.name) for parameter in parameters}
+        expected = recorded_params(parameters, trial.params)
+        if self._space is not None:
+            expected = {name: text for name, text in expected.items() if name in names}
         given = {name: value for name, value in run.params.items() if name in expected}
         if trial.params and given != expected:
             wrong = sorted(name for name in expected if given.get(name) != expected[name])

@@ -11,6 +11,12 @@ from pipelines.runtime.compute import AUTO
 from pipelines.training.options import Change, option_infos
 from search_spaces.errors import InputError
 from search_spaces.registry import space_called_earlier
+from search_spaces.user_spaces.reference import (
+    GivenSpace,
+    is_given,
+    label_of,
+    other_object,
+)
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
@@ -115,6 +121,8 @@ def merged(
         for name in known
         if name in given and asked[name] != known[name] and name != "work_dir"
     ]
+    if "space" in changed and is_given(old.space) and is_given(settings.space):
+        raise other_object(old.space)
     fixed = [name for name in changed if name in _FIXED and not _same(name, stored, settings)]
     rule = "This cannot change in a sweep that has begun; start a new sweep for it."
     _refuse(fixed, _FIXED, old, settings, rule)
@@ -123,6 +131,8 @@ def merged(
         rule = "Leave the option out, or accept the change with --accept-changes."
         _refuse(mattering, _MATTERING, old, settings, rule)
     taken = {name: asked[name] for name in changed if name not in _FIXED}
+    if isinstance(settings.space, GivenSpace):  # The stored name has no object.
+        taken["space"] = settings.space
     if "dataset" in changed and is_repointed(stored, settings):
         taken["dataset"] = settings.dataset
     new = with_passwords(old.with_values(**taken, work_dir=settings.work_dir))
@@ -148,6 +158,8 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
 def _shown(name: str, settings: SweepSettings) -> object:
     """The value as its option means it: --no-baselines turns `baselines` off."""
     value = settings.values()[name]
+    if name == "space":
+        return label_of(settings.space)
     if isinstance(value, tuple):
         return " ".join(value) or "nothing"
     return not value if name == "baselines" else value

@@ -16,7 +16,14 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.registry import SPACES, get_space, recorded_space
 from search_spaces.space import Shape, Space
-from search_spaces.user_spaces.reference import find_reference, is_reference
+from search_spaces.user_spaces.reference import (
+    GivenSpace,
+    find_reference,
+    is_given,
+    is_reference,
+    label_of,
+    other_object,
+)
 from search_spaces.user_spaces.space import user_space
 from sweeps.settings import SweepSettings
 from sweeps.state.recorded_options import tagged_compute
@@ -42,9 +49,9 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
-            f"--class-weights has no effect with '{settings.space}': its fit gets `class_weight` "
-            "and does not pass it on to model.fit. Pass it on, or name `class_weight` among the "
-            "arguments of fit if a loop of its own uses it."
+            f"--class-weights has no effect with '{label_of(settings.space)}': its fit gets "
+            "`class_weight` and does not pass it on to model.fit. Pass it on, or name "
+            "`class_weight` among the arguments of fit if a loop of its own uses it."
         )
     return space
 
@@ -69,8 +76,8 @@ def open_space(
     parameters = space.parameters
     if not parameters:
         raise InputError(
-            f"The space '{name}' has no hyperparameters: its build never calls `hp`. Declare at "
-            "least one, such as hp.Float('rate', 1e-4, 1e-1, sampling='log')."
+            f"The space '{reference.label}' has no hyperparameters: its build never calls `hp`. "
+            "Declare at least one, such as hp.Float('rate', 1e-4, 1e-1, sampling='log')."
         )
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
@@ -133,6 +140,11 @@ def tagged_space(
             f"--space '{name}'."
         )
     backend = tagged_compute(tags).backend
+    objects = {str(known): known for known in trusted if isinstance(known, GivenSpace)}
+    if is_given(name) and objects:
+        if name not in objects:
+            raise other_object(name)
+        name = objects[name]  # With its value.
     return open_space(name, narrowing, (height, width, channels), num_classes, backend)
 
 

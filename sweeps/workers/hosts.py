@@ -23,7 +23,7 @@ from search_spaces.hyperparameters import GivenHyperParameters, active_values, d
 from search_spaces.hyperparameters.discovery import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters.parameter import Parameter, Params, Value
 from search_spaces.space import Shape
-from search_spaces.user_spaces.reference import Sources, check_sources
+from search_spaces.user_spaces.reference import Sources, check_sources, label_of
 from sweeps.engines.keras_tuner_oracles.protocol import OracleAnswer, OracleQuestion
 from sweeps.executors.base import Event, Executor, Job, Raised, Reported, Slot
 from sweeps.workers.jobs import HostTask, Sampled, host_job, oracle_job
@@ -121,7 +121,8 @@ class SpaceHost:
         num_classes: int,
         make_executor: Callable[[], Executor],
     ) -> None:
-        self._reference, self._shape, self._num_classes = reference, input_shape, num_classes
+        self._reference, self._label = reference, label_of(reference)
+        self._shape, self._num_classes = input_shape, num_classes
         self._process = QueryProcess(SPACE_JOB_ID, make_executor, SPACE_SECONDS)
         self._is_checked = False
         self._num_samples = 0
@@ -179,7 +180,7 @@ class SpaceHost:
     def note_limit(self) -> None:
         """Says that the space has more to it than was looked at."""
         self.note(
-            f"'{self._reference}' has more conditional parameters than {MAX_LOOKS} models showed: "
+            f"'{self._label}' has more conditional parameters than {MAX_LOOKS} models showed: "
             "the others are searched and recorded where they appear, but --describe does not list "
             "them, and --set and --fix cannot name them"
         )
@@ -201,7 +202,7 @@ class SpaceHost:
         task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
         event = self._event_in_time(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
-            raise _space_ended(self._reference, event)
+            raise _space_ended(self._label, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
             self.sources = event.message.sources
@@ -215,8 +216,7 @@ class SpaceHost:
             return listen()
         except TimeoutError as error:
             raise InputError(
-                f"The space '{self._reference}' did not build a model within {SPACE_SECONDS:g} "
-                "seconds."
+                f"The space '{self._label}' did not build a model within {SPACE_SECONDS:g} seconds."
             ) from error
 
 

@@ -232,3 +232,76 @@ def test_finalists_are_ranked_and_the_winner_is_the_sweeps_model(swept, here, ca
     assert (again.ranking, again.ran, result.ran) == (result.ranking, False, True)
     x, y = digits()
     assert (sweep.load_model().predict(x[:50]).argmax(axis=1) == y[:50]).mean() > 0.7
+
+
+NOTEBOOK = """
+import sys
+import keras
+import keras_sweeps as ks
+
+WIDTHS = [16, 32]
+
+def dense(x, hp):
+    return keras.layers.Dense(hp.Choice("width", WIDTHS), activation="relu")(x)
+
+def build(hp):
+    inputs = keras.Input((28, 28, 1))
+    x = dense(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)), hp)
+    model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+    rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+    model.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
+    return model
+"""
+
+
+def test_a_function_of_a_program_is_searched_by_value_and_given_again(tmp_path, capsys):
+    """As in a notebook whose kernel was restarted: the first process is gone."""
+    first = (
+        f"sweep = ks.run(build, 'digits', name='cell', verbose=0, **{TINY})\n"
+        "print(sweep, sorted(sweep.best_params), sweep.stored.file.settings.space)\n"
+    )
+    process = script(tmp_path, NOTEBOOK + first)
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    told = "<Sweep 'cell', finished> ['rate', 'width'] given:build@"
+    assert out.startswith(told)
+    digest = out.removeprefix(told).strip()
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != "program.py"]
+    assert len(files) > 10
+    for file in files:
+        assert b"cloudpickle" not in file.read_bytes(), file
+
+    second = (
+        "def refused(function, **options):\n"
+        "    try:\n"
+        "        function(**options)\n"
+        "    except ks.InputError as error:\n"
+        "        print(str(error).partition(':')[0])\n"
+        "sweep = ks.load_sweep('cell')\n"
+        "refused(sweep.resume, trials=3)\n"
+        "refused(sweep.finalize)\n"
+        "WIDTHS = [16, 64]\n"
+        "for function in (sweep.resume, sweep.finalize):\n"
+        "    refused(function, space=build)\n"
+        "refused(ks.replay, run_id=sweep.trial_run_id(0), space=build)\n"
+        "WIDTHS = [16, 32]\n"
+        "print(len(sweep.resume(space=build, trials=3, verbose=0).trials))\n"
+        "print(sweep.finalize(2, 2, space=build, verbose=0).outcome)\n"
+        "print(ks.replay(sweep.trial_run_id(2), space=build).is_identical)\n"
+    )
+    process = script(tmp_path, NOTEBOOK + second)
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    lost = "The space 'build' is an object of the program that began the sweep, and is stored nowhere. Give it again"
+    other = "The space 'build' that is given is not the one that the sweep began with"
+    assert out.splitlines() == [lost, lost, other, other, other, "3", "done", "True"]
+
+    from sweeps.cli.main import main
+
+    os.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    assert "3 trials, 3 runs" in capsys.readouterr().out
+    by_name = ["run", "--resume", "--name", "cell", "--trials", "4"]
+    for command in (by_name, ["run", "--space", f"given:build@{digest}"]):
+        assert main(command) == 2
+        assert "is an object of the program that began the sweep" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_names_bring_no_heavy_library():
         (lambda: ks.run("cnn", trials=0), r"'trials' must be a whole number of at least 1"),
         (lambda: ks.run("cnn", sampler="tbe"), r"Did you mean 'tpe'\?"),
         (lambda: ks.run(None), r"space is required"),
-        (lambda: ks.run(int), r"space must be the name of one, .* Received: <class 'int'>\."),
+        (lambda: ks.run(int), r"space must be a name, .* Received: <class 'int'>\."),
         (lambda: ks.run("cnn", "nowhere.npz"), r"nowhere\.npz, which does not exist"),
         (lambda: ks.run("cnn", 3), r"dataset must be a name, a path, .* Received: a int\."),
         (lambda: ks.run("cnn", "digits", on_trial_end=3), r"on_trial_end must be a function"),
