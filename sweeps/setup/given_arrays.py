@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.data.array_files import npz_arrays
+from pipelines.data.custom.content import array_content
+from pipelines.images.options import ImageOptions
 from pipelines.runtime.filesystem import check_writable, replaced_atomically
 from search_spaces.errors import InputError
 
@@ -26,7 +30,7 @@ def stored_dataset(dataset: object, work_dir: Path) -> str | None:
         dataset: a name, a path, None, (images, labels), or name -> array.
 
     Raises:
-        InputError: It is something else, or holds objects instead of numbers or texts.
+        InputError: It is something else, or its arrays are no images with labels.
         OSError: The arrays cannot be written.
     """
     if dataset is None or isinstance(dataset, str):
@@ -62,6 +66,11 @@ def _stored(arrays: Mapping[str, np.ndarray], work_dir: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with replaced_atomically(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            # Before the file has its place: what is no data set leaves none.
+            found = npz_arrays(Path(file.name))
+            named = {name: replace(array, name=name) for name, array in found.items()}
+            array_content(named, ImageOptions(), "the arrays")
     return path
 
 

@@ -90,6 +90,14 @@ def test_arrays_are_stored_once_by_their_content(tmp_path):
 def test_names_and_paths_stay_as_they_are(tmp_path):
     assert stored_dataset("mnist", tmp_path) == "mnist" and stored_dataset(None, tmp_path) is None
     assert stored_dataset(Path("photos"), tmp_path) == "photos"
+    for wrong, problem in (
+        ((np.zeros((5, 8, 8)), np.arange(3)), "5 images \\(x\\) and 3 labels"),
+        ((np.zeros((5, 3)), np.arange(5)), r"Received: \(5, 3\) in the arrays\."),
+        ((np.full((4, 8, 8), np.nan), [0, 1, 0, 1]), r"NaN or infinity in x\."),
+    ):
+        with pytest.raises(ks.InputError, match=problem):
+            stored_dataset(wrong, tmp_path)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     ragged = np.array([np.zeros(3), np.zeros(4)], dtype=object)
     with pytest.raises(ks.InputError, match=r"must hold numbers or texts\. Received: x, which"):
         stored_dataset((ragged, [0, 1]), tmp_path)
