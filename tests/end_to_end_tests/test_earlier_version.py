@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from PIL import Image
 from recorded_sweeps import unpack
 
-pytestmark = pytest.mark.timeout(600)  # Several commands in one fixture.
+# Several commands in one fixture.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 DATA = Path(__file__).with_name("data")
 SMALL_DIFFERENCE = 0.02
 """CPUs of another kind round differently; another seed, order or optimizer is further off at once."""

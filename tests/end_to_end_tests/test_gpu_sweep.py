@@ -88,6 +88,7 @@ def runs() -> tuple[MlflowClient, list]:
     return client, client.search_runs(ids, max_results=100)
 
 
+@pytest.mark.long
 def test_a_packed_sweep_is_measured_halved_and_accounted_for(command):
     assert command("run", *OPTIONS).wait(180) == 0, output()
     said = output()

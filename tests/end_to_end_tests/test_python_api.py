@@ -254,6 +254,7 @@ def build(hp):
 """
 
 
+@pytest.mark.long
 def test_a_function_of_a_program_is_searched_by_value_and_given_again(tmp_path, capsys):
     """As in a notebook whose kernel was restarted: the first process is gone."""
     first = (

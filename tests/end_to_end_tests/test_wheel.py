@@ -132,6 +132,7 @@ def test_what_is_installed_is_the_wheel_and_not_the_clone(python, tmp_path):
     assert version == importlib.metadata.version("keras-sweeps")
 
 
+@pytest.mark.long
 def test_a_sweep_runs_from_the_wheel_in_another_folder(python, tmp_path):
     command = str(python.with_name("keras-sweeps"))
     done = run([command, "run", *TINY], tmp_path)
