@@ -175,5 +175,5 @@ def _overview() -> str:
     commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
     return (
         f"usage: keras-sweeps COMMAND [options]\n\ncommands:\n{commands}\n\n"
-        "keras-sweeps COMMAND --help lists a command's options, run --help-all all of run's."
+        "keras-sweeps COMMAND --help lists a command's options; run has --help-all, too."
     )
