@@ -80,14 +80,11 @@ def test_the_readme_commands_have_options_that_exist(capsys):
 
     for command in COMMANDS:
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([command, "--help-all" if command == "run" else "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    text = (ROOT / "README.md").read_text()
-    pages = ["data", "gpu", "spaces", "reliability", "replay", "serving", "walkthrough",
-             "deployment", "security", "backends", "upgrading", "python", "result"]  # fmt: skip
-    for page in (f"{name}.md" for name in pages):
-        path = ROOT / "docs" / page
-        text += path.read_text() if path.exists() else ""
+    documents = set(ROOT.glob("docs/*.md")) - {ROOT / "docs" / "log.md"}  # It names what is gone.
+    pages = [ROOT / "README.md", *documents]
+    text = "".join(page.read_text() for page in pages)
     lines = [
         line for line in text.splitlines()
         if line.removeprefix("$ ").startswith(
@@ -102,20 +99,46 @@ def test_the_readme_commands_have_options_that_exist(capsys):
     )  # The first is of `mlflow models serve`.
 
 
-def test_the_readme_tree_is_the_tree():
+def test_the_readme_is_one_page_in_the_order_that_a_stranger_needs():
     text = (ROOT / "README.md").read_text()
+    lines = text.splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 140
+    order = [
+        "## Why not glue", "| Optuna |", "| Keras Tuner |", "| MLflow |", "| Ray Tune |", "| W&B",
+        "![", "## Install and run", "import keras_sweeps as ks", "## Your own space",
+        "## Your own data", "## Promote and serve", "## Results", "## Where to read on",
+        "docs/README.md",
+    ]  # fmt: skip
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert text.count("![") == 1
+
+
+def test_the_index_of_the_documents_lists_every_one_with_a_line():
+    listed = re.findall(
+        r"^\| \[(.+)\]\((.+)\) \| \w.+ \|$", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE
+    )
+    assert all(name == target for name, target in listed)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {name for name, _ in listed} == pages | {"adr/"} and len(listed) == len(pages) + 1
+
+
+def test_the_tree_of_the_files_is_the_tree():
+    text = (ROOT / "docs" / "architecture.md").read_text()
     tree = text.split("## Tree")[1].split("```")[1]
     folders = set(re.findall(r"^(\w+)/", tree, re.MULTILINE))
     tracked = {p.relative_to(ROOT).parts[0] for p in tracked_files() if p.parent != ROOT}
     assert folders == {name for name in tracked if not name.startswith(".")}
     for name in re.findall(r"\b(\w+\.(?:py|md|toml|txt))\b", tree):
         assert [p for p in tracked_files() if p.name == name], name
+    for words in ("## Goals and non-goals", "## Vocabulary", "*study*", "*finalist*", "*champion*"):
+        assert words in text
 
 
-def test_the_readme_defaults_are_the_defaults():
+def test_the_defaults_that_the_pages_name_are_the_defaults():
     from sweeps import settings
 
-    text = (ROOT / "README.md").read_text()
+    text = " ".join((ROOT / "docs" / "guide.md").read_text().split())
     large, small = settings.LARGE_DATA_BUDGET, settings.SMALL_DATA_BUDGET
     assert (
         f"as many points of up to {large.num_epochs} epochs as "
@@ -123,6 +146,18 @@ def test_the_readme_defaults_are_the_defaults():
     )
     assert f"fewer than {settings.LARGE_DATA_IMAGES:,} training images" in text
     assert f"{small.num_epochs} epochs and {small.timeout_seconds / 60:g} minutes" in text
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"as many points as {large.timeout_seconds / 60:g} minutes allow" in readme
+    assert f"({small.timeout_seconds / 60:g} minutes for small data)" in readme
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    """A table that is shorter than its source says nothing that the source does not."""
+    readme = (ROOT / "README.md").read_text().split("## Results")[1].split("\n## ")[0]
+    results = (ROOT / "docs" / "results.md").read_text()
+    figures = re.findall(r"(?<![\d.])[-+]?\d+\.\d{2,}|\b\d+ s\b", readme)
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in results] == []
 
 
 def test_links_and_pictures_exist():

@@ -98,8 +98,8 @@ def configure(
     name = share[found](num_threads, gpu, deterministic=deterministic)
     if gpu is not None and name is None:
         raise RuntimeError(
-            f"{TITLES[found]} does not find GPU {gpu}. Install its CUDA build (README, 'On GPUs'), "
-            "or hide the GPU: CUDA_VISIBLE_DEVICES=."
+            f"{TITLES[found]} does not find GPU {gpu}. Install its CUDA build (docs/gpu.md), or "
+            "hide the GPU: CUDA_VISIBLE_DEVICES=."
         )
     seed_everything(seed)
     if name is not None:

@@ -18,8 +18,8 @@ from search_spaces.registry import is_space
 from sweeps.cli.shared_options import schema_of
 
 NOT_SETTINGS = {
-    "help", "config", "write_config", "config_schema", "list_spaces", "describe", "dry_run",
-    "baselines_only", "resume", "accept_changes", "result",
+    "help", "help_all", "config", "write_config", "config_schema", "list_spaces", "describe",
+    "dry_run", "baselines_only", "resume", "accept_changes", "result",
 }  # fmt: skip
 """What a command is asked to do, which is said on the command line."""
 

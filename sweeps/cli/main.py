@@ -19,6 +19,7 @@ from typing import NoReturn
 from search_spaces.errors import InputError, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from sweeps.cli.parser import OneLineParser
 from sweeps.reporting.console import warnings_shown
 from tracking.addresses import holds_password, redacted
 
@@ -37,25 +38,6 @@ COMMANDS = {
 }
 """Name -> summary. Each is a module of `sweeps.cli.commands` with `DESCRIPTION`, `EXAMPLES`,
 `add_options(parser)` and `run(arguments)`."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and suggest the option that was probably meant."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            **kwargs,  # type: ignore[arg-type]
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Raises InputError instead of printing usage and exiting."""
-        if message.startswith("unrecognized arguments: "):
-            received = message.removeprefix("unrecognized arguments: ").split()[0]
-            valid = [option for action in self._actions for option in action.option_strings]
-            raise unknown_name("option", received, sorted(o for o in valid if o.startswith("--")))
-        raise InputError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -177,9 +159,7 @@ def _command(name: str) -> ModuleType:
 def make_parser(name: str, prog: str | None = None) -> OneLineParser:
     """The parser of a command; raises KeyError for one that there is not."""
     module = _command(name)
-    parser = OneLineParser(prog=prog or f"keras-sweeps {name}", description=module.DESCRIPTION)
-    parser.epilog = module.EXAMPLES.format(prog=parser.prog) + EXIT_STATUSES
-    parser.usage = f"{parser.prog} [options]"
+    parser = OneLineParser(prog or f"keras-sweeps {name}", module.DESCRIPTION, module.EXAMPLES)
     module.add_options(parser)
     return parser
 
@@ -191,12 +171,9 @@ def _given(parser: argparse.ArgumentParser, options: list[str]) -> set[str]:
     return set(vars(parser.parse_args(options)))
 
 
-EXIT_STATUSES = "\nexit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted"
-
-
 def _overview() -> str:
     commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
     return (
         f"usage: keras-sweeps COMMAND [options]\n\ncommands:\n{commands}\n\n"
-        "keras-sweeps COMMAND --help lists a command's options."
+        "keras-sweeps COMMAND --help lists a command's options; run has --help-all, too."
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.options import OptionInfo, TrainingOptions
+from sweeps.cli.parser import OneLineParser
 from sweeps.cli.shared_options import add_finalist_options, add_image_options, type_of
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
@@ -28,18 +29,16 @@ from sweeps.settings import (
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `run`: the ten most people need first, then named groups."""
+def add_options(parser: OneLineParser) -> None:
+    """Adds the options of `run`: the ten that `--help` shows, then those in named groups."""
+    parser.split_help("main options")
     add = parser.add_argument
     add("--space", metavar="NAME",
-        help="search space: cnn, mlp (see --list-spaces), or FILE.py:NAME or MODULE:NAME for your "
-        "own keras_tuner.HyperModel or function build(hp)")  # fmt: skip
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="mnist, fashion_mnist, cifar10, digits, or your own: a folder of class folders, .npz, "
-        ".csv, file.py:function (default: mnist, or digits where mnist cannot be downloaded)",
-    )
+        help="search space: cnn, mlp (see --list-spaces), or your own HyperModel or build(hp): "
+        "FILE.py:NAME, MODULE:NAME")  # fmt: skip
+    add("--dataset", metavar="NAME",
+        help="mnist (default), fashion_mnist, cifar10, digits, or a folder of class folders, .npz, "
+        ".csv, FILE.py:FUNCTION")  # fmt: skip
     add(
         "--trials",
         type=type_of("trials"),
@@ -63,20 +62,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=type_of("timeout"),
         default="auto",
         metavar="TIME",
-        help="stop after TIME (90s, 15m, 2h or none): the best trials are trained in full before "
-        "it, and running trials stop at the end of their current epoch (default: "
+        help="stop after TIME (90s, 2h or none) at the end of running epochs (default: "
         f"{_minutes(LARGE_DATA_BUDGET)}, or {_minutes(SMALL_DATA_BUDGET)} for few images)",
     )
     add(
         "--objective",
-        default="val_accuracy",
+        default=SweepSettings.objective,
         metavar="METRIC",
-        help=f"metric to optimize: {', '.join(OBJECTIVES)} (default: %(default)s)",
-    )
-    add(
-        "--sampler",
-        metavar="NAME",
-        help=f"sampler: prior, tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
+        help=", ".join(
+            f"{name} (default)" if name == SweepSettings.objective else name for name in OBJECTIVES
+        ),
     )
     add(
         "--seed",
@@ -87,7 +82,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
     add("--workers", type=type_of("workers"), default=None, metavar="N",
-        help="trials that run in parallel (default: auto, from cores and GPUs)")  # fmt: skip
+        help="trials in parallel (default: from cores and GPUs)")  # fmt: skip
+    add("--resume", action="store_true", help="continue --name, or the latest unfinished sweep")
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)
@@ -229,9 +225,17 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
-    search = parser.add_argument_group("Keras Tuner instead of Optuna")
+    search = parser.add_argument_group("search algorithm")
     search.add_argument(
-        "--engine", choices=ENGINES, default="optuna", help="search engine (default: %(default)s)"
+        "--sampler",
+        metavar="NAME",
+        help=f"sampler: prior, tpe, random, cmaes, qmc, grid or gp (default: {DEFAULT_SAMPLER})",
+    )
+    search.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="optuna",
+        help="Optuna's samplers, or Keras Tuner's oracles (default: %(default)s)",
     )
     search.add_argument(
         "--oracle",
@@ -295,11 +299,6 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_recovery_options(parser: argparse.ArgumentParser) -> None:
     lose = parser.add_argument_group("failures and resuming")
-    lose.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the sweep --name, or the latest unfinished one",
-    )
     lose.add_argument(
         "--accept-changes",
         action="store_true",

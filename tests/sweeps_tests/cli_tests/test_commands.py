@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ import fake_executor
 import pytest
 
 from search_spaces.errors import InputError
-from sweeps.cli.main import COMMANDS, main
+from sweeps.cli.main import COMMANDS, main, make_parser
 from sweeps.executors.base import Slot
 from sweeps.option_values import timeout
 from sweeps.reporting.console import warnings_shown
@@ -103,12 +105,72 @@ def test_every_command_has_one_help_style(capsys, command):
     assert len([line for line in text.splitlines() if line.startswith("  --")]) >= 1
 
 
-def test_the_ten_options_most_people_need_come_first(capsys):
+def printed_help(capsys, *options: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *options])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prog", [None, "python sweeps/run.py"])
+def test_the_ten_options_most_people_need_fit_on_a_screen(capsys, monkeypatch, prog):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        main(["run", "--help"])
-    text = capsys.readouterr().out
-    first = text.split("options:")[1].split("\n\n")[0]
-    assert first.count("\n  --") == 10
+        main(["run", "--help"], prog)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30 and max(map(len, lines)) <= 80
+    shown = {line.split()[0] for line in lines if line.startswith("  --")}
+    assert shown == {
+        "--space", "--dataset", "--trials", "--epochs", "--timeout", "--objective", "--seed",
+        "--name", "--workers", "--resume", "--help-all",
+    }  # fmt: skip
+
+
+def test_the_long_help_has_every_option_in_a_named_group(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text, parser = printed_help(capsys, "--help-all"), make_parser("run")
+    options = {
+        name for a in parser._actions if a.help != argparse.SUPPRESS for name in a.option_strings
+    }
+    groups = dict(re.findall(r"^(\w[^\n]*):\n((?:  .*\n)+)", text, re.MULTILINE))
+    named = {
+        name: title
+        for title, lines in groups.items()
+        for line in re.findall(r"^  (-.*)", lines, re.MULTILINE)
+        for name in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.split("   ")[0])
+    }
+    assert set(named) == options and len(options) > 55
+    assert {"main options", "pruning", "GPUs", "storage and tracking"} <= set(named.values())
+    assert not {"options", "optional arguments"} & set(named.values())
+    assert named["--resume"] == "main options" and named["--retries"] == "failures and resuming"
+    assert "--baselines-only" in groups["examples"]
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "40", "200", "wide"])
+def test_the_help_fits_any_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "--space NAME" in printed_help(capsys, "--help")
+    assert "--keep-models N" in printed_help(capsys, "--help-all")
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (["run", "--epochs", "few"], "See keras-sweeps run --help."),
+        (["run", "--keep-models", "few"], "See keras-sweeps run --help-all."),
+        (["run", "--quiet=yes"], "See keras-sweeps run --help-all."),
+        (["sync", "--work-dir"], "See keras-sweeps sync --help."),
+    ],
+)
+def test_an_error_names_the_help_that_has_the_option(capsys, options, where):
+    assert main(options) == 2
+    assert capsys.readouterr().err.endswith(f"{where}\n")
+
+
+def test_the_long_help_is_asked_for_on_the_command_line(capsys):
+    Path("sweep.yaml").write_text("space: cnn\nhelp-all: true\n")
+    assert main(["run", "--config", "sweep.yaml"]) == 2
+    assert "'help-all', which belongs on the command line" in capsys.readouterr().err
 
 
 FOLDERS = {
@@ -209,6 +271,7 @@ def test_the_first_output_needs_none_of_the_heavy_libraries(no_network):
         (["run", "--describe", "cnn"], 0, {"PIL", "numpy", "rich"}),
         (["run", "--list-spaces"], 0, {"PIL", "numpy", "rich"}),
         (["run", "--help"], 0, {"numpy"}),
+        (["run", "--help-all"], 0, {"numpy"}),
         (["run", "--space", "cnn", "--no-such-option"], 2, {"numpy"}),
         (["run", "--space", "cnn", "--trials", "many"], 2, {"numpy"}),
         (["run", "--space", "no-such-space"], 2, {"numpy"}),
