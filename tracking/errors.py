@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
+import mlflow
 from mlflow.exceptions import MlflowException
 
 from tracking.addresses import redacted, scrubbed
@@ -49,6 +52,26 @@ def repeated(call: Callable[[], T], *, tries: int = 5, pause_seconds: float = 0.
     return call()
 
 
+def schema_problem(error: BaseException, uri: str) -> str:
+    """What to do about tables of another MLflow, where that is the error; else nothing.
+
+    MLflow calls newer tables out of date, too, and names an upgrade that fails with them.
+    """
+    found = re.search(r"database schema \(found version (\w+), but expected", str(error))
+    if found is None:
+        return ""
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(migrations.glob(f"{found[1]}_*.py")):
+        return (
+            f"Its tables are those of an MLflow before the installed {mlflow.__version__}. Make a "
+            f"backup of the database, then upgrade it: mlflow db upgrade {redacted(uri)}"
+        )
+    return (
+        f"Its tables are unknown to the installed MLflow {mlflow.__version__}: a later one made "
+        "them. Install that version again, or restore the backup of the database"
+    )
+
+
 @contextmanager
 def store_errors(
     uri: str, way_out: str = "name an experiment (--experiment) or model (--model) of your own"
@@ -70,5 +93,5 @@ def store_errors(
                 f"the tracking store {redacted(uri)} lets you read, but not change, what belongs "
                 f"to another user: {way_out}, or ask its owner for the right to edit it"
             ) from error
-        reason = f"{error.error_code}: {lines[0][:300]}"
+        reason = schema_problem(error, uri) or f"{error.error_code}: {lines[0][:300]}"
         raise OSError(f"the tracking store {redacted(uri)} failed ({reason})") from error

@@ -1,8 +1,8 @@
 """Jobs as processes forked from a preloaded server: isolation without the import's ten seconds.
 
 The server (`multiprocessing`'s forkserver) imports `sweeps.workers.preload` once and never runs
-TensorFlow; each job is a child forked from it. Where there is no forkserver, or on macOS, whose
-system libraries do not survive a fork, jobs are spawned and import for themselves.
+TensorFlow; each job is a child forked from it. On macOS, whose system libraries do not survive a
+fork, and where a program asks for it, jobs are spawned and import for themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
 from sweeps.executors.credentials import drop_credentials, without_credentials
@@ -31,9 +31,24 @@ from sweeps.executors.warm_processes import Spares, WarmUp
 
 STOP_SECONDS = 3.0
 LOG_TAIL_CHARACTERS = 4_000
+_SAFE_PATH = ("PYTHONSAFEPATH", "keras-sweeps")
+"""Python heeds the variable whatever its value is; ours says that the user did not set it."""
 _DRIVERS_SIGNALS = {
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 }
+
+
+StartMethod = Literal["forkserver", "spawn"]
+
+
+def choose_start_method(platform: str = sys.platform) -> StartMethod:
+    """How workers start here.
+
+    `multiprocessing.set_start_method("spawn")` is heeded, and is how a sweep on Linux starts its
+    workers as one on macOS does. A fork of the driver itself, with its threads, is never made.
+    """
+    asked = multiprocessing.get_start_method(allow_none=True)
+    return "forkserver" if platform.startswith("linux") and asked != "spawn" else "spawn"
 
 
 class ProcessExecutor:
@@ -42,7 +57,7 @@ class ProcessExecutor:
     Args:
         preload: module that the server imports before the first fork.
         server_log: file that takes what the server prints.
-        start_method: `forkserver` or `spawn`; None for the best that the platform has.
+        start_method: None for what `choose_start_method` says.
         warm_up: what a spare process does before its job comes; without it none is kept.
     """
 
@@ -50,11 +65,11 @@ class ProcessExecutor:
         self,
         preload: str,
         server_log: Path,
-        start_method: str | None = None,
+        start_method: StartMethod | None = None,
         *,
         warm_up: WarmUp | None = None,
     ) -> None:
-        method = start_method or ("forkserver" if sys.platform.startswith("linux") else "spawn")
+        method = start_method or choose_start_method()
         self._context: Any = multiprocessing.get_context(method)
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
         self._warm_up, self._server_log = warm_up, str(server_log)
@@ -63,11 +78,11 @@ class ProcessExecutor:
         self._spares = Spares(self._spawn_spare)
         _open.add(self)
         _close_at_exit()
-        if method == "forkserver":
-            self._context.set_forkserver_preload([preload])
-            with _output_to(server_log):
-                # Starting the tracker unblocks signals, so it must run before they are blocked.
-                resource_tracker.ensure_running()
+        with _output_to(server_log), _without_working_folder():
+            # Starting the tracker unblocks signals, so it must run before they are blocked.
+            resource_tracker.ensure_running()
+            if method == "forkserver":
+                self._context.set_forkserver_preload([preload])
                 with _signals_blocked(), without_credentials():
                     forkserver.ensure_running()
 
@@ -90,7 +105,8 @@ class ProcessExecutor:
         process = self._context.Process(target=main, args=(theirs, self._scratch, *arguments))
         # A job that the script itself defines is found there only.
         of_main = any(getattr(found, "__module__", "") == "__main__" for found in arguments)
-        with _signals_blocked(), contextlib.nullcontext() if of_main else _without_main():
+        main_or_not = contextlib.nullcontext() if of_main else _without_main()
+        with _signals_blocked(), _without_working_folder(), main_or_not:
             process.start()
         theirs.close()
         return process, ours
@@ -256,6 +272,24 @@ def _without_main() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_working_folder() -> Iterator[None]:
+    """Keeps the user's files from being imported as modules of Python while a process starts.
+
+    `multiprocessing` starts it with `-c`, for which the working folder comes first on the path: a
+    `signal.py` there would end every worker. Later a worker has the path of its driver.
+    """
+    name, value = _SAFE_PATH
+    if os.environ.get(name):
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     """Lends the file descriptors of output to a file, for a child that inherits them."""
     sys.stdout.flush()
@@ -314,6 +348,9 @@ def _begin(log_path: str, scratch: str) -> None:
     # The server may have asked for the temporary folder already, and Python asks only once.
     tempfile.tempdir = os.environ["TMPDIR"] = scratch
     drop_credentials()  # Where there is no server that was started without them.
+    name, value = _SAFE_PATH
+    if os.environ.get(name) == value:  # It was for the start of this process alone.
+        del os.environ[name]
     for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)
     _print_to(log_path)

@@ -82,7 +82,8 @@ def sweep_to_resume(
     if not paths.state.exists():
         return None
     file = read_sweep_file(paths.state)
-    return None if file.is_finished else file
+    # Where the file system ignores case, it may be the file of a sweep with another name.
+    return None if file.is_finished or file.settings.name != settings.name else file
 
 
 def in_names_of_now(

@@ -176,8 +176,9 @@ def find_sweep(
     if name is not None:
         check_name(name)
         paths = SweepPaths(work_dir.absolute(), name)
-        if not paths.state.exists():
-            known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
+        # On file systems that ignore case another sweep's file would exist, too.
+        known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
+        if name not in known:
             there = f"There are: {', '.join(known)}." if known else "It has none."
             raise InputError(f"There is no sweep '{name}' in {work_dir / 'sweeps'}. {there}")
         found_kind = read_sweep_file(paths.state).kind if kind is not None else None

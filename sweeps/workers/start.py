@@ -12,7 +12,7 @@ from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slo
 from sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from sweeps.executors.processes import ProcessExecutor
+    from sweeps.executors.processes import ProcessExecutor, StartMethod
 
 _served: list[str] = []
 """The backend of this process' server of workers: there is one server, for good."""
@@ -40,7 +40,7 @@ def start_workers(
     choose_backend(backend)  # What is started from now on inherits it.
     if not _served:
         _served.append(backend)
-    method = None if _served[0] == backend else "spawn"
+    method: StartMethod | None = None if _served[0] == backend else "spawn"
     return ProcessExecutor("sweeps.workers.preload", server_log, method, warm_up=warm_up)
 
 

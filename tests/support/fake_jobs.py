@@ -334,3 +334,10 @@ def littering_job(argument: Any, report: Any, slot: Slot) -> str:
     descriptor, path = tempfile.mkstemp()
     os.close(descriptor)
     return path
+
+
+def started_job(argument: Any, report: Any, slot: Slot) -> tuple[bool, bool]:
+    """Whether Ctrl-C was blocked since this process started, and how its own children start."""
+    del argument, report, slot
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return blocked, "PYTHONSAFEPATH" in os.environ

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from search_spaces import cnn_blocks
 from search_spaces.errors import InputError
+from tracking.errors import store_errors
 from tracking.runs.run_reader import RunReader
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool.records import (
@@ -262,21 +263,34 @@ def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):
     assert [m.model_id for m in found] == []
 
 
-def test_tables_of_another_mlflow_are_named_with_the_command_that_upgrades_them(
-    tracker, uri, tmp_path
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [
+        # Of MLflow 3.4, whose tables are known, and of none.
+        ("0584bdc529eb", "MLflow before the installed .* backup .*mlflow db upgrade sqlite:.*db"),
+        ("0123456789ab", "a later one made them. Install that version again, or restore"),
+    ],
+)
+def test_tables_of_another_mlflow_are_named_with_what_to_do(
+    tracker, uri, tmp_path, revision, words
 ):
     # A copy, because MLflow looks at a store's tables once in a process, by its address.
     path = tmp_path / "mlflow.db"
     shutil.copyfile(sqlite_path(uri), path)
     with closing(sqlite3.connect(path)) as database:
-        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
         database.commit()
     for opened in (
         lambda: MlflowTracker(f"sqlite:///{path}", "another"),
         lambda: RunReader(f"sqlite:///{path}", "uid", "val_loss"),
     ):
-        with pytest.raises(InputError, match="mlflow.db .*Take a backup .*mlflow db upgrade"):
+        with pytest.raises(InputError, match=f"mlflow.db .*{words}"):
             opened()
+    with (
+        pytest.raises(OSError, match=f"mlflow.db failed .*{words}"),
+        store_errors(f"sqlite:///{path}"),
+    ):
+        MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
 def test_telemetry_is_off_wherever_we_import_mlflow():

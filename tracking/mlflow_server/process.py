@@ -129,7 +129,8 @@ class MlflowServer:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
+        # macOS refuses to signal a group of which only ended processes are left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         self._process.wait()
         self._process = None

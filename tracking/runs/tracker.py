@@ -37,6 +37,7 @@ from mlflow.utils.mlflow_tags import (
 
 from search_spaces.errors import InputError
 from tracking.addresses import redacted, scrubbed
+from tracking.errors import schema_problem
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
@@ -445,9 +446,9 @@ def sweep_exists(uri: str, name: str) -> bool:
 def unusable_store(uri: str, error: Exception) -> InputError:
     """The error for a store that raised something when it was opened or read."""
     first_line = (scrubbed(str(error), uri).strip().splitlines() or ["no reason given"])[0]
+    reason = schema_problem(error, uri) or f"{type(error).__name__}: {first_line[:200]}"
     return InputError(
-        f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} "
-        f"({type(error).__name__}: {first_line[:200]})."
+        f"--tracking-uri must be a usable MLflow store. Received: {redacted(uri)} ({reason})."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -177,4 +178,5 @@ def test_the_page_of_plots_works_offline_and_says_what_is_missing():
         engine.tell(proposal.number, TrialState.COMPLETE, k / 10)
     page = engine.plots_html()
     assert page.count("plotly-graph-div") >= 4
-    assert 'src="http' not in page
+    # Plotly's own script holds addresses, which only its maps load.
+    assert not re.search(r"""<(script|link|img)\b[^>]*\b(src|href)=["']http""", page)

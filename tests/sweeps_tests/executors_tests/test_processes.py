@@ -18,7 +18,7 @@ import fake_jobs
 import pytest
 
 from sweeps.executors.base import Raised, Returned, Slot
-from sweeps.executors.processes import ProcessExecutor
+from sweeps.executors.processes import ProcessExecutor, choose_start_method
 
 
 class TestInline(executor_contract.ExecutorContract):
@@ -335,3 +335,42 @@ def test_a_program_ends_while_a_job_runs(tmp_path, method):
         env={**os.environ, "PYTHONPATH": paths}, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "['Returned']\n", "")
+
+
+def test_linux_forks_from_a_server_and_macos_spawns(monkeypatch):
+    assert (choose_start_method("linux"), choose_start_method("darwin")) == ("forkserver", "spawn")
+    for asked, method in (("fork", "forkserver"), ("forkserver", "forkserver"), ("spawn", "spawn")):
+        monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none, m=asked: m)
+        assert (choose_start_method("linux"), choose_start_method("darwin")) == (method, "spawn")
+
+
+SHADOWED = ("signal", "queue", "random", "selectors", "struct", "json", "types")
+"""Modules of Python that a start of a worker imports."""
+START = """
+import sys
+from pathlib import Path
+
+import fake_jobs
+
+from sweeps.executors.base import Slot
+from sweeps.executors.processes import ProcessExecutor
+
+executor = ProcessExecutor("fake_jobs", Path("server.log"), sys.argv[1])
+executor.start("a", fake_jobs.started_job, None, Slot(0, 1), "a.log")
+print(*(event.value for event in executor.events(30)))
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_the_first_worker_starts_with_signals_blocked_and_without_the_users_files(tmp_path, method):
+    """What lies in the working folder of a command is no module of Python's."""
+    for name in SHADOWED:
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('a user has a {name}.py')\n")
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "program.py").write_text(START)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "program/program.py", method], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": paths}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(True, False)\n", "")
