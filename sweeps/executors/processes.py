@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipelines.runtime.matplotlib_backend import draw_into_files
 from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
 from sweeps.executors.credentials import drop_credentials, without_credentials
 from sweeps.executors.warm_processes import Spares, WarmUp
@@ -314,6 +315,7 @@ def _begin(log_path: str, scratch: str) -> None:
     # The server may have asked for the temporary folder already, and Python asks only once.
     tempfile.tempdir = os.environ["TMPDIR"] = scratch
     drop_credentials()  # Where there is no server that was started without them.
+    draw_into_files()
     for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)
     _print_to(log_path)
