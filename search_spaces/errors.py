@@ -24,6 +24,10 @@ class InputError(ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: where it was raised is not what is wrong."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def unknown_name(kind: str, received: str, valid: Iterable[str]) -> InputError:
     """The error for a name that is not among `valid`, with the nearest one suggested."""

@@ -37,7 +37,7 @@ from sweeps.options import settings_given, settings_of
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn, warnings_shown
 from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.progress import make_view
+from sweeps.reporting.views import make_view
 from sweeps.settings import FinalOptions, SweepSettings, budget_for
 from sweeps.setup.data import SHOWN, SILENT, DataProgress, prepare_data, reopen_data
 from sweeps.setup.given_arrays import stored_dataset

@@ -7,7 +7,9 @@ its AUC of 100 classes 0.7 s an epoch (docs/log.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,12 +52,24 @@ def predict(
     else:
         step = batch_size * max(1, PREDICT_BYTES // max(1, batch_size * pixels[0].nbytes))
         run = partial(model.predict, batch_size=batch_size, verbose=0)
-    found = [
-        np.asarray(run(pixels[first : first + step]), np.float32)
-        for first in range(0, len(pixels), step)
-    ]
+    with array_alone():
+        found = [
+            np.asarray(run(pixels[first : first + step]), np.float32)
+            for first in range(0, len(pixels), step)
+        ]
     both = [both_classes(part) if part.shape[1:] == (1,) else part for part in found]
     return both[0] if len(both) == 1 else np.concatenate(both)
+
+
+@contextmanager
+def array_alone() -> Iterator[None]:
+    """Lets a model be called with one array without Keras' warning.
+
+    A model is stored with a list of its inputs, and would have a list of one array.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The structure of `inputs` doesn't match")
+        yield
 
 
 def forward_pass(model: keras.Model) -> Forward | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.evaluation.metrics import array_alone
 from pipelines.runtime.process import quiet_start
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.errors import InputError
@@ -247,7 +248,9 @@ def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> 
     pixels = np.zeros((2, *shapes.input_shape), np.uint8)
     pixels[1] = np.random.default_rng(0).integers(0, 256, shapes.input_shape)
     try:
-        found = np.asarray(keras.ops.convert_to_numpy(model(pixels, training=False)), np.float32)
+        with array_alone():
+            output = model(pixels, training=False)
+        found = np.asarray(keras.ops.convert_to_numpy(output), np.float32)
     except Exception as error:  # Whatever the layers make of pixels.
         raise InputError(
             f"A model must take raw pixels 0 to 255. Received: {name}, which fails on them "

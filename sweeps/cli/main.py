@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from pipelines.runtime.matplotlib_backend import draw_into_files
 from search_spaces.errors import InputError, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
@@ -68,12 +69,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def script(command: str, path: str) -> NoReturn:
     """Runs a command as the script at `path` and ends the process."""
+    draw_into_files()
     file = Path(path).resolve()
     _leave(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
 
 
 def console_main() -> NoReturn:
     """The installed entry point."""
+    draw_into_files()
     _leave(main())
 
 

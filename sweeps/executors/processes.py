@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from pipelines.runtime.matplotlib_backend import draw_into_files
 from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
 from sweeps.executors.credentials import drop_credentials, without_credentials
 from sweeps.executors.warm_processes import Spares, WarmUp
@@ -351,6 +352,7 @@ def _begin(log_path: str, scratch: str) -> None:
     name, value = _SAFE_PATH
     if os.environ.get(name) == value:  # It was for the start of this process alone.
         del os.environ[name]
+    draw_into_files()
     for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)
     _print_to(log_path)

@@ -98,7 +98,7 @@ def render_report(found: Compared) -> str:
             *_cells(found.test(finalist.key)), str(finalist.estimate.num),
         )  # fmt: skip
     out = io.StringIO()
-    console = Console(file=out, width=WIDTH, markup=False)
+    console = Console(file=out, width=WIDTH, markup=False, force_jupyter=False, color_system=None)
     console.print(table)
     for line in _sentences(found):
         console.print(line, highlight=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sweeps.reporting.jupyter import is_cell_command, is_kernel
 from sweeps.state.log import PACKAGES, SWEEP_LOG
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 120
 """Columns of a table where the output is no terminal, such as a log."""
+CELL_WIDTH = 100
+"""Columns of a table in a notebook's cell."""
 
 
 def say(text: str) -> None:
@@ -54,7 +57,7 @@ def speaker(quiet: bool) -> Callable[[str], None]:
 
 
 def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
-    """A console for tables: as wide as the terminal, else of one width.
+    """A console for tables: as wide as the terminal, else of one width; in a notebook plain text.
 
     Args:
         heeds_columns: whether COLUMNS, where it is set, is the width without a terminal.
@@ -62,8 +65,12 @@ def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
     """
     from rich.console import Console
 
+    options |= {"markup": False, "force_jupyter": False}
+    if is_kernel():
+        return Console(width=CELL_WIDTH, force_terminal=False, **options)
+    if is_cell_command():
+        return Console(width=CELL_WIDTH, **options)
     plain = PLAIN_WIDTH
     if heeds_columns:
         plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
-    width = None if Console().is_terminal else plain
-    return Console(width=width, markup=False, **options)
+    return Console(width=None if Console().is_terminal else plain, **options)

@@ -1,13 +1,12 @@
-"""What a person sees while a sweep runs: a live screen, plain lines, or nothing."""
+"""What a person sees while a sweep runs: a live screen, or plain lines."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
-from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, params_text, sparkline
@@ -71,13 +70,6 @@ class LiveView(QuietView):
         self._live.stop()
 
 
-def make_view(quiet: bool) -> View:
-    """The view that fits where standard output goes."""
-    if quiet:
-        return QuietView()
-    return LiveView() if sys.stdout.isatty() else PlainView()
-
-
 def end_text(board: Board, row: TrialRow) -> str:
     """How a trial ended, in a phrase."""
     took = duration(row.seconds)
@@ -92,8 +84,12 @@ def end_text(board: Board, row: TrialRow) -> str:
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 
-def progress_text(board: Board, *, with_best: bool = True) -> str:
-    """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`."""
+def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = True) -> str:
+    """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`.
+
+    Args:
+        with_plan: whether to say from when on the best are trained in full.
+    """
     failed = len(board.in_state(TrialState.FAILED))
     paused = board.in_state(TrialState.PAUSED)
     of = f"/{board.num_trials}" if board.num_trials is not None else ""
@@ -109,7 +105,7 @@ def progress_text(board: Board, *, with_best: bool = True) -> str:
     left = board.seconds_left()
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
-    if board.final_phase_from is not None:
+    if with_plan and board.final_phase_from is not None:
         is_final = board.elapsed_seconds() >= board.final_phase_from
         parts.append(
             "the best are trained in full"

@@ -328,6 +328,13 @@ def environment_job(argument: object, report: object, slot: Slot) -> str:
     return " ".join(name for name in names if name in os.environ)
 
 
+def matplotlib_job(argument: object, report: object, slot: Slot) -> str:
+    """The Matplotlib backend that a worker has."""
+    import matplotlib.pyplot as plt
+
+    return plt.get_backend()
+
+
 def littering_job(argument: Any, report: Any, slot: Slot) -> str:
     """Leaves a temporary file behind; returns where."""
     del argument, report, slot

@@ -169,7 +169,7 @@ def test_the_server_is_told_to_be_quiet_alone_and_fast(tmp_path, monkeypatch):
     }  # fmt: skip
     found = server_environment(plan, others, tmp_path)
     assert found["MLFLOW_DISABLE_TELEMETRY"] == "true" and found["DO_NOT_TRACK"] == "true"
-    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false" and found["MPLBACKEND"] == "agg"
     assert found["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7" and found["PATH"] == "/bin"
     assert not {"MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_FILE_STORE"} & set(found)
     config = configparser.ConfigParser()

@@ -170,6 +170,7 @@ def server_environment(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "PYTHONWARNINGS": "ignore",
+        "MPLBACKEND": "agg",  # A notebook's own may not be installed here.
         # A `queue.py` in the folder where somebody starts the server is not the server's.
         "PYTHONSAFEPATH": "1",
     }

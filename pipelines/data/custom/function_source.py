@@ -27,6 +27,7 @@ import numpy as np
 
 from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
 from pipelines.data.custom.sources import CustomSource
+from pipelines.runtime.matplotlib_backend import draw_into_files
 from search_spaces.errors import InputError
 
 OUTCOME = "outcome.json"
@@ -90,6 +91,7 @@ def call_function(
 def main(target: str, function: str, folder: str) -> None:
     """The process: imports, calls, writes the arrays and what came of it."""
     _end_with_starter()
+    draw_into_files()
     place = Path(folder)
     try:
         names = write_arrays(_function(target, function)(), place)

@@ -13,7 +13,7 @@ from sweeps.cli.shared_options import add_finalist_options, add_sweep_options, s
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
-from sweeps.reporting.progress import make_view
+from sweeps.reporting.views import make_view
 from sweeps.settings import FinalOptions
 from sweeps.state.sweep_file import SEARCH, StoredSweep
 from tracking.addresses import redacted

@@ -21,7 +21,7 @@ from sweeps.options import settings_given
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import say, speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
-from sweeps.reporting.progress import make_view
+from sweeps.reporting.views import make_view
 from sweeps.settings import SweepSettings
 from sweeps.setup.resolved import CONFIG_FILE, option_values
 from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file

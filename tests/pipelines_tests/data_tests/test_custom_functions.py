@@ -79,6 +79,11 @@ def leaves():
 
 def like_ours():
     raise TypeError("returned early")
+
+def drawing():
+    from matplotlib import pyplot
+    assert pyplot.get_backend() == "agg"
+    return arrays()
 """
 
 
@@ -100,6 +105,11 @@ def test_several_datasets_are_the_parts(mine):
     three = prepared("mine.py:three")
     assert three.num_images == {"train": 30, "validation": 15, "test": 15}
     assert three.arrays("test")[0][0, 0, 0, 0] == 45 * 16 % 251
+
+
+def test_a_function_may_draw_whatever_backend_a_notebook_names(mine, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://that_is.not_installed")
+    assert sum(prepared("mine.py:drawing").num_images.values()) == 60
 
 
 @pytest.mark.parametrize(

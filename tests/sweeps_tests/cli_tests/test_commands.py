@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -308,6 +309,17 @@ def test_explore_prints_tables_and_draws_a_new_picture(capsys):
     assert Path("look.png").read_bytes().startswith(b"\x89PNG")
     assert main(["explore", "--dataset", "digits", "--picture", "look.png"]) == 2
     assert "must name a new file" in capsys.readouterr().err
+
+
+def test_a_command_draws_whatever_backend_a_notebook_names():
+    command = [sys.executable, str(ROOT / "pipelines" / "explore.py")]
+    environment = {**os.environ, "MPLBACKEND": "module://that_is.not_installed"}
+    done = subprocess.run(
+        [*command, "--dataset", "digits", "--picture", "look.png"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("look.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

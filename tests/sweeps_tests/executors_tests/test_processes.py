@@ -279,6 +279,34 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
     assert done.stdout.split() == ["SWEEPS_STORAGE", "only-the-driver"], done.stderr
 
 
+@pytest.mark.parametrize(
+    ("method", "backend"),
+    [("forkserver", "module://that_is.not_installed"), ("spawn", "unknown")],
+)
+def test_workers_draw_into_files_whatever_a_notebook_names(method, backend, tmp_path):
+    """The server of workers, too: it imports Keras, which imports Matplotlib."""
+    code = (
+        "import fake_jobs, os, sys\n"
+        "from pathlib import Path\n"
+        "from sweeps.executors.base import Slot\n"
+        "from sweeps.executors.processes import ProcessExecutor\n"
+        "preload = 'sweeps.workers.preload' if sys.argv[1] == 'forkserver' else 'fake_jobs'\n"
+        "executor = ProcessExecutor(preload, Path('server.log'), sys.argv[1])\n"
+        "executor.start('job', fake_jobs.matplotlib_job, None, Slot(0, 1), 'job.log')\n"
+        "(event,) = executor.events(100)\n"
+        "executor.close()\n"
+        "print(event.value, os.environ['MPLBACKEND'])\n"
+    )
+    (tmp_path / "driver.py").write_text(code)
+    paths = f"{Path(fake_jobs.__file__).parent}:{Path(__file__).parents[3]}"
+    done = subprocess.run(
+        [sys.executable, "driver.py", method],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, "MPLBACKEND": backend},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["agg", backend], done.stderr
+
+
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_command_leaves_no_temporary_files(method, tmp_path):
     """Neither those of a job, which ends without clearing up, nor its own."""

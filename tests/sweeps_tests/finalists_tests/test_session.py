@@ -149,7 +149,8 @@ def outcome(sweep: StoredSweep) -> dict[str, Any]:
     }
 
 
-def test_every_finalist_is_trained_on_every_seed_and_measured_once(sweep, capsys):
+def test_every_finalist_is_trained_on_every_seed_and_measured_once(sweep, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As in a notebook.
     assert compare(sweep) == 0
     found = records(sweep, TrialRecord)
     assert [(r.tags["sweeps.finalist_of"], r.name) for r in found] == [
@@ -162,6 +163,7 @@ def test_every_finalist_is_trained_on_every_seed_and_measured_once(sweep, capsys
     assert all(end.tags["sweeps.test_split_read"] == "true" for end in ends)
     assert all("test_accuracy" in end.metrics for end in ends)
     text = capsys.readouterr().out
+    assert "\x1b" not in text, "what is stored has no colours"
     assert "Winner: trial" in text and "2 configurations x 3 fresh seeds, 3 epochs each" in text
     result = outcome(sweep)
     assert result["winners"] == {result["model"][0]}

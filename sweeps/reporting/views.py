@@ -1,0 +1,22 @@
+"""The view of a sweep that fits where its output goes."""
+
+from __future__ import annotations
+
+import sys
+
+from sweeps.driver.status import View
+from sweeps.driver.views import QuietView
+from sweeps.reporting.jupyter import is_cell_command, is_kernel
+from sweeps.reporting.notebook import BriefView, NotebookView
+from sweeps.reporting.progress import LiveView, PlainView
+
+
+def make_view(quiet: bool) -> View:
+    """The view for a notebook, a cell's command, a terminal, or anything else."""
+    if quiet:
+        return QuietView()
+    if is_kernel():
+        return NotebookView()
+    if is_cell_command():
+        return BriefView()
+    return LiveView() if sys.stdout.isatty() else PlainView()
