@@ -62,6 +62,7 @@ def warnings_of(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
+@pytest.mark.long
 def test_it_runs_and_leaves_nothing_behind(folder):
     notebook = executed(NOTEBOOK, folder)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -118,6 +119,7 @@ ks.run("mpl", "digits")
 """
 
 
+@pytest.mark.long
 def test_the_stop_button_ends_a_sweep_that_the_next_cell_resumes(folder):
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(text.strip()) for text in INTERRUPTED.split("---")]
