@@ -60,12 +60,18 @@ def without_linux_files(monkeypatch):
     monkeypatch.setenv("PATH", "")  # No nvidia-smi.
 
 
+# joblib says so on Linux alone, where affinity ought to be there.
+without_affinity = pytest.mark.filterwarnings("ignore:Failed to inspect CPU affinity")
+
+
+@without_affinity
 def test_the_machine_is_known_without_control_groups(without_linux_files):
     machine = detect_machine()
     assert machine.num_cores >= 1 and machine.gpus == ()
     assert machine.memory_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+@without_affinity
 def test_a_system_that_does_not_tell_its_memory_counts_as_small(without_linux_files, monkeypatch):
     def unknown(name: str) -> int:
         raise ValueError("unrecognized configuration name")
