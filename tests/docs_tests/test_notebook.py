@@ -62,6 +62,7 @@ def warnings_of(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
+@pytest.mark.timeout(600)  # A minute on two cores that have nothing else to do.
 @pytest.mark.long
 def test_it_runs_and_leaves_nothing_behind(folder):
     notebook = executed(NOTEBOOK, folder)
