@@ -77,10 +77,8 @@ def trials_text(settings: SweepSettings, budget: Budget) -> str:
     """What is trained at most, in one line."""
     limit = budget.timeout_seconds
     points = "as many as fit" if budget.num_trials is None else count(budget.num_trials, "point")
-    text = (
-        f"{points}, of {count(budget.num_epochs, 'epoch')}, at most "
-        f"{duration(limit) if limit else 'any time'}"
-    )
+    time = f"at most {duration(limit)}" if limit else "without a time limit"
+    text = f"{points}, of {count(budget.num_epochs, 'epoch')}, {time}"
     if settings.max_total_epochs is not None:
         text += f" and {count(settings.max_total_epochs, 'epoch')}"
     if settings.target is not None:

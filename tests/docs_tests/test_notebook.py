@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -73,6 +74,9 @@ def test_it_runs_and_leaves_nothing_behind(folder):
     assert re.search(r"\nbest: trial \d, val_accuracy 0\.9\d+$", bar)
     printed = text_of(search)
     assert "Best: trial " in printed and " started: " not in printed and "\x1b" not in printed
+    own = next(cell for cell in code if "ks.run(build, " in cell.source)
+    value, params = ast.literal_eval(text_of(own))
+    assert value > 0.2 and sorted(params) == ["dropout", "filters", "learning_rate"]
     assert "Winner: " in text_of(next(cell for cell in code if "finalize(" in cell.source))
     assert "done version 1 test accuracy 0.9" in text_of(
         next(cell for cell in code if "ks.promote(" in cell.source)
