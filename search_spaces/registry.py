@@ -32,6 +32,10 @@ def get_space(name: str) -> Space:
     Raises:
         InputError: There is none; the message has the valid names.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            f"A space is got by its name. Received: {name!r}. Give it to run as it is."
+        )
     if is_reference(name):
         return user_space(find_reference(name))
     if name not in SPACES:
@@ -127,9 +131,8 @@ def as_hypermodel(
     Raises:
         InputError: Unknown space.
     """
+    space = get_space(name)  # Before the libraries, which take seconds.
     import keras_tuner
-
-    space = get_space(name)
 
     class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
         """Samples the space with Keras Tuner's own `hp` and builds the point."""

@@ -112,6 +112,7 @@ class Space:
         notes: what people should know before they search it, a sentence each.
         drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
         augmentation: how a point wants training images changed; None where none ever does.
+        rest: ends the process that a user's space is asked in; it starts again when it is asked.
         cost_of: what a point's model costs; None where only a built model tells, as in the process
             of a trial of a user's space.
     """
@@ -133,6 +134,7 @@ class Space:
     drops_class_weights: bool = False
     augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
     cost_of: Callable[[Params, Shape, int], Cost | None] | None = None
+    rest: Callable[[], None] = lambda: None
 
     @property
     def key(self) -> str:

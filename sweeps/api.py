@@ -43,6 +43,7 @@ from sweeps.setup.data import SHOWN, SILENT, DataProgress, prepare_data, reopen_
 from sweeps.setup.given_arrays import stored_dataset
 from sweeps.setup.resolved import CONFIG_FILE, config_lines
 from sweeps.setup.resume import in_names_of_now, sweep_to_resume
+from sweeps.setup.stores import check_locations
 from sweeps.state.lock import is_driven
 from sweeps.state.sweep_file import (
     BASELINES,
@@ -135,18 +136,16 @@ def run(
         "trials": trials, "epochs": epochs, "timeout": timeout, "objective": objective,
         "sampler": sampler, "pruner": pruner, "seed": seed, "name": name,
     }  # fmt: skip
-    given = {
+    given: dict[str, Any] = {
         key: value
         for key, value in asked.items()
         if (value is not None or key == "timeout") and _RUN_DEFAULTS.get(key) != value
     }
-    given |= {key.replace("-", "_"): value for key, value in options.items()}
+    given |= options
     if space is not None:
         given["space"] = _space_name(space)
-    settings_of(given)  # Before anything is written.
     if dataset is not None:
-        work_dir = Path(options.get("work_dir") or SweepSettings.work_dir)
-        given["dataset"] = stored_dataset(dataset, work_dir)
+        given["dataset"] = dataset
     return _run(given, on_trial_end, verbose, resume=resume, accept_changes=accept_changes)
 
 
@@ -168,7 +167,10 @@ def _run(
     from sweeps.finalists.start import run_sweep
     from sweeps.setup.start import Start
 
-    settings, given = settings_of(options), settings_given(options)
+    functions, given = _functions(on_trial_end), settings_given(options)
+    dataset = options.get("dataset")
+    named = str(dataset) if isinstance(dataset, str | Path) else None
+    settings = settings_of({**options, "dataset": named})
     if settings.space:
         settings = in_names_of_now(settings, given, resume=resume)
         # A name may be that of a sweep to continue, whose source may have moved.
@@ -181,6 +183,11 @@ def _run(
             f"The name '{earlier.settings.name}' belongs to a sweep of published models. Choose "
             "another name."
         )
+    if dataset is not None and named is None:
+        # Only now: gigabytes are not written for a misspelt option.
+        if earlier is None:
+            check_locations(settings, resume=False)
+        settings = replace(settings, dataset=stored_dataset(dataset, Path(settings.work_dir)))
     start = Start(
         say=speaker(not verbose),
         config=lambda settings, data: {CONFIG_FILE: config_lines(settings, data)},
@@ -191,9 +198,8 @@ def _run(
     )
     with warnings_shown() if verbose else nullcontext():
         result = run_sweep(
-            settings, start, _output(verbose), partial(_print_search, verbose),
-            _functions(on_trial_end),
-        )  # fmt: skip
+            settings, start, _output(verbose), partial(_print_search, verbose), functions
+        )
     sweep = Sweep(result.sweep, _given(settings))
     _pass_on(result.signal)
     _raise_failure(result, sweep)
@@ -260,15 +266,25 @@ def load_sweep(name: str | None = None, work_dir: str | Path = ".sweeps") -> Swe
     Raises:
         InputError: There is none.
     """
+    _check_text("name", name)
     return Sweep(stored_sweep(Path(work_dir), name, needed=(), kind=SEARCH))
+
+
+def _check_text(what: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{what} must be a text. Received: {value!r}.")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it is stored: properties read what there is now, also while it runs elsewhere."""
+    """A sweep as it is stored: properties read what there is now, also while it runs elsewhere.
+
+    A relative address of a store means the folder that the program was in when it got the sweep.
+    """
 
     stored: StoredSweep
     _space: GivenSpace | None = field(default=None, repr=False, compare=False)
+    _folder: Path = field(default_factory=Path.cwd, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -296,7 +312,7 @@ class Sweep:
         space = None if is_reference(settings.space) else get_space(settings.space)
         reports = budget_for(settings, self.data.num_images["train"]).rungs.reports
         try:
-            found = read_study(open_storage(settings.storage), name, space, settings.sampler)
+            found = read_study(open_storage(self._storage), name, space, settings.sampler)
         except KeyError:
             raise InputError(
                 f"The storage {redacted(settings.storage)} has no study '{name}'. Load the sweep "
@@ -356,7 +372,7 @@ class Sweep:
         """The Optuna study, for Optuna's own functions; it belongs to the sweep's driver."""
         from sweeps.engines.optuna_study.storage import open_study
 
-        return open_study(self._settings.storage, self.name)
+        return open_study(self._storage, self.name)
 
     @property
     def run_id(self) -> str | None:
@@ -374,7 +390,7 @@ class Sweep:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store that it is recorded in, for `MlflowClient`."""
-        return absolute_uri(self.stored.uri)
+        return absolute_uri(self.stored.uri, self._folder)
 
     @cached_property
     def data(self) -> PreparedData:
@@ -409,7 +425,12 @@ class Sweep:
             SweepError: As `run`.
         """
         own = {"name": self.name, "work_dir": self._settings.work_dir}
-        given = {key.replace("-", "_"): value for key, value in options.items()} | own
+        for name in own.keys() & options.keys():
+            raise InputError(
+                f"'{name}' is the sweep's own: leave it out. Received: {options[name]!r}."
+            )
+        self._check_folder()
+        given = options | own
         known = self._space if space is None else _space_name(space)
         if known is not None:
             given["space"] = known
@@ -443,6 +464,7 @@ class Sweep:
         asked = {"finalists": finalists, "finalist_seeds": finalist_seeds, "retrain": retrain}
         settings_of(asked)  # Checks them.
         options = FinalOptions(finalists, finalist_seeds, retrain)
+        self._check_folder()
         check_addresses(self._settings, ("tracking_uri", "storage"))
         interrupts, output = Interrupts(), _output(verbose)
         with warnings_shown() if verbose else nullcontext():
@@ -471,6 +493,21 @@ class Sweep:
         with store_errors(uri):
             run_id, _ = ModelStore(uri).run_of_sweep(self.name)
         return load_model(run_id, tracking_uri=uri)
+
+    @property
+    def _storage(self) -> str:
+        return absolute_uri(self._settings.storage, self._folder)
+
+    def _check_folder(self) -> None:
+        """Raises InputError where the sweep's relative addresses would mean other stores now."""
+        is_relative = (
+            self.tracking_uri != self.stored.uri or self._storage != self._settings.storage
+        )
+        if is_relative and Path.cwd() != self._folder:
+            raise InputError(
+                f"Sweep '{self.name}' is in {self._folder}, and this program is in {Path.cwd()} "
+                "now. Change back with os.chdir."
+            )
 
     def _with_space(self, space: object) -> StoredSweep:
         """The stored sweep, with the object that it searches where it is one."""
@@ -665,6 +702,7 @@ def promote(
     from sweeps.promotion.start import SilentPromotion, exclusive
     from sweeps.promotion.start import promote as start
 
+    _check_text("name", name)
     given = {key: _limit(key, value) for key, value in limits.items() if value is not None}
     if {"alpha", "margin"} <= given.keys():
         raise exclusive("alpha", "margin")

@@ -148,17 +148,20 @@ def sqlite_path(url: str) -> Path | None:
     return Path(name) if name and name != ":memory:" else None
 
 
-def absolute_uri(uri: str) -> str:
+def absolute_uri(uri: str, folder: Path | None = None) -> str:
     """The same store, with the whole path where it is a SQLite file: what MLflow is opened with.
 
     MLflow keeps each store that it has opened for the rest of the process, by its address; in
     another working folder a relative one would still be the file in the first.
+
+    Args:
+        folder: that a relative path is in; None for the working folder.
     """
-    path = sqlite_path(uri)
-    if path is None or path.is_absolute() or "?" in str(Path.cwd()):
+    path, folder = sqlite_path(uri), folder or Path.cwd()
+    if path is None or path.is_absolute() or "?" in str(folder):
         return uri
     head, _, name = uri.partition(":///")
-    return f"{head}:///{Path.cwd()}/{name}"
+    return f"{head}:///{folder}/{name}"
 
 
 def ui_command(uri: str) -> str | None:

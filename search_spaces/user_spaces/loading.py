@@ -99,16 +99,19 @@ def loaded_sources(reference: Reference) -> Sources:
     """The space's own source files, of all that has been imported by now.
 
     Those are the modules beside it: of its project's folder without what is installed in it, or of
-    its package where that is installed.
+    its package where that is installed; for an object, of the program's own folders.
     """
-    base, ours = reference.base, Path(__file__).parents[2]
+    bases, ours = reference.bases, Path(__file__).parents[2]
     paths = {reference.file} - {""}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if not file or not file.endswith(".py"):
             continue
         path = Path(file).resolve()
-        inside = path.is_relative_to(base) and not (INSTALLED & set(path.relative_to(base).parts))
+        inside = any(
+            path.is_relative_to(base) and not INSTALLED & set(path.relative_to(base).parts)
+            for base in bases
+        )
         if inside and not any(path.is_relative_to(ours / name) for name in _OURS):
             paths.add(str(path))
     return tuple((path, file_digest(path)) for path in sorted(paths))

@@ -30,13 +30,13 @@ class GivenSpace(str):
 
     Attributes:
         payload: the object, pickled by value.
-        base: the folder under which sources are the space's own.
         path: folders in which modules are found that it imports.
+        bases: those of them that are neither Python's nor of installed packages.
     """
 
     payload: bytes
-    base: str
     path: tuple[str, ...]
+    bases: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -80,14 +80,14 @@ class Reference:
         return reference_name(self.text)
 
     @property
-    def base(self) -> Path:
-        """The folder under which sources are the space's own: of the project, or of the package."""
+    def bases(self) -> tuple[Path, ...]:
+        """The folders of the space's own sources: of its project, or of its package."""
         if self.given is not None:
-            return Path(self.given.base)
+            return tuple(map(Path, self.given.bases))
         if self.root:
-            return Path(self.root)
+            return (Path(self.root),)
         depth = len(self.module.split(".")) - (Path(self.file).name != "__init__.py")
-        return Path(self.file).parents[max(0, depth - 1)]
+        return (Path(self.file).parents[max(0, depth - 1)],)
 
     @property
     def sources(self) -> Sources:
@@ -171,8 +171,8 @@ def find_reference(text: str, folder: Path | None = None) -> Reference:
         name = reference_name(text)
         raise InputError(
             f"The space '{name}' is an object of the program that began the sweep, and is stored "
-            f"nowhere. Give it again: ks.load_sweep(NAME).resume(space={name}), "
-            f".finalize(space={name}), or ks.replay(RUN, space={name})."
+            "nowhere. Give it again: ks.load_sweep(NAME).resume(space=...), .finalize(space=...), "
+            "or ks.replay(RUN, space=...)."
         )
     where, _, attribute = text.rpartition(":")
     if not where or not attribute.isidentifier():

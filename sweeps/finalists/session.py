@@ -129,7 +129,10 @@ def finalize(
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}")
-    return _Comparison(sweep, space, file, data, allotment, interrupts, output).run()
+    try:
+        return _Comparison(sweep, space, file, data, allotment, interrupts, output).run()
+    finally:
+        space.rest()
 
 
 class _Comparison:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.data.array_files import npz_arrays
 from pipelines.data.custom.content import array_content
+from pipelines.data.prepared import PreparedData
 from pipelines.images.options import ImageOptions
 from pipelines.runtime.filesystem import check_writable, replaced_atomically
 from search_spaces.errors import InputError
@@ -37,6 +38,11 @@ def stored_dataset(dataset: object, work_dir: Path) -> str | None:
         return dataset
     if isinstance(dataset, Path):
         return str(dataset)
+    if isinstance(dataset, PreparedData):
+        raise InputError(
+            f"dataset is what load_dataset returned for '{dataset.name}', which is for looking at. "
+            "Give what load_dataset was given."
+        )
     if isinstance(dataset, tuple) and len(dataset) == 2:
         dataset = dict(zip(("x", "y"), dataset, strict=True))
     if not isinstance(dataset, Mapping) or not all(isinstance(name, str) for name in dataset):

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.data.custom.sources import is_custom
 from pipelines.data.prepared import PreparedData
 from search_spaces.registry import short_name
+from search_spaces.user_spaces.reference import is_given
 from sweeps.options import OPTIONS
 from sweeps.settings import SweepSettings, budget_for
 from tracking.addresses import redacted
@@ -60,4 +61,9 @@ def config_lines(settings: SweepSettings, data: PreparedData) -> str:
         for name in OPTIONS
         if values.get(name) is not None
     ]
-    return "\n".join(["# Settings of a sweep: keras-sweeps run --config FILE", *lines]) + "\n"
+    head = ["# Settings of a sweep: keras-sweeps run --config FILE"]
+    if is_given(settings.space):
+        head.append(
+            "# The space is an object of a program: ks.run(space=...) takes it, no file does."
+        )
+    return "\n".join([*head, *lines]) + "\n"

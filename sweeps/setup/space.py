@@ -56,7 +56,6 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
     return space
 
 
-@lru_cache
 def open_space(
     name: str,
     narrowing: tuple[str, ...],
@@ -65,6 +64,20 @@ def open_space(
     backend: str = "tensorflow",
 ) -> Space:
     """As `space_of`, for images of a shape in so many classes."""
+    payload = name.payload if isinstance(name, GivenSpace) else b""
+    return _opened(name, payload, narrowing, input_shape, num_classes, backend)
+
+
+@lru_cache
+def _opened(
+    name: str,
+    payload: bytes,
+    narrowing: tuple[str, ...],
+    input_shape: Shape,
+    num_classes: int,
+    backend: str,
+) -> Space:
+    del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
         return narrowed(get_space(name), narrowing)
     from sweeps.workers.hosts import SpaceHost
@@ -82,6 +95,7 @@ def open_space(
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
         see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
+        rest=host.rest,
     )  # fmt: skip
     return narrowed(known, narrowing)
 

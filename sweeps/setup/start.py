@@ -134,6 +134,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
                 yield started
             finally:
                 started.opened.executor.close()
+                space.rest()
 
 
 def _open_space(settings: SweepSettings, data: PreparedData, start: Start) -> Space:

@@ -185,6 +185,10 @@ class SpaceHost:
             "them, and --set and --fix cannot name them"
         )
 
+    def rest(self) -> None:
+        """Ends the process until it is asked again."""
+        self._process.stop()
+
     def close(self) -> None:
         """Ends the process."""
         self._process.close()

@@ -137,6 +137,25 @@ def test_a_function_that_raises_leaves_a_sweep_that_goes_on(swept, here, capfd):
     assert "resumed" in printed.out and "Best: trial " in printed.out and printed.err == ""
 
 
+def test_a_sweep_stays_in_its_folder(swept, folder, tmp_path):
+    sweep, ended = swept  # The program is in another folder now.
+    assert sweep.tracking_uri == f"sqlite:///{folder}/mlflow.db"
+    assert len(sweep.trials) >= len(ended) and sweep.best_value == sweep.study.best_value
+    assert sweep.load_model().input_shape == (8, 8, 1)
+    for function in (sweep.resume, sweep.finalize):
+        with pytest.raises(ks.InputError, match=r"'arrays' is in .*Change back with os\.chdir\."):
+            function()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_the_sweeps_own_cannot_be_changed(swept, here):
+    with pytest.raises(ks.InputError, match=r"^'name' is the sweep's own: leave it out\."):
+        swept[0].resume(name="other")
+    x, y = digits()
+    with pytest.raises(ks.InputError, match=r"has changed since it began"):
+        swept[0].resume(dataset=(255 - x, y), trials=9)
+
+
 def test_a_trial_replays_identically(swept, here):
     found = ks.replay(swept[0].trial_run_id(0))
     assert (found.outcome, found.is_identical, found.first) == ("done", True, None)

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import guide_models
 import keras_tuner
+import numpy as np
 import pytest
 
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space, short_name, stored_name
 from search_spaces.user_spaces.given import given_space
-from search_spaces.user_spaces.loading import received
+from search_spaces.user_spaces.loading import loaded_sources, received
 from search_spaces.user_spaces.reference import GivenSpace, find_reference
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +89,63 @@ def test_whatever_is_referred_to_counts(tmp_path, old, new, same):
     assert kept == same.split()
 
 
+def digest_of(held: object) -> str:
+    def build(hp):
+        return hp, held
+
+    return given_space(build)
+
+
+def test_everything_that_can_be_held_counts():
+    class Registry:
+        known: ClassVar[set] = set()
+
+        def __init__(self):
+            Registry.known.add(self)
+
+    def widths(hp):
+        return hp
+
+    widths.tried = (8, 16)
+    first = [
+        digest_of(held)
+        for held in (
+            MappingProxyType({"w": (8, 16)}), MappingProxyType({"w": (32, 64)}),
+            np.zeros(3), np.ones(3), Registry(), widths, b"a", b"b", {1: 2}.keys,
+        )
+    ]  # fmt: skip
+    assert len(set(first)) == len(first)
+    widths.tried = (32, 64)
+    assert digest_of(widths) not in first
+
+
+def test_what_keras_made_is_known_by_its_configuration_and_weights():
+    import keras
+
+    dense = keras.layers.Dense(3, name="d")
+    dense.build((None, 2))
+    model = keras.Sequential([keras.Input((2,)), dense], name="m")
+    rate = keras.optimizers.Adam(0.1, name="a")
+    names = [[digest_of(held) for held in (dense, model, rate)] for _ in range(2)]
+    assert names[0] == names[1] and len(set(names[0])) == 3
+    dense.set_weights([np.zeros((2, 3)), np.zeros(3)])
+    assert digest_of(dense) != names[0][0] and digest_of(model) != names[0][1]
+
+
+def test_a_class_that_moved_is_the_same(tmp_path):
+    text = """
+from search_spaces.user_spaces.given import given_space
+def build(hp):
+    class Inner:
+        width = 3
+    return Inner, hp
+print(given_space(build))
+"""
+    found = names(tmp_path, text)
+    assert names(tmp_path, "# One line more.\n" + text) == found
+    assert names(tmp_path, text.replace("width = 3", "width = 4")) != found
+
+
 def test_what_lies_in_a_file_is_named_as_that_file():
     named = given_space(guide_models.Convolutions)
     assert named == f"{Path(guide_models.__file__).resolve()}:Convolutions"
@@ -132,12 +192,12 @@ def test_modules_are_found_where_the_program_finds_them(tmp_path):
         "import pickle, sys\n"
         "from search_spaces.user_spaces.loading import received\n"
         "space = pickle.load(sys.stdin.buffer)\n"
-        "print(received(space)(None), space.base)\n"
+        "print(received(space)(None), space.bases)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], input=sent, check=True, capture_output=True, env=environment
     )
-    assert done.stdout.decode().split() == ["7", str(tmp_path)]
+    assert done.stdout.decode() == f"7 {(str(tmp_path), str(ROOT))}\n"
     (tmp_path / "beside.py").unlink()
     done = subprocess.run(
         [sys.executable, "-c", code], input=sent, check=False, capture_output=True, env=environment
@@ -145,6 +205,25 @@ def test_modules_are_found_where_the_program_finds_them(tmp_path):
     assert "The space 'build' cannot be opened in a worker process: ModuleNotFoundError: No " in (
         done.stderr.decode()
     )
+
+
+def test_the_programs_own_modules_are_its_sources(tmp_path, monkeypatch):
+    """Wherever they lie on the path, and none that is installed."""
+    (tmp_path / "lib").mkdir()
+    module = tmp_path / "lib" / "own_part_of_a_space.py"
+    module.write_text("KIND = 'relu'\n")
+    monkeypatch.syspath_prepend(module.parent)
+    import own_part_of_a_space as part
+
+    def build(hp):
+        return hp, part.KIND
+
+    reference = find_reference(given_space(build))
+    found = dict(loaded_sources(reference))
+    assert str(module) in found
+    assert not any("site-packages" in file or "/lib/python3" in file for file in found)
+    module.write_text("KIND = 'tanh'\n")
+    assert dict(loaded_sources(reference))[str(module)] != found[str(module)]
 
 
 def test_what_cannot_be_sent_is_one_line():
@@ -173,4 +252,4 @@ def test_a_name_without_its_object_is_refused():
         InputError, match=r"^The space 'build' is an object of the program that"
     ) as e:
         get_space(text)
-    assert "\n" not in str(e.value) and ".resume(space=build)" in str(e.value)
+    assert "\n" not in str(e.value) and ".resume(space=...)" in str(e.value)

@@ -13,6 +13,7 @@ import keras_sweeps as ks
 from sweeps.setup.given_arrays import stored_dataset
 
 ROOT = Path(__file__).parents[2]
+ARRAYS = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
 
 
 def test_every_public_name_is_there_and_listed():
@@ -62,6 +63,16 @@ def test_names_bring_no_heavy_library():
         (lambda: ks.promote("s", force=" "), r"--force must say why"),
         (lambda: ks.promote("s", force="x", dry_run=True), r"--force and --dry-run exclude"),
         (lambda: ks.replay("abc"), r"mlflow\.db"),
+        (lambda: ks.run("mlp", ARRAYS, on_trial_end=3), r"on_trial_end must be a function"),
+        (lambda: ks.run("mlp", ARRAYS, name="a/b"), r"--name must be"),
+        (lambda: ks.run("mlp", ARRAYS, set={"nope": [1]}), r"nope"),
+        (lambda: ks.run("mlp", ARRAYS, storage="nope"), r"--storage"),
+        (lambda: ks.run(None, ARRAYS), r"space is required"),
+        (lambda: ks.run(None, ARRAYS, resume=True), r"There is no "),
+        (lambda: ks.load_sweep(3), r"name must be a text\. Received: 3\."),
+        (lambda: ks.promote(3), r"name must be a text\. Received: 3\."),
+        (lambda: ks.get_space(len), r"got by its name\. Received: <built-in function len>"),
+        (lambda: ks.as_hypermodel("cmn", (8, 8, 1), 3), r"Unknown space 'cmn'"),
     ],
 )
 def test_what_is_wrong_is_an_input_error_and_nothing_is_written(call, problem, tmp_path, capfd):

@@ -99,7 +99,8 @@ class ModelStore:
         if not outputs:
             raise InputError(
                 f"Run '{run_id}' has no stored model: a sweep stores only the models of its best "
-                "trials (--keep-models) and of the winner of its finalists."
+                "trials (--keep-models) and of the winner of its finalists, and none that uses "
+                "custom layers, because it could not be loaded without their code."
             )
         return self._logged(outputs[-1].model_id, run_id)
 
