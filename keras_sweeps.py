@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from search_spaces.errors import InputError
     from search_spaces.registry import as_hypermodel, get_space
     from sweeps.api import (
-        Model,
         Sweep,
         SweepError,
         load_dataset,
-        load_model,
         load_sweep,
         promote,
         replay,
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     )
     from sweeps.driver.trial import Trial
     from sweeps.finalists.session import ComparisonResult
+    from sweeps.prediction.model import Model, load_model
     from sweeps.promotion.promotion import PromotionResult
     from sweeps.replaying.replay import ReplayResult
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "ComparisonResult": "sweeps.finalists.session",
     "InputError": "search_spaces.errors",
-    "Model": "sweeps.api",
+    "Model": "sweeps.prediction.model",
     "PromotionResult": "sweeps.promotion.promotion",
     "ReplayResult": "sweeps.replaying.replay",
     "Sweep": "sweeps.api",
@@ -39,7 +38,7 @@ _PLACES = {
     "as_hypermodel": "search_spaces.registry",
     "get_space": "search_spaces.registry",
     "load_dataset": "sweeps.api",
-    "load_model": "sweeps.api",
+    "load_model": "sweeps.prediction.model",
     "load_sweep": "sweeps.api",
     "promote": "sweeps.api",
     "replay": "sweeps.api",
