@@ -200,7 +200,7 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
         raise InputError(
             f"An image must be a file of a common kind (PNG, JPEG, GIF, BMP, TIFF, WebP ...). "
             f"Received: {path}, which is none of them. Convert it to PNG or JPEG.",
-            reason="is none of them",
+            reason="is in no image format that is read",
         ) from error
     except Exception as error:  # Pillow's decoders raise whatever they stumble over.
         raise InputError(

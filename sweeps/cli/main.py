@@ -87,6 +87,10 @@ def _leave(status: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    if "sweeps.executors.processes" in sys.modules:
+        from sweeps.executors.processes import close_executors
+
+        close_executors()
     if "multiprocessing.forkserver" in sys.modules:
         from multiprocessing import util
 
@@ -175,7 +179,7 @@ def _given(parser: argparse.ArgumentParser, options: list[str]) -> set[str]:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    commands = "\n".join(f"  {name:<12}{summary}" for name, summary in COMMANDS.items())
     return (
         f"usage: keras-sweeps COMMAND [options]\n\ncommands:\n{commands}\n\n"
         "keras-sweeps COMMAND --help lists a command's options; run has --help-all, too."

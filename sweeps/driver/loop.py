@@ -262,7 +262,7 @@ class SweepLoop:
         self._recorder.trial_paused(row, result)
         self._engine.pause(row.number)
         self._trials.release(row)
-        row.state, row.reason = TrialState.PAUSED, "waits for a promotion"
+        row.state, row.reason = TrialState.PAUSED, "waits at a rung with its checkpoint"
         self._trials.view.ended(self.board, row)
 
     def _await_figures(self) -> None:

@@ -188,6 +188,13 @@ class Board:
         ranking = self.ranking()
         return ranking[0] if ranking else None
 
+    def leader(self) -> TrialRow | None:
+        """The best complete trial, or before there is one, the best of those that have reported."""
+        reported = [row for row in self.rows.values() if row.curve and row.duplicate_of is None]
+        key = self.objective.sort_key
+        best = min(reported, key=lambda row: (key(row.last_value), row.number), default=None)
+        return self.best() or best
+
     def elapsed_seconds(self) -> float:
         """Wall time since the sweep began, in all its sessions."""
         return self.earlier_seconds + self.clock() - self.started

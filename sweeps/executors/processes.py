@@ -212,6 +212,12 @@ _open: weakref.WeakSet[ProcessExecutor] = weakref.WeakSet()
 """The executors of this process that have not been closed."""
 
 
+def close_executors() -> None:
+    """Ends what runs in this process' executors, and removes their temporary files."""
+    for executor in list(_open):
+        executor.close()
+
+
 @functools.cache
 def _close_at_exit() -> None:
     """A program that has run sweeps ends at once.
@@ -226,8 +232,7 @@ def _close_at_exit() -> None:
     def end() -> None:
         if os.getpid() != driver:  # A fork of the driver has neither.
             return
-        for executor in list(_open):
-            executor.close()
+        close_executors()
         server = getattr(forkserver, "_forkserver", None)
         number = getattr(server, "_forkserver_pid", None)
         if number is not None:

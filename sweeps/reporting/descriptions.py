@@ -8,6 +8,7 @@ from rich.table import Table
 from pipelines.training.options import FITTED, TRAINED
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
+from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.keras_tuner_oracles.protocol import oracle_brackets
 from sweeps.engines.pruners.registry import schedule_text
 from sweeps.formatting import count, duration, param_text, params_text
@@ -94,7 +95,8 @@ def pruner_text(settings: SweepSettings, budget: Budget) -> str:
     if settings.oracle == "hyperband":
         return _brackets_text(settings, budget)
     text = schedule_text(settings.pruner, budget.rungs)
-    if settings.baselines and settings.pruner != "none":
+    has_published = settings.baselines and not is_reference(settings.space)
+    if has_published and settings.pruner != "none":
         kept = "train in full" if settings.protect_baselines else "may be pruned, too"
         text += f"; baselines {kept}"
     return text

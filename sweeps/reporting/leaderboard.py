@@ -9,6 +9,7 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, params_text
 from sweeps.reporting.console import table_console
+from sweeps.reporting.progress import best_text
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
 from tracking.stores import compare_link, resolve_uri, ui_command
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
 
 NUM_SHOWN = 10
+MIN_WIDTH = 100
+"""Columns from which on optimizer, learning rate and batch size have room in the table."""
 NUM_COMPARED = 5
 """Runs in the link that compares the best ones."""
 
@@ -31,11 +34,15 @@ def print_summary(board: Board, reason: str) -> None:
     console = table_console(heeds_columns=True)
     ranking = board.ranking()
     metric = board.objective.metric
+    shown = ranking[:NUM_SHOWN]
+    fitting = ("optimizer", "rate", "batch")
+    # Of what people compare first only what all have, and where there is room.
+    is_wide = console.width >= MIN_WIDTH and all(all(_fitting(row)) for row in shown)
     table = Table(
-        "#", "trial", metric, "best epoch", "parameters", "time", "optimizer", "rate", "batch",
+        "#", "trial", metric, "best epoch", "parameters", "time", *(fitting if is_wide else ()),
         box=box.SIMPLE_HEAD, title=f"{board.title}: {reason}", title_justify="left",
     )  # fmt: skip
-    for rank, row in enumerate(ranking[:NUM_SHOWN], start=1):
+    for rank, row in enumerate(shown, start=1):
         table.add_row(
             str(rank),
             f"* {row.name}" if row.baseline else f"  {row.name}",
@@ -43,19 +50,21 @@ def print_summary(board: Board, reason: str) -> None:
             f"{row.best_epoch:.3g}/{row.schedule.num_epochs}",
             f"{row.num_parameters:,}",
             duration(row.seconds),
-            *_fitting(row),
+            *(_fitting(row) if is_wide else ()),
         )
     if ranking:
         console.print(table)
         notes = [f"{len(ranking)} complete"]
         if len(ranking) > NUM_SHOWN:
             notes[0] += f", the best {NUM_SHOWN} are shown"
-        if any(row.baseline for row in ranking[:NUM_SHOWN]):
-            ours = any(row.baseline == DEFAULT_NAME for row in ranking[:NUM_SHOWN])
+        if any(row.baseline for row in shown):
+            ours = any(row.baseline == DEFAULT_NAME for row in shown)
             notes.append("* the space's defaults" if ours else "* published baseline")
         console.print("; ".join(notes), highlight=False)
     else:
         console.print(f"{board.title}: {reason}; no trial completed.", highlight=False)
+        if so_far := best_text(board):
+            console.print(f"{so_far[0].upper()}{so_far[1:]}.", highlight=False)
     for state in (TrialState.PRUNED, TrialState.PAUSED, TrialState.FAILED, TrialState.KILLED):
         _print_lost(console, board.in_state(state), state)
     _print_lost(console, [row for row in board.ended() if row.duplicate_of is not None], None)

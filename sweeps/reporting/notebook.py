@@ -10,7 +10,7 @@ from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import duration
 from sweeps.reporting.console import say
-from sweeps.reporting.progress import end_text, progress_text
+from sweeps.reporting.progress import end_text, part_text, progress_text
 
 REDRAW_SECONDS = 1.0
 SILENT_SECONDS = 60.0
@@ -113,9 +113,11 @@ def display_text(board: Board) -> str:
     running = bool(board.running())
     stands = progress_text(board, with_best=False, with_plan=running)
     lines = [f"{bar}  {stands}, elapsed {duration(board.elapsed_seconds())}"]
-    best = board.best()
-    if best is not None and board.competes:
-        lines.append(f"best: {best.name}, {board.objective.metric} {best.value:.4f}")
+    leader = board.leader()
+    if leader is not None and board.competes:
+        part = "" if leader.value is not None else f" at {part_text(leader)}"
+        value = leader.last_value if leader.value is None else leader.value
+        lines.append(f"best: {leader.name}{part}, {board.objective.metric} {value:.4f}")
     if running:
         lines.append(f"running: {running_text(board)}")
     return "\n".join(lines)

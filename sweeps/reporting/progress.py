@@ -88,7 +88,7 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
     """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`.
 
     Args:
-        with_plan: whether to say from when on the best are trained in full.
+        with_plan: whether to say until when new points are tried.
     """
     failed = len(board.in_state(TrialState.FAILED))
     paused = board.in_state(TrialState.PAUSED)
@@ -99,20 +99,31 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
         *([f"{len(paused)} paused"] if paused else []),
         f"{failed} failed",
     ]
-    best = board.best()
-    if with_best and best is not None and board.competes:
-        parts.append(f"best {best.value:.4f} ({best.name})")
+    if with_best and (best := best_text(board)):
+        parts.append(best)
     left = board.seconds_left()
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
     if with_plan and board.final_phase_from is not None:
         is_final = board.elapsed_seconds() >= board.final_phase_from
-        parts.append(
-            "the best are trained in full"
-            if is_final
-            else f"the best are trained in full from {duration(board.final_phase_from)}"
-        )
+        until = f"new points until {duration(board.final_phase_from)}"
+        parts.append("the best are trained in full" if is_final else until)
     return ", ".join(parts)
+
+
+def best_text(board: Board) -> str:
+    """`best 0.9912 (trial 3)`; before a trial is complete, how far it has come; empty for none."""
+    row = board.leader()
+    if row is None or not board.competes:
+        return ""
+    if row.value is not None:
+        return f"best {row.value:.4f} ({row.name})"
+    return f"best so far {row.last_value:.4f} ({row.name} at {part_text(row)})"
+
+
+def part_text(row: TrialRow) -> str:
+    """How much of its training a trial has: `epoch 1/8`."""
+    return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
 
 
 def live_screen(board: Board) -> RenderableType:
@@ -134,10 +145,11 @@ def live_screen(board: Board) -> RenderableType:
             f"{progress_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
         ),
     ]
-    best = board.best()
-    if best is not None and board.competes:
-        lines.append(Text(f"best {metric} {best.value:.4f}: {best.name}", style="bold green"))
-        lines.append(Text(params_text(best.params), style="green"))
+    if best := best_text(board):
+        leader = board.leader()
+        assert leader is not None
+        lines.append(Text(best, style="bold green"))
+        lines.append(Text(params_text(leader.params), style="green"))
     running = Table(
         "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
     )

@@ -177,7 +177,7 @@ def _refuse(
         changes = "; ".join(
             f"{options[name]} was {_shown(name, old)}, is {_shown(name, new)}" for name in names
         )
-        raise InputError(f"A resumed sweep keeps its settings: {changes}. {rule}")
+        raise InputError(f"Sweep '{old.name}' has begun and keeps its settings: {changes}. {rule}")
 
 
 def is_repointed(earlier: SweepFile, settings: SweepSettings) -> bool:

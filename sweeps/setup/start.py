@@ -27,7 +27,7 @@ from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination, check_locations, open_engine
-from sweeps.state.lock import driving
+from sweeps.state.lock import check_not_driven, driving
 from sweeps.state.log import sweep_log, told
 from sweeps.state.paths import claim_name, paths_of
 from sweeps.state.recorded_options import compute_tags
@@ -98,6 +98,8 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     start = replace(start, say=told(start.say))
     say, earlier = start.say, start.earlier
     if earlier is not None:
+        where = replace(earlier.settings, work_dir=settings.work_dir)
+        check_not_driven(paths_of(where))  # That matters more than what differs.
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
         settings.validate(resumed=True)
     name = short_name(settings.space)

@@ -25,11 +25,7 @@ def driving(paths: SweepPaths) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        owner = _owner(paths)
-        raise InputError(
-            f"Sweep '{paths.name}' is running already ({owner} drives it). Wait for it, stop it, "
-            "or choose another --name."
-        ) from None
+        raise _is_running(paths) from None
     try:
         _owner_path(paths).write_text(str(os.getpid()))
         with logging_to(paths.log):
@@ -37,6 +33,19 @@ def driving(paths: SweepPaths) -> Iterator[None]:
             yield
     finally:
         lock.release()
+
+
+def check_not_driven(paths: SweepPaths) -> None:
+    """Raises InputError where another process drives the sweep now."""
+    if is_driven(paths):
+        raise _is_running(paths)
+
+
+def _is_running(paths: SweepPaths) -> InputError:
+    return InputError(
+        f"Sweep '{paths.name}' is running already ({_owner(paths)} drives it). Wait for it, stop "
+        "it, or choose another --name."
+    )
 
 
 def is_driven(paths: SweepPaths) -> bool:

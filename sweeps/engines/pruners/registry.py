@@ -89,6 +89,8 @@ def check_pruner(name: str) -> None:
 def schedule_text(name: str, rungs: Rungs) -> str:
     """`asha: rungs at 1, 3, 9 epochs, the best 1/3 of each continue`."""
     if name in HALVING:
+        if len(rungs.steps) < 2:
+            return f"{name}: nothing is pruned, because so few epochs have no rung before their end"
         return (
             f"{name}: rungs at {rungs.text}, the best 1/{rungs.reduction_factor} of each continue"
         )

@@ -95,8 +95,8 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
     assert front_end.num_updates <= 3
     (shown,) = front_end.contents
     assert shown.splitlines() == [
-        "█" * 18 + "░" * 12 + "  2/5 done, 2 running, 1 failed, about 5.2 s left, the best are "
-        "trained in full from 11:40 min, elapsed 2.2 s",
+        "█" * 18 + "░" * 12 + "  2/5 done, 2 running, 1 failed, about 5.2 s left, new points "
+        "until 11:40 min, elapsed 2.2 s",
         "best: trial 0, val_accuracy 0.9500",
         "running: trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8",
     ]
@@ -141,7 +141,7 @@ def test_a_cells_command_prints_few_lines(board, clock, monkeypatch, capsys):
     view.ended(board, board.rows[1])
     assert capsys.readouterr().out.splitlines() == [
         "trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8  [2/5 done, 2 running, 1 failed, best 0.9500 "
-        "(trial 0), about 0.0 s left, the best are trained in full from 11:40 min]",
+        "(trial 0), about 0.0 s left, new points until 11:40 min]",
         "trial 0 val_accuracy 0.9500 at epoch 7 in 12.0 s  [2/5 done, 2 running, 1 failed, best "
         "0.9500 (trial 0), about 0.0 s left]",
     ]

@@ -67,6 +67,33 @@ def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, caps
     assert "Total compute 48.0 s" in out
 
 
+def test_before_a_trial_is_complete_the_best_so_far_is_shown(board, capsys):
+    for row in board.rows.values():
+        row.value = None
+    board.rows[0].curve, board.rows[1].curve = {1: 0.3}, {1: 0.35}
+    assert "best so far 0.4000 (trial 3 at epoch 2/4)" in progress_text(board)
+    print_summary(board, "interrupted")
+    out = capsys.readouterr().out
+    assert "interrupted; no trial completed.\nBest so far 0.4000 (trial 3 at epoch 2/4).\n" in out
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live_screen(board))
+    assert "best so far 0.4000 (trial 3 at epoch 2/4)" in console.export_text()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [("80", 2), ("120", 2)])
+def test_a_trial_is_one_line_of_the_table(board, capsys, monkeypatch, columns, lines):
+    monkeypatch.setenv("COLUMNS", columns)
+    print_summary(board, "all trials ended")
+    out = capsys.readouterr().out
+    table = out.partition("─ \n")[2].partition("complete")[0].splitlines()
+    assert len([line for line in table if line.strip()]) == lines + 1  # With the count below.
+    assert "…" not in out and ("optimizer" in out.partition("─ \n")[0]) == (columns == "120")
+    for row in board.rows.values():
+        row.params.pop("optimizer", None)
+    print_summary(board, "all trials ended")
+    assert "optimizer" not in capsys.readouterr().out.partition("─ \n")[0]
+
+
 def test_an_empty_sweep_has_a_summary_too(capsys):
     empty = Board("mine", OBJECTIVES["val_loss"], 5, 1, None)
     print_summary(empty, "interrupted")
@@ -86,7 +113,7 @@ def test_the_live_screen_shows_what_runs_and_what_is_best(board):
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(live_screen(board))
     text = console.export_text()
-    for part in ("best val_accuracy 0.9700: trial 1", "2/4", "0.4000", "▁█", "1 failed", "left"):
+    for part in ("best 0.9700 (trial 1)", "2/4", "0.4000", "▁█", "1 failed", "left"):
         assert part in text
 
 
