@@ -119,7 +119,8 @@ def test_the_index_of_the_documents_lists_every_one_with_a_line():
         r"^\| \[(.+)\]\((.+)\) \| \w.+ \|$", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE
     )
     assert all(name == target for name, target in listed)
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    docs = ROOT / "docs"
+    pages = {path.name for path in [*docs.glob("*.md"), *docs.glob("*.ipynb")]} - {"README.md"}
     assert {name for name, _ in listed} == pages | {"adr/"} and len(listed) == len(pages) + 1
 
 
