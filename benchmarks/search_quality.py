@@ -12,9 +12,10 @@ the script whenever you like and start it with the same options. For each sweep 
 - seconds from the first trial's start to a validation accuracy of 0.990 on all validation images;
 - with `--test-seeds N`, the mean test accuracy of the winner on N fresh seeds (`finalize`).
 
-With `--picture FILE.svg` the first sweep is drawn: what was trained when, and the best so far.
-With `--side` the sweeps of another checkout run in turn with those of this one, and the ratio of
-the errors is printed with n. Everything after `--` goes to `run`.
+With `--until-reached` each sweep is interrupted once it has reached 0.990: how long that takes is
+all that is asked then. With `--picture FILE.svg` the first sweep is drawn: what was trained when,
+and the best so far. With `--side` the sweeps of another checkout run in turn with those of this
+one, and the ratio of the errors is printed with n. Everything after `--` goes to `run`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import argparse
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ ROOT = Path(__file__).parents[1]
 HERE = "here"
 REACHED = 0.990
 NAME = "quality"
+POLL_SECONDS = 5.0
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def _parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--timeout", default="auto")
     parser.add_argument("--output", required=True)
     parser.add_argument("--test-seeds", type=int, default=0)
+    parser.add_argument("--until-reached", action="store_true",
+                        help="interrupt each sweep once it has reached 0.990")  # fmt: skip
     parser.add_argument("--picture", help="file to draw the first sweep to")
     parser.add_argument("--side", action="append", default=[], metavar="NAME=CHECKOUT")
     return parser.parse_args(own), more
@@ -121,7 +128,8 @@ def _swept(
             "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
             "--timeout", arguments.timeout, "--name", NAME, *more,
         ]  # fmt: skip
-        _command(checkout, folder, "run", *(["--resume", "--name", NAME] if known else begin))
+        options = ["--resume", "--name", NAME] if known else begin
+        _command(checkout, folder, "run", *options, until_reached=arguments.until_reached)
         found = _measured(folder)
         result.write_text(json.dumps(found))
     if arguments.test_seeds and not found["test"]:
@@ -132,15 +140,29 @@ def _swept(
     return Found(**found)
 
 
-def _command(checkout: Path, folder: Path, name: str, *options: str) -> None:
+def _command(
+    checkout: Path, folder: Path, name: str, *options: str, until_reached: bool = False
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(checkout), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    interrupted = False
     with (folder / f"{name}.log").open("a") as log:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, str(checkout / "sweeps" / f"{name}.py"), *options],
-            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False,
+            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{name} of {folder} ended with {done.returncode}: see {name}.log in it")
+        while until_reached and not interrupted and process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if _has_reached(folder):
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+        status = process.wait()
+    if status and not (interrupted and status == INTERRUPTED):
+        sys.exit(f"{name} of {folder} ended with {status}: see {name}.log in it")
+
+
+def _has_reached(folder: Path) -> bool:
+    spool = folder / ".sweeps" / "sweeps" / NAME / "spool"
+    return spool.exists() and bool(_times_reached(_records(spool)))
 
 
 def _records(spool: Path) -> list[Any]:
@@ -150,7 +172,7 @@ def _records(spool: Path) -> list[Any]:
 
 
 def _measured(folder: Path) -> dict[str, Any]:
-    from tracking.spool.records import EpochRecord, TrialEnd, TrialRecord
+    from tracking.spool.records import TrialEnd, TrialRecord
 
     records = _records(folder / ".sweeps" / "sweeps" / NAME / "spool")
     trials = {r.number: r for r in records if isinstance(r, TrialRecord)}
@@ -161,11 +183,7 @@ def _measured(folder: Path) -> dict[str, Any]:
             kind = published if is_published else values
             kind.append(end.metrics["best_val_accuracy"])
     began = min(trial.at_ms for trial in trials.values())
-    reached = [
-        r.at_ms for r in records
-        if isinstance(r, EpochRecord) and _is_whole(r.metrics)
-        and r.metrics.get("val_accuracy", 0.0) >= REACHED
-    ]  # fmt: skip
+    reached = _times_reached(records)
     found = Found(
         num_points=len(trials),
         num_full=len(values) + len(published),
@@ -175,6 +193,17 @@ def _measured(folder: Path) -> dict[str, Any]:
         seconds_to=(min(reached) - began) / 1000 if reached else math.inf,
     )
     return asdict(found)
+
+
+def _times_reached(records: Iterable[Any]) -> list[int]:
+    """When all validation images were measured at `REACHED` or better, in ms."""
+    from tracking.spool.records import EpochRecord
+
+    return [
+        r.at_ms for r in records
+        if isinstance(r, EpochRecord) and _is_whole(r.metrics)
+        and r.metrics.get("val_accuracy", 0.0) >= REACHED
+    ]  # fmt: skip
 
 
 def draw(folder: Path, path: Path) -> None:
