@@ -81,7 +81,10 @@ def end_text(board: Board, row: TrialRow) -> str:
         return f"complete after epoch {row.epochs_text} in {took}"
     if row.value is not None:
         return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.3g} in {took}"
-    return f"{row.state.value.lower()} after {took}: {row.reason}"
+    state = row.state.value.lower()
+    if row.reason.startswith(f"{state} "):  # Said once.
+        return f"{state} after {took} {row.reason.removeprefix(f'{state} ')}"
+    return f"{state} after {took}: {row.reason}"
 
 
 def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = True) -> str:

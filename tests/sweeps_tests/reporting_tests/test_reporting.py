@@ -12,7 +12,7 @@ from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, param_text, sparkline
 from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.progress import PlainView, live_screen, progress_text
+from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
 
 
 @pytest.fixture
@@ -128,6 +128,19 @@ def test_plain_lines_say_start_epoch_and_end(board, capsys):
     assert second.startswith("trial 1 started: num_blocks=3")
     assert third == "trial 3 epoch 2/4: val_accuracy 0.4000"
     assert "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth and "2/5 done" in fourth
+
+
+def test_how_a_trial_ended_is_said_once(board):
+    row = board.rows[2]
+    row.state, row.reason = (
+        TrialState.PRUNED,
+        "pruned at epoch 0.33: too many trials are better there",
+    )
+    assert end_text(board, row) == (
+        "pruned after 12.0 s at epoch 0.33: too many trials are better there"
+    )
+    row.reason = "stopped because the time limit was reached"
+    assert end_text(board, row) == "pruned after 12.0 s: stopped because the time limit was reached"
 
 
 def test_the_time_left_never_exceeds_the_limit(board):
