@@ -61,7 +61,7 @@ def _assemble(
 def _build(
     reference: Reference, params: Params, input_shape: Shape, num_classes: int, *, num_steps: int
 ) -> keras.Model:
-    del num_steps  # Keras Tuner's `build(hp)` knows no number of steps.
+    del num_steps  # Keras Tuner's `build(hp)` takes no such argument.
     return _assemble(reference, params, input_shape, num_classes).model
 
 

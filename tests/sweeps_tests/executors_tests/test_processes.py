@@ -353,16 +353,22 @@ executor.start("b", fake_jobs.sleeping_job, 100.0, Slot(0, 1), "b.log")
 """
 
 
+def what_it_prints(folder: Path, program: str, method: str) -> str:
+    """On standard output; it must end well, and say nothing on standard error."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, program, method], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": paths}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_program_ends_while_a_job_runs(tmp_path, method):
     """Also one whose script starts jobs without asking for its `__name__`."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    paths = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "program.py", method], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": paths}, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "['Returned']\n", "")
+    assert what_it_prints(tmp_path, "program.py", method) == "['Returned']\n"
 
 
 def test_linux_forks_from_a_server_and_macos_spawns(monkeypatch):
@@ -396,9 +402,4 @@ def test_the_first_worker_starts_with_signals_blocked_and_without_the_users_file
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('a user has a {name}.py')\n")
     (tmp_path / "program").mkdir()
     (tmp_path / "program" / "program.py").write_text(START)
-    paths = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "program/program.py", method], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": paths}, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "(True, False)\n", "")
+    assert what_it_prints(tmp_path, "program/program.py", method) == "(True, False)\n"
