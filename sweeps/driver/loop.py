@@ -27,7 +27,7 @@ from sweeps.driver.retries import Retries
 from sweeps.driver.status import Board, TrialRow, View
 from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials, job_id
-from sweeps.engines.base import Engine, PastTrial, TrialState
+from sweeps.engines.base import AT_RUNG, Engine, PastTrial, TrialState
 from sweeps.engines.limits import broken_limit, judged, measured
 from sweeps.executors.base import Executor, Reported, Returned
 from sweeps.interrupts import Interrupts
@@ -262,7 +262,7 @@ class SweepLoop:
         self._recorder.trial_paused(row, result)
         self._engine.pause(row.number)
         self._trials.release(row)
-        row.state, row.reason = TrialState.PAUSED, "waits at a rung with its checkpoint"
+        row.state, row.reason = TrialState.PAUSED, AT_RUNG
         self._trials.view.ended(self.board, row)
 
     def _await_figures(self) -> None:

@@ -14,6 +14,9 @@ from search_spaces.space import Space
 LEFT_OUT_VALUE = "left_out_value"
 """The fact of a trial that has the objective of one that a limit left out after its training."""
 
+AT_RUNG = "waits at a rung with its checkpoint"
+"""The reason of a trial that its pruner has paused."""
+
 
 class TrialState(StrEnum):
     """The state of a trial, the same in the study and in MLflow; the last four are ends.

@@ -11,7 +11,7 @@ from optuna.trial import TrialState as OptunaState
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
-from sweeps.engines.base import PastTrial, TrialState
+from sweeps.engines.base import AT_RUNG, PastTrial, TrialState
 from sweeps.engines.optuna_study.forecasts import MEASURED
 from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
 from sweeps.engines.optuna_study.prior_sampler import origin_of
@@ -123,14 +123,15 @@ def past_trial(
     """
     origin = origin_of(trial.user_attrs)
     stored = TrialState(trial.user_attrs.get(STATE_ATTRIBUTE, TrialState.RUNNING))
+    state = _actual_state(trial, stored)
     return PastTrial(
         number=trial.number,
         params=params,
-        state=_actual_state(trial, stored),
+        state=state,
         value=trial.value if trial.state is OptunaState.COMPLETE else None,
         curve=dict(sorted(trial.intermediate_values.items())),
         baseline=trial.user_attrs.get(BASELINE),
-        reason=trial.user_attrs.get("reason", ""),
+        reason=trial.user_attrs.get("reason", AT_RUNG if state is TrialState.PAUSED else ""),
         facts=trial.user_attrs.get(FACTS, {}),
         duplicate_of=first,
         ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else None,

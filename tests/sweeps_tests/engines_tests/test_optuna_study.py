@@ -21,7 +21,8 @@ from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study import samplers
 from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
-from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from sweeps.engines.optuna_study.storage import open_storage, past_trial
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup import stores
 
@@ -180,3 +181,12 @@ def test_the_page_of_plots_works_offline_and_says_what_is_missing():
     assert page.count("plotly-graph-div") >= 4
     # Plotly's own script holds addresses, which only its maps load.
     assert not re.search(r"""<(script|link|img)\b[^>]*\b(src|href)=["']http""", page)
+
+
+def test_a_trial_that_waits_says_so_in_the_next_session_too():
+    study = optuna.create_study()
+    study.ask().set_user_attr(STATE_ATTRIBUTE, "PAUSED")
+    study.ask()
+    waits, runs = (past_trial(trial, {}) for trial in study.trials)
+    assert (waits.state.value, waits.reason) == ("PAUSED", "waits at a rung with its checkpoint")
+    assert (runs.state.value, runs.reason) == ("RUNNING", "")
