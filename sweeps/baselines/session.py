@@ -241,7 +241,7 @@ class _Baselines:
         outcome, error = self._outcome(end, report), end.error
         problems = [*end.problems, *self._record_end(end, outcome), *self._session.send_rest()]
         waiting = 0 if self._settings.offline else self._spool.num_waiting
-        recorded = not waiting and not self._spool.rejections()
+        recorded = not waiting and not self._spool.aside_lines()
         return BaselinesResult(outcome, report, self._file, error, tuple(problems), recorded)
 
     def _engine(self) -> FixedEngine:

@@ -170,7 +170,7 @@ class _Search:
             error,
             tuple(problems),
             unfinished=end.suspended or outcome is Outcome.INTERRUPTED,
-            recorded=not self._opened.recording.spool.rejections(),
+            recorded=not self._opened.recording.spool.aside_lines(),
             cause=end.cause,
         )
 

@@ -189,9 +189,13 @@ class Session:
                     f"{count(spool.num_waiting, 'record')} not sent to MLflow yet ({why}); nothing "
                     f"is lost, `keras-sweeps sync {self.recording.sync_name}` sends them."
                 )
-        problems += [
-            f"not recorded in MLflow: {self._scrubbed(line)}" for line in spool.rejections()
-        ]
+        aside = [self._scrubbed(line) for line in spool.aside_lines()]
+        problems += [f"not recorded in MLflow: {line}" for line in aside]
+        if aside:
+            problems.append(
+                f"{count(len(aside), 'record')} set aside; nothing is lost: once the cause is "
+                f"mended, `keras-sweeps sync {self.recording.sync_name}` sends them."
+            )
         _log_problems(problems)
         return problems
 

@@ -218,7 +218,7 @@ class _Comparison:
         sweep_log.info("the comparison of finalists is %s. %s", result.outcome.value, result.error)
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,
-            sent=self._destination is not None, recorded=not self._spool.rejections(),
+            sent=self._destination is not None, recorded=not self._spool.aside_lines(),
             ranking=result.ranking, cause=end.cause,
         )  # fmt: skip
 

@@ -127,7 +127,7 @@ class Checkup:
         problems = []
         if self._spool.num_waiting and not self._driven:
             problems.append(f"{count(self._spool.num_waiting, 'record')} not sent to MLflow yet")
-        problems += [f"refused by MLflow: {line}" for line in self._spool.rejections()]
+        problems += [f"not recorded in MLflow: {line}" for line in self._spool.aside_lines()]
         runs = self._reader.trial_runs()
         self._num_runs = sum(len(found) for found in runs.values())
         for trial in self._trials:
@@ -215,7 +215,9 @@ class Checkup:
         if self._final.num_waiting:
             waiting = count(self._final.num_waiting, "record")
             problems.append(f"finalists: {waiting} not sent to MLflow yet")
-        problems += [f"finalists: refused by MLflow: {line}" for line in self._final.rejections()]
+        problems += [
+            f"finalists: not recorded in MLflow: {line}" for line in self._final.aside_lines()
+        ]
         reader = RunReader(self._sweep.uri, file.uid, self._objective.metric)
         running = reader.num_running()
         if running:

@@ -104,9 +104,11 @@ def repair(sweep: StoredSweep) -> None:
     _close_finalists(sweep)
     if sent:
         # What was acknowledged and is gone nevertheless: recorded again. Files are gone for good.
+        aside = spool.reasons_aside()  # Tried a moment ago.
         for record in spool.replay():
-            with contextlib.suppress(RejectedError):
-                tracker.apply(record, again=True)
+            if record.key not in aside:
+                with contextlib.suppress(RejectedError):
+                    tracker.apply(record, again=True)
     for trial in trials:
         if trial.state.is_end:
             checkpoint = sweep.paths.trial(trial.number) / CHECKPOINT_FILE

@@ -35,16 +35,16 @@ class SyncResult:
     """What one spool has sent.
 
     Attributes:
-        outcome: FAILED where records are left, or were refused.
-        sent, left: records.
-        rejections: what MLflow refused for good, a line each.
+        outcome: FAILED where records are left, or set aside.
+        sent, left: records; those that were set aside earlier and have been sent now count.
+        set_aside: what could not be sent, a line each; the next `sync` tries it again.
         problem: why the rest was not sent, one line; empty where nothing is left.
     """
 
     outcome: Outcome
     sent: int
     left: int
-    rejections: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -97,16 +97,17 @@ def _send(
 ) -> Outcome:
     from tracking.spool.sender import Sender
 
-    waiting = spool.num_waiting
+    waiting = spool.num_waiting + len(spool.reasons_aside())
     sender = Sender(spool, lambda: tracker)
     is_sent = sender.drain(PATIENCE_SECONDS, lambda: interrupts.received)
     sender.close()
     left = spool.num_waiting
-    rejections = tuple(scrubbed(line, sweep.uri) for line in spool.rejections())
+    aside = tuple(scrubbed(line, sweep.uri) for line in spool.aside_lines())
+    sent = waiting - left - len(aside)
     problem = "" if is_sent else scrubbed(sender.problem, sweep.uri) or "too slow"
-    outcome = Outcome.DONE if is_sent and not rejections else Outcome.FAILED
+    outcome = Outcome.DONE if is_sent and not aside else Outcome.FAILED
     if interrupts.received:
         outcome, problem = Outcome.INTERRUPTED, ""
-    sweep_log.info("sent %d records to MLflow, %d left. %s", waiting - left, left, problem)
-    on_result(SyncResult(outcome, waiting - left, left, rejections, problem))
+    sweep_log.info("sent %d records to MLflow, %d left. %s", sent, left, problem)
+    on_result(SyncResult(outcome, sent, left, aside, problem))
     return outcome

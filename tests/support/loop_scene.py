@@ -74,5 +74,5 @@ class Scene:
     def sent(self) -> None:
         assert self.sender.drain(10)
         self.sender.close()
-        assert self.sender.problem == "" and self.spool.rejections() == []
+        assert self.sender.problem == "" and self.spool.aside_lines() == []
         assert len(self.tracker.keys) == len(set(self.tracker.keys))

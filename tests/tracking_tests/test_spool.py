@@ -225,8 +225,106 @@ def test_what_the_store_refuses_for_good_is_kept_and_said_and_stops_nothing(tmp_
     assert sender.drain(5)
     sender.close()
     assert len(store.arrived) == len(RECORDS) - 1
-    assert Spool(tmp_path).rejections() == ["trial-0/epoch-1: never"]
+    assert Spool(tmp_path).aside_lines() == ["trial-0/epoch-1: never"]
     assert Spool(tmp_path).num_waiting == 0
+
+
+class Broken(Store):
+    """A store for which some records raise what no store should raise."""
+
+    def __init__(self, keys: set[str]) -> None:
+        super().__init__()
+        self.broken = keys
+        self.known: set[str] = set()
+
+    def apply(self, record: Any, *, again: bool) -> dict[str, str]:
+        number = getattr(record, "number", None)
+        if number is not None and record.key != f"trial-{number}" and number not in self.known:
+            raise RejectedError(f"no run of trial {number}")
+        if record.key in self.broken:
+            self.attempts += 1
+            raise LookupError("no metadata\nof a library")
+        if isinstance(record, TrialRecord):
+            self.known.add(record.number)
+        return super().apply(record, again=again)
+
+
+def sent_by(spool: Spool, store: Store, patience: float = 5) -> bool:
+    sender = Sender(spool, lambda: store)
+    sent = sender.drain(patience)
+    sender.close()
+    return sent
+
+
+def test_a_record_that_cannot_be_sent_holds_up_nothing_and_is_tried_again(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    store = Broken({"trial-0/model"})
+    assert sent_by(spool, store)
+    assert set(store.arrived) == {record.key for record in RECORDS} - {"trial-0/model"}
+    expected = ["trial-0/model: LookupError: no metadata"]
+    assert Spool(tmp_path).aside_lines() == expected and spool.num_waiting == 0
+    assert sent_by(Spool(tmp_path), store), "what is aside is tried again, and stays aside"
+    assert Spool(tmp_path).aside_lines() == expected
+    store.broken.clear()
+    del store.arrived[:]
+    again = Spool(tmp_path)
+    assert sent_by(again, store)
+    assert store.arrived == ["trial-0/model", "trial-0/end"], "the trial's end is its last word"
+    assert again.aside_lines() == []
+    assert {"key": "trial-0/model", "id": "id of trial-0/model"} in again.answers()
+
+
+def test_a_run_that_cannot_be_made_takes_its_trial_along_and_no_other(tmp_path):
+    spool = Spool(tmp_path)
+    other = [TrialRecord(1, "trial 1", {}, {}), EpochRecord(1, 1, {"loss": 1.0})]
+    for record in (*RECORDS[:-1], *other, RECORDS[-1]):
+        spool.put(record)
+    store = Broken({"trial-0"})
+    assert sent_by(spool, store)
+    assert list(spool.reasons_aside()) == [record.key for record in RECORDS[1:-1]]
+    assert {"sweep", "trial-1", "trial-1/epoch-1", RECORDS[-1].key} == set(store.arrived)
+    store.broken.clear()
+    del store.arrived[:]
+    assert sent_by(Spool(tmp_path), store)
+    assert store.arrived == [record.key for record in RECORDS[1:-1]]
+
+
+def test_after_one_the_others_of_its_kind_do_not_wait_as_long(tmp_path):
+    spool, models = Spool(tmp_path), set()
+    spool.put(RECORDS[0])
+    for number in range(4):
+        spool.put(TrialRecord(number, "t", {}, {}))
+        model = ModelRecord(number, "model.keras", (8, 8, 1), 3, {}, 1)
+        spool.put(model)
+        models.add(model.key)
+    spool.put(RECORDS[-1])
+    store = Broken(models)
+    assert sent_by(spool, store)
+    assert set(spool.reasons_aside()) == models
+    assert store.attempts - len(store.arrived) < 2 * sender_module.MAX_ATTEMPTS + 3
+
+
+def test_a_store_that_is_away_sets_nothing_aside_however_often_it_is_tried(tmp_path):
+    spool, store = Spool(tmp_path), Store()
+    store.away.set()
+    for record in RECORDS:
+        spool.put(record)
+    assert not sent_by(spool, store, patience=0.8)
+    assert store.attempts > 2 * sender_module.MAX_ATTEMPTS
+    assert spool.aside_lines() == [] and spool.num_waiting == len(RECORDS)
+    store.away.clear()
+    assert sent_by(spool, store) and spool.aside_lines() == []
+
+
+def test_nothing_is_sent_before_the_sweep_itself(tmp_path):
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    store = Broken({"sweep"})
+    assert not sent_by(spool, store, patience=0.5)
+    assert store.arrived == [] and spool.num_waiting == len(RECORDS)
 
 
 def test_what_waited_at_the_start_may_have_arrived_before(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import sqlite3
@@ -21,8 +22,10 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 from search_spaces import cnn_blocks
 from search_spaces.errors import InputError
 from tracking.errors import store_errors
+from tracking.runs import tracker as tracker_module
 from tracking.runs.run_reader import RunReader
 from tracking.runs.tracker import MlflowTracker, sweep_exists
+from tracking.spool import sender as sender_module
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -250,6 +253,49 @@ def test_a_kept_model_loads_everywhere_and_takes_raw_pixels(tracker, uri, tmp_pa
         mlflow.set_tracking_uri(None)
     logged = MlflowClient(uri).get_logged_model(model_id)
     assert {m.key: m.value for m in logged.metrics} == {"val_accuracy": 0.9}
+
+
+def test_a_model_whose_folder_cannot_be_written_holds_up_nothing(uri, tmp_path, monkeypatch):
+    def missing(*args, **kwargs):
+        raise importlib.metadata.PackageNotFoundError("tensorflow")
+
+    write_model_folder = tracker_module.write_model_folder
+    monkeypatch.setattr(tracker_module, "write_model_folder", missing)
+    monkeypatch.setattr(sender_module, "FIRST_PAUSE_SECONDS", 0.01)
+    spool = Spool(tmp_path / "spool")
+    spool.put(SweepRecord("s", {}, {}, DATA, "aside"))
+    spool.put(TrialRecord(0, "trial 0", {"a": 1}, {}))
+    file = tmp_path / "model.keras"
+    file.write_bytes(b"a model")
+    record = ModelRecord(0, file.name, (8, 8, 1), 3, {"val_accuracy": 0.9}, 1)
+    spool.adopt(file, record.key)
+    for each in (record, TrialEnd(0, "COMPLETE"), SweepEnd("FINISHED")):
+        spool.put(each)
+
+    def send() -> tuple[MlflowTracker, Spool]:
+        spool = Spool(tmp_path / "spool")
+        tracker = MlflowTracker(uri, "aside", spool.folder_of, spool.answers())
+        tracker.knows(next(spool.replay()))
+        sender = Sender(spool, lambda: tracker)
+        assert sender.drain(30)
+        sender.close()
+        return tracker, spool
+
+    tracker, spool = send()
+    (line,) = spool.aside_lines()
+    assert line.startswith("trial-0/model: PackageNotFoundError: No package metadata")
+    client = MlflowClient(uri)
+    assert client.get_run(tracker.run_id(0)).info.status == "FINISHED"
+    assert tracker.model_id(0) is None
+    monkeypatch.setattr(tracker_module, "write_model_folder", write_model_folder)
+    tracker, spool = send()
+    assert spool.aside_lines() == []
+    (model,) = client.search_logged_models([tracker.experiment_id])
+    assert model.status == "READY" and model.model_id == tracker.model_id(0)
+    assert client.get_run(tracker.run_id(0)).info.status == "FINISHED"
+    # A session later it is known still, and could be dropped.
+    later = MlflowTracker(uri, "aside", spool.folder_of, Spool(tmp_path / "spool").answers())
+    assert later.model_id(0) == model.model_id
 
 
 def test_a_dropped_model_leaves_nothing_behind(tracker, uri, tmp_path):

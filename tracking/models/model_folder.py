@@ -21,9 +21,10 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from tracking.models.model_store import KERAS_FILE
 
-REQUIRED = ("mlflow", "keras", "tensorflow", "numpy")
-"""TensorFlow on every backend: Keras takes it unless it is told, and the file fits each."""
-BACKEND_REQUIRED = {"jax": ("jax",), "torch": ("torch",)}
+REQUIRED = ("mlflow", "keras", "numpy")
+BACKENDS_REQUIRED = ("tensorflow", "jax", "torch")
+"""Of these TensorFlow, where it is installed: Keras takes it unless it is told, and the file fits
+each; and what the model was trained on."""
 
 
 def write_model_folder(
@@ -74,9 +75,10 @@ def write_model_folder(
 
 def _write_environment(folder: Path, backend: str) -> None:
     # Without the local part of a version: `2.13.0+cpu` is a build that no index has under it.
+    names = [*REQUIRED, *(name for name in BACKENDS_REQUIRED if name in ("tensorflow", backend))]
     requirements = [
         f"{name}=={importlib.metadata.version(name).partition('+')[0]}"
-        for name in (*REQUIRED, *BACKEND_REQUIRED.get(backend, ()))
+        for name in names
         if name in REQUIRED or importlib.util.find_spec(name) is not None
     ]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")

@@ -405,7 +405,10 @@ class MlflowTracker:
         return {output.model_id for output in outputs.model_outputs} if outputs else set()
 
     def _run(self, number: int) -> str:
-        return self._ids[f"trial-{number}"]
+        try:
+            return self._ids[f"trial-{number}"]
+        except KeyError:
+            raise RejectedError(f"MLflow has no run of trial {number}") from None
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
         entries = [Metric(key, value, timestamp_ms, step) for key, value in metrics.items()]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from tracking.spool.records import Record
+from tracking.spool.records import ModelDropRecord, ModelRecord, Record, SweepRecord, TrialRecord
 from tracking.spool.spool import Spool
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
+MAX_ATTEMPTS = 6
+"""Attempts (15 s) after which another record is tried, to know whether the store is away or whether
+it is the record that cannot be sent."""
 
 
 class RejectedError(Exception):
@@ -35,6 +39,9 @@ class Destination(Protocol):
 class Sender:
     """Replays a spool until everything is acknowledged, and goes on as more comes.
 
+    A record that fails while others arrive is set aside, whatever the reason, and holds up nothing.
+    What earlier sessions set aside is tried once more at the start.
+
     Args:
         open_destination: called in the sender's thread, again and again until it succeeds.
     """
@@ -46,6 +53,14 @@ class Sender:
         self._hurry = threading.Event()
         self.problem = ""
         """Why the latest attempt failed; empty after one that succeeded."""
+        # What waits at the start may have arrived before the last session ended: acknowledgements
+        # are not synchronised to disk, so a loss of power takes any number of them.
+        self._num_doubtful = spool.num_waiting
+        self._num_attempts = 0
+        self._unsendable: set[tuple[type[Record], str]] = set()
+        self._tried_aside = threading.Event()
+        if not spool.reasons_aside():
+            self._tried_aside.set()
         # A daemon: a server that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._work, daemon=True, name="tracking")
         self._thread.start()
@@ -58,7 +73,7 @@ class Sender:
         """
         self._hurry.set()
         left, since = self._spool.num_waiting, time.monotonic()
-        while left:
+        while left or not self._tried_aside.is_set():
             if time.monotonic() - since > patience_seconds or give_up():
                 return False
             time.sleep(0.02)
@@ -74,30 +89,96 @@ class Sender:
         self._hurry.set()
 
     def _work(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
         destination: Destination | None = None
-        # What waits at the start may have arrived before the last session ended: acknowledgements
-        # are not synchronised to disk, so a loss of power takes any number of them.
-        num_doubtful, again, pause = self._spool.num_waiting, False, FIRST_PAUSE_SECONDS
         while not self._closed.is_set():
-            record = self._spool.next(0.2)
-            if record is None:
+            is_start = not self._tried_aside.is_set()
+            record = None if is_start else self._spool.next(0.2)
+            if record is None and not is_start:
                 continue
             try:
                 if destination is None:
                     destination = self._open()
-                try:
-                    answer = destination.apply(record, again=again or num_doubtful > 0)
-                except RejectedError as error:
-                    self._spool.reject(record, str(error))
+                if record is None:
+                    self._try_aside(destination)
+                    self._tried_aside.set()
                 else:
-                    self._spool.acknowledge(record, answer)
+                    self._send(destination, record)
             except Exception as error:  # Whatever a store or a disk raises: it may pass.
-                first_line = (str(error).strip().splitlines() or [""])[0][:300]
-                self.problem = f"{type(error).__name__}: {first_line}"
-                again = True
+                self.problem = _line(error)
+                self._num_attempts += 1
                 self._hurry.clear()
                 self._hurry.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                self.problem, self._num_attempts, pause = "", 0, FIRST_PAUSE_SECONDS
+
+    def _send(self, destination: Destination, record: Record) -> None:
+        """Sends a record, or sets it aside; raises where it is to be tried again."""
+        again = self._num_attempts > 0 or self._num_doubtful > 0
+        try:
+            answer = destination.apply(record, again=again)
+        except RejectedError as error:
+            self._spool.set_aside(record, str(error))
+        except Exception as error:
+            known = type(record), _line(error)
+            enough = self._num_attempts + 1 >= MAX_ATTEMPTS or known in self._unsendable
+            if not enough or not self._others_arrive(destination, record):
+                raise
+            self._unsendable.add(known)
+            self._spool.set_aside(record, _line(error))
+            self._num_doubtful = self._spool.num_waiting + 1  # One of them has arrived by now.
+        else:
+            self._spool.acknowledge(record, answer)
+        self._num_doubtful = max(0, self._num_doubtful - 1)
+
+    def _others_arrive(self, destination: Destination, stuck: Record) -> bool:
+        """Whether the store takes another record, one of each kind, that does not need this one."""
+        seen: set[type[Record]] = set()
+        for record in self._spool.waiting()[1:]:
+            if type(record) in seen or _needs(record, stuck):
                 continue
-            num_doubtful = max(0, num_doubtful - 1)
-            self.problem, again, pause = "", False, FIRST_PAUSE_SECONDS
+            seen.add(type(record))
+            # Refused, or the store is away: it proves nothing.
+            with contextlib.suppress(Exception):
+                destination.apply(record, again=True)
+                return True
+        return False
+
+    def _try_aside(self, destination: Destination) -> None:
+        """Sends what was set aside in its place: what came later of the same trial follows again.
+
+        A state that a run had once must not be the last that it is told.
+        """
+        aside = self._spool.reasons_aside()
+        waiting = {record.key for record in self._spool.waiting()}
+        touched: set[int | None] = set()
+        for record in self._spool.replay() if aside else ():
+            if self._closed.is_set() or record.key in waiting:
+                return
+            number = getattr(record, "number", None)
+            if record.key not in aside and number not in touched:
+                continue
+            # Where it fails again its reason is known.
+            with contextlib.suppress(Exception):
+                answer = destination.apply(record, again=True)
+                if record.key in aside:
+                    self._spool.sent_after_all(record, answer)
+                    touched.add(number)
+
+
+def _needs(record: Record, other: Record) -> bool:
+    """Whether a record means nothing to a store that has not taken the other."""
+    if isinstance(other, SweepRecord):
+        return True
+    number = getattr(other, "number", None)
+    if number is None or getattr(record, "number", None) != number:
+        return False
+    return isinstance(other, TrialRecord) or (
+        isinstance(other, ModelRecord) and isinstance(record, ModelDropRecord)
+    )
+
+
+def _line(error: Exception) -> str:
+    first_line = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {first_line}"

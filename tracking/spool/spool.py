@@ -6,7 +6,7 @@ nothing and loses nothing. One process at a time writes a spool (the sweep's loc
 
     spool/records.jsonl    one record per line
     spool/sent.jsonl       one acknowledgement per line, in the records' order
-    spool/rejected.jsonl   what the store refused for good, with its reason
+    spool/rejected.jsonl   what was set aside, with the reason, and which of it was sent since
     spool/files/           files that wait to be uploaded
 
 `TrialHistory` knows the state of each trial of a spool, so that its last record says what is true.
@@ -114,15 +114,28 @@ class Spool:
             del self._waiting[0]
             self._condition.notify_all()
 
-    def reject(self, record: Record, reason: str) -> None:
-        """Notes that the store refuses a record for good, and goes on with the next."""
-        with (self._folder / "rejected.jsonl").open("ab", buffering=0) as file:
-            _append(file, {**to_json(record), "reason": reason})
+    def set_aside(self, record: Record, reason: str) -> None:
+        """Notes that the oldest record cannot be sent, so that the next one is."""
+        self._note_aside({**to_json(record), "reason": reason})
         self.acknowledge(record, {"rejected": reason})
+
+    def sent_after_all(self, record: Record, answer: Mapping[str, str]) -> None:
+        """Notes that a record that was set aside has arrived, with what the store named it."""
+        self._note_aside({"key": record.key, "sent": dict(answer)})
+
+    def _note_aside(self, line: Mapping[str, Any]) -> None:
+        with (self._folder / "rejected.jsonl").open("ab", buffering=0) as file:
+            _append(file, line)
 
     def answers(self) -> list[dict[str, str]]:
         """The acknowledgements of earlier sessions."""
-        return list(self._answers)
+        late = [{"key": line["key"], **line["sent"]} for line in self._aside() if "sent" in line]
+        return self._answers + late
+
+    def waiting(self) -> list[Record]:
+        """The records that are not acknowledged, oldest first."""
+        with self._condition:
+            return list(self._waiting)
 
     @property
     def num_waiting(self) -> int:
@@ -130,11 +143,21 @@ class Spool:
         with self._condition:
             return len(self._waiting)
 
-    def rejections(self) -> list[str]:
-        """One line per record that the store refused for good."""
-        return [f"{line['key']}: {line['reason']}" for line in self._rejected()]
+    def reasons_aside(self) -> dict[str, str]:
+        """Why each record that is set aside was not sent, by its key."""
+        reasons: dict[str, str] = {}
+        for line in self._aside():
+            if "sent" in line:
+                reasons.pop(line["key"], None)
+            else:
+                reasons[line["key"]] = line["reason"]
+        return reasons
 
-    def _rejected(self) -> list[dict[str, Any]]:
+    def aside_lines(self) -> list[str]:
+        """One line for each record that is set aside: its key and the reason."""
+        return [f"{key}: {reason}" for key, reason in self.reasons_aside().items()]
+
+    def _aside(self) -> list[dict[str, Any]]:
         path = self._folder / "rejected.jsonl"
         return _open_lines(path, mend=False) if path.exists() else []
 

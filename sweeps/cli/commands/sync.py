@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_result(result: SyncResult) -> None:
-    say(f"sent {result.sent}, {result.left} left")
-    for line in result.rejections:
-        warn(f"refused by MLflow: {line}")
+    aside = f", {len(result.set_aside)} set aside" if result.set_aside else ""
+    say(f"sent {result.sent}, {result.left} left{aside}")
+    for line in result.set_aside:
+        warn(f"not recorded in MLflow: {line}")
     if result.problem:
         print(f"error: {result.problem}", file=sys.stderr)
