@@ -57,11 +57,19 @@ def check_backend(name: str) -> None:
     """Raises InputError for a backend that Keras does not have, or that is not installed."""
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
-    if importlib.util.find_spec(name) is None:
+    there = installed_backends()
+    if name not in there:
+        what = "." if name == DEFAULT_COMPUTE.backend else f"'.[{name}]'"
+        others = f" Or choose what is installed: --backend {there[0]}." if there else ""
         raise InputError(
             f"A backend must be installed. Received: {name}, which is not. Install {TITLES[name]}: "
-            f"pip install -c constraints.txt -e '.[{name}]'."
+            f"pip install -c constraints.txt -e {what} in the clone.{others}"
         )
+
+
+def installed_backends() -> list[Backend]:
+    """Those that could be imported here; none is imported for that."""
+    return [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
 
 
 def check_compute(backend: str, precision: str, jit: str) -> None:

@@ -102,3 +102,11 @@ def test_the_tree_of_the_architecture_page_is_the_tree():
 def test_the_states_of_the_architecture_page_are_those_of_a_trial():
     shown = re.findall(r"^\| ([A-Z]+) \|", ARCHITECTURE, re.MULTILINE)
     assert set(shown) == {state.value for state in TrialState} - {"RUNNING"}
+
+
+def test_what_is_installed_by_name_without_tensorflow_is_all_else_that_is_needed():
+    page = (ROOT / "docs" / "backends.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^pip install -c constraints.txt torch (.*)$", page, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    assert set(line.split()) == needed - {"tensorflow"}

@@ -27,23 +27,22 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def keras_sweeps(folder: Path, script: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *options],
-        cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 class Swept:
     """A sweep that was killed in its second trial, between two epochs, and resumed."""
 
-    def __init__(self, backend: str, folder: Path) -> None:
-        self.backend, self.folder = backend, folder
+    def __init__(self, backend: str, folder: Path, python: Path) -> None:
+        self.backend, self.folder, self._python = backend, folder, str(python)
         self.begun = self._kill_in_the_second_trial((*OPTIONS, "--backend", backend))
-        self.resumed = keras_sweeps(folder, "sweeps/run.py", "--resume")
+        self.resumed = self.run("sweeps/run.py", "--resume")
+
+    def run(self, script: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._python, str(ROOT / script), *options],
+            cwd=self.folder, capture_output=True, text=True,
+        )  # fmt: skip
 
     def _kill_in_the_second_trial(self, options: tuple[str, ...]) -> list[str]:
-        command = [sys.executable, str(ROOT / "sweeps/run.py"), *options]
+        command = [self._python, str(ROOT / "sweeps/run.py"), *options]
         process = subprocess.Popen(
             command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -74,8 +73,14 @@ class BackendContract:
     compute: str
 
     @pytest.fixture(scope="class")
-    def swept(self, request, tmp_path_factory) -> Swept:
-        return Swept(request.cls.backend, tmp_path_factory.mktemp(request.cls.backend))
+    def python(self) -> Path:
+        """What runs the commands: that of another environment where a class says so."""
+        return Path(sys.executable)
+
+    @pytest.fixture(scope="class")
+    def swept(self, request, tmp_path_factory, python) -> Swept:
+        backend = request.cls.backend
+        return Swept(backend, tmp_path_factory.mktemp(backend), python)
 
     def test_it_says_and_records_what_it_trained_with(self, swept):
         assert f"compute   {self.compute} (jit by rule)\n" in swept.begun
@@ -89,35 +94,34 @@ class BackendContract:
             assert run.data.tags["sweeps.device"].startswith("cpu, ")
 
     def test_a_resumed_sweep_keeps_its_backend(self, swept):
-        done = keras_sweeps(
-            swept.folder, "sweeps/run.py", "--resume", "--name", "s", "--backend", "tensorflow"
-        )
+        other = "jax" if swept.backend == "torch" else "torch"
+        done = swept.run("sweeps/run.py", "--resume", "--name", "s", "--backend", other)
         assert done.returncode == 2 and done.stderr.count("\n") == 1
-        assert f"--backend was {swept.backend}, is tensorflow" in done.stderr
+        assert f"--backend was {swept.backend}, is {other}" in done.stderr
 
     def test_what_was_killed_and_continued_equals_a_training_without_a_break(self, swept):
         """Which is what a replay does, on the recorded backend."""
         (run,) = (run for run in swept.runs("trial") if run.data.tags["sweeps.trial"] == "1")
-        done = keras_sweeps(swept.folder, "sweeps/replay.py", run.info.run_id)
+        done = swept.run("sweeps/replay.py", run.info.run_id)
         assert "identical: 2 reports" in done.stdout, done.stdout + done.stderr
 
     def test_the_winner_becomes_the_champion_and_predicts(self, swept):
         options = ("s", "--finalists", "1", "--finalist-seeds", "2", "--quiet")
-        done = keras_sweeps(swept.folder, "sweeps/finalize.py", *options)
+        done = swept.run("sweeps/finalize.py", *options)
         assert done.returncode == 0, done.stderr
         assert {run.data.tags["sweeps.backend"] for run in swept.runs("finalist")} == {
             swept.backend
         }
-        done = keras_sweeps(swept.folder, "sweeps/promote.py", "s")
+        done = swept.run("sweeps/promote.py", "s")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "images bit for bit the same" in done.stdout
         flavor = yaml.safe_load(next(swept.folder.glob("mlruns/**/MLmodel")).read_text())["flavors"]
         assert flavor["keras"]["keras_backend"] == swept.backend
         Image.new("L", (8, 8)).save(swept.folder / "black.png")
-        done = keras_sweeps(
-            swept.folder, "pipelines/predict.py", "black.png", "--model", "mlp-digits@champion",
+        done = swept.run(
+            "pipelines/predict.py", "black.png", "--model", "mlp-digits@champion",
             "--json",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert len(json.loads(done.stdout)["predictions"][0]["probabilities"]) == 10
-        assert keras_sweeps(swept.folder, "sweeps/doctor.py", "s").returncode == 0
+        assert swept.run("sweeps/doctor.py", "s").returncode == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.models.scoring import Score
+from pipelines.runtime.compute import installed_backends
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE, EXIT_CODES
 from sweeps.cli.shared_options import argument_type
@@ -233,10 +234,13 @@ def _print_comparison(candidate: Score, champion: Score | None) -> None:
 
 def _print_serving(uri: str, name: str) -> None:
     where = "" if uri == DEFAULT_URI else f" --tracking-uri {redacted(uri)}"
+    there = installed_backends()
+    # Keras takes TensorFlow unless it is told, and a model of one backend runs on each.
+    backend = "" if "tensorflow" in there else f"KERAS_BACKEND={there[0]} "
     print("\nNext:")
     print(f"  keras-sweeps predict IMAGE... --model '{name}@champion'{where}")
-    print(f"  MLFLOW_TRACKING_URI={redacted(uri)} mlflow models serve -m 'models:/{name}@champion' "
-          "--env-manager local")  # fmt: skip
+    print(f"  {backend}MLFLOW_TRACKING_URI={redacted(uri)} mlflow models serve "
+          f"-m 'models:/{name}@champion' --env-manager local")  # fmt: skip
 
 
 def print_history(name: str, history: ChampionHistory) -> None:
