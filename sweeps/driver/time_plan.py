@@ -140,12 +140,15 @@ class TimePlan:
     def next_waiting(self) -> TrialRow | None:
         """The paused trial to train to its end now: the best that can end in time.
 
+        Where that is a matter of seconds for the best one, the next that surely can goes before it.
         The cheapest goes on in any case while nothing is complete and nothing runs.
         """
         if self._has_enough():
             return None
         waiting = [row for row in self._ranked() if row.state is TrialState.PAUSED]
-        chosen = next((row for row in waiting if self._fits(row)), None)
+        fitting = [row for row in waiting if self._fits(row)]
+        sure = (row for row in fitting if MARGIN * self._seconds_to_end(row) < self._left())
+        chosen = next(sure, fitting[0] if fitting else None)
         if chosen is None and waiting and not self.board.ranking() and not self.board.running():
             chosen = min(waiting, key=self._seconds_to_end)
         if chosen is not None:
@@ -155,13 +158,18 @@ class TimePlan:
     def cannot_end(self, row: TrialRow) -> str:
         """Why training a trial any further is lost time; empty while it can end in time.
 
-        While nothing is complete and nothing else can end in time either, it goes on.
+        While nothing is complete and nothing else can end in time either, it goes on; and so does
+        one that is trained to its end and late by seconds, where nothing that waits could use them.
         """
         if not self.waits or self._is_protected(row) or self._fits(row):
             return ""
-        if not self.board.ranking() and not any(map(self._fits, self._ranked())):
+        others = [other for other in self._ranked() if self._fits(other)]
+        if not self.board.ranking() and not others:
             return ""
         needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        is_wanted = any(other.state is TrialState.PAUSED for other in others)
+        if row.number in self._chosen and not is_wanted and needed <= MARGIN * left:
+            return ""
         return (
             f"its full training would take {duration(needed)} more, and {duration(left)} are left"
         )

@@ -269,6 +269,39 @@ def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
     assert sweep(limit=900.0, waits=False).plan.cannot_end(slow) == ""
 
 
+def test_of_those_that_fit_one_that_surely_ends_in_time_comes_first(sweep):
+    here = sweep()
+    here.row(0, 72, 0.8, COMPLETE)
+    here.row(1, 27, 0.9, PAUSED)
+    here.row(2, 9, 0.8, PAUSED)
+    here.plan._pace[1] = 40.0
+    needed = here.plan._seconds_to_end(here.board.rows[1])
+    here.left(1.05 * needed)
+    assert here.plan.next_waiting().number == 2, "the better one would be late by a tenth's share"
+    here.left(1.15 * needed)
+    assert here.plan.next_waiting().number == 1
+    here.board.rows[2].state = TrialState.PRUNED
+    here.left(1.05 * needed)
+    assert here.plan.next_waiting().number == 1, "nothing else could use the time"
+
+
+def test_what_is_late_by_seconds_goes_on_where_nothing_else_could_use_them(sweep):
+    here = sweep()
+    here.row(0, 72, 0.8, COMPLETE)
+    row = here.row(1, 27, 0.9, PAUSED)
+    here.left(200)
+    assert here.plan.next_waiting() is row
+    row.state = RUNNING
+    needed = here.plan._seconds_to_end(row)
+    here.left(needed - 2)
+    assert here.plan.cannot_end(row) == ""
+    here.left(needed / 1.2)
+    assert here.plan.cannot_end(row).startswith("its full training would take 5"), "hopeless"
+    other = here.row(2, 63, 0.7, PAUSED)
+    here.left(needed - 2)
+    assert here.plan._fits(other) and here.plan.cannot_end(row) != "", "that one can end in time"
+
+
 def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
     here = sweep()
     row = TrialRow(0, "trial 0", {}, 0, Schedule(8, reports=NINTHS), SPACE)
