@@ -8,7 +8,7 @@ its AUC of 100 classes 0.7 s an epoch (docs/log.md).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,29 +29,18 @@ PREDICT_BYTES = 64 * 2**20
 TOP = 5
 
 
-Forward = Callable[[np.ndarray], np.ndarray]
-"""What a model gives for one batch of pixels."""
-
-
 def predict(
     model: keras.Model,
     pixels: PixelRows,
     batch_size: int = PREDICT_BATCH,
-    forward: Forward | None = None,
 ) -> np.ndarray:
     """Class probabilities (n, classes) float32 of raw pixels (n, height, width, channels).
 
     A model with a single output gives the probability of the second of two classes.
     Pixels that are mapped from disk are never read all at once.
-
-    Args:
-        forward: what `forward_pass` returned for the model; None for Keras' `predict`.
     """
-    if forward is not None:
-        step, run = batch_size, forward
-    else:
-        step = batch_size * max(1, PREDICT_BYTES // max(1, batch_size * pixels[0].nbytes))
-        run = partial(model.predict, batch_size=batch_size, verbose=0)
+    step = batch_size * max(1, PREDICT_BYTES // max(1, batch_size * pixels[0].nbytes))
+    run = partial(model.predict, batch_size=batch_size, verbose=0)
     with array_alone():
         found = [
             np.asarray(run(pixels[first : first + step]), np.float32)
@@ -70,28 +59,6 @@ def array_alone() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The structure of `inputs` doesn't match")
         yield
-
-
-def forward_pass(model: keras.Model) -> Forward | None:
-    """What `model.predict` computes for a batch, for a model of ours; None where Keras does it.
-
-    With TensorFlow, `predict` makes a pipeline of its input in every call, and traces the model for
-    whole batches and once more for a smaller last one: more than half of the time for 2,500 small
-    images (docs/log.md). Here it is traced once, for batches of any size.
-    """
-    import keras
-
-    # What is compiled is compiled for each size anyway.
-    if keras.config.backend() != "tensorflow" or model.jit_compile:
-        return None
-    import tensorflow as tf
-
-    (pixels,) = model.inputs
-    batch = tf.TensorSpec((None, *pixels.shape[1:]), pixels.dtype)
-    traced = tf.function(
-        lambda images: model(images, training=False), input_signature=[batch], autograph=False
-    )
-    return lambda images: traced(images).numpy()
 
 
 def both_classes(second: np.ndarray) -> np.ndarray:

@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.data.arrays import PixelRows
 from pipelines.data.prepared import PreparedData
-from pipelines.evaluation.metrics import PREDICT_BATCH, forward_pass, predict
+from pipelines.evaluation.metrics import PREDICT_BATCH, predict
 from pipelines.runtime.process import seed_everything
+from pipelines.training.device_prediction import (
+    DeviceForward,
+    DevicePixels,
+    predict_on_device,
+)
 from pipelines.training.epoch import Training, set_jit
 from pipelines.training.feeding import part_of
 from pipelines.training.loops import epoch_loop
@@ -114,7 +120,7 @@ def measure_point(
         warm = 2 * batch_size
     else:
         train = partial(loop, ends_early=False)  # A NaN loss must not shorten what is timed.
-        num_pixel_bytes, most = loop.resident_bytes, len(x)
+        num_pixel_bytes, most = loop.resident_bytes + x_validation.nbytes, len(x)
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
     losses: list[float] = []
 
@@ -122,13 +128,20 @@ def measure_point(
         losses.append(train(rows).get("loss", 0.0))
 
     train_on(np.arange(min(len(x), warm)))
-    forward = forward_pass(model) if assembled.is_ours else None
-    predict(model, x_validation[: min(len(x_validation), PREDICT_BATCH)], forward=forward)
+    num_predicted = min(len(x_validation), PREDICTED_IMAGES)
+    measured = x_validation[:num_predicted]
+    predicted: Callable[[PixelRows], np.ndarray] = partial(predict, model)
+    if assembled.is_ours:
+        forward, pixels = DeviceForward(model), DevicePixels(measured, measured.nbytes)
+
+        def predicted(x: PixelRows) -> np.ndarray:
+            return predict_on_device(forward, pixels, PREDICT_BATCH, np.arange(len(x)))
+
+    predicted(measured[:PREDICT_BATCH])
     start_seconds = time.perf_counter() - started
     step_seconds = _step_seconds(train_on, batch_size, min(len(x), most))
-    num_predicted = min(len(x_validation), PREDICTED_IMAGES)
     before = time.perf_counter()
-    predict(model, x_validation[:num_predicted], forward=forward)
+    predicted(measured)
     image_seconds = (time.perf_counter() - before) / num_predicted
     return Measurement(
         params=params,

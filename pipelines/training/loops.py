@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.training.augmentation import AugmentedRows
+from pipelines.training.device_arrays import on_device, tensorflow_rows
 from pipelines.training.measured_weights import averaging
 from search_spaces.augmentation import Augmentation
 from search_spaces.labels import labels_for
@@ -150,28 +151,6 @@ def _rows(arrays: tuple[Any, ...], rows: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(array[rows]) for array in arrays)
 
 
-def _on_device(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    import keras
-
-    whole = map(_whole, arrays)
-    return tuple(keras.ops.convert_to_tensor(array, dtype=_type_of(array)) for array in whole)
-
-
-def _whole(array: Any) -> np.ndarray:
-    """All rows; a mapped file is not copied for that."""
-    if isinstance(array, np.ndarray):
-        return np.asarray(array)
-    return np.asarray(array[np.arange(len(array))])
-
-
-def _type_of(array: np.ndarray) -> str:
-    """The type that an array has on the device; JAX has whole numbers of 32 bits."""
-    import keras
-
-    is_long = array.dtype == np.int64 and keras.config.backend() == "jax"
-    return "int32" if is_long else str(array.dtype)
-
-
 def _run(model: keras.Model, steps: Callable[[], Any], ends_early: bool) -> dict[str, float]:
     """Trains from fresh metrics to the end, or to a non-finite loss; returns the metrics."""
     model.reset_metrics()
@@ -200,7 +179,7 @@ def _measured(model: keras.Model) -> dict[str, float]:
 def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> Train:
     import tensorflow as tf
 
-    held_tensors, takes = zip(*map(_taker, arrays), strict=True)
+    held_tensors, takes = zip(*map(tensorflow_rows, arrays), strict=True)
     # As in `fit`, whose batches have a known size only where all have it. With a known size the
     # mean of batch normalisation is computed by another operation, and rounds differently.
     known = size if len(arrays[0]) % size == 0 else None
@@ -241,7 +220,7 @@ def _tensorflow_loop(model: keras.Model, arrays: tuple[Any, ...], size: int) -> 
         num_steps = math.ceil(len(order) / size)
         if pixels is not None and pixels is not held_pixels[0]:
             # In place of those before: an epoch's stay for its parts, and no second copy does.
-            data[0], held_pixels[0] = _taker(pixels)[0], pixels
+            data[0], held_pixels[0] = tensorflow_rows(pixels)[0], pixels
 
         def steps() -> Any:
             for first, end in _calls(num_steps):
@@ -273,32 +252,6 @@ def _rate_computed_once(model: keras.Model) -> Iterator[None]:
         del inner._get_current_learning_rate
 
 
-def _taker(array: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
-    """Puts an array onto the device; returns it, and what takes rows of it there, in a graph.
-
-    TensorFlow's `gather` has kernels for GPUs, but not for whole numbers of 8 or 16 bits: such
-    pixels would be gathered on the cores and carried over in every step. So they are kept as words
-    of 64 bits, and the rows that were taken are looked at as what they are, which copies nothing.
-    """
-    import tensorflow as tf
-
-    whole = _whole(array)
-    if whole.dtype.kind not in "iu" or whole.dtype.itemsize >= 4:
-        return tf.constant(whole), tf.gather
-    shape, dtype = whole.shape[1:], whole.dtype
-    values = whole.reshape(len(whole), -1)
-    missing = -values.shape[1] % (8 // dtype.itemsize)
-    if missing:
-        values = np.pad(values, ((0, 0), (0, missing)))
-
-    def take(words: Any, rows: Any) -> Any:
-        found = tf.bitcast(tf.gather(words, rows), dtype)
-        found = tf.reshape(found, (-1, values.shape[1]))
-        return tf.reshape(found[:, : math.prod(shape)] if missing else found, (-1, *shape))
-
-    return tf.constant(values.view(np.int64)), take
-
-
 def _scanned_steps() -> int:
     """Steps of a scan of JAX on this device."""
     import jax
@@ -309,7 +262,7 @@ def _scanned_steps() -> int:
 def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_steps: int) -> Train:
     import jax
 
-    whole = _on_device(arrays)
+    whole = on_device(arrays)
 
     def one(state: Any, rows: Any, data: Any) -> Any:
         return model.train_step(state, tuple(array[rows] for array in data))[1]
@@ -338,7 +291,7 @@ def _jax_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, scanned_st
 
     def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         batches = _batches(order, size, scanned_steps if compiled else 1)
-        data = whole if pixels is None else (*_on_device((pixels,)), *whole[1:])
+        data = whole if pixels is None else (*on_device((pixels,)), *whole[1:])
 
         def steps() -> Any:
             # The variables are filled when somebody looks at them, not after every step.
@@ -366,7 +319,7 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
     import keras
     import torch
 
-    whole = _on_device(arrays) if resident else arrays
+    whole = on_device(arrays) if resident else arrays
     step = torch.compile(model.train_step) if model.jit_compile else model.train_step
 
     def batch(data: tuple[Any, ...], rows: np.ndarray) -> tuple[Any, ...]:
@@ -381,7 +334,7 @@ def _torch_loop(model: keras.Model, arrays: tuple[Any, ...], size: int, *, resid
     def loop(order: np.ndarray, ends_early: bool, pixels: Changed | None) -> dict[str, float]:
         data = whole
         if pixels is not None:
-            data = (*(_on_device((pixels,)) if resident else (pixels,)), *whole[1:])
+            data = (*(on_device((pixels,)) if resident else (pixels,)), *whole[1:])
 
         def steps() -> Any:
             model.train()  # As `fit`: a layer made of PyTorch's own parts may ask for it.

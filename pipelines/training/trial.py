@@ -23,10 +23,8 @@ from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.latency import latency_ms
 from pipelines.evaluation.metrics import (
     PREDICT_BATCH,
-    Forward,
     accuracy,
     cross_entropy,
-    forward_pass,
     predict,
     validation_metrics,
 )
@@ -44,6 +42,11 @@ from pipelines.training.checkpoints import (
     load_checkpoint,
     model_arrays,
     save_checkpoint,
+)
+from pipelines.training.device_prediction import (
+    DeviceForward,
+    DevicePixels,
+    predict_on_device,
 )
 from pipelines.training.epoch import (
     NonFiniteLossError,
@@ -303,8 +306,19 @@ class _Training:
         return epoch_loop(self._assembled, self._training, resident_bytes=self._resident_bytes)
 
     @cached_property
-    def _forward(self) -> Forward | None:
-        return forward_pass(self._model) if self._assembled.is_ours else None
+    def _forward(self) -> DeviceForward:
+        return DeviceForward(self._model)
+
+    @cached_property
+    def _validation_pixels(self) -> DevicePixels:
+        return DevicePixels(self._validation[0], self._room_left())
+
+    def _room_left(self) -> int:
+        """Bytes of the device beside the pixels that train."""
+        room = self._resident_bytes
+        room = self._task.stream_above if room is None else room
+        trained = self._train[0].nbytes
+        return room - trained if trained <= room else room
 
     @property
     def step(self) -> int:
@@ -377,10 +391,14 @@ class _Training:
         if not self._validates:
             return np.empty(0)
         x, y = self._validation
-        if self._reports.is_early(step):
-            rows = evenly_spread(y, EARLY_VALIDATION_IMAGES)
-            x, y = x[rows], y[rows]
-        probabilities = predict(self._model, x, self._task.predict_batch, self._forward)
+        is_early = self._reports.is_early(step)
+        rows = evenly_spread(y, EARLY_VALIDATION_IMAGES) if is_early else np.arange(len(y))
+        y, size = y[rows], self._task.predict_batch
+        if self._assembled.is_ours:
+            pixels = self._validation_pixels
+            probabilities = predict_on_device(self._forward, pixels, size, rows)
+        else:
+            probabilities = predict(self._model, x[rows] if is_early else x, size)
         if not np.isfinite(probabilities).all():
             # Weights can overflow in the last gradient step, when the mean loss is still finite.
             epochs = self._reports.text(step)
@@ -431,12 +449,15 @@ class _Training:
             if found.pop("identity") == self._task.identity:
                 return dict(found)
         model, (x, y) = self._model, part_of(self._task.data, "test", self._task.training)
-        forward = self._forward
+        size = self._task.predict_batch
         if self._task.schedule.reload:  # What is stored takes pixels as they are.
             model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
             x, y = self._task.data.arrays("test")
-            forward = None
-        probabilities = predict(model, x, self._task.predict_batch, forward)
+            probabilities = predict(model, x, size)
+        elif self._assembled.is_ours:
+            probabilities = predict_on_device(self._forward, DevicePixels(x, room=0), size)
+        else:
+            probabilities = predict(model, x, size)
         metrics = {
             "test_accuracy": accuracy(probabilities, y),
             "test_loss": cross_entropy(probabilities, y),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
+from pipelines.runtime.compiled_programs import share_compiled
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
 from search_spaces.errors import InputError
@@ -36,7 +37,7 @@ from sweeps.setup.resume import merged
 from sweeps.setup.stores import Destination, check_locations
 from sweeps.state.lock import driving
 from sweeps.state.log import told
-from sweeps.state.paths import SweepPaths, claim_name, paths_of
+from sweeps.state.paths import SweepPaths, claim_name, compiled_folder, paths_of
 from sweeps.state.sweep_file import (
     BASELINES,
     FINISHED,
@@ -118,6 +119,7 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     settings.validate_common(resumed=earlier is not None)
     get_objective(settings.objective)
     check_locations(settings, with_study=False, resume=earlier is not None)
+    share_compiled(compiled_folder(settings), settings.training.backend)
     had_earlier_names = earlier is not None and earlier.has_earlier_names
     chosen = list(baselines_of(settings.space, earlier=had_earlier_names))
     settings.training.check(get_space(chosen[0].space))

@@ -14,6 +14,7 @@ from functools import partial
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
+from pipelines.runtime.compiled_programs import share_compiled
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan
@@ -43,6 +44,7 @@ from sweeps.setup.data import SHOWN, DataProgress, reopen_data
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination
 from sweeps.state.log import sweep_log, told
+from sweeps.state.paths import compiled_folder
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import StoredSweep, check_same_data
 from sweeps.workers.jobs import train_job, warm_up
@@ -109,6 +111,7 @@ def finalize(
         settings,
         progress=output.data_progress,
     )
+    share_compiled(compiled_folder(settings), settings.training.backend)
     space = space_of(settings, data)
     check_same_data(sweep.file, data.fingerprint, space.fingerprint)
     file = begin_finalists(sweep, space, options, data.num_images["train"])

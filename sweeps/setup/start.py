@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
+from pipelines.runtime.compiled_programs import share_compiled
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
@@ -29,7 +30,7 @@ from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination, check_locations, open_engine
 from sweeps.state.lock import check_not_driven, driving
 from sweeps.state.log import sweep_log, told
-from sweeps.state.paths import claim_name, paths_of
+from sweeps.state.paths import claim_name, compiled_folder, paths_of
 from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import (
     FORMAT,
@@ -105,6 +106,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}")
     check_locations(settings, resume=earlier is not None)
+    share_compiled(compiled_folder(settings), settings.training.backend)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier, start.data_progress)

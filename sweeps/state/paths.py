@@ -99,6 +99,11 @@ class SweepPaths:
         return self.trial(number) / "output.log"
 
 
+def compiled_folder(settings: SweepSettings) -> Path:
+    """What the backends compiled, shared by all sweeps; it can be removed at any time."""
+    return Path(settings.work_dir).absolute() / "compiled"
+
+
 def paths_of(settings: SweepSettings) -> SweepPaths:
     """The places of a sweep that has its name."""
     assert settings.name is not None

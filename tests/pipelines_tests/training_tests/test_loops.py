@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from pipelines.runtime.device import MemoryShare, resident_limit
-from pipelines.training.loops import _batches, _taker
+from pipelines.training.device_arrays import tensorflow_rows
+from pipelines.training.loops import _batches
 
 DRIVER = Path(__file__).parents[2] / "support" / "drivers" / "loop_driver.py"
 ROUNDING = 1e-6
@@ -34,10 +35,19 @@ def compared(backend: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def check_predictions(found: dict[str, float]) -> None:
+    """Those of `predict`, to the bit; where batches have another size, to rounding."""
+    assert found.pop("resident") == found.pop("carried") == 0.0
+    assert set(found) == {"some resident", "some carried", "filled"}
+    assert max(found.values()) < ROUNDING
+
+
 def test_on_tensorflow_it_is_fit_bit_for_bit():
     """Sweeps of before there was a loop go on, and replay, as if nothing had changed."""
-    found = compared("tensorflow")["differences"]
-    assert len(found) == 11 and set(found.values()) == {0.0}
+    found = compared("tensorflow")
+    differences = found["differences"]
+    assert len(differences) == 11 and set(differences.values()) == {0.0}
+    check_predictions(found["predicted"])
 
 
 @pytest.mark.backends
@@ -46,6 +56,7 @@ def test_on_jax_it_is_fit_bit_for_bit_and_a_scan_within_rounding():
     found = compared("jax")
     assert set(found["differences"].values()) == {0.0}
     assert found["scanned"] < ROUNDING
+    check_predictions(found["predicted"])
 
 
 @pytest.mark.backends
@@ -57,6 +68,7 @@ def test_on_pytorch_it_is_fit_bit_for_bit_but_for_dropout():
     assert len(equal) == 11 and set(equal.values()) == {0.0}
     assert found["again"] == 0.0, "the same seed, the same numbers, with dropout"
     assert found["streamed"] == 0.0, "from disk or from the device"
+    check_predictions(found["predicted"])
 
 
 @pytest.mark.parametrize(("num_images", "together"), [(75, 1), (75, 2), (64, 2), (10, 3)])
@@ -87,7 +99,7 @@ def traced(function: object, rows: np.ndarray) -> object:
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
 def test_rows_that_are_taken_on_the_device_are_those_of_the_array(array):
-    data, take = _taker(array)
+    data, take = tensorflow_rows(array)
     found = traced(lambda rows: take(data, rows), ROWS)(ROWS)
     assert found.dtype == array.dtype and np.array_equal(found.numpy(), array[ROWS])
 
@@ -115,7 +127,7 @@ def test_tensorflow_has_kernels_for_gpus_to_take_rows_with(array):
     """Else every batch would be gathered on the cores: `gather` of 8-bit pixels has none."""
     import tensorflow as tf
 
-    data, take = _taker(array)
+    data, take = tensorflow_rows(array)
     assert without_a_gpu_kernel(traced(lambda rows: take(data, rows), ROWS).graph) == set()
     plain = traced(lambda rows: tf.gather(array, rows), ROWS)
     assert ("GatherV2" in without_a_gpu_kernel(plain.graph)) == (array.dtype.itemsize < 4)

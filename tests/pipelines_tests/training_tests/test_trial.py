@@ -17,7 +17,6 @@ from pipelines.evaluation.metrics import (
     confident_mistakes,
     confusion_matrix,
     cross_entropy,
-    forward_pass,
     macro_auc,
     predict,
     top_accuracy,
@@ -27,7 +26,7 @@ from pipelines.objectives import OBJECTIVES, check_objective, get_objective
 from pipelines.training.checkpoints import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from pipelines.training.epoch import NonFiniteLossError
 from pipelines.training.trial import NOT_COMPILED, Decision, Schedule, TrialTask, run_trial
-from search_spaces import cnn, cnn_blocks, mlp_layers
+from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError
 
 
@@ -68,19 +67,6 @@ def test_every_epoch_is_reported_with_all_metrics(task):
     assert result.num_epochs == 3 and result.stopped_by == "epochs"
     best = max(reports, key=lambda r: r.metrics["val_accuracy"])
     assert (result.value, result.best_epoch) == (best.metrics["val_accuracy"], best.step)
-
-
-def test_our_own_pass_predicts_what_keras_predicts_to_the_bit():
-    """A smaller last batch is where Keras traces a model again."""
-    params = cnn.SPACE.complete({"num_blocks": 1, "filters": 8})
-    model = cnn.SPACE.build(params, (12, 12, 1), 3, num_steps=10)
-    pixels = np.random.default_rng(1).integers(0, 256, (41, 12, 12, 1), np.uint8)
-    forward = forward_pass(model)
-    assert forward is not None
-    found = predict(model, pixels, 16, forward)
-    np.testing.assert_array_equal(found, predict(model, pixels, 16))
-    model.jit_compile = True
-    assert forward_pass(model) is None
 
 
 def test_only_the_first_report_has_the_time_of_a_prediction_and_only_where_it_is_asked_for(task):
@@ -159,8 +145,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
 def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch):
     monkeypatch.setattr(
-        "pipelines.training.trial.predict",
-        lambda model, x, batch, forward: np.full((24, 3), np.nan),
+        "pipelines.training.trial.predict_on_device",
+        lambda forward, pixels, batch, rows: np.full((24, 3), np.nan),
     )
     with pytest.raises(NonFiniteLossError, match="predicts NaN or infinity after epoch 1"):
         run(task)

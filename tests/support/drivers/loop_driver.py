@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.evaluation.metrics import predict
 from pipelines.runtime.process import configure, seed_everything
+from pipelines.training.device_prediction import DeviceForward, DevicePixels, predict_on_device
 from pipelines.training.epoch import Stretch, Training, train_stretch
 from pipelines.training.feeding import class_weight
 from pipelines.training.loops import epoch_loop
@@ -99,7 +101,34 @@ def main() -> None:
         found["streamed"] = float(np.abs(streamed - resident).max())
         again = trained("dropout", 75, by_loop=True)
         found["again"] = float(np.abs(again - resident).max())
+    found["predicted"] = predicted()
     print(json.dumps(found))
+
+
+def predicted() -> dict[str, float]:
+    """How far predictions on the device are from those of `predict`, by where the pixels are.
+
+    41 images in batches of 16 have a smaller last one; `filled` fills it up, as a GPU wants it.
+    """
+    generator = np.random.default_rng(4)
+    x = generator.integers(0, 256, (41, SIDE, SIDE, 1), np.uint8)
+    rows = generator.permutation(41)[:30]
+    space = get_space("cnn")
+    params = space.complete({"num_blocks": 1, "filters": 8, "batch_norm": True})
+    assembled = space.assembled(params, (SIDE, SIDE, 1), CLASSES, 41, 2)
+    wanted = predict(assembled.model, x, 16)
+    forward = DeviceForward(assembled.model)
+    differences = {}
+    for name, room in (("resident", x.nbytes), ("carried", 0)):
+        pixels = DevicePixels(x, room)
+        differences[name] = float(np.abs(predict_on_device(forward, pixels, 16) - wanted).max())
+        some = predict_on_device(forward, pixels, 41, rows)
+        differences[f"some {name}"] = float(np.abs(some - wanted[rows]).max())
+    forward.takes_one_size = True
+    filled = predict_on_device(forward, pixels, 16)
+    assert filled.shape == wanted.shape
+    differences["filled"] = float(np.abs(filled - wanted).max())
+    return differences
 
 
 if __name__ == "__main__":
