@@ -30,7 +30,8 @@ SELECT 'CREATE ROLE ' || name || ' LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOR
 ALTER ROLE mlflow PASSWORD :'mlflow_password';
 ALTER ROLE optuna PASSWORD :'optuna_password';
 
-SELECT 'CREATE DATABASE ' || name || ' OWNER ' || name
+-- A cluster that was made without a locale would make them SQL_ASCII, which nothing here can read.
+SELECT 'CREATE DATABASE ' || name || ' OWNER ' || name || ' ENCODING ''UTF8'' TEMPLATE template0'
   FROM unnest(ARRAY['mlflow', 'optuna']) AS name
   WHERE name NOT IN (SELECT datname FROM pg_database) \gexec
 -- Everybody may connect to a new database; only its owner has anything to do there.

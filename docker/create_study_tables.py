@@ -9,8 +9,16 @@ import sys
 
 import optuna
 
+from search_spaces.errors import InputError
+from tracking.stores import check_database
+
 storage = os.environ.get("SWEEPS_STORAGE")
 if not storage:
     print("error: SWEEPS_STORAGE must name a database", file=sys.stderr)
+    sys.exit(2)
+try:
+    check_database(storage, "SWEEPS_STORAGE")
+except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 optuna.storages.RDBStorage(storage)

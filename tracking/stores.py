@@ -17,6 +17,7 @@ from tracking.addresses import redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_UI = "http://127.0.0.1:5000"
+PUBLIC_URL_VARIABLE = "SWEEPS_PUBLIC_URL"
 CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -91,10 +92,15 @@ def check_database(url: str, option: str) -> None:
         return
     import sqlalchemy
 
+    encoding = "UTF8"
     try:
         engine = sqlalchemy.create_engine(url)
-        engine.connect().close()
+        with engine.connect() as connection:
+            if url.startswith("postgresql"):
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         engine.dispose()
+    except TypeError:  # Its texts arrive as bytes, which SQLAlchemy cannot read.
+        encoding = "SQL_ASCII"
     except ModuleNotFoundError as error:
         raise InputError(
             f"{option} {redacted(url)} needs the driver '{error.name}', which is not installed. "
@@ -107,6 +113,12 @@ def check_database(url: str, option: str) -> None:
             f"{option} {redacted(url)} cannot be reached ({type(error).__name__}). Give a database "
             "such as sqlite:///sweeps.db or postgresql+psycopg://user@host/name."
         ) from error
+    if encoding != "UTF8":
+        raise InputError(
+            f"{option} {redacted(url)} must be a database that takes all letters. Received: one "
+            f"with the encoding {encoding}. Make it anew: CREATE DATABASE name ENCODING 'UTF8' "
+            "TEMPLATE template0."
+        )
 
 
 def _check_sqlite(url: str, option: str) -> None:
@@ -175,8 +187,14 @@ def ui_command(uri: str) -> str | None:
 
 
 def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
-    """The page of the UI that compares these runs side by side."""
-    base = redacted(uri).rstrip("/") if ui_command(uri) is None else DEFAULT_UI
+    """The page of the UI that compares these runs side by side.
+
+    A browser may reach the server under another address than a sweep in a container does:
+    `SWEEPS_PUBLIC_URL`.
+    """
+    base = DEFAULT_UI
+    if is_server(uri):
+        base = redacted(os.environ.get(PUBLIC_URL_VARIABLE) or uri).rstrip("/")
     runs = quote(json.dumps(run_ids, separators=(",", ":")))
     experiments = quote(json.dumps([experiment_id]))
     return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"

@@ -321,6 +321,31 @@ def test_studies_are_opened_together_and_outlive_lost_connections(stack):
         assert (process.returncode, out) == (0, "False\n"), err
 
 
+@pytest.mark.parametrize(
+    ("script", "option"),
+    [
+        ("docker/create_study_tables.py", "SWEEPS_STORAGE"),
+        ("tracking/server.py", "--backend-store-uri"),
+    ],
+)
+def test_a_database_that_does_not_take_all_letters_is_refused_in_one_line(
+    stack, tmp_path, script, option
+):
+    stack.sql("postgres", "postgres", "create database ascii owner optuna encoding 'SQL_ASCII' "
+              "lc_collate 'C' lc_ctype 'C' template template0")  # fmt: skip
+    address = f"postgresql+psycopg://optuna@127.0.0.1:{stack.port}/ascii"
+    options = ["--backend-store-uri", address] if option.startswith("--") else []
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *options],
+        env={**stack.sweep.environment, "SWEEPS_STORAGE": address,
+             "PGPASSWORD": stack.password("optuna_database_password")},
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"error: {option} postgresql+psycopg://" in done.stderr
+    assert "encoding SQL_ASCII. Make it anew: CREATE DATABASE" in done.stderr
+
+
 def test_no_secret_is_anywhere(promoted):
     """After all of the above: in what was printed, in every file, in both databases, in no title."""
     secrets = [file.read_text().strip() for file in promoted.secrets.iterdir()]

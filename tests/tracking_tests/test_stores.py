@@ -106,6 +106,10 @@ def test_links_and_commands_fit_the_store(monkeypatch):
         link
         == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
     )
+    monkeypatch.setenv("SWEEPS_PUBLIC_URL", "https://u:secret@sweeps.example.org/mlflow/")
+    link = stores.compare_link("http://mlflow:5000", "7", ["a"])
+    assert link.startswith("https://u:***@sweeps.example.org/mlflow/#/compare-runs?")
+    assert stores.compare_link("sqlite:///a.db", "7", ["a"]).startswith(stores.DEFAULT_UI)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"

@@ -9,7 +9,7 @@ import sys
 from tracking.addresses import redacted
 from tracking.mlflow_server.options import ServerPlan, port_number, server_plan
 from tracking.mlflow_server.schema_lock import first_alone, only_server, unserved_experiments
-from tracking.stores import DEFAULT_URI
+from tracking.stores import DEFAULT_URI, check_database
 
 DESCRIPTION = "Start an MLflow server for one machine: fast, quiet, on loopback."
 EXAMPLES = """
@@ -61,6 +61,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is stopped; returns the exit status."""
     plan = server_plan(arguments)
+    for uri, option in ((plan.store_uri, "--backend-store-uri"),
+                        (plan.auth_database_uri, "--auth-database-uri")):  # fmt: skip
+        if uri.startswith("postgresql"):
+            check_database(uri, option)
     if plan.auth:
         os.umask(0o077)  # Who may sign in is decided by the server, not by who has an account here.
     from tracking.mlflow_server.process import MlflowServer, WrongPasswordError, ensure_users
