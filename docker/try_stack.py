@@ -37,6 +37,8 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 NAME = "keras-sweeps-try"
+MOST = 4096
+"""Open files, and processes, of a container where podman is told a limit."""
 STAYING = ("postgres", "mlflow", "optuna-dashboard")
 SWEEP = ("run", "--space", "mlp", "--dataset", "digits", "--epochs", "3", "--timeout", "none")
 
@@ -59,6 +61,7 @@ class Stack:
         self.log = folder / "output.log"
         self.ports = {name: _free_port() for name in ("mlflow", "optuna-dashboard")}
         self.public = f"http://127.0.0.1:{self.ports['mlflow']}"
+        self._nameless_before = self._nameless()
 
     def write_compose_file(self, images: dict[str, str]) -> None:
         """The project's compose file with names, ports, secrets and images of this trial."""
@@ -139,6 +142,13 @@ class Stack:
         if not keep_images:
             for image in ("server", "cpu", "postgres", "python"):
                 self.run(self.engine, "rmi", "-f", f"{NAME}-{image}", check=False)
+            # Podman keeps what stages of a build left as images without a name.
+            for image in self._nameless() - self._nameless_before:
+                self.run(self.engine, "rmi", "-f", image, check=False)
+
+    def _nameless(self) -> set[str]:
+        command = (self.engine, "images", "--quiet", "--filter", "dangling=true")
+        return set(self.run(*command, check=False).split())
 
 
 POSTGRES_READY = ("pg_isready", "--host", "127.0.0.1", "--username", "mlflow", "--dbname", "mlflow")
@@ -371,8 +381,10 @@ def _pip_settings() -> list[str]:
     paths = re.findall(r"(/\S+), exists: True", known)
     values = subprocess.run([*listed, "list"], capture_output=True, text=True, check=False).stdout
     for word in re.findall(r"(?:file://)?(/[^\s']+)", values):
-        if Path(word).exists():
-            paths.append(word)
+        # The pages of an index in a folder, `simple`, name files beside it.
+        path = Path(word).parent if Path(word).name == "simple" else Path(word)
+        if path.exists():
+            paths.append(str(path))
     return sorted(set(paths))
 
 
@@ -382,17 +394,12 @@ def _podman_settings(folder: Path) -> Iterator[None]:
     if Path("/run/systemd/system").exists() or "CONTAINERS_CONF" in os.environ:
         yield
         return
-    import resource
-
-    limits = [
-        f'"{name}={resource.getrlimit(kind)[1]}:{resource.getrlimit(kind)[1]}"'
-        for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-        if resource.getrlimit(kind)[1] != resource.RLIM_INFINITY
-    ]
+    # Below whatever this process may have: without CAP_SYS_RESOURCE nothing can be raised.
+    limits = ", ".join(f'"{name}={MOST}:{MOST}"' for name in ("nofile", "nproc"))
     lines = ["[engine]", 'cgroup_manager = "cgroupfs"']
     if shutil.which("runc"):
         lines.append('runtime = "runc"')
-    lines += ["[containers]", f"default_ulimits = [{', '.join(limits)}]"]
+    lines += ["[containers]", f"default_ulimits = [{limits}]"]
     path = folder / "containers.conf"
     path.write_text("\n".join(lines) + "\n")
     os.environ["CONTAINERS_CONF"] = str(path)
@@ -422,12 +429,12 @@ def main() -> int:
     arguments = parser.parse_args()
     engine = _engine(arguments.engine)
     folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
-    stack = Stack(engine, folder)
-    trial = Trial(stack)
     settings = _podman_settings(folder) if engine == "podman" else contextlib.nullcontext()
     status = 1
     try:
         with settings:
+            stack = Stack(engine, folder)
+            trial = Trial(stack)
             try:
                 stack.remove(keep_images=True)  # What an earlier trial that was killed has left.
                 trial.all()

@@ -2,7 +2,6 @@
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE}
 ENV LANG=C.UTF-8
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN groupadd --gid 999 postgres \
     && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
