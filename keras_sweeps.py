@@ -74,9 +74,9 @@ def __getattr__(name: str) -> object:
         AttributeError: There is no such name.
     """
     if name == "__version__":
-        from importlib.metadata import version
+        from sweeps.formatting import own_version
 
-        return version("keras-sweeps")
+        return own_version()
     if name in _PLACES:
         from importlib import import_module
 

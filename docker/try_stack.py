@@ -70,6 +70,7 @@ class Stack:
         del body["services"]["sweep"]  # It wants GPUs.
         for name, service in body["services"].items():
             service.pop("build", None)
+            service.pop("profiles", None)  # Not every Compose minds them where one is named.
             service["image"] = images[name]
             if name in STAYING:
                 service["container_name"] = f"{NAME}-{name}"

@@ -41,3 +41,13 @@ def params_text(params: Mapping[str, object]) -> str:
 def count(number: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def own_version() -> str:
+    """The version of this project; `unknown` where its code is on the path and not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("keras-sweeps")
+    except PackageNotFoundError:
+        return "unknown"

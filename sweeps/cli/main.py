@@ -103,9 +103,9 @@ def _dispatch(given: list[str], prog: str | None) -> int:
         print(_overview())
         return DONE if given else BAD_INPUT
     if given[0] == "--version":
-        from importlib.metadata import version
+        from sweeps.formatting import own_version
 
-        print(f"keras-sweeps {version('keras-sweeps')}")
+        print(f"keras-sweeps {own_version()}")
         return DONE
     name, *options = given
     if name not in COMMANDS:

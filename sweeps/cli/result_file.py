@@ -14,6 +14,7 @@ from pipelines.runtime.filesystem import check_writable, write_json_atomically
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from sweeps.engines.base import TrialState
+from sweeps.formatting import own_version
 from sweeps.outcome import Outcome
 from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, SweepFile, read_sweep_file
@@ -89,8 +90,6 @@ class ResultFile:
         write_json_atomically(self._path, self._document(self._file, error))
 
     def _document(self, file: SweepFile, error: BaseException | None) -> dict[str, Any]:
-        from importlib.metadata import version
-
         from sweeps.finalists.selection import sweep_run_id
 
         settings, paths = file.settings, paths_of(file.settings)
@@ -98,7 +97,7 @@ class ResultFile:
         finished = read_sweep_file(paths.state).is_finished
         return {
             "format": FORMAT,
-            "keras_sweeps": version("keras-sweeps"),
+            "keras_sweeps": own_version(),
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "outcome": self._outcome(error).value,
             "exit_status": self.status,

@@ -34,6 +34,7 @@ CASES = {
          "--output", "quality", "--test-seeds", "2"],
         rf"(?s)points.*test {NUMBER}.*n = 1",
     ),
+    "gpu": (["--stand-in", "--output", "found"], r"(?s)stand-in on cores.*n.*1.*\nauto "),
     "record_curves": ([*CURVES, "--epochs", "2"], rf"(?m)^11: {NUMBER}"),
     "replay_search": (
         ["--curves", "curves.jsonl.gz", "--space", "mlp", "--samplers", "--seeds", "2",

@@ -29,14 +29,14 @@ print(float(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((8, 8)))[0, 0]))
 )
 def test_each_backend_is_told_a_folder_for_its_version_and_machine(backend, variable, monkeypatch):
     environment: dict[str, str] = {}
-    share_compiled(Path("/work/compiled"), backend, environment)
-    assert f"/work/compiled/{backend}-" in environment[variable]
+    share_compiled(Path("/somewhere/compiled"), backend, environment)
+    assert f"/somewhere/compiled/{backend}-" in environment[variable]
     other: dict[str, str] = {}
     monkeypatch.setattr(compiled_programs.platform, "machine", lambda: "another")
-    share_compiled(Path("/work/compiled"), backend, other)
+    share_compiled(Path("/somewhere/compiled"), backend, other)
     assert other[variable] != environment[variable]
     before = {variable: "mine"}
-    share_compiled(Path("/work/compiled"), backend, before)
+    share_compiled(Path("/somewhere/compiled"), backend, before)
     assert before == {variable: "mine"}, "what the environment says stands"
 
 

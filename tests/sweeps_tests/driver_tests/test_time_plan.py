@@ -296,7 +296,9 @@ def test_what_is_late_by_seconds_goes_on_where_nothing_else_could_use_them(sweep
     here.left(needed - 2)
     assert here.plan.cannot_end(row) == ""
     here.left(needed / 1.2)
-    assert here.plan.cannot_end(row).startswith("its full training would take 5"), "hopeless"
+    assert here.plan.cannot_end(row).startswith("its full training would take 5"), (
+        "late by more than a tenth"
+    )
     other = here.row(2, 63, 0.7, PAUSED)
     here.left(needed - 2)
     assert here.plan._fits(other) and here.plan.cannot_end(row) != "", "that one can end in time"
