@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
@@ -18,13 +19,13 @@ from packaging.utils import canonicalize_name
 from stack import COMPOSE, DOCKER, ROOT
 
 BIN = Path(sys.executable).parent
-SCRIPTS = sorted(DOCKER.glob("*.sh"))
+SCRIPTS = sorted(DOCKER.rglob("*.sh"))
 
 
 def test_hadolint_has_nothing_to_say():
-    done = subprocess.run(
-        [BIN / "hadolint", DOCKER / "Dockerfile"], capture_output=True, text=True, check=False
-    )
+    files = [DOCKER / "Dockerfile", *DOCKER.rglob("*.Dockerfile")]
+    assert len(files) == 2
+    done = subprocess.run([BIN / "hadolint", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -268,3 +269,39 @@ def test_a_scripts_wrong_input_is_one_line(command, environment):
 def test_a_server_that_is_not_there_is_unhealthy():
     health = [sys.executable, DOCKER / "healthcheck.py", "http://127.0.0.1:9/health"]
     assert subprocess.run(health, capture_output=True, check=False).returncode == 1
+
+
+def test_the_trial_in_containers_touches_nothing_but_its_own(tmp_path, monkeypatch):
+    """`docker/try_stack.py` runs before a release; here is what it would start."""
+    spec = importlib.util.spec_from_file_location("try_stack", DOCKER / "try_stack.py")
+    trial = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(trial)
+    monkeypatch.setattr(trial.Stack, "_nameless", lambda self: set())
+    stack = trial.Stack("podman", tmp_path)
+    services = ("postgres", "mlflow", "study-tables", "optuna-dashboard", "sweep-cpu")
+    stack.write_compose_file({name: f"{trial.NAME}-{name}" for name in services})
+    body = yaml.safe_load((tmp_path / "compose.yaml").read_text())
+    assert set(body["services"]) == set(services) and body["name"] == trial.NAME
+    for name, service in body["services"].items():
+        assert service["image"].startswith(trial.NAME) and "build" not in service
+        assert service["cap_drop"] == ["ALL"] and service["read_only"] is True, "as confined"
+        for port in service.get("ports", []):
+            host, outside, inside = port.split(":")
+            assert host == "127.0.0.1" and outside != inside
+        assert service.get("container_name", trial.NAME).startswith(trial.NAME), name
+    secrets = {Path(secret["file"]).parent for secret in body["secrets"].values()}
+    assert secrets == {tmp_path / "secrets"}, "not those of a stack that is used"
+    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run(
+        [*check, tmp_path / "compose.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_trial_without_an_engine_is_one_line():
+    done = subprocess.run(
+        [sys.executable, DOCKER / "try_stack.py"], env={"PATH": "/nowhere"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "Docker with Compose, or podman and podman-compose, must be installed" in done.stderr
