@@ -37,6 +37,8 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 NAME = "keras-sweeps-try"
+NUM_TRIALS = 10
+"""Of the second sweep."""
 MOST = 4096
 """Open files, and processes, of a container where podman is told a limit."""
 STAYING = ("postgres", "mlflow", "optuna-dashboard")
@@ -303,7 +305,8 @@ class Trial:
 
     def kills(self) -> str:
         """The server, then the database, while a sweep runs; it goes on, or is resumed."""
-        second = (*SWEEP, "--trials", "8", "--name", "second")
+        long = ("--pruner", "none", "--epochs", "60")  # Some seconds a trial.
+        second = (*SWEEP, *long, "--trials", str(NUM_TRIALS), "--name", "second")
         name, engine = f"{NAME}-second", self.stack.engine
         self.stack.composed(
             "run", "-d", "--no-deps", "--name", name, "sweep-cpu", *second
@@ -325,11 +328,16 @@ class Trial:
         return f"it ended with status {status}, and was resumed to its end"
 
     def _wait_for_trial(self, name: str, number: int) -> None:
-        ends = time.monotonic() + 180
-        while f"[{number}/8 done" not in (out := self.stack.run(self.stack.engine, "logs", name)):
+        """Waits until so many trials are done, and raises StepError where all are."""
+        ends, done = time.monotonic() + 180, 0
+        while done < number:
             if time.monotonic() > ends:
-                raise StepError(f"no end of trial {number}: {out.strip().splitlines()[-1:]}")
+                raise StepError(f"trial {number} of the second sweep did not end")
             time.sleep(0.5)
+            out = self.stack.run(self.stack.engine, "logs", name)
+            done = max(map(int, re.findall(rf"(\d+)/{NUM_TRIALS} done", out)), default=0)
+        if done == NUM_TRIALS:
+            raise StepError("the second sweep was over before anything could be killed")
 
     def doctor(self) -> str:
         """Study, spool and MLflow agree, of both sweeps."""

@@ -19,6 +19,8 @@ from tracking.mlflow_server.process import MlflowServer
 
 ROOT = Path(__file__).parents[2]
 GUARDED = {
+    ("pipelines/runtime/compiled_programs.py", "/proc/cpuinfo"),
+    ("pipelines/runtime/compiled_programs.py", "/proc/driver/nvidia/gpus"),
     ("sweeps/executors/failures.py", "/proc/vmstat"),
     ("sweeps/resources/machine.py", "/sys/fs/cgroup/memory.max"),
     ("tracking/mlflow_server/process.py", "prctl"),

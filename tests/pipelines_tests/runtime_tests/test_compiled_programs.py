@@ -40,6 +40,16 @@ def test_each_backend_is_told_a_folder_for_its_version_and_machine(backend, vari
     assert before == {variable: "mine"}, "what the environment says stands"
 
 
+def test_a_system_without_linux_files_has_a_folder_too(monkeypatch):
+    def missing(*args: object, **kwargs: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    environment: dict[str, str] = {}
+    share_compiled(Path("/somewhere/compiled"), "torch", environment)
+    assert "/somewhere/compiled/torch-" in environment["TORCHINDUCTOR_CACHE_DIR"]
+
+
 @pytest.mark.backends
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_jax_takes_from_the_folder_what_another_process_compiled(tmp_path):
