@@ -142,6 +142,13 @@ class Stack:
         found = self.run(self.engine, "ps", "-aq", "--filter", f"name={NAME}", check=False)
         for container in found.split():
             self.run(self.engine, "rm", "-f", container, check=False)
+        # A trial that was killed has left no compose file that would name them.
+        for kind in ("volume", "network"):
+            found = self.run(
+                self.engine, kind, "ls", "--quiet", "--filter", f"name={NAME}", check=False
+            )
+            for name in found.split():
+                self.run(self.engine, kind, "rm", "-f", name, check=False)
         if not keep_images:
             for image in ("server", "cpu", "postgres", "python"):
                 self.run(self.engine, "rmi", "-f", f"{NAME}-{image}", check=False)
