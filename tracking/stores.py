@@ -99,8 +99,10 @@ def check_database(url: str, option: str) -> None:
             if url.startswith("postgresql"):
                 encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         engine.dispose()
-    except TypeError:  # Its texts arrive as bytes, which SQLAlchemy cannot read.
-        encoding = "SQL_ASCII"
+    except TypeError:
+        if not url.startswith("postgresql"):
+            raise
+        encoding = "SQL_ASCII"  # Its texts arrive as bytes, which SQLAlchemy cannot read.
     except ModuleNotFoundError as error:
         raise InputError(
             f"{option} {redacted(url)} needs the driver '{error.name}', which is not installed. "

@@ -33,9 +33,8 @@ def share_compiled(
     """
     variables = os.environ if environment is None else environment
     version = "unknown"
-    with contextlib.suppress(
-        importlib.metadata.PackageNotFoundError
-    ):  # TensorFlow has other names.
+    # Builds of TensorFlow have other names, too.
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         version = importlib.metadata.version(backend)
     here = str(folder / f"{backend}-{version}-{_machine()}")
     if backend == "jax":

@@ -16,15 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.data.arrays import PixelRows
 from pipelines.data.prepared import PreparedData
-from pipelines.evaluation.metrics import PREDICT_BATCH, predict
+from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.runtime.process import seed_everything
-from pipelines.training.device_prediction import (
-    DeviceForward,
-    DevicePixels,
-    predict_on_device,
-)
+from pipelines.training.device_prediction import Predictor, room_beside
 from pipelines.training.epoch import Training, set_jit
 from pipelines.training.feeding import part_of
 from pipelines.training.loops import epoch_loop
@@ -115,12 +110,15 @@ def measure_point(
     set_jit(model, task.training.jit)
     training = Training(x, y, task.data.num_classes, task.seed)
     loop = epoch_loop(assembled, training, resident_bytes=resident_bytes)
+    room = training.stream_above if resident_bytes is None else resident_bytes
+    room = room_beside(x.nbytes, room)
     if loop is None:
         train, num_pixel_bytes, most = _fit(assembled, training), 0, MAX_BYTES // x[0].nbytes
         warm = 2 * batch_size
     else:
         train = partial(loop, ends_early=False)  # A NaN loss must not shorten what is timed.
-        num_pixel_bytes, most = loop.resident_bytes + x_validation.nbytes, len(x)
+        num_pixel_bytes, most = loop.resident_bytes, len(x)
+        num_pixel_bytes += x_validation.nbytes if x_validation.nbytes <= room else 0
         warm = (loop.together + 1) * batch_size  # What is compiled as one, and a single step.
     losses: list[float] = []
 
@@ -129,19 +127,13 @@ def measure_point(
 
     train_on(np.arange(min(len(x), warm)))
     num_predicted = min(len(x_validation), PREDICTED_IMAGES)
-    measured = x_validation[:num_predicted]
-    predicted: Callable[[PixelRows], np.ndarray] = partial(predict, model)
-    if assembled.is_ours:
-        forward, pixels = DeviceForward(model), DevicePixels(measured, measured.nbytes)
-
-        def predicted(x: PixelRows) -> np.ndarray:
-            return predict_on_device(forward, pixels, PREDICT_BATCH, np.arange(len(x)))
-
-    predicted(measured[:PREDICT_BATCH])
+    predictor = Predictor(assembled, PREDICT_BATCH)
+    pixels = predictor.pixels(x_validation[:num_predicted], room)
+    predictor(pixels, np.arange(min(num_predicted, PREDICT_BATCH)))
     start_seconds = time.perf_counter() - started
     step_seconds = _step_seconds(train_on, batch_size, min(len(x), most))
     before = time.perf_counter()
-    predicted(measured)
+    predictor(pixels)
     image_seconds = (time.perf_counter() - before) / num_predicted
     return Measurement(
         params=params,

@@ -1,4 +1,4 @@
-"""Class probabilities computed on the device, for models of ours.
+"""Class probabilities of a model in training; computed on the device for models of ours.
 
 `model.predict` carries every batch to the device and waits for its answer. Here the pixels that are
 measured again and again stay on the device, all batches are given to it one after the other, and
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.data.arrays import PixelRows
-from pipelines.evaluation.metrics import array_alone
+from pipelines.evaluation.metrics import array_alone, predict
 from pipelines.training.device_arrays import on_device, tensorflow_rows
 
 if TYPE_CHECKING:
     import keras
+
+    from search_spaces.space import Assembled
 
 
 class DeviceForward:
@@ -91,25 +93,32 @@ def _torch(model: keras.Model) -> Made:
 class DevicePixels:
     """Pixels that are taken by their numbers, as tensors.
 
+    Attributes:
+        x: (n, height, width, channels), as they are on the disk.
+
     Args:
-        x: (n, height, width, channels).
         room: bytes of the device that they may take; where they are more, batches are carried over.
     """
 
     def __init__(self, x: PixelRows, room: int) -> None:
-        self._x = x
+        self.x = x
         self._take: Callable[[np.ndarray], Any] | None = None
         if x.nbytes <= room:
             self._take = _taker(x)
 
     def __len__(self) -> int:
-        return len(self._x)
+        return len(self.x)
 
     def __getitem__(self, rows: np.ndarray) -> Any:
         """Those of these numbers (n,), on the device."""
         if self._take is not None:
             return self._take(rows)
-        return on_device((np.asarray(self._x[rows]),))[0]
+        return on_device((np.asarray(self.x[rows]),))[0]
+
+
+def room_beside(num_trained_bytes: int, room: int) -> int:
+    """Bytes of the device that are left beside the pixels that train; those may not be there."""
+    return room - num_trained_bytes if num_trained_bytes <= room else room
 
 
 def _taker(x: PixelRows) -> Callable[[np.ndarray], Any]:
@@ -127,6 +136,37 @@ def _taker(x: PixelRows) -> Callable[[np.ndarray], Any]:
     if backend == "jax":
         return lambda rows: whole[rows]
     return lambda rows: whole[keras.ops.convert_to_tensor(rows, dtype="int64")]
+
+
+class Predictor:
+    """Predicts with one model: on the device where it is ours, by Keras' `predict` else.
+
+    Args:
+        batch_size: images of one step.
+    """
+
+    def __init__(self, assembled: Assembled, batch_size: int) -> None:
+        self._model, self._batch_size = assembled.model, batch_size
+        self._forward = DeviceForward(assembled.model) if assembled.is_ours else None
+
+    def pixels(self, x: PixelRows, room: int) -> DevicePixels:
+        """Pixels to predict from again and again.
+
+        Args:
+            room: bytes of the device that they may take.
+        """
+        return DevicePixels(x, room if self._forward is not None else 0)
+
+    def __call__(self, pixels: DevicePixels, rows: np.ndarray | None = None) -> np.ndarray:
+        """Class probabilities (n, classes) float32.
+
+        Args:
+            rows: numbers of the images (n,); None for all of them.
+        """
+        if self._forward is not None:
+            return predict_on_device(self._forward, pixels, self._batch_size, rows)
+        x = pixels.x if rows is None else pixels.x[rows]
+        return predict(self._model, x, self._batch_size)
 
 
 def predict_on_device(

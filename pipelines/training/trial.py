@@ -43,11 +43,7 @@ from pipelines.training.checkpoints import (
     model_arrays,
     save_checkpoint,
 )
-from pipelines.training.device_prediction import (
-    DeviceForward,
-    DevicePixels,
-    predict_on_device,
-)
+from pipelines.training.device_prediction import DevicePixels, Predictor, room_beside
 from pipelines.training.epoch import (
     NonFiniteLossError,
     Stretch,
@@ -306,19 +302,14 @@ class _Training:
         return epoch_loop(self._assembled, self._training, resident_bytes=self._resident_bytes)
 
     @cached_property
-    def _forward(self) -> DeviceForward:
-        return DeviceForward(self._model)
+    def _predictor(self) -> Predictor:
+        return Predictor(self._assembled, self._task.predict_batch)
 
     @cached_property
     def _validation_pixels(self) -> DevicePixels:
-        return DevicePixels(self._validation[0], self._room_left())
-
-    def _room_left(self) -> int:
-        """Bytes of the device beside the pixels that train."""
-        room = self._resident_bytes
-        room = self._task.stream_above if room is None else room
-        trained = self._train[0].nbytes
-        return room - trained if trained <= room else room
+        given = self._resident_bytes
+        room = self._task.stream_above if given is None else given
+        return self._predictor.pixels(self._validation[0], room_beside(self._train[0].nbytes, room))
 
     @property
     def step(self) -> int:
@@ -390,15 +381,11 @@ class _Training:
         """Adds the validation metrics; returns the class probabilities, empty without a split."""
         if not self._validates:
             return np.empty(0)
-        x, y = self._validation
-        is_early = self._reports.is_early(step)
-        rows = evenly_spread(y, EARLY_VALIDATION_IMAGES) if is_early else np.arange(len(y))
-        y, size = y[rows], self._task.predict_batch
-        if self._assembled.is_ours:
-            pixels = self._validation_pixels
-            probabilities = predict_on_device(self._forward, pixels, size, rows)
-        else:
-            probabilities = predict(self._model, x[rows] if is_early else x, size)
+        (_, y), rows = self._validation, None
+        if self._reports.is_early(step):
+            rows = evenly_spread(y, EARLY_VALIDATION_IMAGES)
+            y = y[rows]
+        probabilities = self._predictor(self._validation_pixels, rows)
         if not np.isfinite(probabilities).all():
             # Weights can overflow in the last gradient step, when the mean loss is still finite.
             epochs = self._reports.text(step)
@@ -448,16 +435,13 @@ class _Training:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("identity") == self._task.identity:
                 return dict(found)
-        model, (x, y) = self._model, part_of(self._task.data, "test", self._task.training)
-        size = self._task.predict_batch
         if self._task.schedule.reload:  # What is stored takes pixels as they are.
             model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
-            x, y = self._task.data.arrays("test")
-            probabilities = predict(model, x, size)
-        elif self._assembled.is_ours:
-            probabilities = predict_on_device(self._forward, DevicePixels(x, room=0), size)
+            raw, y = self._task.data.arrays("test")
+            probabilities = predict(model, raw, self._task.predict_batch)
         else:
-            probabilities = predict(model, x, size)
+            x, y = part_of(self._task.data, "test", self._task.training)
+            probabilities = self._predictor(self._predictor.pixels(x, room=0))
         metrics = {
             "test_accuracy": accuracy(probabilities, y),
             "test_loss": cross_entropy(probabilities, y),

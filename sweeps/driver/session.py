@@ -193,8 +193,8 @@ class Session:
         problems += [f"not recorded in MLflow: {line}" for line in aside]
         if aside:
             problems.append(
-                f"{count(len(aside), 'record')} set aside; nothing is lost: once the cause is "
-                f"mended, `keras-sweeps sync {self.recording.sync_name}` sends them."
+                f"{count(len(aside), 'record')} set aside, and kept: once the cause is mended, "
+                f"`keras-sweeps sync {self.recording.sync_name}` sends them."
             )
         _log_problems(problems)
         return problems

@@ -276,10 +276,10 @@ def test_a_server_that_is_not_there_is_unhealthy():
 
 def test_the_trial_in_containers_touches_nothing_but_its_own(tmp_path, monkeypatch):
     """`docker/try_stack.py` runs before a release; here is what it would start."""
+    monkeypatch.syspath_prepend(DOCKER)
     spec = importlib.util.spec_from_file_location("try_stack", DOCKER / "try_stack.py")
     trial = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(trial)
-    monkeypatch.setattr(trial.Stack, "_nameless", lambda self: set())
     stack = trial.Stack("podman", tmp_path)
     services = ("postgres", "mlflow", "study-tables", "optuna-dashboard", "sweep-cpu")
     stack.write_compose_file({name: f"{trial.NAME}-{name}" for name in services})
@@ -301,10 +301,10 @@ def test_the_trial_in_containers_touches_nothing_but_its_own(tmp_path, monkeypat
     assert done.returncode == 0, done.stdout
 
 
-def test_a_trial_without_an_engine_is_one_line():
+def test_a_trial_without_an_engine_is_refused_in_one_line():
     done = subprocess.run(
         [sys.executable, DOCKER / "try_stack.py"], env={"PATH": "/nowhere"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "Docker with Compose, or podman and podman-compose, must be installed" in done.stderr
+    assert "Docker or podman must be installed, with Compose, and must answer" in done.stderr

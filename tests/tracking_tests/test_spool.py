@@ -276,6 +276,23 @@ def test_a_record_that_cannot_be_sent_holds_up_nothing_and_is_tried_again(tmp_pa
     assert {"key": "trial-0/model", "id": "id of trial-0/model"} in again.answers()
 
 
+def test_what_was_aside_counts_as_sent_once_all_that_follows_it_has_arrived(tmp_path):
+    """Else a run would be told a state of before last, and nobody would tell it more."""
+    spool = Spool(tmp_path)
+    for record in RECORDS:
+        spool.put(record)
+    store = Broken({"trial-0/model"})
+    assert sent_by(spool, store)
+    store.broken = {"trial-0/end"}
+    assert sent_by(Spool(tmp_path), store)
+    assert list(Spool(tmp_path).reasons_aside()) == ["trial-0/model"]
+    store.broken.clear()
+    del store.arrived[:]
+    assert sent_by(Spool(tmp_path), store)
+    assert store.arrived == ["trial-0/model", "trial-0/end"]
+    assert Spool(tmp_path).aside_lines() == []
+
+
 def test_a_run_that_cannot_be_made_takes_its_trial_along_and_no_other(tmp_path):
     spool = Spool(tmp_path)
     other = [TrialRecord(1, "trial 1", {}, {}), EpochRecord(1, 1, {"loss": 1.0})]

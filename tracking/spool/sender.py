@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -148,23 +149,31 @@ class Sender:
     def _try_aside(self, destination: Destination) -> None:
         """Sends what was set aside in its place: what came later of the same trial follows again.
 
-        A state that a run had once must not be the last that it is told.
+        A state that a run had once must not be the last that it is told. So a record counts as sent
+        once all that follows it has arrived; where anything fails, the next session does it again.
         """
         aside = self._spool.reasons_aside()
         waiting = {record.key for record in self._spool.waiting()}
-        touched: set[int | None] = set()
+        arrived: dict[int | None, list[tuple[Record, Mapping[str, str]]]] = {}
         for record in self._spool.replay() if aside else ():
-            if self._closed.is_set() or record.key in waiting:
+            if self._closed.is_set():
                 return
+            if record.key in waiting:
+                break
             number = getattr(record, "number", None)
-            if record.key not in aside and number not in touched:
-                continue
-            # Where it fails again its reason is known.
-            with contextlib.suppress(Exception):
-                answer = destination.apply(record, again=True)
-                if record.key in aside:
-                    self._spool.sent_after_all(record, answer)
-                    touched.add(number)
+            if record.key in aside:
+                with contextlib.suppress(Exception):  # Its reason is known.
+                    answer = destination.apply(record, again=True)
+                    arrived.setdefault(number, []).append((record, answer))
+            elif number in arrived:
+                try:
+                    destination.apply(record, again=True)
+                except RejectedError:
+                    continue  # Its files are gone, for it had arrived.
+                except Exception:  # The store is away again.
+                    del arrived[number]
+        for record, answer in itertools.chain.from_iterable(arrived.values()):
+            self._spool.sent_after_all(record, answer)
 
 
 def _needs(record: Record, other: Record) -> bool:

@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial(task, monkeypatch):
 
 def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch):
     monkeypatch.setattr(
-        "pipelines.training.trial.predict_on_device",
+        "pipelines.training.device_prediction.predict_on_device",
         lambda forward, pixels, batch, rows: np.full((24, 3), np.nan),
     )
     with pytest.raises(NonFiniteLossError, match="predicts NaN or infinity after epoch 1"):
