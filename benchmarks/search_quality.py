@@ -66,15 +66,16 @@ def main() -> int:
     """Runs what is missing, and prints everything."""
     arguments, more = _parsed()
     sides = {HERE: ROOT} | dict(_side(text) for text in arguments.side)
+    task = Path(arguments.dataset).stem
     found: dict[str, list[Found]] = {side: [] for side in sides}
     for seed in arguments.seeds:
         for side, checkout in sides.items():
-            folder = Path(arguments.output).absolute() / f"{side}-{arguments.dataset}-{seed}"
+            folder = Path(arguments.output).absolute() / f"{side}-{task}-{seed}"
             result = _swept(checkout, folder, seed, arguments, more)
             found[side].append(result)
             print(f"{side}, seed {seed}: {_text(result)}", flush=True)
     if arguments.picture:
-        first = f"{HERE}-{arguments.dataset}-{arguments.seeds[0]}"
+        first = f"{HERE}-{task}-{arguments.seeds[0]}"
         draw(Path(arguments.output) / first, Path(arguments.picture))
     for side, results in found.items():
         print(f"{side}: {_summary(results)}")
