@@ -128,7 +128,7 @@ def _draw_curves(history: Path, path: Path) -> None:
 
     with history.open() as file:
         rows = list(csv.DictReader(file))
-    epochs = [int(row["epoch"]) for row in rows]
+    epochs = [float(row["epoch"]) for row in rows]
     figure = _figure(9, 3.6)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, label in ((metric, "training"), (f"val_{metric}", "validation")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipelines.training.checkpoints import HISTORY_FILE, PREDICTIONS_FILE
 from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
@@ -9,6 +11,7 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Raised, Slot
 from sweeps.workers.jobs import figures_job
 
+log = logging.getLogger(__name__)
 PREFIX = "figures-"
 FIGURES_SECONDS = 120.0
 """At the end of a sweep the last ones are waited for so long."""
@@ -28,6 +31,7 @@ class Figures:
         self._plan, self._paths = trials.plan, trials.plan.paths
         self._drawing: dict[int, int] = {}  # Trial -> the step that is being drawn.
         self._queue: list[TrialRow] = []
+        self._failures: set[str] = set()
         self.audit_is_open = self._plan.num_audited > 0
         """Whether pruned trials keep their files, because they may be audited."""
 
@@ -62,7 +66,11 @@ class Figures:
     def event(self, event: Event) -> int:
         """A drawing process ended; returns the trial's number."""
         number = int(event.job_id.removeprefix(PREFIX))
-        self._done(number, event.reason if isinstance(event, Raised) else "")
+        failure = event.reason if isinstance(event, Raised) else ""
+        if failure not in {"", *self._failures}:  # What fails once fails for many trials.
+            self._failures.add(failure)
+            log.warning("figures of trial %d, and maybe more, are missing: %s", number, failure)
+        self._done(number, failure)
         self._start_some()
         return number
 

@@ -25,6 +25,7 @@ from pipelines.evaluation.metrics import (
 from pipelines.objectives import OBJECTIVES, check_objective, get_objective
 from pipelines.training.checkpoints import CHECKPOINT_FILE, FIGURE_FILES, MODEL_FILE
 from pipelines.training.epoch import NonFiniteLossError
+from pipelines.training.reports import EVERY_EPOCH, Reports
 from pipelines.training.trial import NOT_COMPILED, Decision, Schedule, TrialTask, run_trial
 from search_spaces import cnn_blocks, mlp_layers
 from search_spaces.errors import InputError
@@ -152,8 +153,9 @@ def test_weights_that_overflow_in_the_last_step_fail_the_trial(task, monkeypatch
         run(task)
 
 
-def test_pictures_and_tables_of_a_trial_are_drawn(task):
-    run(task)
+@pytest.mark.parametrize("reports", [EVERY_EPOCH, Reports(3, (1,))])
+def test_pictures_and_tables_of_a_trial_are_drawn(task, reports):
+    run(replace(task, schedule=Schedule(3, reports=reports)))
     render_trial(task.folder, task.data)
     folder = Path(task.folder)
     assert all((folder / name).stat().st_size > 0 for name in FIGURE_FILES)

@@ -160,12 +160,14 @@ def test_a_trial_that_cannot_be_started_is_failed_and_the_sweep_goes_on(scene):
     assert [s.engine.told[n][0].value for n in (0, 2, 3)] == ["COMPLETE"] * 3
 
 
-def test_pictures_that_cannot_be_drawn_leave_the_trial_complete_and_are_said(scene):
+def test_pictures_that_cannot_be_drawn_leave_the_trial_complete_and_are_said(scene, caplog):
     s = scene()  # The made-up trials leave no curve, so nothing can be drawn from them.
     s.run()
     assert {end.state for end in s.tracker.ended.values()} == {"COMPLETE"}
     assert all("out of range" in tags["sweeps.figures"] for tags in s.tracker.tags.values())
     assert set(s.tracker.tags) == set(range(4))
+    said = [line for line in caplog.messages if "figures" in line]
+    assert len(said) == 1 and "out of range" in said[0], "once, and not for every trial"
 
 
 def test_a_process_that_dies_in_an_interrupt_was_killed(scene):
