@@ -82,7 +82,7 @@ def main() -> int:
     for side in arguments.side:
         name = _side(side)[0]
         ratios = [
-            (1 - one.best) / (1 - other.best)
+            (1 - _winner(one)) / (1 - _winner(other))
             for one, other in zip(found[HERE], found[name], strict=True)
         ]
         ratio = f"{statistics.median(ratios):.2f}"
@@ -254,6 +254,11 @@ def _tested(folder: Path) -> list[float]:
     return [end.metrics["test_accuracy"] for end in ends if "test_accuracy" in end.metrics]
 
 
+def _winner(found: Found) -> float:
+    """The winner's value, whether it was proposed or published."""
+    return max(value for value in (found.best, found.published, 0.0) if not math.isnan(value))
+
+
 def _text(found: Found) -> str:
     test = f", test {statistics.mean(found.test):.4f} ({_list(found.test)})" if found.test else ""
     winner = ", the winner is a published model" if found.winner_is_published else ""
@@ -264,14 +269,14 @@ def _text(found: Found) -> str:
 
 
 def _summary(found: list[Found]) -> str:
-    best = statistics.mean(result.best for result in found)
+    best = statistics.mean(map(_winner, found))
     seconds = statistics.median(result.seconds_to for result in found)
     tests = [statistics.mean(result.test) for result in found if result.test]
     test = f", mean test {statistics.mean(tests):.4f}" if tests else ""
     beaten = sum(not result.winner_is_published for result in found)
     return (
-        f"mean best {best:.4f}{test}, {REACHED} after {seconds:.0f} s (median), winner proposed in "
-        f"{beaten} of {len(found)}, n = {len(found)}"
+        f"mean of the winners {best:.4f}{test}, {REACHED} after {seconds:.0f} s (median), winner "
+        f"proposed in {beaten} of {len(found)}, n = {len(found)}"
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from datetime import datetime
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -15,6 +17,19 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+
+
+def size_text(num_bytes: int) -> str:
+    """`812 B`, `3.4 MB`, `1.2 GB`; of a thousand each."""
+    if num_bytes < 1_000:
+        return f"{num_bytes} B"
+    power = min(3, int(math.log10(num_bytes)) // 3)
+    return f"{num_bytes / 1_000**power:.3g} {('kB', 'MB', 'GB')[power - 1]}"
+
+
+def moment(at_ms: int) -> str:
+    """`2026-11-27 09:30`, in the time of this machine; `-` for 0."""
+    return f"{datetime.fromtimestamp(at_ms / 1000):%Y-%m-%d %H:%M}" if at_ms else "-"
 
 
 def sparkline(values: Collection[float]) -> str:
@@ -51,3 +66,24 @@ def own_version() -> str:
         return version("keras-sweeps")
     except PackageNotFoundError:
         return "unknown"
+
+
+def difference_text(
+    params: Mapping[str, object], references: Mapping[str, Mapping[str, object]]
+) -> str:
+    """A point by how it differs from the nearest of some known points, the first of equally near.
+
+    `defaults with optimizer=sgd learning_rate=0.1`; all of its parameters without references.
+    """
+    if not references:
+        return params_text(params)
+    changes = {name: _changes(params, known) for name, known in references.items()}
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    changed = changes[nearest]
+    return f"{nearest} with {params_text(changed)}" if changed else nearest
+
+
+def _changes(params: Mapping[str, object], known: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that have another value there, or are not active there."""
+    missing = object()
+    return {name: value for name, value in params.items() if known.get(name, missing) != value}

@@ -41,6 +41,11 @@ class Interrupts:
         """Whether it is to end without waiting."""
         return self.count >= 2
 
+    def ask_to_end(self) -> None:
+        """Counts as a signal that asks for an orderly end, of a sweep that can be resumed."""
+        self.count += 1
+        self.terminated = self.terminated or self.count == 1
+
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is not threading.main_thread():
             return self

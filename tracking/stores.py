@@ -188,15 +188,18 @@ def ui_command(uri: str) -> str | None:
     return f"mlflow ui --backend-store-uri {redacted(uri)}"
 
 
+def public_address(uri: str) -> str:
+    """A server as a browser reaches it: `SWEEPS_PUBLIC_URL`, else as it was named."""
+    return redacted(os.environ.get(PUBLIC_URL_VARIABLE) or uri).rstrip("/")
+
+
 def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
     """The page of the UI that compares these runs side by side.
 
     A browser may reach the server under another address than a sweep in a container does:
     `SWEEPS_PUBLIC_URL`.
     """
-    base = DEFAULT_UI
-    if is_server(uri):
-        base = redacted(os.environ.get(PUBLIC_URL_VARIABLE) or uri).rstrip("/")
+    base = public_address(uri) if is_server(uri) else DEFAULT_UI
     runs = quote(json.dumps(run_ids, separators=(",", ":")))
     experiments = quote(json.dumps([experiment_id]))
     return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
@@ -220,7 +223,7 @@ def _check_server(uri: str, option: str) -> None:
     # What /health tells everybody says nothing of whether this client may do anything.
     page = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        status = requests.get(page, timeout=CHECK_SECONDS, **_credentials()).status_code
+        status = requests.get(page, timeout=CHECK_SECONDS, **credentials()).status_code
     except requests.RequestException:
         return
     if status == HTTPStatus.UNAUTHORIZED:
@@ -235,7 +238,7 @@ def _check_server(uri: str, option: str) -> None:
         )
 
 
-def _credentials() -> dict[str, Any]:
+def credentials() -> dict[str, Any]:
     """What MLflow's client would sign in with; a user in the address counts by itself."""
     name, password = (os.environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
     if not (name and password):

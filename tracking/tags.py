@@ -29,6 +29,7 @@ class Tag:
     STATE = "sweeps.state"
     REASON = "sweeps.reason"
     STOPPED_BY = "sweeps.stopped_by"
+    NOTE = "sweeps.note"
 
     # What was trained, on what, from which seed.
     SPACE = "sweeps.space"

@@ -81,3 +81,12 @@ def write_json_atomically(path: Path, body: Mapping[str, Any]) -> None:
     """
     with replaced_atomically(path) as file:
         file.write(json.dumps(body, indent=1).encode())
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files below a folder, in bytes; what vanishes meanwhile counts as nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
+    return total

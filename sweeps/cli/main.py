@@ -26,6 +26,18 @@ from tracking.addresses import holds_password, redacted
 
 COMMANDS = {
     "run": "run a sweep, or look at spaces and baselines",
+    "list": "list sweeps with their state, best trial and time",
+    "show": "show a sweep, or one of its trials",
+    "compare": "compare sweeps: what each found, and what differs",
+    "export": "write a sweep's trials as CSV, JSON or Parquet",
+    "ui": "show sweeps in MLflow's own pages",
+    "open": "open a sweep's page in the browser",
+    "watch": "watch a sweep that runs in another terminal",
+    "stop": "stop a running sweep, so that it can be resumed, or one trial",
+    "add": "have a running sweep try a point of your own next",
+    "note": "keep a note with a sweep",
+    "delete": "delete a sweep with its study, runs and files",
+    "clean": "show what data and caches take, remove what no sweep uses",
     "sync": "send what a sweep has recorded and MLflow does not have yet",
     "finalize": "compare a sweep's best configurations on fresh seeds",
     "promote": "make a model the champion if it is better; roll back",
@@ -39,6 +51,15 @@ COMMANDS = {
 }
 """Name -> summary. Each is a module of `sweeps.cli.commands` with `DESCRIPTION`, `EXAMPLES`,
 `add_options(parser)` and `run(arguments)`."""
+
+MEANT = {
+    "ls": "list", "ps": "list", "status": "show", "cat": "show", "best": "show", "info": "show",
+    "diff": "compare", "csv": "export", "tail": "watch", "follow": "watch", "kill": "stop",
+    "cancel": "stop", "enqueue": "add", "comment": "note", "rm": "delete", "remove": "delete",
+    "gc": "clean", "prune": "clean", "serve": "server", "resume": "run --resume",
+    "register": "promote", "rollback": "promote --rollback", "check": "doctor", "push": "sync",
+}  # fmt: skip
+"""What people type who know other programs -> our command."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -108,6 +129,8 @@ def _dispatch(given: list[str], prog: str | None) -> int:
         print(f"keras-sweeps {own_version()}")
         return DONE
     name, *options = given
+    if name in MEANT:
+        raise InputError(f"Unknown command '{name}'. It is called: keras-sweeps {MEANT[name]}")
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     _refuse_passwords(options)

@@ -72,9 +72,18 @@ class OneLineParser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             received = message.removeprefix("unrecognized arguments: ").split()[0]
             valid = [option for action in self._actions for option in action.option_strings]
+            if not received.startswith("-"):
+                raise InputError(self._out_of_place(received, valid))
             raise unknown_name("option", received, sorted(o for o in valid if o.startswith("--")))
         help_option = "--help-all" if self._is_split and not self._is_first(message) else "--help"
         raise InputError(f"{message[0].upper()}{message[1:]}. See {self.prog} {help_option}.")
+
+    def _out_of_place(self, received: str, valid: list[str]) -> str:
+        """What to say of a word that belongs to no option."""
+        hint = f"See {self.prog} --help."
+        if "--space" in valid:
+            hint = f"For a space write: {self.prog} --space {received}"
+        return f"Unexpected '{received}': it belongs to no option. {hint}"
 
     def _is_first(self, message: str) -> bool:
         """Whether argparse's message is about an option that `--help` shows."""

@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.images.options import BROKEN, COLORS, RESIZES, ImageOptions
-from sweeps.option_values import SCHEMAS, Read, ValueRuleError, image_size, positive_int
+from search_spaces.errors import InputError
+from sweeps.option_values import (
+    SCHEMAS,
+    Read,
+    ValueRuleError,
+    image_size,
+    natural_int,
+    positive_int,
+)
 from sweeps.options import OPTIONS
 from sweeps.settings import DEFAULT_NUM_FINALISTS, DEFAULT_NUM_SEEDS, RETRAIN
-from sweeps.state.sweep_file import StoredSweep, stored_sweep
+from sweeps.state.lock import is_driven
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import StoredSweep, find_sweep, read_sweep_file, stored_sweep
+
+if TYPE_CHECKING:
+    from sweeps.history.recorded_sweep import RecordedSweep
 
 
 def argument_type(read: Read) -> Read:
@@ -51,6 +64,91 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server or database (default: the sweep's own)"
     )
+
+
+def add_work_dir(parser: argparse.ArgumentParser) -> None:
+    """The folder in which a command finds sweeps."""
+    parser.add_argument(
+        "--work-dir",
+        default=".sweeps",
+        metavar="DIR",
+        help="folder of the sweeps' files (default: %(default)s)",
+    )
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that reads what sweeps have recorded."""
+    add_work_dir(parser)
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="read from this MLflow server instead"
+    )
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """The sweep of a command that reads or steers one."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the sweep (default: the latest)")
+
+
+trial_number = argument_type(natural_int)
+"""The type of a trial's number."""
+
+
+def recorded_sweep(arguments: argparse.Namespace) -> RecordedSweep:
+    """What the sweep that parsed options name has recorded.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    return recorded_named(arguments, arguments.name)
+
+
+def recorded_named(arguments: argparse.Namespace, name: str | None) -> RecordedSweep:
+    """The same for a sweep by its name; None for the one that began last."""
+    from sweeps.history.recorded_sweep import read_sweep
+
+    if arguments.tracking_uri is not None:
+        from sweeps.history.server import sweep_on_server
+
+        return sweep_on_server(arguments.tracking_uri, name)
+    return read_sweep(find_sweep(check_work_dir(arguments), name, finished=True))
+
+
+def running_sweep(arguments: argparse.Namespace) -> SweepPaths:
+    """Where requests to the sweep that parsed options name are left.
+
+    Raises:
+        InputError: There is none, or no process drives it.
+    """
+    from sweeps.finalists.selection import finalists_paths
+
+    paths = find_sweep(check_work_dir(arguments), arguments.name, finished=True)
+    if not is_driven(paths):
+        is_over = read_sweep_file(paths.state).is_finished
+        raise InputError(
+            f"Sweep '{paths.name}' is not running{' any more' if is_over else ''}. `keras-sweeps "
+            f"list` shows what is{'' if is_over else f'; continue it with {_resume(paths)}'}."
+        )
+    # Its search has ended: what runs now are its finalists.
+    return finalists_paths(paths) if read_sweep_file(paths.state).is_finished else paths
+
+
+def _resume(paths: SweepPaths) -> str:
+    return f"`keras-sweeps run --resume --name {paths.name}`"
+
+
+def check_work_dir(arguments: argparse.Namespace) -> Path:
+    """Returns the work folder.
+
+    Raises:
+        InputError: One was given that does not exist.
+    """
+    folder = Path(arguments.work_dir)
+    if "work_dir" in arguments.given and not folder.is_dir():
+        raise InputError(
+            f"--work-dir must be an existing folder. Received: {folder}. It is the one that the "
+            "sweep was started with, .sweeps where nothing else was said."
+        )
+    return folder
 
 
 def sweep_named_by(arguments: argparse.Namespace, kind: str | None = None) -> StoredSweep:

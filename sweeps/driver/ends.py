@@ -27,20 +27,21 @@ class Ends:
         for number in self._trials.engine.unpromotable(most):
             row = self._board.rows[number]
             row.reason = f"pruned at epoch {row.epochs_text}: too many trials are better there"
-            self._end_one_paused(row)
+            self.end_one_paused(row)
 
     def end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self._board.in_state(TrialState.PAUSED):
             row.reason = _WAITED.format(row.epochs_text)
-            self._end_one_paused(row)
+            self.end_one_paused(row)
         for row in self._board.rows.values():
             if row.waiting:  # A stop rule came before its turn.
                 row.reason = STOPPED
                 self._trials.end_without_result(row, TrialState.PRUNED)
                 self._figures.forget(row)
 
-    def _end_one_paused(self, row: TrialRow) -> None:
+    def end_one_paused(self, row: TrialRow) -> None:
+        """A trial that waits at its rung will not go on; it ends with what it reached."""
         self._trials.recorder.paused_trial_ended(row, TrialState.PRUNED)
         self._trials.end(row, TrialState.PRUNED)
         self._figures.draw(row)

@@ -7,7 +7,7 @@ the spool knows it already.
 
 What the loop is made of: `next_trial` (which trial is next), `trials` (one trial on its slot),
 `retries` (failures, hangs, further tries), `ends` (what is pruned, killed or left to go on),
-`figures` and `audit`.
+`figures` and `audit`, `steering` (what people ask for meanwhile).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
 from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.steering import Steering
 from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials, job_id
 from sweeps.engines.base import AT_RUNG, Engine, PastTrial, TrialState
@@ -66,6 +67,7 @@ class SweepLoop:
         self._next = NextTrial(self._trials, self._time_plan)
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
+        self._steering = Steering(self._trials, self._next, self._ends, interrupts)
         self._audit: Audit | None = None
         self._logged_final_phase: float | None = None
 
@@ -97,12 +99,14 @@ class SweepLoop:
                 self._await_figures()
             return stop
         finally:
+            self._steering.close()
             self._ends.suspend_running()
             self._executor.close()
 
     def _train(self) -> StopReason:
         """Runs trials until nothing runs and nothing is to be started."""
         while True:
+            self._steering.carry_out()
             if self._interrupts.received:
                 preempted = self._interrupts.terminated
                 return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
@@ -222,6 +226,8 @@ class SweepLoop:
         rule = rules.reached(self.board)
         if rule is not None:
             row.reason = f"stopped because {rule.value}"
+            return Decision.STOP
+        if self._steering.is_stopped(row.number):
             return Decision.STOP
         if decision is Decision.STOP:
             row.reason = row.reason or f"pruned at epoch {row.epochs_text}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params
 from sweeps.driver.plan import trial_seed
 from sweeps.driver.status import TrialRow
 from sweeps.driver.time_plan import TimePlan
@@ -40,6 +42,25 @@ class NextTrial:
                 return row
             self._time_plan.no_more_points()
         return self._last_promotion()
+
+    def add(self, params: Params) -> None:
+        """Has a point of somebody's own tried next.
+
+        Raises:
+            InputError: No new point is tried any more, or the engine takes none.
+        """
+        if self._time_plan.in_final_phase:
+            raise InputError(
+                "No new points are tried any more: the best are trained in full. Resume the sweep "
+                "with a longer --timeout, and add the point then."
+            )
+        if self._all_proposed():
+            raise InputError(
+                f"All {self._plan.num_trials} trials have been proposed. Resume the sweep with "
+                "more --trials, and add the point then."
+            )
+        self._engine.add(params)
+        self.exhausted = False
 
     def _next_of_engine(self) -> TrialRow | None:
         """A trial that the engine promotes, or a new one."""

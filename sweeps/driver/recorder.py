@@ -36,6 +36,7 @@ from tracking.spool.records import (
     SweepEnd,
     SweepRecord,
     SweepStateRecord,
+    SweepTagsRecord,
     TagsRecord,
     TrialEnd,
     TrialRecord,
@@ -195,6 +196,10 @@ class Recorder:
             Tag.RETRY_KIND: kind,
         }
         self._spool.put(TagsRecord(row.number, tags))
+
+    def noted(self, text: str) -> None:
+        """What somebody wrote of the sweep, in place of what was written before."""
+        self._spool.put(SweepTagsRecord({Tag.NOTE: text}))
 
     def packed(self, level: int, reason: str) -> None:
         """How many trials share a GPU from now on, and why."""

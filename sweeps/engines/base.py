@@ -123,6 +123,13 @@ class Engine(Protocol):
         Returns `Wait` only while a trial runs, or when `next_promotion` has one.
         """
 
+    def add(self, params: Params) -> None:
+        """Makes a point of somebody's own the next that is asked for.
+
+        Raises:
+            InputError: This engine proposes only points of its own.
+        """
+
     def report(
         self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None
     ) -> Decision:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.training.trial import Decision
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params
 from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
 
 
@@ -54,6 +56,11 @@ class FixedEngine:
         proposal = self._waiting.pop(0)
         self._running.add(proposal.number)
         return proposal
+
+    def add(self, params: Params) -> None:
+        """Raises InputError: this engine proposes only points of its own."""
+        del params
+        raise InputError("These trials have a fixed plan, and take no further point.")
 
     def report(
         self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from search_spaces.errors import InputError
 from sweeps.reporting.jupyter import is_cell_command, is_kernel
 from sweeps.state.log import PACKAGES, SWEEP_LOG
 
@@ -29,6 +30,22 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a line that people must not miss, on standard error."""
     print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Whether a person agrees.
+
+    Args:
+        yes: whether that was said by an option already.
+
+    Raises:
+        InputError: Nobody can be asked, and it was not said.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("Nobody can be asked here: standard input is no terminal. Add --yes.")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def live_screen(board: Board) -> RenderableType:
     )
     for row in board.running():
         now = f"{row.last_value:.4f}" if row.curve else "training"
-        passed = duration(board.elapsed_seconds() - (row.started - board.started))
+        passed = duration(board.clock() - row.started)
         running.add_row(
             row.name,
             f"{row.epochs_text}/{row.schedule.end_epoch}",

@@ -86,6 +86,11 @@ class SweepPaths:
         return self.sweep / "lock"
 
     @property
+    def requests(self) -> Path:
+        """What other processes ask of the driver (`sweeps.state.requests`)."""
+        return self.sweep / "requests"
+
+    @property
     def spool(self) -> Path:
         """Everything that is to be sent to MLflow."""
         return self.sweep / "spool"

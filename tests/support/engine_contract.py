@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pipelines.training.trial import Decision
+from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import Engine, Proposal, TrialState
 
@@ -13,6 +16,7 @@ class EngineContract:
     """Subclasses provide `make_engine(**options)`; a grid from the defaults follows no seed."""
 
     follows_seed = True
+    takes_points = True
 
     def make_engine(self, **options: Any) -> Engine:
         raise NotImplementedError
@@ -51,6 +55,21 @@ class EngineContract:
             assert proposal.baseline == ", ".join(names)
         proposal = engine.ask()
         assert isinstance(proposal, Proposal) and proposal.baseline is None
+
+    def test_a_point_of_a_person_is_next_or_refused(self) -> None:
+        engine, space = self.make_engine(), get_space("cnn")
+        point = space.complete({"filters": 17, "optimizer": "sgd"})
+        try:
+            engine.add(point)
+        except InputError:
+            assert not self.takes_points
+            return
+        assert self.takes_points
+        proposal = engine.ask()
+        assert isinstance(proposal, Proposal) and proposal.params == point
+        assert proposal.proposed_by == "added" and proposal.baseline is None
+        with pytest.raises(InputError, match="is trial 0"):
+            engine.add(point)
 
     def test_it_goes_on_after_trials_that_were_lost(self) -> None:
         engine = self.make_engine()

@@ -20,6 +20,7 @@ from tracking.stores import DATABASES, check_database
 
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
+LOOPBACK, UI_PORT = "127.0.0.1", 5000
 AUTH_DATABASE_URI = "sqlite:///mlflow-auth.db"
 _BUCKETS = {
     "s3": ("boto3", "boto3"),
@@ -100,6 +101,47 @@ def server_plan(arguments: argparse.Namespace) -> ServerPlan:
             _check_password_file(file)
     _make_folder(plan.artifacts)
     return plan
+
+
+def ui_plan(store_uri: str, port: int | None) -> ServerPlan:
+    """A server on loopback that shows a database to the person at this machine.
+
+    Args:
+        port: None for 5000, or another one where that is in use.
+
+    Raises:
+        InputError: The database cannot be reached, or the port is in use.
+    """
+    check_database(store_uri, "--tracking-uri")
+    if port is None:
+        port = free_port(UI_PORT)
+    else:
+        _check_port(LOOPBACK, port)
+    names = ("localhost", LOOPBACK)
+    return ServerPlan(
+        store_uri=store_uri,
+        artifacts=_artifacts("mlartifacts"),
+        host=LOOPBACK,
+        port=port,
+        num_workers=1,
+        auth=False,
+        admin_password_file=Path(),
+        users=(),
+        auth_database_uri="",
+        allowed_hosts=(*names, *(f"{name}:{port}" for name in names)),
+        allowed_origins=(),
+    )
+
+
+def free_port(first: int) -> int:
+    """That port of loopback, or where it is in use one that nobody uses."""
+    try:
+        _check_port(LOOPBACK, first)
+    except InputError:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((LOOPBACK, 0))
+            return int(probe.getsockname()[1])
+    return first
 
 
 def _check_distinct(what: str, values: list[str]) -> None:

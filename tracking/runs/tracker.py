@@ -51,6 +51,7 @@ from tracking.spool.records import (
     SweepEnd,
     SweepRecord,
     SweepStateRecord,
+    SweepTagsRecord,
     TagsRecord,
     TrialEnd,
     TrialRecord,
@@ -125,6 +126,7 @@ class MlflowTracker:
         self._handlers: dict[type, Callable[[Any, bool], str | None]] = {
             SweepRecord: self._start_sweep,
             SweepStateRecord: self._sweep_state,
+            SweepTagsRecord: self._sweep_tags,
             TrialRecord: self._start_trial,
             EpochRecord: self._epoch,
             TrialStateRecord: self._trial_state,
@@ -203,6 +205,10 @@ class MlflowTracker:
         del again
         self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
         self._client.update_run(self.parent_run_id, status=record.status)
+
+    def _sweep_tags(self, record: SweepTagsRecord, again: bool) -> None:
+        del again
+        self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
 
     def _start_trial(self, record: TrialRecord, again: bool) -> str:
         assert self._sweep is not None

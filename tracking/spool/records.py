@@ -80,6 +80,19 @@ class SweepStateRecord:
 
 
 @dataclass(frozen=True)
+class SweepTagsRecord:
+    """Tags to add to the sweep's run."""
+
+    tags: Mapping[str, str]
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: it may happen often."""
+        return f"sweep/tags/{self.at_ms}"
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """A trial that starts: a child run. `params` holds every parameter of the space."""
 
@@ -252,6 +265,7 @@ class SweepEnd:
 Record = (
     SweepRecord
     | SweepStateRecord
+    | SweepTagsRecord
     | TrialRecord
     | EpochRecord
     | TrialStateRecord

@@ -29,6 +29,7 @@ from tracking.spool.records import (
     Record,
     SweepRecord,
     SweepStateRecord,
+    SweepTagsRecord,
     TrialEnd,
     TrialRecord,
     TrialStateRecord,
@@ -188,6 +189,8 @@ class Spool:
         """Wall time that the sweep's earlier sessions took, by their records' times."""
         total, first, last = 0.0, 0, 0
         for record in self.replay():
+            if isinstance(record, SweepTagsRecord):
+                continue  # A note may come days after a session.
             starts = isinstance(record, SweepRecord) or (
                 isinstance(record, SweepStateRecord) and record.status == "RUNNING"
             )

@@ -14,6 +14,8 @@ from typing import Any
 
 from pipelines.objectives import Objective
 from pipelines.training.trial import Decision
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters import Params
 from search_spaces.hyperparameters.parameter import Condition, Parameter, Value
 from search_spaces.space import Space
 from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
@@ -102,6 +104,14 @@ class KerasTunerEngine:
         self._progress[proposal.number] = _TrialProgress(proposal.params)
         self._origins, self._answer = self._record.origins(), None
         return proposal
+
+    def add(self, params: Params) -> None:
+        """Raises InputError: this engine proposes only points of its own."""
+        del params
+        raise InputError(
+            "Points can be added to a sweep of --engine optuna only: an oracle of Keras Tuner "
+            "proposes every point itself."
+        )
 
     def report(
         self, number: int, step: int, value: float, measured: Mapping[str, float] | None = None

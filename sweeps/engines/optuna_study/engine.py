@@ -29,7 +29,7 @@ from sweeps.engines.optuna_study.hyperparameters import (
     stored_defaults,
 )
 from sweeps.engines.optuna_study.plots import study_page
-from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, origin_of
+from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, Origin, origin_of
 from sweeps.engines.optuna_study.replayable_sampler import (
     FACTS,
     PAUSED,
@@ -42,6 +42,7 @@ from sweeps.engines.optuna_study.storage import BASELINE, SAMPLED, past_trial, s
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
 from sweeps.engines.pruners.rungs import ONE_EPOCH, Rungs
+from sweeps.formatting import params_text
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -112,6 +113,7 @@ class OptunaEngine:
         self._trials: dict[int, optuna.Trial] = {}
         self._curves: dict[int, TrialCurve] = {}
         self._points: dict[str, int] = {}
+        self._added: set[str] = set()
         points = [params for _, params in baselines]
         self._grid = Grid(points) if sampler == "grid" else None
         self._names = StoredNames(space.parameters)
@@ -211,6 +213,21 @@ class OptunaEngine:
             attributes: JSON values that its trial keeps; the key `ORIGIN` passes to a repetition.
         """
         self._study.enqueue_trial(dict(values), user_attrs=dict(attributes))
+
+    def add(self, params: Params) -> None:
+        """Makes a point of somebody's own the next that is asked for.
+
+        Raises:
+            InputError: It is not on the grid, or it was tried before.
+        """
+        if self._grid is not None:
+            raise InputError("--sampler grid tries the points of its grid only.")
+        key = _point_key(params)
+        if key in self._points or key in self._added:
+            place = f"trial {self._points[key]}" if key in self._points else "next already"
+            raise InputError(f"This point is {place}: {params_text(params)}")
+        self._added.add(key)
+        self._enqueue(params, {PROPOSED_BY: Origin("added").stored()})
 
     def has_waiting(self) -> bool:
         """Whether a point waits to be asked for."""

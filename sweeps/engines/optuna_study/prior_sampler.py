@@ -47,7 +47,8 @@ MAX_EXPLAINED = 12
 """Prior and mutations are judged by so many of the best: each is compared with all the others."""
 LEAST_SHARE = 0.1
 """What prior and mutations each keep of their common share, however little they explain."""
-Kind = Literal["default", "uniform", "prior", "mutation"]
+Kind = Literal["default", "uniform", "prior", "mutation", "added"]
+"""`added` is a point that a person gave while the sweep ran."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
     return True
 
 
+def delete_study(url: str, name: str) -> None:
+    """Deletes a study with its trials; raises InputError where the storage cannot be opened."""
+    optuna.delete_study(study_name=name, storage=open_storage(url))
+
+
 def open_study(url: str, name: str) -> Study:
     """A study in its storage, as it is.
 

@@ -177,10 +177,14 @@ def test_the_long_help_is_asked_for_on_the_command_line(capsys):
 FOLDERS = {
     "explore": "pipelines", "predict": "pipelines", "server": "tracking", "migrate": "tracking"
 }  # fmt: skip
+INSTALLED_ONLY = {
+    "list", "show", "compare", "export", "open", "watch", "stop", "add", "note", "delete", "clean",
+    "completion",  # Scripts are not completed.
+}  # fmt: skip
 SCRIPTS = [
     f"{FOLDERS.get(command, 'sweeps')}/{command}.py"
     for command in COMMANDS
-    if command != "completion"  # Scripts are not completed.
+    if command not in INSTALLED_ONLY
 ]
 
 

@@ -53,21 +53,28 @@ def make_engine(oracle: str, **options: Any) -> KerasTunerEngine:
 
 
 class TestRandom(engine_contract.EngineContract):
+    takes_points = False
+
     def make_engine(self, **options: Any) -> KerasTunerEngine:
         return make_engine("random", **options)
 
 
 class TestBayesian(engine_contract.EngineContract):
+    takes_points = False
+
     def make_engine(self, **options: Any) -> KerasTunerEngine:
         return make_engine("bayesian", **options)
 
 
 class TestHyperband(engine_contract.EngineContract):
+    takes_points = False
+
     def make_engine(self, **options: Any) -> KerasTunerEngine:
         return make_engine("hyperband", **options)
 
 
 class TestGrid(engine_contract.EngineContract):
+    takes_points = False
     follows_seed = False
 
     def make_engine(self, **options: Any) -> KerasTunerEngine:

@@ -61,6 +61,8 @@ class TestQmc(engine_contract.EngineContract):
 
 
 class TestGrid(engine_contract.EngineContract):
+    takes_points = False
+
     def make_engine(self, **options: Any) -> OptunaEngine:
         return make_engine(sampler="grid", **options)
 

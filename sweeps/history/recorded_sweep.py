@@ -1,0 +1,339 @@
+"""A sweep as its own records tell it: every trial, its reports, its times, and how it ended.
+
+A sweep that runs elsewhere is read as far as it has come. Nothing heavy is imported, and the pages
+that a sweep's end carries are not parsed, so that thousands of runs are read within a second.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.objectives import Objective, get_objective
+from search_spaces.errors import InputError
+from search_spaces.hyperparameters.parameter import INACTIVE, RUN_PARAMS, Value
+from sweeps.engines.base import TrialState
+from sweeps.state.lock import is_driven
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import FINISHED, INTERRUPTED, RUNNING, SweepFile, read_sweep_file
+from tracking.tags import Tag
+
+_LARGE_FIELDS = b', "texts": {'
+"""Where a sweep's end begins to hold whole pages; within a JSON text the quotes were escaped."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial measured.
+
+    Attributes:
+        epochs: trained until then, whole or parts of one.
+        at_ms: milliseconds since 1970.
+    """
+
+    epochs: float
+    at_ms: int
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class RecordedTrial:
+    """A trial as its records tell it.
+
+    Attributes:
+        state: the latest; what ran in a sweep that nothing drives any more is PAUSED.
+        params: its active parameters.
+        steps_per_epoch: the unit of its reports (`pipelines.training.reports.Reports`).
+        reports: in the order of the epochs trained.
+        metrics: the final ones; empty before its end.
+        stretches: (begin, end) of each stretch on a slot, in ms; the end is None while it runs.
+        run_id: its run in MLflow; empty where nothing was sent yet.
+    """
+
+    number: int
+    name: str
+    params: Mapping[str, Value]
+    num_epochs: int
+    begun_ms: int
+    steps_per_epoch: int = 1
+    state: TrialState = TrialState.RUNNING
+    reports: list[Report] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    stretches: list[tuple[int, int | None]] = field(default_factory=list)
+    run_id: str = ""
+
+    @property
+    def baseline(self) -> str:
+        """The published model that it is, or the space's defaults; empty for other points."""
+        return self.tags.get(Tag.BASELINE, "")
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, or what it waits for; empty where it was trained to its end."""
+        return self.tags.get(Tag.REASON, "")
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether an earlier trial had its point, so that it was not trained."""
+        return Tag.DUPLICATE_OF in self.tags
+
+    @property
+    def epochs(self) -> float:
+        """Epochs trained so far."""
+        return self.reports[-1].epochs if self.reports else 0.0
+
+    def seconds(self, now_ms: int) -> float:
+        """Time on slots so far."""
+        return sum((end or now_ms) - begin for begin, end in self.stretches) / 1000
+
+    def value(self, objective: Objective) -> float | None:
+        """The objective that it reached; None unless it is complete."""
+        if self.state is not TrialState.COMPLETE or self.is_duplicate:
+            return None
+        return self.metrics.get(f"best_{objective.metric}")
+
+    def last_value(self, objective: Objective) -> float | None:
+        """What it reported last; None before the first report."""
+        found = self.reports[-1].metrics.get(objective.metric) if self.reports else None
+        return None if found is None or math.isnan(found) else found
+
+
+@dataclass
+class RecordedSweep:
+    """A sweep as its records tell it.
+
+    Attributes:
+        state: `running` where a process drives it, `interrupted` if it can continue, `finished`.
+        params, tags: those of its run.
+        stopped_by: why it ended or waits, in words; empty before.
+        sessions: (begin, latest record) of each session, in ms.
+        run_id: its run in MLflow; empty where nothing was sent yet.
+    """
+
+    paths: SweepPaths
+    file: SweepFile
+    state: str
+    objective: Objective
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    stopped_by: str = ""
+    trials: dict[int, RecordedTrial] = field(default_factory=dict)
+    sessions: list[tuple[int, int]] = field(default_factory=list)
+    run_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its study's, too."""
+        return self.paths.name
+
+    @property
+    def begun_ms(self) -> int:
+        """When it began, in ms since 1970; 0 where nothing is recorded yet."""
+        return self.sessions[0][0] if self.sessions else 0
+
+    @property
+    def latest_ms(self) -> int:
+        """When its latest record was made."""
+        return self.sessions[-1][1] if self.sessions else 0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all its sessions."""
+        return sum(end - begin for begin, end in self.sessions) / 1000
+
+    @property
+    def note(self) -> str:
+        """What somebody wrote of it; empty for nothing."""
+        return self.tags.get(Tag.NOTE, "")
+
+    @property
+    def trained(self) -> list[RecordedTrial]:
+        """The trials but those of a point that an earlier trial had."""
+        return [trial for trial in self.trials.values() if not trial.is_duplicate]
+
+    def num_in(self, *states: TrialState) -> int:
+        """How many trials are in these states."""
+        return sum(trial.state in states for trial in self.trained)
+
+    def ranking(self) -> list[RecordedTrial]:
+        """The complete trials, best first; of equals the earlier one."""
+        key = self.objective.sort_key
+        values = {trial.number: trial.value(self.objective) for trial in self.trained}
+        complete = [trial for trial in self.trained if values[trial.number] is not None]
+        return sorted(complete, key=lambda trial: (key(values[trial.number] or 0.0), trial.number))
+
+    def ordered(self) -> list[RecordedTrial]:
+        """All trials: complete ones, best first, then by how far they came and what they reported.
+
+        Values are compared among trials of equal epochs only.
+        """
+        key, objective = self.objective.sort_key, self.objective
+        ranking = self.ranking()
+        complete = {trial.number for trial in ranking}
+
+        def rank_key(trial: RecordedTrial) -> tuple[float, float, int]:
+            value = trial.last_value(objective)
+            return -trial.epochs, math.inf if value is None else key(value), trial.number
+
+        rest = [trial for trial in self.trials.values() if trial.number not in complete]
+        return ranking + sorted(rest, key=rank_key)
+
+    @property
+    def best(self) -> RecordedTrial | None:
+        """The best complete trial."""
+        return next(iter(self.ranking()), None)
+
+    @property
+    def varying(self) -> list[str]:
+        """The parameters that differ between its trials, in the order of the space."""
+        names = dict.fromkeys(name for trial in self.trained for name in trial.params)
+        return [
+            name for name in names
+            if len({repr(trial.params.get(name)) for trial in self.trained}) > 1
+        ]  # fmt: skip
+
+
+def read_sweep(paths: SweepPaths) -> RecordedSweep:
+    """Reads what a sweep has recorded so far.
+
+    Raises:
+        InputError: Its description or its records are damaged.
+    """
+    file = read_sweep_file(paths.state)
+    state = FINISHED if file.is_finished else INTERRUPTED
+    if is_driven(paths):
+        state = RUNNING
+    sweep = RecordedSweep(paths, file, state, get_objective(file.settings.objective))
+    for kind, key, body in _records(paths.spool):
+        _take(sweep, kind, key, body)
+    if state != RUNNING:
+        _suspend(sweep)
+    for trial in sweep.trials.values():
+        trial.reports.sort(key=lambda report: report.epochs)
+    _take_run_ids(sweep, paths.spool)
+    return sweep
+
+
+def _records(spool: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Kind, key and content of each whole record; a torn last line is left out."""
+    path = spool / "records.jsonl"
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for index, whole in enumerate(lines):
+            if not whole.endswith(b"\n"):
+                return
+            line = whole
+            if len(line) > 65_536 and (place := line.find(_LARGE_FIELDS)) > 0:
+                line = line[:place] + b"}}"
+            try:
+                found = json.loads(line)
+                yield found["kind"], found["key"], found["body"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{path}, line {index + 1}, is damaged (no record). Restore the file, or ask "
+                    "`keras-sweeps doctor`."
+                ) from None
+
+
+def _take(sweep: RecordedSweep, kind: str, key: str, body: dict[str, Any]) -> None:
+    """Adds one record to what is known of the sweep."""
+    at_ms = body.get("at_ms") or int(key.rpartition("/")[2])
+    if kind == "SweepRecord" or (kind == "SweepStateRecord" and body["status"] == "RUNNING"):
+        sweep.sessions.append((at_ms, at_ms))
+    elif sweep.sessions and kind != "SweepTagsRecord":  # A note may come days after a session.
+        sweep.sessions[-1] = (sweep.sessions[-1][0], at_ms)
+    if kind in ("SweepRecord", "SweepStateRecord", "SweepTagsRecord", "SweepEnd"):
+        sweep.params = {**sweep.params, **body.get("params", {})}
+        sweep.tags |= body["tags"]
+        stopped_by = sweep.tags.get(Tag.STOPPED_BY, "")
+        sweep.stopped_by = "" if stopped_by == "not yet" else stopped_by
+    elif kind == "TrialRecord":
+        sweep.trials[body["number"]] = _trial(body, at_ms)
+    elif (trial := sweep.trials.get(body.get("number", -1))) is None:
+        return
+    elif kind == "EpochRecord":
+        metrics = body["metrics"]
+        trial.reports.append(Report(metrics.get("epoch", body["epoch"]), at_ms, metrics))
+    elif kind == "TrialStateRecord":
+        trial.tags |= body["tags"]
+        _change(trial, TrialState(body["state"]), at_ms)
+    elif kind == "TagsRecord":
+        trial.tags |= body["tags"]
+    elif kind == "TrialEnd":
+        trial.tags |= body["tags"]
+        trial.metrics = body["metrics"]
+        _change(trial, TrialState(body["state"]), at_ms)
+
+
+def _trial(body: Mapping[str, Any], at_ms: int) -> RecordedTrial:
+    params = body["params"]
+    return RecordedTrial(
+        body["number"], body["name"], point_of(params), int(params.get("max_epochs", 0)), at_ms,
+        int(params.get("steps_per_epoch", 1)),
+        tags=dict(body["tags"]),
+    )  # fmt: skip
+
+
+def point_of(params: Mapping[str, object]) -> dict[str, Value]:
+    """The active parameters among the params of a run, as the values that they were."""
+    return {
+        name: typed(value)
+        for name, value in params.items()
+        if value != INACTIVE and name not in RUN_PARAMS
+    }
+
+
+def _suspend(sweep: RecordedSweep) -> None:
+    """What still ran when nothing drove the sweep any more waits for it to be resumed."""
+    for trial in sweep.trials.values():
+        if trial.state is TrialState.RUNNING:
+            _change(trial, TrialState.PAUSED, max(sweep.latest_ms, trial.begun_ms))
+            trial.tags[Tag.REASON] = "waits for the sweep to be resumed"
+
+
+def _change(trial: RecordedTrial, state: TrialState, at_ms: int) -> None:
+    """The trial begins, or ends, a stretch on a slot."""
+    trial.state = state
+    if trial.stretches and trial.stretches[-1][1] is None:
+        begin = trial.stretches[-1][0]
+        # What a kill cut off ended no later than its last report.
+        end = max(begin, trial.reports[-1].at_ms if trial.reports else begin)
+        trial.stretches[-1] = (begin, end if state is TrialState.RUNNING else at_ms)
+    if state is TrialState.RUNNING:
+        trial.stretches.append((at_ms, None))
+
+
+def typed(text: object) -> Value:
+    """A recorded value as the kind that it was: `"0.001"` -> 0.001, `"True"` -> True."""
+    if not isinstance(text, str):
+        return text  # type: ignore[return-value]
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _take_run_ids(sweep: RecordedSweep, spool: Path) -> None:
+    path = spool / "sent.jsonl"
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            if b'"id"' not in line or not line.endswith(b"\n"):
+                continue
+            answer = json.loads(line)
+            _, _, number = answer["key"].partition("trial-")
+            if answer["key"] == "sweep":
+                sweep.run_id = answer["id"]
+            elif number.isdigit() and int(number) in sweep.trials:
+                sweep.trials[int(number)].run_id = answer["id"]

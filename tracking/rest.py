@@ -1,0 +1,119 @@
+"""Runs of an MLflow server, read over plain REST: importing MLflow takes longer than the answer.
+
+The calls are those of MLflow's REST API, version 2.0: `experiments/search` and `runs/search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.errors import InputError
+from tracking.addresses import redacted
+from tracking.stores import check_store, credentials, is_server
+
+PAGE = 1_000
+"""Runs of one answer."""
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RestRun:
+    """A run as the server tells it; `metrics` has the latest value of each."""
+
+    run_id: str
+    begun_ms: int
+    ended_ms: int
+    status: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def search_runs(uri: str, text: str) -> Iterator[RestRun]:
+    """The runs of all experiments that a filter in MLflow's search language finds, newest first.
+
+    Raises:
+        InputError: `uri` is no server, or it does not answer.
+    """
+    if not is_server(uri):
+        raise InputError(
+            f"--tracking-uri must be a server, such as http://127.0.0.1:5000. Received: "
+            f"{redacted(uri)}. Without the option the sweeps of --work-dir are read."
+        )
+    check_store(uri)
+    experiments = [
+        experiment["experiment_id"]
+        for page in _pages(uri, "experiments/search", {"max_results": PAGE})
+        for experiment in page.get("experiments", ())
+    ]
+    if not experiments:
+        return
+    body = {
+        "experiment_ids": experiments, "filter": text, "max_results": PAGE,
+        "order_by": ["attributes.start_time DESC"],
+    }  # fmt: skip
+    for page in _pages(uri, "runs/search", body):
+        yield from map(_run, page.get("runs", ()))
+
+
+def experiment_of_run(uri: str, run_id: str) -> str:
+    """The experiment of a run.
+
+    Raises:
+        InputError: The server does not answer, or does not know the run.
+    """
+    found = _asked(uri, "GET", f"runs/get?run_id={run_id}")
+    return str(found["run"]["info"]["experiment_id"])
+
+
+def experiment_tags(uri: str, experiment_id: str) -> dict[str, str]:
+    """The tags of an experiment; raises InputError where the server does not answer."""
+    found = _asked(uri, "GET", f"experiments/get?experiment_id={experiment_id}")
+    return {tag["key"]: tag.get("value", "") for tag in found["experiment"].get("tags", ())}
+
+
+def _pages(uri: str, call: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    token = ""
+    while True:
+        page = _asked(uri, "POST", call, {**body, **({"page_token": token} if token else {})})
+        yield page
+        token = page.get("next_page_token", "")
+        if not token:
+            return
+
+
+def _asked(
+    uri: str, method: str, call: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    import requests
+
+    address = f"{uri.rstrip('/')}/api/2.0/mlflow/{call}"
+    try:
+        answer = requests.request(
+            method, address, json=body, timeout=ANSWER_SECONDS, **credentials()
+        )
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        raise InputError(
+            f"The MLflow server {redacted(uri)} did not answer {call.partition('?')[0]} "
+            f"({f'status {status}' if status else type(error).__name__}). Is it the server, and "
+            "the store, that the sweep was tracked in?"
+        ) from None
+    return found
+
+
+def _run(found: Mapping[str, Any]) -> RestRun:
+    info, data = found["info"], found.get("data", {})
+    return RestRun(
+        run_id=info["run_id"],
+        begun_ms=int(info.get("start_time", 0)),
+        ended_ms=int(info.get("end_time", 0)),
+        status=info.get("status", ""),
+        params={item["key"]: item.get("value", "") for item in data.get("params", ())},
+        tags={item["key"]: item.get("value", "") for item in data.get("tags", ())},
+        metrics={item["key"]: float(item["value"]) for item in data.get("metrics", ())},
+    )

@@ -1,0 +1,1 @@
+"""Saved views of MLflow's experiment page: which columns and charts it shows of a sweep."""
