@@ -41,6 +41,7 @@ from tracking.spool.records import (
     TrialEnd,
     TrialRecord,
     TrialStateRecord,
+    ViewRecord,
 )
 from tracking.spool.spool import TrialHistory
 from tracking.tags import Tag, class_name_tags
@@ -200,6 +201,11 @@ class Recorder:
     def noted(self, text: str) -> None:
         """What somebody wrote of the sweep, in place of what was written before."""
         self._spool.put(SweepTagsRecord({Tag.NOTE: text}))
+
+    def views(self, tags: Mapping[str, str]) -> None:
+        """Saved views of the sweep's trials, in place of earlier ones."""
+        if tags:
+            self._spool.put(ViewRecord(tags))
 
     def packed(self, level: int, reason: str) -> None:
         """How many trials share a GPU from now on, and why."""

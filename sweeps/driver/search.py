@@ -11,6 +11,7 @@ from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective, parse_target
 from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import Schedule
+from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
@@ -31,7 +32,9 @@ from sweeps.settings import SweepSettings, budget_for
 from sweeps.state.log import sweep_log
 from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
+from tracking.spool.records import now_ms
 from tracking.tags import Tag
+from tracking.views.saved_views import TrialsView, view_tags
 
 if TYPE_CHECKING:
     from tracking.spool.records import SweepEnd
@@ -195,6 +198,28 @@ class _Search:
             settings.name, self._opened.file.uid, params, self._opened.tags
         )
 
+        self._save_view()
+
+    def _save_view(self) -> None:
+        """What MLflow's page of the trials shows; the most important parameters first."""
+        space, objective = self._opened.space, self._board.objective
+        parameters = {
+            recorded_name(parameter.name): parameter
+            for parameter in space.parameters
+            if parameter.kind != "fixed"
+        }
+        important = self._opened.engine.importances()
+        names = sorted(parameters, key=lambda name: -important.get(name, 0.0))
+        view = TrialsView(
+            name=self._paths.name,
+            uid=self._opened.file.uid,
+            metric=objective.metric,
+            params=names,
+            log_params=[name for name in names if parameters[name].sampling == "log"],
+            minimize=objective.direction == "minimize",
+        )
+        self._session.recorder.views(view_tags(view, now_ms()))
+
     def _packed(self, plan: LoopPlan, watch: GpuWatch | None) -> LoopPlan:
         """Settles how many trials share a GPU."""
         settings = self._opened.settings
@@ -224,6 +249,7 @@ class _Search:
     def _draw_plots(self) -> None:
         try:
             self._pages["study.html"] = self._opened.engine.plots_html()
+            self._save_view()
         except Exception as problem:  # Plots must not cost the sweep its end.
             log.warning("no plots of the study: %s", self._session.broke_off(problem))
 

@@ -33,6 +33,7 @@ from tracking.spool.records import (
     EpochRecord,
     ModelRecord,
     TrialRecord,
+    earlier_statuses,
     run_status,
 )
 
@@ -176,7 +177,8 @@ class Checkup:
         # A trial that the study calls running waits for its sweep, when no process runs that.
         state = trial.state if trial.state.is_end else TrialState.PAUSED
         problems = []
-        if run.state != state or run.status != run_status(state.value):
+        known = (run_status(state.value), *earlier_statuses(state.value))
+        if run.state != state or run.status not in known:
             problems.append(
                 f"{label}: {trial.state.value} in the study, {run.state} ({run.status}) in MLflow"
             )

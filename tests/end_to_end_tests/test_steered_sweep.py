@@ -14,14 +14,14 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 CODE = "import sys; from sweeps.cli.main import main; sys.exit(main())"
 
 
 def keras_sweeps(*options: str, folder: Path, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", CODE, *options],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=200,
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr

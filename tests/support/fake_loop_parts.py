@@ -92,6 +92,9 @@ class ListEngine:
     ) -> None:
         self.told[number] = (state, value, reason)
 
+    def importances(self) -> dict[str, float]:
+        return {}
+
     def plots_html(self) -> str:
         return "<html></html>"
 

@@ -67,7 +67,7 @@ def tracker(uri, tmp_path, request):
 
 @pytest.mark.parametrize(
     ("state", "status"),
-    [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],
+    [("COMPLETE", "FINISHED"), ("PRUNED", "FINISHED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],
 )
 def test_states_are_truthful_and_distinct(tracker, uri, state, status):
     tracker.apply(TrialEnd(0, state, tags={"sweeps.reason": "because"}))

@@ -14,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from tracking.stores import is_server
 from tracking.tags import Tag
+from tracking.views.links import VIEW_PREFIX, trials_view
 
 _PAGE = 1_000
 
@@ -26,11 +27,13 @@ class FoundRuns:
         run_ids: runs of the sweep, its trials, and its finalists.
         model_ids: logged models of theirs.
         registered: names of registered models that have a version of one of them.
+        views: experiment -> its tags that hold saved views of the sweep.
     """
 
     run_ids: tuple[str, ...]
     model_ids: tuple[str, ...]
     registered: tuple[str, ...]
+    views: tuple[tuple[str, str], ...] = ()
 
 
 def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
@@ -47,7 +50,9 @@ def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
     ids = {run.info.run_id for run in runs}
     models = [output.model_id for run in runs for output in _outputs(run)]
     there = [model_id for model_id in models if _is_there(client, model_id)]
-    return FoundRuns(tuple(sorted(ids)), tuple(there), tuple(_registered(client, ids)))
+    return FoundRuns(
+        tuple(sorted(ids)), tuple(there), tuple(_registered(client, ids)), _views(client, runs)
+    )
 
 
 def remove_runs(uri: str, found: FoundRuns) -> None:
@@ -57,6 +62,8 @@ def remove_runs(uri: str, found: FoundRuns) -> None:
     and model of the store that is marked as deleted, which somebody may want back.
     """
     client = MlflowClient(uri)
+    for experiment, tag in found.views:
+        client.delete_experiment_tag(experiment, tag)
     store: Any = client._tracking_client.store  # What `mlflow gc` itself uses.
     for model_id in found.model_ids:
         model = client.get_logged_model(model_id)
@@ -93,6 +100,17 @@ def _all_experiments(client: MlflowClient) -> list[str]:
 
 def _outputs(run: Run) -> list[LoggedModelOutput]:
     return list(run.outputs.model_outputs) if run.outputs else []
+
+
+def _views(client: MlflowClient, runs: Collection[Run]) -> tuple[tuple[str, str], ...]:
+    """The experiments' tags that hold a saved view of the sweep."""
+    experiments = {run.info.experiment_id for run in runs}
+    tags = {f"{VIEW_PREFIX}{trials_view(run.data.tags[Tag.UID])}" for run in runs}
+    return tuple(
+        (experiment, tag)
+        for experiment in sorted(experiments)
+        for tag in sorted(tags & client.get_experiment(experiment).tags.keys())
+    )
 
 
 def _is_there(client: MlflowClient, model_id: str) -> bool:

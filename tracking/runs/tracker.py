@@ -56,6 +56,7 @@ from tracking.spool.records import (
     TrialEnd,
     TrialRecord,
     TrialStateRecord,
+    ViewRecord,
     run_status,
 )
 from tracking.spool.sender import RejectedError
@@ -127,6 +128,7 @@ class MlflowTracker:
             SweepRecord: self._start_sweep,
             SweepStateRecord: self._sweep_state,
             SweepTagsRecord: self._sweep_tags,
+            ViewRecord: self._save_view,
             TrialRecord: self._start_trial,
             EpochRecord: self._epoch,
             TrialStateRecord: self._trial_state,
@@ -209,6 +211,11 @@ class MlflowTracker:
     def _sweep_tags(self, record: SweepTagsRecord, again: bool) -> None:
         del again
         self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
+
+    def _save_view(self, record: ViewRecord, again: bool) -> None:
+        del again
+        for name, value in record.tags.items():
+            self._client.set_experiment_tag(self.experiment_id, name, value)
 
     def _start_trial(self, record: TrialRecord, again: bool) -> str:
         assert self._sweep is not None

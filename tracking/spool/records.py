@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
-# A pruned trial was ended by the driver before its budget: of MLflow's three ends KILLED says so;
-# the tag `sweeps.state` tells it from a trial that was ended because the whole sweep was. A paused
-# trial, or one that waits for its sweep to be resumed, is SCHEDULED: it will run at a later time.
+# A pruned trial did what the sweep wanted of it: MLflow marks KILLED and FAILED with a red cross,
+# and a sweep whose trials are mostly pruned would look broken. The tag `sweeps.state` tells it from
+# a complete one. A paused trial, or one that waits for its sweep to be resumed, is SCHEDULED: it will
+# run at a later time.
 _STATUS: dict[str, RunStatus] = {
     "RUNNING": "RUNNING",
     "PAUSED": "SCHEDULED",
     "COMPLETE": "FINISHED",
-    "PRUNED": "KILLED",
+    "PRUNED": "FINISHED",
     "FAILED": "FAILED",
     "KILLED": "KILLED",
 }
@@ -30,6 +31,11 @@ _STATUS: dict[str, RunStatus] = {
 def run_status(state: str) -> RunStatus:
     """MLflow's status for a trial's state; raises KeyError for any other."""
     return _STATUS[state]
+
+
+def earlier_statuses(state: str) -> tuple[RunStatus, ...]:
+    """What earlier versions called that state in MLflow, beside `run_status`."""
+    return ("KILLED",) if state == "PRUNED" else ()
 
 
 def now_ms() -> int:
@@ -90,6 +96,19 @@ class SweepTagsRecord:
     def key(self) -> str:
         """What happened, and when: it may happen often."""
         return f"sweep/tags/{self.at_ms}"
+
+
+@dataclass(frozen=True)
+class ViewRecord:
+    """A saved view of the sweep's trials: tags of its experiment (`tracking.views`)."""
+
+    tags: Mapping[str, str]
+    at_ms: int = field(default_factory=now_ms)
+
+    @property
+    def key(self) -> str:
+        """What happened, and when: a view is made anew at the end."""
+        return f"sweep/view/{self.at_ms}"
 
 
 @dataclass(frozen=True)
@@ -266,6 +285,7 @@ Record = (
     SweepRecord
     | SweepStateRecord
     | SweepTagsRecord
+    | ViewRecord
     | TrialRecord
     | EpochRecord
     | TrialStateRecord

@@ -171,6 +171,10 @@ class KerasTunerEngine:
         progress.state, progress.value = state, value
         self._answer = None
 
+    def importances(self) -> dict[str, float]:
+        """As `OptunaEngine`: the study holds all trials."""
+        return self._record.importances()
+
     def plots_html(self) -> str:
         """The study's page."""
         return self._record.plots_html()

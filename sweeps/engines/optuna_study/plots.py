@@ -12,12 +12,31 @@ MAX_PARAMETERS = 10
 """Slices and parallel coordinates show so many: the page stays readable, the rest is in MLflow."""
 
 MIN_TRIALS = 2
+MIN_IMPORTANCE_TRIALS = 4
 
 
 def import_plotly() -> None:
     """Imports what `study_page` needs; takes a second."""
     import plotly.graph_objects
     import plotly.offline  # noqa: F401
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much each parameter matters, 0 to 1; empty while there is too little to tell.
+
+    PED-ANOVA: Watanabe, Bansal and Hutter, IJCAI 2023, arXiv 2304.10255.
+    """
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(complete) < MIN_IMPORTANCE_TRIALS:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return optuna.importance.get_param_importances(
+                study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+            )
+        except (ValueError, RuntimeError):  # Every trial has the same value, or the same point.
+            return {}
 
 
 def study_page(study: optuna.Study, note: str) -> str:

@@ -1,0 +1,61 @@
+"""Saved views of MLflow's page: what they hold, and that they fit into a tag."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import pytest
+
+from tracking.views.links import VIEW_PREFIX, charts_link, plain_link, table_link, trials_view
+from tracking.views.saved_views import MAX_CHARACTERS, MAX_PARAMS, TrialsView, view_tags
+
+
+def state_of(text: str) -> dict:
+    envelope = json.loads(text)
+    kind, _, packed = envelope["state"].partition(";")
+    assert kind == "deflate" and envelope["createdAt"] == envelope["updatedAt"] == 5
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
+    view = TrialsView("nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], ["lr"], True)
+    tags = view_tags(view, 5)
+    assert list(tags) == ["mlflow.sharedViewState.sweep-0123456789ab"]
+    (text,) = tags.values()
+    assert json.loads(text)["name"] == "Sweep nightly"
+    state = state_of(text)
+    assert state["orderByKey"] == "metrics.`best_val_loss`" and state["orderByAsc"] is True
+    assert state["selectedColumns"][0] == "metrics.`best_val_loss`"
+    assert state["selectedColumns"][-2:] == ["params.`lr`", "params.`depth`"]
+    assert "0123456789abcdef" in state["searchFilter"] and "'trial'" in state["searchFilter"]
+    kinds = [chart["type"] for chart in state["compareRunCharts"]]
+    assert kinds == ["LINE", "PARALLEL", "SCATTER", "SCATTER", "SCATTER"]
+    line, parallel, *scatters = state["compareRunCharts"]
+    assert line["selectedXAxisMetricKey"] == "epoch" and line["metricKey"] == "val_loss"
+    assert parallel["selectedParams"] == ["lr", "depth"]
+    assert scatters[-1]["xaxis"] == {"key": "lr", "type": "PARAM"}
+    assert scatters[-1]["xAxisScaleType"] == "log"
+    sections = {chart["metricSectionId"] for chart in state["compareRunCharts"]}
+    assert sections == {section["uuid"] for section in state["compareRunSections"]}
+
+
+@pytest.mark.parametrize("length", [10, 60, 240])
+def test_many_or_long_names_still_fit_into_a_tag(length):
+    names = [f"{'n' * length}{k * 7919}" for k in range(60)]
+    ((_, text),) = view_tags(TrialsView("x", "u" * 32, "val_accuracy", names, names), 5).items()
+    assert len(text) <= MAX_CHARACTERS
+    shown = [c for c in state_of(text)["selectedColumns"] if c.startswith("params.")]
+    assert 0 < len(shown) <= MAX_PARAMS
+
+
+def test_links_ask_for_the_mode_of_models():
+    view = trials_view("0123456789abcdef")
+    assert table_link("http://h/", "3", view) == (
+        "http://h/#/experiments/3/runs?workflowType=machine_learning"
+        "&viewStateShareKey=sweep-0123456789ab"
+    )
+    assert charts_link("http://h", "3", view).endswith("&compareRunsMode=CHART")
+    assert "searchFilter=tags.%60sweeps.uid%60" in plain_link("http://h", "3", "u")
+    assert VIEW_PREFIX == "mlflow.sharedViewState."
