@@ -30,6 +30,7 @@ COMMANDS = {
     "show": "show a sweep, or one of its trials",
     "compare": "compare sweeps: what each found, and what differs",
     "export": "write a sweep's trials as CSV, JSON or Parquet",
+    "report": "write one page about a sweep, or compare several",
     "ui": "show sweeps in MLflow's own pages",
     "open": "open a sweep's page in the browser",
     "watch": "watch a sweep that runs in another terminal",

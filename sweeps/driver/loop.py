@@ -76,11 +76,11 @@ class SweepLoop:
         """What of a user's space is not as it was, where that ended the sweep."""
         return self._retries.source_changed
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None) -> StopReason:
+    def run(self, meanwhile: Callable[[StopReason], None] = lambda stop: None) -> StopReason:
         """Runs trials until a stop rule holds; leaves no trial running, however it ends.
 
         Args:
-            meanwhile: called after the last trial, while its figures are drawn beside.
+            meanwhile: called after the last trial with the reason, while its figures are drawn.
         """
         try:
             self._retries.longest_epoch = self._recorder.longest_epoch_seconds
@@ -95,7 +95,7 @@ class SweepLoop:
             if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED, StopReason.CHANGED):
                 self._ends.end_paused()
                 self._run_audit()
-                meanwhile()
+                meanwhile(stop)
                 self._await_figures()
             return stop
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan, StopReason, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
+from sweeps.driver.report import ReportView, write_report
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.status import Board, TrialRow, View, leaderboard_columns
+from sweeps.driver.views import Views
 from sweeps.engines.base import Engine, TrialState
 from sweeps.engines.limits import parse_limits
 from sweeps.engines.pruners.registry import HALVING
@@ -147,15 +149,16 @@ class _Search:
             rungs=budget.rungs.steps if settings.pruner in HALVING else (),
             limits=parse_limits(settings.limits),
         )
+        views = Views((view, ReportView(self._paths)))
         self._session = Session(
-            plan, self._board, recorder, opened.recording, opened.executor, view, interrupts
+            plan, self._board, recorder, opened.recording, opened.executor, views, interrupts
         )
 
     def run(self) -> SweepResult:
         """Runs the sweep to its end."""
         self._session.begin(self._start_record)
         _import_for_the_end()
-        end = self._session.run_loop(lambda: self._opened.engine, self._packed, self._draw_plots)
+        end = self._session.run_loop(lambda: self._opened.engine, self._packed, self._write_report)
         outcome, reason, error = self._outcome(end), end.reason, end.error
         if self._interrupts.received and outcome is Outcome.FAILED:
             outcome, reason, error = Outcome.INTERRUPTED, StopReason.INTERRUPTED.value, ""
@@ -200,16 +203,19 @@ class _Search:
 
         self._save_view()
 
-    def _save_view(self) -> None:
-        """What MLflow's page of the trials shows; the most important parameters first."""
+    def _save_view(self, first: Sequence[str] = ()) -> None:
+        """What MLflow's page of the trials shows.
+
+        Args:
+            first: the most important parameters, where that is known.
+        """
         space, objective = self._opened.space, self._board.objective
         parameters = {
             recorded_name(parameter.name): parameter
             for parameter in space.parameters
             if parameter.kind != "fixed"
         }
-        important = self._opened.engine.importances()
-        names = sorted(parameters, key=lambda name: -important.get(name, 0.0))
+        names = list(dict.fromkeys([*(name for name in first if name in parameters), *parameters]))
         view = TrialsView(
             name=self._paths.name,
             uid=self._opened.file.uid,
@@ -246,12 +252,13 @@ class _Search:
             settings.training,
         )  # fmt: skip
 
-    def _draw_plots(self) -> None:
+    def _write_report(self, stop: StopReason) -> None:
         try:
-            self._pages["study.html"] = self._opened.engine.plots_html()
-            self._save_view()
-        except Exception as problem:  # Plots must not cost the sweep its end.
-            log.warning("no plots of the study: %s", self._session.broke_off(problem))
+            page, important = write_report(self._paths, stop.value)
+            self._pages[self._paths.report.name] = page
+            self._save_view(important)
+        except Exception as problem:  # A page must not cost the sweep its end.
+            log.warning("no report: %s", self._session.broke_off(problem))
 
     def _record_end(self, outcome: Outcome, reason: str, *, suspended: bool) -> list[str]:
         """Records how the sweep ended or waits; one line per problem."""
@@ -297,12 +304,12 @@ class _Search:
 
 
 def _import_for_the_end() -> None:
-    """Imports what the plots need while the first trial trains."""
+    """Imports what the report needs while the first trial trains."""
     import threading
 
     def work() -> None:
-        from sweeps.engines.optuna_study import plots
+        import plotly.offline  # noqa: F401
 
-        plots.import_plotly()
+        import sweeps.engines.optuna_study.importance  # noqa: F401
 
     threading.Thread(target=work, daemon=True, name="imports").start()

@@ -127,14 +127,14 @@ class Session:
         self,
         make_engine: Callable[[], Engine],
         prepared: Callable[[LoopPlan, GpuWatch | None], LoopPlan] = lambda plan, watch: plan,
-        meanwhile: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[StopReason], None] = lambda stop: None,
     ) -> LoopEnd:
         """Runs trials until a stop rule holds; leaves none running, and closes view and executor.
 
         Args:
             make_engine: makes or gives what proposes the trials.
             prepared: settles the plan where something has to be measured first.
-            meanwhile: called after the last trial, while its figures are drawn beside.
+            meanwhile: called after the last trial with the reason, while its figures are drawn.
         """
         stop: StopReason | None = None
         error, cause = "", None

@@ -170,9 +170,3 @@ class Engine(Protocol):
         Args:
             facts: JSON values to be found again in `past`.
         """
-
-    def importances(self) -> dict[str, float]:
-        """How much each parameter matters, 0 to 1; empty while too few trials are complete."""
-
-    def plots_html(self) -> str:
-        """One self-contained page with what the study shows, for people."""

@@ -97,11 +97,3 @@ class FixedEngine:
     ) -> None:
         """The trial has ended; its results are the recorder's."""
         self._running.discard(number)
-
-    def importances(self) -> dict[str, float]:
-        """Nothing: there is nothing to compare."""
-        return {}
-
-    def plots_html(self) -> str:
-        """There is no study to show."""
-        return ""

@@ -110,6 +110,7 @@ class RecordedSweep:
     Attributes:
         state: `running` where a process drives it, `interrupted` if it can continue, `finished`.
         params, tags: those of its run.
+        data: what its data set is: `profile` has `num_images` by part.
         stopped_by: why it ended or waits, in words; empty before.
         sessions: (begin, latest record) of each session, in ms.
         run_id: its run in MLflow; empty where nothing was sent yet.
@@ -121,6 +122,7 @@ class RecordedSweep:
     objective: Objective
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     stopped_by: str = ""
     trials: dict[int, RecordedTrial] = field(default_factory=dict)
     sessions: list[tuple[int, int]] = field(default_factory=list)
@@ -250,6 +252,7 @@ def _take(sweep: RecordedSweep, kind: str, key: str, body: dict[str, Any]) -> No
         sweep.sessions[-1] = (sweep.sessions[-1][0], at_ms)
     if kind in ("SweepRecord", "SweepStateRecord", "SweepTagsRecord", "SweepEnd"):
         sweep.params = {**sweep.params, **body.get("params", {})}
+        sweep.data = body.get("data", sweep.data)
         sweep.tags |= body["tags"]
         stopped_by = sweep.tags.get(Tag.STOPPED_BY, "")
         sweep.stopped_by = "" if stopped_by == "not yet" else stopped_by

@@ -86,6 +86,11 @@ class SweepPaths:
         return self.sweep / "lock"
 
     @property
+    def report(self) -> Path:
+        """The page about the sweep (`sweeps.html_report`)."""
+        return self.sweep / "report.html"
+
+    @property
     def requests(self) -> Path:
         """What other processes ask of the driver (`sweeps.state.requests`)."""
         return self.sweep / "requests"

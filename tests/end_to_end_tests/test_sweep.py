@@ -142,7 +142,7 @@ def test_the_parent_shows_the_sweep(sweep):
     assert len(values) == NUM_TRIALS and values == sorted(values)
     assert values[-1] == sweep.study.best_value
     paths = {a.path for a in sweep.client.list_artifacts(parent.info.run_id)}
-    assert {"leaderboard.json", "study.html"} <= paths
+    assert {"leaderboard.json", "report.html"} <= paths
     assert parent.data.tags["sweeps.best_trial"] == str(sweep.study.best_trial.number)
 
 

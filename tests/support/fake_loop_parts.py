@@ -92,12 +92,6 @@ class ListEngine:
     ) -> None:
         self.told[number] = (state, value, reason)
 
-    def importances(self) -> dict[str, float]:
-        return {}
-
-    def plots_html(self) -> str:
-        return "<html></html>"
-
 
 class MemoryTracker:
     """Remembers what it is told, in the order of the calls; the same record only once."""

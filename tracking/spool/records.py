@@ -16,8 +16,8 @@ RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
 # A pruned trial did what the sweep wanted of it: MLflow marks KILLED and FAILED with a red cross,
 # and a sweep whose trials are mostly pruned would look broken. The tag `sweeps.state` tells it from
-# a complete one. A paused trial, or one that waits for its sweep to be resumed, is SCHEDULED: it will
-# run at a later time.
+# a complete one. A paused trial, or one that waits for its sweep to be resumed, is SCHEDULED: it
+# will run at a later time.
 _STATUS: dict[str, RunStatus] = {
     "RUNNING": "RUNNING",
     "PAUSED": "SCHEDULED",

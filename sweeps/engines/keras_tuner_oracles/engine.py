@@ -171,14 +171,6 @@ class KerasTunerEngine:
         progress.state, progress.value = state, value
         self._answer = None
 
-    def importances(self) -> dict[str, float]:
-        """As `OptunaEngine`: the study holds all trials."""
-        return self._record.importances()
-
-    def plots_html(self) -> str:
-        """The study's page."""
-        return self._record.plots_html()
-
     # What the oracle is asked, and what follows from its answers
 
     def _asked(self) -> OracleAnswer:

@@ -28,7 +28,6 @@ from sweeps.engines.optuna_study.hyperparameters import (
     storage_values,
     stored_defaults,
 )
-from sweeps.engines.optuna_study.plots import importances, study_page
 from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, Origin, origin_of
 from sweeps.engines.optuna_study.replayable_sampler import (
     FACTS,
@@ -439,14 +438,6 @@ class OptunaEngine:
         if state in (TrialState.FAILED, TrialState.KILLED):
             curve.counts = False
             self._forget_point(number)
-
-    def importances(self) -> dict[str, float]:
-        """How much each parameter matters, 0 to 1, by PED-ANOVA; empty for too few trials."""
-        return importances(self._study)
-
-    def plots_html(self) -> str:
-        """History, importances, slices and parallel coordinates on one page."""
-        return study_page(self._study, self._space.fingerprint)
 
 
 def _point_key(params: Params) -> str:

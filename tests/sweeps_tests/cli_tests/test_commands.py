@@ -178,7 +178,7 @@ FOLDERS = {
     "explore": "pipelines", "predict": "pipelines", "server": "tracking", "migrate": "tracking"
 }  # fmt: skip
 INSTALLED_ONLY = {
-    "list", "show", "compare", "export", "open", "watch", "stop", "add", "note", "delete", "clean",
+    "list", "show", "compare", "export", "report", "open", "watch", "stop", "add", "note", "delete", "clean",
     "completion",  # Scripts are not completed.
 }  # fmt: skip
 SCRIPTS = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -171,18 +170,6 @@ def test_unknown_samplers_and_missing_packages_are_refused(monkeypatch):
     monkeypatch.setattr(samplers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs PyTorch"):
         samplers.check_sampler("gp")
-
-
-def test_the_page_of_plots_works_offline_and_says_what_is_missing():
-    engine = make_engine(space=tiny_space(), sampler="random")
-    assert "Not drawn" in engine.plots_html()
-    for k in range(8):
-        proposal = engine.ask()
-        engine.tell(proposal.number, TrialState.COMPLETE, k / 10)
-    page = engine.plots_html()
-    assert page.count("plotly-graph-div") >= 4
-    # Plotly's own script holds addresses, which only its maps load.
-    assert not re.search(r"""<(script|link|img)\b[^>]*\b(src|href)=["']http""", page)
 
 
 def test_a_trial_that_waits_says_so_in_the_next_session_too():

@@ -1,0 +1,69 @@
+"""The sweep's page, `report.html` in its folder: refreshed while it runs, and made at its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from pipelines.runtime.filesystem import replaced_atomically
+from sweeps.driver.status import Board
+from sweeps.driver.views import QuietView
+from sweeps.history.recorded_sweep import read_sweep
+from sweeps.html_report.findings import parameter_findings
+from sweeps.html_report.page import report_page
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import FINISHED
+
+log = logging.getLogger(__name__)
+REFRESH_SECONDS = 120.0
+"""A page of a large sweep takes seconds of one core, and megabytes."""
+
+
+def write_report(paths: SweepPaths, ended: str = "") -> tuple[str, list[str]]:
+    """Writes the page; returns it, and the parameters, the most important first.
+
+    Args:
+        ended: why the sweep ends, which its records do not say yet; empty while it runs.
+
+    Raises:
+        OSError: There is no room.
+        InputError: The records are damaged.
+    """
+    sweep = read_sweep(paths)
+    if ended:
+        sweep.state, sweep.stopped_by = FINISHED, ended
+    page = report_page([sweep])
+    with replaced_atomically(paths.report) as file:
+        file.write(page.encode())
+    return page, [finding.name for finding in parameter_findings(sweep)]
+
+
+class ReportView(QuietView):
+    """Refreshes the page now and then, in a thread: the trials do not wait for it."""
+
+    def __init__(self, paths: SweepPaths) -> None:
+        self._paths = paths
+        self._thread: threading.Thread | None = None
+        self._written = 0.0
+
+    def update(self, board: Board) -> None:
+        """Begins to write the page, where the last time is long enough ago."""
+        now = board.clock()
+        self._written = self._written or now
+        is_busy = self._thread is not None and self._thread.is_alive()
+        if is_busy or now - self._written < REFRESH_SECONDS:
+            return
+        self._written = now
+        self._thread = threading.Thread(target=self._write, daemon=True, name="report")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Waits for a page that is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self) -> None:
+        try:
+            write_report(self._paths)
+        except Exception as problem:  # A page must not cost a sweep anything.
+            log.warning("no report: %s: %s", type(problem).__name__, problem)

@@ -1,0 +1,1 @@
+"""One page about a sweep, or several: self-contained HTML that works without a network."""

@@ -1,0 +1,57 @@
+// Draws the figures in the page's own colours, again where these change; sorts tables.
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim() };
+}
+function dressed(figure) {
+  const layout = figure.layout;
+  const { text, line } = colours();
+  const result = { ...layout };
+  for (const name of Object.keys(layout).concat(["xaxis", "yaxis"])) {
+    if (/^[xy]axis\d*$/.test(name)) {
+      result[name] = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name] };
+    }
+  }
+  return {
+    margin: { l: 62, r: 18, t: figure.layout.showlegend ? 44 : 14, b: 48 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, ...result, font: { color: text, size: 12 },
+  };
+}
+function draw() {
+  for (const source of document.querySelectorAll("script.figure")) {
+    const figure = JSON.parse(source.textContent);
+    const place = document.getElementById(source.dataset.for);
+    const narrow = place.clientWidth < 560;
+    if (narrow && figure.layout.grid && figure.layout.grid.columns > 1) {
+      const count = figure.layout.grid.rows * figure.layout.grid.columns;
+      figure.layout.grid = { ...figure.layout.grid, rows: count, columns: 1 };
+      place.style.height = `${60 + 230 * count}px`;
+    }
+    Plotly.react(place, figure.data, dressed(figure), { responsive: true, displaylogo: false, displayModeBar: false });
+  }
+}
+function sort(table, column, ascending) {
+  const key = (row) => {
+    const cell = row.cells[column];
+    const text = cell.dataset.key ?? cell.textContent;
+    return text === "" ? null : isNaN(text) ? text : Number(text);
+  };
+  const rows = Array.from(table.tBodies[0].rows);
+  rows.sort((one, other) => {
+    const [a, b] = [key(one), key(other)];
+    if (a === null || b === null) return (a === null) - (b === null);
+    return (a < b ? -1 : a > b ? 1 : 0) * (ascending ? 1 : -1);
+  });
+  table.tBodies[0].append(...rows);
+}
+for (const table of document.querySelectorAll("table.sortable")) {
+  table.tHead.rows[0].querySelectorAll("th").forEach((head, column) => {
+    let ascending = false;
+    head.addEventListener("click", () => { ascending = !ascending; sort(table, column, ascending); });
+  });
+}
+draw();
+dark.addEventListener("change", draw);
+let width = window.innerWidth;
+window.addEventListener("resize", () => { if (Math.abs(window.innerWidth - width) > 80) { width = window.innerWidth; draw(); } });
