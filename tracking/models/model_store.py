@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -22,8 +21,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.parameter import INACTIVE
+from tracking.client import open_client
 from tracking.errors import MISSING_OR_WRONG, unless
-from tracking.stores import absolute_uri
 from tracking.tags import Tag, class_names_of
 
 KERAS_FILE = "data/model.keras"
@@ -79,7 +78,7 @@ class ModelStore:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client = MlflowClient(absolute_uri(uri))
+        self._client = open_client(uri)
 
     def of_run(self, run_id: str) -> StoredModel:
         """The model that a run kept.

@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from tracking.client import open_client
 from tracking.errors import MISSING, unless
 from tracking.runs.tracker import VERSIONS_TAG, unusable_store
-from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 MAX_RELATED = 3
@@ -90,7 +89,7 @@ class RunReader:
         self._uid = uid
         self._metric = metric
         try:
-            self._client = MlflowClient(absolute_uri(uri))
+            self._client = open_client(uri)
             self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
         except Exception as error:  # Each kind of store raises its own.
             raise unusable_store(uri, error) from error
@@ -173,7 +172,7 @@ class RunReader:
 
 class _OneRunReader:
     def __init__(self, uri: str) -> None:
-        self._client = MlflowClient(absolute_uri(uri))
+        self._client = open_client(uri)
         self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
     def find(self, reference: str) -> Run:
