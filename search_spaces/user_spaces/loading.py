@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.user_spaces.keras_settings import settings_kept
 from search_spaces.user_spaces.reference import (
     RULE,
     GivenSpace,
@@ -42,11 +43,13 @@ def load_hypermodel(
     """The HyperModel that a reference names; what takes the data's shape is given it.
 
     Raises:
-        InputError: Its source cannot be imported, has no such name, or it is no HyperModel.
+        InputError: Its source cannot be imported, has no such name, or it is no HyperModel; or it
+            changes Keras' settings.
     """
     import keras_tuner
 
-    found = _defined(reference) if reference.given is None else received(reference.given)
+    with settings_kept(reference.label):
+        found = _defined(reference) if reference.given is None else received(reference.given)
     if isinstance(found, keras_tuner.HyperModel):
         return found
     given = {"input_shape": input_shape, **dict.fromkeys(CLASSES, num_classes)}
