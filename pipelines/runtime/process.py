@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.runtime.compute import BACKEND_VARIABLE, DEFAULT_COMPUTE, TITLES, Compute
 from pipelines.runtime.device import MemoryShare, take_share
-from pipelines.runtime.matplotlib_backend import draw_into_files
+from pipelines.runtime.surroundings import settle_surroundings
 
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -28,7 +28,7 @@ def preload_keras() -> None:
     JAX or PyTorch starts nothing, either. Which backend it is, the environment says.
     """
     os.environ.setdefault(LOG_LEVEL_VARIABLE, "2")
-    draw_into_files()
+    settle_surroundings()
     warnings.filterwarnings("ignore", category=FutureWarning)
     # JAX warns of every fork, whether or not it runs already.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)

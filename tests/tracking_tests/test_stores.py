@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 from tracking import stores
 from tracking.client import open_client
 from tracking.runs.tracker import MlflowTracker
-from tracking.stores import absolute_uri
+from tracking.stores import absolute_uri, sqlite_path
 
 
 def test_a_store_that_cannot_be_used_is_refused(tmp_path):
@@ -126,6 +126,11 @@ def test_mlflow_is_given_the_whole_path_of_a_file(tmp_path, monkeypatch):
     assert absolute_uri("sqlite:///a/b.db?timeout=5") == f"sqlite:///{tmp_path}/a/b.db?timeout=5"
     for same in ("sqlite:////a/b.db", "sqlite://", "sqlite:///:memory:", "http://127.0.0.1:5000"):
         assert absolute_uri(same) == same
+    odd = tmp_path / "100%20?"
+    odd.mkdir()
+    found = absolute_uri("sqlite:///a b.db?timeout=5", odd)
+    assert "/" not in found.removeprefix("sqlite:///"), "or MLflow would make that folder"
+    assert sqlite_path(found) == odd / "a b.db" and found.endswith("?timeout=5")
 
 
 OPENED = """

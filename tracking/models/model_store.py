@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.parameter import INACTIVE
+from tracking.artifact_places import gone
 from tracking.client import open_client
 from tracking.errors import MISSING_OR_WRONG, unless
 from tracking.tags import Tag, class_names_of
@@ -220,9 +221,9 @@ class ModelStore:
         try:
             path = Path(files.download_artifacts(KERAS_FILE, str(folder)))
         except (MlflowException, OSError) as error:
+            why = gone(self._uri, location) or type(error).__name__
             raise InputError(
-                f"{KERAS_FILE} of {model.label} cannot be read from the artifact store "
-                f"({type(error).__name__})."
+                f"{KERAS_FILE} of {model.label} cannot be read from the artifact store: {why}."
             ) from error
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
