@@ -9,10 +9,7 @@ from pathlib import Path
 
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tracking.stores import sqlite_path
-
-NOT_IN_PATHS = "%?#"
-"""MLflow reads paths as addresses, in which these mean something else."""
+from tracking.stores import artifact_location, sqlite_path
 
 
 def new_location(folder: Path) -> str | None:
@@ -20,9 +17,8 @@ def new_location(folder: Path) -> str | None:
 
     MLflow's own would be a folder beside this one, where the path holds what an address does not.
     """
-    if not any(letter in str(folder) for letter in NOT_IN_PATHS):
-        return None
-    return (folder / "mlruns" / uuid.uuid4().hex[:12]).as_uri()
+    place = folder / "mlruns" / uuid.uuid4().hex[:12]
+    return None if artifact_location(place) == str(place) else artifact_location(place)
 
 
 def local_folder(location: str) -> Path | None:

@@ -35,6 +35,11 @@ def resolve_experiment(given: str | None) -> str | None:
     return given or os.environ.get(EXPERIMENT_VARIABLE) or None
 
 
+def artifact_location(folder: Path) -> str:
+    """A folder's path as MLflow takes it: as an address where it would read letters otherwise."""
+    return folder.as_uri() if any(letter in str(folder) for letter in "%?#") else str(folder)
+
+
 def is_server(uri: str) -> bool:
     """Whether an address is that of a tracking server, not of a database."""
     return uri.startswith(("http://", "https://"))

@@ -87,7 +87,7 @@ def detect_machine(backend: str = "tensorflow", inventory: GpuInventory | None =
         backend: what is to run on the GPUs.
 
     Raises:
-        InputError: The variable that limits the cores is no number.
+        InputError: The variable that limits the cores is not a whole number.
     """
     import joblib  # Its count minds affinity and control groups, on every platform.
 

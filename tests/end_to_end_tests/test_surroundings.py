@@ -34,7 +34,7 @@ from pipelines.layers import NUM_CLASSES
 def build(hp):
     from pipelines import layers
     model = keras.Sequential([
-        keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
+        keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
         keras.layers.Dense(hp.Int("units", 8, 32), activation="relu"),
         keras.layers.Dense(layers.NUM_CLASSES, activation="softmax"),
     ])

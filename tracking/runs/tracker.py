@@ -56,6 +56,7 @@ from tracking.spool.records import (
     TrialRecord,
     TrialStateRecord,
     run_status,
+    sendable,
 )
 from tracking.spool.sender import RejectedError
 from tracking.tags import Tag
@@ -164,6 +165,7 @@ class MlflowTracker:
         Raises:
             RejectedError: The store will never take it.
         """
+        record = sendable(record)
         try:
             found = self._handlers[type(record)](record, again)
         except MlflowException as error:
