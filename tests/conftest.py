@@ -23,6 +23,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "SWEEPS_DATA_DIR",
         "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
         "SWEEPS_STORAGE",
         "CUDA_VISIBLE_DEVICES",
     ):

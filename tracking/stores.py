@@ -16,6 +16,7 @@ from search_spaces.errors import InputError
 from tracking.addresses import redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 DEFAULT_UI = "http://127.0.0.1:5000"
 PUBLIC_URL_VARIABLE = "SWEEPS_PUBLIC_URL"
 CHECK_SECONDS = 4.0
@@ -27,6 +28,16 @@ SQLITE_HEADER = b"SQLite format 3\x00"
 def resolve_uri(given: str | None) -> str:
     """The tracking store: as given, else `MLFLOW_TRACKING_URI`, else the local store here."""
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def resolve_experiment(given: str | None) -> str | None:
+    """The experiment of a new sweep: as given, else `MLFLOW_EXPERIMENT_NAME`; None for neither."""
+    return given or os.environ.get(EXPERIMENT_VARIABLE) or None
+
+
+def artifact_location(folder: Path) -> str:
+    """A folder's path as MLflow takes it: as an address where it would read letters otherwise."""
+    return folder.as_uri() if any(letter in str(folder) for letter in "%?#") else str(folder)
 
 
 def is_server(uri: str) -> bool:
@@ -172,10 +183,19 @@ def absolute_uri(uri: str, folder: Path | None = None) -> str:
         folder: that a relative path is in; None for the working folder.
     """
     path, folder = sqlite_path(uri), folder or Path.cwd()
-    if path is None or path.is_absolute() or "?" in str(folder):
+    if path is None or path.is_absolute():
         return uri
     head, _, name = uri.partition(":///")
-    return f"{head}:///{folder}/{name}"
+    if not any(letter in str(folder) for letter in "%?"):
+        return f"{head}:///{folder}/{name}"
+    import sqlalchemy
+
+    # With codes for the slashes, too: MLflow makes the folder of the address as it is written.
+    file, options = name.partition("?")[::2]
+    coded = f"{head}:///{quote(f'{folder}/{unquote(file)}', safe='')}"
+    if sqlalchemy.make_url(coded).database != f"{folder}/{unquote(file)}":
+        return uri  # An earlier SQLAlchemy, which reads no codes.
+    return f"{coded}?{options}" if options else coded
 
 
 def ui_command(uri: str) -> str | None:

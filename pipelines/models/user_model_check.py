@@ -39,6 +39,8 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
     label, file = source.reference.label, source.reference.file
     try:
         hp, model = source.build(lambda parameter: parameter.default)
+    except InputError:
+        raise
     except Exception as error:  # Whatever a user's code raises.
         raise InputError(
             f"'{label}' cannot build a model from its defaults: {failure_text(error, file)}."

@@ -19,9 +19,10 @@ def check_writable(folder: Path, option: str) -> None:
     Permissions alone do not tell: the file system may be read-only, full, or no real one.
 
     Raises:
-        InputError: It cannot be written, or is no folder.
+        InputError: It cannot be written, is no folder, or has a path that no record can hold.
     """
     nearest = folder.absolute()
+    check_path_is_text(nearest, option)
     while not nearest.exists():
         nearest = nearest.parent
     try:
@@ -32,6 +33,19 @@ def check_writable(folder: Path, option: str) -> None:
             f"{option} must be a folder that can be written. Received: {folder} "
             f"({error.strerror or error}). Change into a folder that you can write to, or name "
             f"another with {option}."
+        ) from error
+
+
+def check_path_is_text(path: Path, option: str) -> None:
+    """Raises InputError for a path that is not UTF-8: databases and JSON hold nothing else."""
+    raw = os.fsencode(path)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{option} must have a path that is UTF-8 from its beginning, or MLflow cannot record "
+            f"it. Received: {raw.decode('utf-8', 'backslashreplace')}. Rename the folder, or use "
+            "another one."
         ) from error
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pipelines.runtime.compute import BACKEND_VARIABLE, TITLES, Compute
+from pipelines.runtime.compute import BACKEND_VARIABLE, DEFAULT_COMPUTE, TITLES, Compute
 from pipelines.runtime.device import MemoryShare, take_share
-from pipelines.runtime.matplotlib_backend import draw_into_files
+from pipelines.runtime.surroundings import settle_surroundings
 
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -28,7 +28,7 @@ def preload_keras() -> None:
     JAX or PyTorch starts nothing, either. Which backend it is, the environment says.
     """
     os.environ.setdefault(LOG_LEVEL_VARIABLE, "2")
-    draw_into_files()
+    settle_surroundings()
     warnings.filterwarnings("ignore", category=FutureWarning)
     # JAX warns of every fork, whether or not it runs already.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
@@ -78,7 +78,7 @@ def configure(
         num_threads: size of the backend's pools, for one operation and between operations.
         gpu: the one GPU that this process may see, as in `CUDA_VISIBLE_DEVICES`; None for none.
         deterministic: whether the backend may use only operations that repeat bit for bit.
-        compute: what the numbers must be computed with; None where the backend alone matters.
+        compute: what the numbers must be computed with; None for float32 on the backend there is.
         memory: the share of the GPU's memory that this process may take; None for what it finds.
 
     Raises:
@@ -92,10 +92,9 @@ def configure(
     import keras
 
     found = keras.config.backend()
-    if compute is not None:
-        if found != compute.backend:
-            raise RuntimeError(f"This process has Keras on {found}, not on {compute.backend}.")
-        set_precision(compute.precision)
+    if compute is not None and found != compute.backend:
+        raise RuntimeError(f"This process has Keras on {found}, not on {compute.backend}.")
+    settle_keras(DEFAULT_COMPUTE.precision if compute is None else compute.precision)
     share = {"tensorflow": _share_tensorflow, "jax": _share_jax, "torch": _share_torch}
     name = share[found](num_threads, gpu, deterministic=deterministic)
     if gpu is not None and name is None:
@@ -107,6 +106,21 @@ def configure(
     if name is not None:
         return f"gpu {gpu}: {name}"
     return f"cpu, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+
+def settle_keras(precision: str) -> None:
+    """Gives Keras' settings that trained numbers follow from the values that a sweep means.
+
+    A user's `keras.json`, or a variable that is for debugging, may have set them otherwise.
+    """
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)
+    set_precision(precision)
 
 
 def set_precision(name: str) -> None:

@@ -21,7 +21,8 @@ from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleTy
 from typing import Any
 
 from search_spaces.errors import InputError
-from search_spaces.user_spaces.loading import INSTALLED, failure_text
+from search_spaces.user_spaces.folder_first import INSTALLED
+from search_spaces.user_spaces.loading import failure_text
 from search_spaces.user_spaces.reference import GIVEN, GivenSpace
 
 _NAMELESS = {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__",

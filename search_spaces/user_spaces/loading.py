@@ -14,6 +14,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.user_spaces.folder_first import (
+    INSTALLED,
+    OURS,
+    folder_first,
+    is_free_name,
+    modules_set_aside,
+)
+from search_spaces.user_spaces.keras_settings import settings_kept
 from search_spaces.user_spaces.reference import (
     RULE,
     GivenSpace,
@@ -30,9 +38,6 @@ if TYPE_CHECKING:
 CLASSES = ("num_classes", "classes")
 """How HyperModels call the number of classes; Keras Tuner's own say `classes`."""
 
-INSTALLED = {"site-packages", "dist-packages"}
-_OURS = ("search_spaces", "pipelines", "sweeps", "tracking")
-
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,11 +47,13 @@ def load_hypermodel(
     """The HyperModel that a reference names; what takes the data's shape is given it.
 
     Raises:
-        InputError: Its source cannot be imported, has no such name, or it is no HyperModel.
+        InputError: Its source cannot be imported, has no such name, or it is no HyperModel; or it
+            changes Keras' settings.
     """
     import keras_tuner
 
-    found = _defined(reference) if reference.given is None else received(reference.given)
+    with settings_kept(reference.label):
+        found = _defined(reference) if reference.given is None else received(reference.given)
     if isinstance(found, keras_tuner.HyperModel):
         return found
     given = {"input_shape": input_shape, **dict.fromkeys(CLASSES, num_classes)}
@@ -103,7 +110,7 @@ def loaded_sources(reference: Reference) -> Sources:
     """
     bases, ours = reference.bases, Path(__file__).parents[2]
     paths = {reference.file} - {""}
-    for module in list(sys.modules.values()):
+    for module in [*sys.modules.values(), *modules_set_aside()]:
         file = getattr(module, "__file__", None)
         if not file or not file.endswith(".py"):
             continue
@@ -112,7 +119,7 @@ def loaded_sources(reference: Reference) -> Sources:
             path.is_relative_to(base) and not INSTALLED & set(path.relative_to(base).parts)
             for base in bases
         )
-        if inside and not any(path.is_relative_to(ours / name) for name in _OURS):
+        if inside and not any(path.is_relative_to(ours / name) for name in OURS):
             paths.add(str(path))
     return tuple((path, file_digest(path)) for path in sorted(paths))
 
@@ -129,13 +136,13 @@ def failure_text(error: BaseException, file: str = "") -> str:
 
 
 def _imported(reference: Reference) -> ModuleType:
-    if reference.root and reference.root not in sys.path:
-        # First, as for a script of that folder; it stays, for what is imported later.
-        sys.path.insert(0, reference.root)
     try:
-        if not reference.root or "." in reference.module:
+        if not reference.root:
             return importlib.import_module(reference.module)
-        return _file_module(reference)
+        with folder_first(reference.root):
+            if "." in reference.module:
+                return importlib.import_module(reference.module)
+            return _file_module(reference)
     except (Exception, SystemExit) as error:
         raise InputError(
             f"'{reference.text}' cannot be imported: {failure_text(error, reference.file)}."
@@ -145,11 +152,12 @@ def _imported(reference: Reference) -> ModuleType:
 def _file_module(reference: Reference) -> ModuleType:
     """A lone file as a module, also where its name is no identifier or belongs to another one."""
     name = reference.module
-    if not _is_free(name, reference.file):
-        name = re.sub(r"\W", "_", f"space_{name}")
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == reference.file:
-        return known
+    for used in (name, other := re.sub(r"\W", "_", f"space_{name}")):
+        known = sys.modules.get(used)
+        if known is not None and getattr(known, "__file__", None) == reference.file:
+            return known
+    if not (name.isidentifier() and is_free_name(name, reference.root)):
+        name = other
     spec = importlib.util.spec_from_file_location(name, reference.file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -160,15 +168,6 @@ def _file_module(reference: Reference) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _is_free(name: str, file: str) -> bool:
-    """Whether importing that name would import this very file."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and spec.origin == file
 
 
 def _made(reference: Reference, found: Any, given: dict[str, Any]) -> keras_tuner.HyperModel:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import keras
@@ -30,6 +29,7 @@ from search_spaces.hyperparameters.parameter import (
 from search_spaces.labels import takes_one_hot
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
+from search_spaces.user_spaces.keras_settings import settings_kept
 from search_spaces.user_spaces.loading import failure_text, load_hypermodel
 from search_spaces.user_spaces.reference import Reference
 
@@ -103,8 +103,9 @@ class TunerSource:
         """Builds a model with values that `answer` gives; returns the `hp` that asked, too."""
         keras.utils.set_random_seed(0)  # A space that draws lots draws the same ones.
         hp = AskingHyperParameters(answer)
-        self.hypermodel.declare_hyperparameters(hp)
-        return hp, self.hypermodel.build(hp)
+        with settings_kept(self.reference.label):
+            self.hypermodel.declare_hyperparameters(hp)
+            return hp, self.hypermodel.build(hp)
 
     def pretend(self, hp: Any, model: keras.Model, *, look: bool = False) -> Pretended:
         """Lets the HyperModel's `fit` name its parameters; what it raises becomes a note."""
@@ -158,17 +159,32 @@ def assemble(
     """
     hypermodel = load_hypermodel(reference, input_shape, num_classes)
     hp = HeldHyperParameters(params)
-    hypermodel.declare_hyperparameters(hp)
-    model = hypermodel.build(hp)
+    with settings_kept(reference.label):
+        hypermodel.declare_hyperparameters(hp)
+        model = hypermodel.build(hp)
     if not model.built:
         model(np.zeros((1, *input_shape), np.uint8), training=False)
     return Assembled(
         model=model,
         batch_size=_batch_size(params),
-        custom_fit=partial(hypermodel.fit, hp, model) if has_custom_fit(hypermodel) else None,
+        custom_fit=_custom_fit(reference, hypermodel, hp, model),
         one_hot=wants_one_hot(hypermodel, model, num_classes),
         is_ours=False,
     )
+
+
+def _custom_fit(
+    reference: Reference, hypermodel: Any, hp: Any, model: keras.Model
+) -> Callable[..., Any] | None:
+    """The HyperModel's own `fit` of that model, where it has one."""
+    if not has_custom_fit(hypermodel):
+        return None
+
+    def fit(*arguments: Any, **options: Any) -> Any:
+        with settings_kept(reference.label):
+            return hypermodel.fit(hp, model, *arguments, **options)
+
+    return fit
 
 
 def described(hp: Any) -> Parameter:

@@ -52,7 +52,7 @@ from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
 from tracking.addresses import redacted
 from tracking.spool.records import SweepEnd
-from tracking.stores import resolve_uri
+from tracking.stores import resolve_experiment, resolve_uri
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
         settings = replace(
             settings,
             name=claim_name(settings, f"baselines-{data.name}"),
-            experiment=settings.experiment or f"baselines-{data.name}",
+            experiment=resolve_experiment(settings.experiment) or f"baselines-{data.name}",
             dataset=settings.dataset or data.name,
             tracking_uri=resolve_uri(settings.tracking_uri),
         )

@@ -16,7 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from pipelines.runtime.matplotlib_backend import draw_into_files
+from pipelines.runtime.standard_streams import (
+    flush_streams,
+    lost_output,
+    use_lasting_streams,
+)
+from pipelines.runtime.surroundings import settle_surroundings
 from search_spaces.errors import InputError, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
@@ -78,11 +83,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader of our output has gone (`| head`); there is nobody left to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -91,15 +92,21 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def script(command: str, path: str) -> NoReturn:
     """Runs a command as the script at `path` and ends the process."""
-    draw_into_files()
+    _prepare()
     file = Path(path).resolve()
     _leave(main([command, *sys.argv[1:]], f"python {file.parent.name}/{file.name}"))
 
 
 def console_main() -> NoReturn:
     """The installed entry point."""
-    draw_into_files()
+    _prepare()
     _leave(main())
+
+
+def _prepare() -> None:
+    """What only a process of our own may do to itself."""
+    settle_surroundings()
+    use_lasting_streams()
 
 
 def _leave(status: int) -> NoReturn:
@@ -107,8 +114,11 @@ def _leave(status: int) -> NoReturn:
 
     Everything is written by now, and the server of workers ends when this process does.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
+    lost = lost_output()
+    if lost is not None and status == DONE:
+        print(f"error: standard output cannot be written ({lost.strerror})", file=sys.stderr)
+        status = FAILED
     if "sweeps.executors.processes" in sys.modules:
         from sweeps.executors.processes import close_executors
 
@@ -134,6 +144,7 @@ def _dispatch(given: list[str], prog: str | None) -> int:
         raise InputError(f"Unknown command '{name}'. It is called: keras-sweeps {MEANT[name]}")
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
+    _check_working_folder()
     _refuse_passwords(options)
     parser = make_parser(name, prog)
     module = _command(name)
@@ -165,6 +176,17 @@ def _check_file(
     found = problem([token for token, _ in lines])
     if found is not None:
         raise located(InputError(found), lines, problem)
+
+
+def _check_working_folder() -> None:
+    """Raises InputError where the working folder is gone: all that is written goes below it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "The working folder must exist. It was removed or replaced after this shell went into "
+            "it. Change into another one, or into the new one of that name: cd DIR."
+        ) from error
 
 
 def _refuse_passwords(options: list[str]) -> None:

@@ -20,24 +20,30 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pipelines.runtime.matplotlib_backend import draw_into_files
+from pipelines.runtime.standard_streams import flush_streams
+from pipelines.runtime.surroundings import SIZES, settle_surroundings
 from sweeps.executors.base import DIED, Event, Job, Raised, Reported, Returned, Slot
-from sweeps.executors.credentials import drop_credentials, without_credentials
+from sweeps.executors.credentials import drop_credentials
+from sweeps.executors.fork_server import (
+    DRIVERS_SIGNALS,
+    SAFE_PATH,
+    ensure_server,
+    ensure_tracker,
+    last_line,
+    server_has_ended,
+    server_id,
+    signals_blocked,
+    without_working_folder,
+)
 from sweeps.executors.warm_processes import Spares, WarmUp
 
 STOP_SECONDS = 3.0
 LOG_TAIL_CHARACTERS = 4_000
-_SAFE_PATH = ("PYTHONSAFEPATH", "keras-sweeps")
-"""Python heeds the variable whatever its value is; ours says that the user did not set it."""
-_DRIVERS_SIGNALS = {
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-}
-
 
 StartMethod = Literal["forkserver", "spawn"]
 
@@ -79,13 +85,11 @@ class ProcessExecutor:
         self._spares = Spares(self._spawn_spare)
         _open.add(self)
         _close_at_exit()
-        with _output_to(server_log), _without_working_folder():
-            # Starting the tracker unblocks signals, so it must run before they are blocked.
-            resource_tracker.ensure_running()
-            if method == "forkserver":
-                self._context.set_forkserver_preload([preload])
-                with _signals_blocked(), without_credentials():
-                    forkserver.ensure_running()
+        self._preload = preload if method == "forkserver" else None
+        if self._preload is not None:
+            ensure_server(self._preload, server_log)
+        else:
+            ensure_tracker(server_log)
 
     def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
         """Starts a job.
@@ -107,10 +111,21 @@ class ProcessExecutor:
         # A job that the script itself defines is found there only.
         of_main = any(getattr(found, "__module__", "") == "__main__" for found in arguments)
         main_or_not = contextlib.nullcontext() if of_main else _without_main()
-        with _signals_blocked(), _without_working_folder(), main_or_not:
-            process.start()
-        theirs.close()
+        if self._preload is not None and server_has_ended():
+            ensure_server(self._preload, Path(self._server_log))
+        try:
+            with signals_blocked(), without_working_folder(), main_or_not:
+                process.start()
+        except (EOFError, ConnectionError) as error:
+            raise self._server_ended() from error
+        finally:
+            theirs.close()
         return process, ours
+
+    def _server_ended(self) -> ConnectionError:
+        """The error for a server that ended instead of starting a process."""
+        said = last_line(Path(self._server_log))
+        return ConnectionError(f"the process that starts workers has ended: {said or 'no output'}")
 
     def _spawn_spare(self, slot: Slot) -> tuple[Any, connection.Connection]:
         return self._spawn(_spare_main, self._server_log, self._warm_up, slot)
@@ -196,7 +211,9 @@ def _death(job_id: str, exitcode: int | None, log_path: str) -> Raised:
             killed_by = str(-exitcode)
         reason = f"the process was killed by signal {killed_by}"
     else:
+        said = last_line(Path(log_path))
         reason = f"the process ended with exit code {exitcode} without a result"
+        reason += f": {said}" if said else ""
     return Raised(job_id, DIED, reason, _tail(Path(log_path)), killed_by)
 
 
@@ -233,32 +250,13 @@ def _close_at_exit() -> None:
         if os.getpid() != driver:  # A fork of the driver has neither.
             return
         close_executors()
-        server = getattr(forkserver, "_forkserver", None)
-        number = getattr(server, "_forkserver_pid", None)
+        number = server_id()
         if number is not None:
             with contextlib.suppress(OSError):
                 os.kill(number, signal.SIGKILL)
                 os.waitpid(number, 0)
 
     atexit.register(end)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A process that is started here never sees Ctrl-C or a polite termination.
-
-    Both reach the whole group of the terminal or the service, also while the server still imports;
-    the driver alone decides what becomes of a trial. The mask is inherited; what arrives for the
-    driver meanwhile is delivered afterwards.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -277,45 +275,8 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-@contextlib.contextmanager
-def _without_working_folder() -> Iterator[None]:
-    """Keeps the user's files from being imported as modules of Python while a process starts.
-
-    `multiprocessing` starts it with `-c`, for which the working folder comes first on the path: a
-    `signal.py` there would end every worker. Later a worker has the path of its driver.
-    """
-    name, value = _SAFE_PATH
-    if os.environ.get(name):
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
-
-
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Lends the file descriptors of output to a file, for a child that inherits them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        yield
-    finally:
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
-        for descriptor in (*saved, target):
-            os.close(descriptor)
-
-
 def _print_to(log_path: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -354,11 +315,13 @@ def _begin(log_path: str, scratch: str) -> None:
     # The server may have asked for the temporary folder already, and Python asks only once.
     tempfile.tempdir = os.environ["TMPDIR"] = scratch
     drop_credentials()  # Where there is no server that was started without them.
-    name, value = _SAFE_PATH
+    name, value = SAFE_PATH
     if os.environ.get(name) == value:  # It was for the start of this process alone.
         del os.environ[name]
-    draw_into_files()
-    for number in _DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
+    settle_surroundings()
+    for name in SIZES:  # Those of a terminal, which a log has not.
+        os.environ.pop(name, None)
+    for number in DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
         signal.signal(number, signal.SIG_IGN)
     _print_to(log_path)
     _die_with_driver()
@@ -381,8 +344,7 @@ def _run(channel: connection.Connection, job: Job, argument: Any, slot: Slot) ->
     else:
         channel.send(("return", value))
     channel.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os._exit(0)  # Tearing TensorFlow down takes a second and frees nothing that exit does not.
 
 

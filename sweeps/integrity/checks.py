@@ -199,6 +199,8 @@ class Checkup:
             problems.append(f"{count(len(parents), 'parent run')} of the sweep instead of one")
         elif parents[0].status == "RUNNING" and not self._driven:
             problems.append("MLflow shows the sweep as RUNNING but no process is running it")
+        if lost := self._reader.files_problem():
+            problems.append(f"files cannot be found: {lost}")
         kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
         if len(kept) != len(set(kept)):
             problems.append("a model is kept twice")

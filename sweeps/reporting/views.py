@@ -19,4 +19,5 @@ def make_view(quiet: bool) -> View:
         return NotebookView()
     if is_cell_command():
         return BriefView()
-    return LiveView() if sys.stdout.isatty() else PlainView()
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return LiveView() if is_terminal else PlainView()

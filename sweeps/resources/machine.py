@@ -20,6 +20,8 @@ from sweeps.resources.gpus import (
 from sweeps.resources.packing import LEVELS, GpuLayout
 from sweeps.settings import NONE
 
+CORES_VARIABLE = "LOKY_MAX_CPU_COUNT"
+"""Joblib's limit of cores."""
 MAX_AUTO_THREADS = 4
 """Small image models gain little from more threads per trial; more trials at once use the rest."""
 TRIAL_GIGABYTES = 1.5
@@ -83,6 +85,9 @@ def detect_machine(backend: str = "tensorflow", inventory: GpuInventory | None =
 
     Args:
         backend: what is to run on the GPUs.
+
+    Raises:
+        InputError: The variable that limits the cores is not a whole number.
     """
     import joblib  # Its count minds affinity and control groups, on every platform.
 
@@ -95,7 +100,14 @@ def detect_machine(backend: str = "tensorflow", inventory: GpuInventory | None =
     missing = missing_cuda(backend) if gpus else ""
     if missing:
         note, gpus = f"{count(len(gpus), 'GPU')} found, but {missing}", ()
-    return Machine(max(1, joblib.cpu_count()), _memory_bytes(), gpus, note)
+    try:
+        num_cores = max(1, joblib.cpu_count())
+    except ValueError as error:
+        raise InputError(
+            f"{CORES_VARIABLE} must be a whole number of cores. Received: "
+            f"'{os.environ.get(CORES_VARIABLE, '')}'. Correct it, or unset it."
+        ) from error
+    return Machine(num_cores, _memory_bytes(), gpus, note)
 
 
 def with_gpus(machine: Machine, text: str) -> Machine:

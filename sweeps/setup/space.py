@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data.prepared import PreparedData
+from pipelines.runtime.compute import AUTO, DEFAULT_COMPUTE, Compute
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.registry import SPACES, get_space, recorded_space
@@ -45,7 +46,7 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         settings.narrowing,
         data.input_shape,
         data.num_classes,
-        settings.training.backend,
+        settings.training.compute,
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
@@ -61,11 +62,13 @@ def open_space(
     narrowing: tuple[str, ...],
     input_shape: Shape,
     num_classes: int,
-    backend: str = "tensorflow",
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> Space:
     """As `space_of`, for images of a shape in so many classes."""
     payload = name.payload if isinstance(name, GivenSpace) else b""
-    return _opened(name, payload, narrowing, input_shape, num_classes, backend)
+    precision = DEFAULT_COMPUTE.precision if compute.precision == AUTO else compute.precision
+    known = Compute(compute.backend, precision)  # A space does not depend on more of it.
+    return _opened(name, payload, narrowing, input_shape, num_classes, known)
 
 
 @lru_cache
@@ -75,7 +78,7 @@ def _opened(
     narrowing: tuple[str, ...],
     input_shape: Shape,
     num_classes: int,
-    backend: str,
+    compute: Compute,
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -83,7 +86,9 @@ def _opened(
     from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
+    host = SpaceHost(
+        reference.text, input_shape, num_classes, partial(make_executor, compute.backend), compute
+    )
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.cost)
     parameters = space.parameters
@@ -153,13 +158,13 @@ def tagged_space(
             "--work-dir uses, so its code is not run. If you trust that code, allow it with "
             f"--space '{name}'."
         )
-    backend = tagged_compute(tags).backend
     objects = {str(known): known for known in trusted if isinstance(known, GivenSpace)}
     if is_given(name) and objects:
         if name not in objects:
             raise other_object(name)
         name = objects[name]  # With its value.
-    return open_space(name, narrowing, (height, width, channels), num_classes, backend)
+    shape = height, width, channels
+    return open_space(name, narrowing, shape, num_classes, tagged_compute(tags))
 
 
 def make_executor(backend: str) -> Executor:

@@ -43,7 +43,7 @@ from sweeps.state.sweep_file import (
 from sweeps.workers.jobs import warm_up
 from sweeps.workers.start import start_workers
 from tracking.addresses import redacted
-from tracking.stores import resolve_uri
+from tracking.stores import EXPERIMENT_VARIABLE, resolve_experiment, resolve_uri
 
 if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
@@ -124,7 +124,9 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         sweep_log.info("settings: %s", params_text(file.settings.as_params()))
         for note in space.notes:  # Said before there was a log.
             sweep_log.warning("%s", note)
-        _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
+        _say_plan(say, file.settings, data, allotment, how, resumed=earlier is not None)
+        if file.settings.experiment != settings.experiment:
+            say(f"          experiment {file.settings.experiment}, as {EXPERIMENT_VARIABLE} says")
         with Interrupts() as interrupts:
             try:
                 started = _open(file, space, data, allotment, interrupts, start)
@@ -164,6 +166,8 @@ def _sweep_file(
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
     # As resolved now: another environment must not send the rest of the sweep somewhere else.
     settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))
+    if earlier is None:  # One that began without it has its own.
+        settings = replace(settings, experiment=resolve_experiment(settings.experiment))
     begun_in = earlier.begun_in if earlier is not None else FORMAT
     return SweepFile(
         uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint, begun_in=begun_in

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from tracking.spool.spool import Spool
 
 STORE_SECONDS = 10.0
+"""How soon a server must respond."""
+FILE_SECONDS = 120.0
+"""The same for a file, whose tables another sweep may be making this very moment."""
 FULL_TRAINING_SHARE = 0.2
 """With a time limit nothing is proposed whose full training is expected to take more of it: a few
 are to fit. Wider networks are better after a third of an epoch, so mutations of the best would be
@@ -70,7 +73,7 @@ def check_locations(
         from sweeps.engines.optuna_study.storage import open_storage, study_exists
 
         name = settings.name
-        if within(STORE_SECONDS, what, lambda: study_exists(open_storage(storage), name)):
+        if within(_seconds(storage), what, lambda: study_exists(open_storage(storage), name)):
             raise used_name(name)
     if not settings.offline and _exists(uri):
         from tracking.runs.tracker import sweep_exists
@@ -100,6 +103,10 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     return results[0]
 
 
+def _seconds(store: str) -> float:
+    return STORE_SECONDS if sqlite_path(store) is None else FILE_SECONDS
+
+
 def _exists(store: str) -> bool:
     """Whether a store can hold anything: a SQLite file that is not there holds nothing."""
     path = sqlite_path(store)
@@ -126,7 +133,7 @@ def open_engine(
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
-    storage = within(STORE_SECONDS, what, lambda: open_storage(settings.storage))
+    storage = within(_seconds(settings.storage), what, lambda: open_storage(settings.storage))
     budget = budget_for(settings, data.num_images["train"])
     resume = begun or study_exists(storage, name)
     return make_engine(

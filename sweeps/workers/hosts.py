@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from search_spaces.cost import Cost
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import GivenHyperParameters, active_values, declare
@@ -112,6 +113,7 @@ class SpaceHost:
 
     Args:
         make_executor: what runs the process; its server is the one that trials are forked from.
+        compute: what its models are trained with.
     """
 
     def __init__(
@@ -120,8 +122,10 @@ class SpaceHost:
         input_shape: Shape,
         num_classes: int,
         make_executor: Callable[[], Executor],
+        compute: Compute = DEFAULT_COMPUTE,
     ) -> None:
         self._reference, self._label = reference, label_of(reference)
+        self._compute = compute
         self._shape, self._num_classes = input_shape, num_classes
         self._process = QueryProcess(SPACE_JOB_ID, make_executor, SPACE_SECONDS)
         self._is_checked = False
@@ -203,7 +207,9 @@ class SpaceHost:
 
     def _start(self) -> None:
         check_sources(self.sources)
-        task = HostTask(self._reference, self._shape, self._num_classes, not self._is_checked)
+        task = HostTask(
+            self._reference, self._shape, self._num_classes, not self._is_checked, self._compute
+        )
         event = self._event_in_time(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
             raise _space_ended(self._label, event)

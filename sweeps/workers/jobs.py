@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score, ScoreTask
-from pipelines.runtime.compute import Compute
+from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.runtime.device import resident_limit
 from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.reports import TrialReport
@@ -130,12 +130,18 @@ def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) 
 
 @dataclass(frozen=True)
 class HostTask:
-    """A user's space to host; `check` says whether its model is to be tried on pixels first."""
+    """A user's space to host.
+
+    Attributes:
+        check: whether its model is to be tried on pixels first.
+        compute: what its models are trained with.
+    """
 
     reference: str
     input_shape: Shape
     num_classes: int
     check: bool
+    compute: Compute = DEFAULT_COMPUTE
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     Raises:
         InputError: The space cannot be used.
     """
-    configured(slot, 0)
+    configured(slot, 0, compute=task.compute)
     from pipelines.models.user_model_check import look_at_space
     from search_spaces.user_spaces.loading import loaded_sources
     from search_spaces.user_spaces.model_cost import cost_of_model

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from search_spaces.errors import InputError
 from tracking import stores
+from tracking.client import open_client
 from tracking.runs.tracker import MlflowTracker
-from tracking.stores import absolute_uri
+from tracking.stores import absolute_uri, sqlite_path
 
 
 def test_a_store_that_cannot_be_used_is_refused(tmp_path):
@@ -121,3 +126,51 @@ def test_mlflow_is_given_the_whole_path_of_a_file(tmp_path, monkeypatch):
     assert absolute_uri("sqlite:///a/b.db?timeout=5") == f"sqlite:///{tmp_path}/a/b.db?timeout=5"
     for same in ("sqlite:////a/b.db", "sqlite://", "sqlite:///:memory:", "http://127.0.0.1:5000"):
         assert absolute_uri(same) == same
+    odd = tmp_path / "100%20?"
+    odd.mkdir()
+    found = absolute_uri("sqlite:///a b.db?timeout=5", odd)
+    assert "/" not in found.removeprefix("sqlite:///"), "or MLflow would make that folder"
+    assert sqlite_path(found) == odd / "a b.db" and found.endswith("?timeout=5")
+
+
+OPENED = """
+import sys
+from tracking.client import open_client
+print("ready", flush=True)
+sys.stdin.readline()
+open_client("sqlite:///mlflow.db").create_experiment(sys.argv[1])
+"""
+
+
+def test_whoever_comes_first_makes_the_tables_and_the_others_wait(tmp_path):
+    """Several sweeps that begin in a fresh folder; MLflow itself would leave a broken database."""
+    opened = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENED, str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    for process in opened:
+        process.stdout.readline()  # Each has imported all that it needs.
+    for process in opened:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=120) for process in opened]
+    assert [process.returncode for process in opened] == [0, 0], ends
+    names = {e.name for e in open_client("sqlite:///mlflow.db").search_experiments()}
+    assert names == {"Default", "0", "1"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db", "mlruns", "keras-home"}
+
+
+def test_tables_that_were_left_half_made_are_named_with_the_way_out(tmp_path):
+    path = tmp_path / "my store.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE _alembic_tmp_latest_metrics (x INTEGER)")
+    with pytest.raises(InputError, match=r"half made.*It holds no runs: move it away") as caught:
+        MlflowTracker(f"sqlite:///{path}", "x")
+    assert f"mv '{path}' '{path}.half-made'" in str(caught.value)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executemany("INSERT INTO runs (run_uuid) VALUES (?)", [("1",), ("2",)])
+    with pytest.raises(InputError, match="holds 2 runs: restore a backup, or move it away"):
+        MlflowTracker(f"sqlite:///{path}", "x")

@@ -94,6 +94,16 @@ def test_a_run_holds_what_it_was_told(tracker, uri):
     assert json.loads(entry.dataset.source)["sha256"] == "f" * 64
 
 
+def test_names_that_are_not_utf_8_are_recorded_with_escapes(tracker, uri):
+    """A data set in a folder of an old disk; no database takes such a text as it is."""
+    name = "caf\udce9 ü"
+    tracker.apply(TrialRecord(1, name, {"data": name}, {"origin": name}))
+    tracker.apply(TrialEnd(1, "COMPLETE", texts={"page.md": name}))
+    run = MlflowClient(uri).get_run(tracker.run_id(1))
+    written = r"caf\xe9 ü"
+    assert (run.info.run_name, run.data.params["data"], run.data.tags["origin"]) == (written,) * 3
+
+
 def test_a_space_with_more_than_a_hundred_parameters_is_recorded(tracker, uri):
     tracker.apply(TrialRecord(1, "trial 1", {f"p{i}": i for i in range(230)}, {}))
     assert len(MlflowClient(uri).get_run(tracker.run_id(1)).data.params) == 230

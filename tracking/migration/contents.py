@@ -16,13 +16,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Metric, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from tracking.stores import absolute_uri
+from tracking.client import open_client
 from tracking.tags import Tag
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
@@ -116,7 +115,7 @@ class StoreReader:
 
     def __init__(self, uri: str, ids: Ids) -> None:
         self.uri, self._ids = uri, ids
-        self.client = MlflowClient(absolute_uri(uri))
+        self.client = open_client(uri)
 
     def mapped(self, text: str | None) -> str:
         """A text with the ids that the other store has."""

@@ -6,10 +6,8 @@ What people decided on the server since (an alias, a remark, a run that was dele
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -19,10 +17,10 @@ from mlflow.entities import (
     Run,
 )
 from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.utils.file_utils import local_file_uri_to_path
 
 from search_spaces.errors import InputError
 from tracking.addresses import redacted
+from tracking.artifact_places import local_folder
 from tracking.migration.contents import (
     Counts,
     StoreReader,
@@ -294,22 +292,15 @@ def _missing(source: StoreReader, experiment: Experiment) -> Iterator[str]:
                 "that server has them: use it, or copy what was there before it was started."
             )
         return
-    place = _local(experiment.artifact_location)
+    place = local_folder(experiment.artifact_location)
     # Every run of a sweep has files.
     if place is not None and not place.is_dir():
         runs = source.runs(experiment_id, f"tags.`{Tag.KIND}` != ''")
         if any(run.info.lifecycle_stage == "active" for run in runs):
             yield str(place)
     for model in source.models(experiment_id):
-        folder = _local(model.artifact_location)
+        folder = local_folder(model.artifact_location)
         if folder is None or str(model.status) != "READY":
             continue
         if not (folder / MLMODEL_FILE_NAME).is_file():
             yield str(folder / MLMODEL_FILE_NAME)
-
-
-def _local(location: str) -> Path | None:
-    """The folder that an artifact location is; None for one that is elsewhere."""
-    if re.match(r"[a-z][a-z0-9+.-]+:", location) and not location.startswith("file:"):
-        return None
-    return Path(local_file_uri_to_path(location))  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from types import FrameType, TracebackType
 import requests
 
 from tracking.mlflow_server.options import ServerPlan, password_in
+from tracking.stores import artifact_location
 
 START_SECONDS = 180.0
 """MLflow imports for ten seconds on an idle machine, and its first tables take two more."""
@@ -163,7 +164,11 @@ def server_environment(
     }
     variables = {
         "MLFLOW_BACKEND_STORE_URI": plan.store_uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": plan.artifacts,
+        "MLFLOW_ARTIFACTS_DESTINATION": (
+            artifact_location(Path(plan.artifacts))
+            if plan.artifacts.startswith("/")
+            else plan.artifacts
+        ),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         # Fourteen processes and two gigabytes that no sweep needs.

@@ -5,8 +5,11 @@ Of eight processes that open an empty database at once seven crash, as MLflow ma
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from search_spaces.errors import InputError
 from tracking.stores import sqlite_path
@@ -57,7 +60,12 @@ def only_server(uri: str) -> Iterator[None]:
 
 @contextmanager
 def first_alone(uri: str) -> Iterator[None]:
-    """Holds PostgreSQL's schema against other servers of ours that start at the same moment."""
+    """Holds a database's schema against processes of ours that open it at the same moment."""
+    path = sqlite_path(uri)
+    if path is not None:
+        with _held(path.absolute().parent):
+            yield
+        return
     if not uri.startswith("postgresql"):
         yield
         return
@@ -70,6 +78,27 @@ def first_alone(uri: str) -> Iterator[None]:
             yield
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Waits until nobody else holds the folder, and holds it; nothing is left in it.
+
+    The folder, because a file for it would stay beside the user's own, and because closing a
+    database's file gives up the locks that SQLite has on it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows.
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # A file system without locks.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def unserved_experiments(uri: str) -> list[str]:

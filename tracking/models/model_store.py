@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -22,8 +21,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.parameter import INACTIVE
+from tracking.artifact_places import gone
+from tracking.client import open_client
 from tracking.errors import MISSING_OR_WRONG, unless
-from tracking.stores import absolute_uri
 from tracking.tags import Tag, class_names_of
 
 KERAS_FILE = "data/model.keras"
@@ -79,7 +79,7 @@ class ModelStore:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client = MlflowClient(absolute_uri(uri))
+        self._client = open_client(uri)
 
     def of_run(self, run_id: str) -> StoredModel:
         """The model that a run kept.
@@ -221,9 +221,9 @@ class ModelStore:
         try:
             path = Path(files.download_artifacts(KERAS_FILE, str(folder)))
         except (MlflowException, OSError) as error:
+            why = gone(self._uri, location) or type(error).__name__
             raise InputError(
-                f"{KERAS_FILE} of {model.label} cannot be read from the artifact store "
-                f"({type(error).__name__})."
+                f"{KERAS_FILE} of {model.label} cannot be read from the artifact store: {why}."
             ) from error
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,11 +21,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
+from tracking.client import open_client
 from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
 from tracking.models.model_store import CHAMPION, StoredModel
 from tracking.runs.tracker import VERSIONS_TAG
@@ -104,7 +104,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client = MlflowClient(absolute_uri(uri))
+        self._client = open_client(uri)
 
     def names(self) -> list[str]:
         """The registered models that have had a champion, sorted."""

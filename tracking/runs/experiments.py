@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
+from tracking.artifact_places import moved_experiment, new_location
 from tracking.errors import DENIED
-from tracking.stores import is_server
+from tracking.stores import is_server, sqlite_path
 
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 """With it the UI opens an experiment as model training, not as a chat application's."""
@@ -18,16 +21,20 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     """The id of the experiment of that name, which is made where it is new.
 
     Raises:
-        InputError: It is deleted, or another user's.
+        InputError: It is deleted, or another user's, or its folder was moved.
     """
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage != "active":
             raise InputError(f"Experiment '{name}' is deleted; restore it or name another.")
         _check_writable(client, found)
+        moved = moved_experiment(client.tracking_uri, str(found.artifact_location))
+        if moved:
+            raise InputError(f"The files of experiment '{name}' cannot be stored: {moved}.")
         return str(found.experiment_id)
+    place = new_location(Path.cwd()) if sqlite_path(client.tracking_uri) is not None else None
     try:
-        return str(client.create_experiment(name, tags={KIND_TAG: KIND}))
+        return str(client.create_experiment(name, place, tags={KIND_TAG: KIND}))
     except MlflowException:
         # Another sweep may have created it since.
         found = client.get_experiment_by_name(name)

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from search_spaces.errors import InputError
+from tracking.artifact_places import gone, moved_experiment
+from tracking.client import open_client
 from tracking.errors import MISSING, unless
 from tracking.runs.tracker import VERSIONS_TAG, unusable_store
-from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 MAX_RELATED = 3
@@ -87,10 +87,10 @@ class RunReader:
     """
 
     def __init__(self, uri: str, uid: str, metric: str) -> None:
-        self._uid = uid
+        self._uid, self._uri = uid, uri
         self._metric = metric
         try:
-            self._client = MlflowClient(absolute_uri(uri))
+            self._client = open_client(uri)
             self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
         except Exception as error:  # Each kind of store raises its own.
             raise unusable_store(uri, error) from error
@@ -118,6 +118,17 @@ class RunReader:
     def all_model_numbers(self) -> list[int]:
         """As `model_numbers`, registered ones included."""
         return sorted(int(model.tags[Tag.TRIAL]) for model in self._models())
+
+    def files_problem(self) -> str:
+        """What happened to the folders of the sweep's files; empty where they are there."""
+        for model in self._models():
+            if problem := gone(self._uri, str(model.artifact_location)):
+                return problem
+        for run in self._search("sweep"):
+            experiment = self._client.get_experiment(run.info.experiment_id)
+            if problem := moved_experiment(self._uri, str(experiment.artifact_location)):
+                return problem
+        return ""
 
     def _models(self) -> list[LoggedModel]:
         return list(
@@ -173,7 +184,7 @@ class RunReader:
 
 class _OneRunReader:
     def __init__(self, uri: str) -> None:
-        self._client = MlflowClient(absolute_uri(uri))
+        self._client = open_client(uri)
         self._experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
     def find(self, reference: str) -> Run:

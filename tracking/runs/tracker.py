@@ -15,7 +15,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -37,6 +36,7 @@ from mlflow.utils.mlflow_tags import (
 
 from search_spaces.errors import InputError
 from tracking.addresses import redacted, scrubbed
+from tracking.client import open_client
 from tracking.errors import schema_problem
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
@@ -58,9 +58,9 @@ from tracking.spool.records import (
     TrialStateRecord,
     ViewRecord,
     run_status,
+    sendable,
 )
 from tracking.spool.sender import RejectedError
-from tracking.stores import absolute_uri
 from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
@@ -109,7 +109,7 @@ class MlflowTracker:
         answers: Iterable[Mapping[str, str]] = (),
     ) -> None:
         try:
-            self._client = MlflowClient(absolute_uri(uri))
+            self._client = open_client(uri)
             self.experiment_id = open_experiment(self._client, experiment)
         except InputError:
             raise
@@ -169,6 +169,7 @@ class MlflowTracker:
         Raises:
             RejectedError: The store will never take it.
         """
+        record = sendable(record)
         try:
             found = self._handlers[type(record)](record, again)
         except MlflowException as error:
@@ -451,7 +452,7 @@ def sweep_exists(uri: str, name: str) -> bool:
         InputError: The store cannot be used.
     """
     try:
-        client = MlflowClient(absolute_uri(uri))
+        client = open_client(uri)
         experiments = [str(e.experiment_id) for e in client.search_experiments()]
         text = f"tags.`{Tag.SWEEP}` = '{name}' AND tags.`{Tag.KIND}` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))

@@ -7,6 +7,7 @@ later, says the same.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -304,6 +305,29 @@ _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Record.__args__}
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON values."""
     return {"kind": type(record).__name__, "key": record.key, "body": asdict(record)}
+
+
+def sendable(record: Record) -> Record:
+    """The record with names that are not UTF-8 written as escapes: no store takes them as they are.
+
+    Paths of a user's data or space may hold such names.
+    """
+    line = to_json(record)
+    try:
+        json.dumps(line, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return from_json(_escaped(line))
+    return record
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(part) for part in value]
+    return value
 
 
 def from_json(line: Mapping[str, Any]) -> Record:

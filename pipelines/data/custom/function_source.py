@@ -27,8 +27,9 @@ import numpy as np
 
 from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
 from pipelines.data.custom.sources import CustomSource
-from pipelines.runtime.matplotlib_backend import draw_into_files
+from pipelines.runtime.surroundings import settle_surroundings
 from search_spaces.errors import InputError
+from search_spaces.user_spaces.folder_first import folder_first, is_free_name
 
 OUTCOME = "outcome.json"
 TICK_SECONDS = 1.0
@@ -91,7 +92,7 @@ def call_function(
 def main(target: str, function: str, folder: str) -> None:
     """The process: imports, calls, writes the arrays and what came of it."""
     _end_with_starter()
-    draw_into_files()
+    settle_surroundings()
     place = Path(folder)
     try:
         names = write_arrays(_function(target, function)(), place)
@@ -226,8 +227,8 @@ def _function(target: str, name: str) -> Callable[[], object]:
     if target.endswith(".py"):
         module = _file_module(Path(target))
     else:
-        sys.path.insert(0, str(Path.cwd()))
-        module = importlib.import_module(target)
+        with folder_first(str(Path.cwd())):
+            module = importlib.import_module(target)
     found = getattr(module, name, None)
     if not callable(found):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -239,21 +240,21 @@ def _function(target: str, name: str) -> Callable[[], object]:
 
 def _file_module(path: Path) -> ModuleType:
     """A file as a module; one that lies in a package as a part of it, for its relative imports."""
-    sys.path.insert(0, str(path.parent))
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
         root = root.parent
     if len(parts) > 1:
-        sys.path.insert(0, str(root))
-        return importlib.import_module(".".join(parts))
-    # A file may have the name of a module that this process has imported.
-    name = path.stem if path.stem not in sys.modules else f"own_{path.stem}"
+        with folder_first(str(path.parent)), folder_first(str(root)):
+            return importlib.import_module(".".join(parts))
+    # A file may have the name of another module.
+    name = path.stem if is_free_name(path.stem, str(root)) else f"own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with folder_first(str(root)):
+        spec.loader.exec_module(module)
     return module
 
 

@@ -247,7 +247,7 @@ def _space_to_describe(settings: SweepSettings) -> Space:
         )
         shape, num_classes = data.input_shape, data.num_classes
     return open_space(
-        settings.space, settings.narrowing, shape, num_classes, settings.training.backend
+        settings.space, settings.narrowing, shape, num_classes, settings.training.compute
     )
 
 

@@ -91,6 +91,9 @@ def test_a_process_that_dies_is_told_with_its_last_words(
     assert reason in event.reason
     if how == "exit":
         assert "last words" in event.details
+        assert event.reason.endswith("without a result: last words"), (
+            "which the trial is shown with"
+        )
 
 
 def test_a_stopped_process_is_gone(executor, tmp_path):
@@ -403,3 +406,42 @@ def test_the_first_worker_starts_with_signals_blocked_and_without_the_users_file
     (tmp_path / "program").mkdir()
     (tmp_path / "program" / "program.py").write_text(START)
     assert what_it_prints(tmp_path, "program/program.py", method) == "(True, False)\n"
+
+
+WORDS = """
+import sys
+from pathlib import Path
+
+import fake_jobs
+
+from sweeps.executors.base import Slot
+from sweeps.executors.processes import ProcessExecutor
+
+executor = ProcessExecutor(sys.argv[1], Path("server.log"), "forkserver")
+try:
+    executor.start("a", fake_jobs.own_pid_job, None, Slot(0, 1), "a.log")
+    print(type(executor.events(30)[0]).__name__)
+except OSError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_server_that_ends_is_told_with_its_last_line(tmp_path):
+    (tmp_path / "program.py").write_text(WORDS)
+    (tmp_path / "broken.py").write_text("raise ValueError('no floatx like that')")
+    said = what_it_prints(tmp_path, "program.py", "broken")
+    assert said == (
+        "ConnectionError: the process that starts workers has ended: ValueError: no floatx like "
+        "that\n"
+    )
+
+
+def test_a_temporary_folder_with_a_long_path_is_no_place_for_the_servers_socket(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "program.py").write_text(WORDS)
+    long = tmp_path / ("t" * 120)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    assert what_it_prints(tmp_path, "program.py", "json") == "Returned\n"
+    assert not list(long.iterdir())

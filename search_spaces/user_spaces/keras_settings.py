@@ -1,0 +1,50 @@
+"""Keras' settings that trained numbers follow from: the sweep decides them, not a user's code.
+
+What a sweep decides is recorded. A setting that a module changes would be trained with, and the
+record would say something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from search_spaces.errors import InputError
+
+
+@contextmanager
+def settings_kept(label: str) -> Iterator[None]:
+    """Lets a user's code run, which must leave the settings as they are.
+
+    Args:
+        label: how messages call the space that the code belongs to.
+
+    Raises:
+        InputError: It changed one to something else than the sweep has.
+    """
+    before = _settings()
+    yield
+    for name, value in _settings().items():
+        if value != before[name]:
+            raise InputError(
+                f"'{label}' sets Keras' {name} to {value}, and the sweep has {before[name]}: it "
+                f"decides this for all trials, and records it. {_way_out(name, value)}"
+            )
+
+
+def _settings() -> dict[str, str]:
+    import keras
+
+    return {
+        "dtype policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "image data format": keras.config.image_data_format(),
+    }
+
+
+def _way_out(name: str, value: str) -> str:
+    if name == "image data format":
+        return "Take that line out: the images of a sweep are (height, width, channels)."
+    if value.startswith("mixed_"):
+        return f"Take that line out, and give --precision {value}."
+    return "Take that line out; --precision is how a sweep changes it."
