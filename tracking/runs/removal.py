@@ -12,6 +12,7 @@ from mlflow.entities import LoggedModelOutput, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from tracking.client import open_client
 from tracking.stores import is_server
 from tracking.tags import Tag
 from tracking.views.links import VIEW_PREFIX, trials_view
@@ -38,7 +39,7 @@ class FoundRuns:
 
 def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
     """The runs of a sweep and of its finalists, by the uids that their tags hold."""
-    client = MlflowClient(uri)
+    client = open_client(uri)
     experiments = _all_experiments(client)
     runs: list[Run] = []
     text = f"tags.`{Tag.SWEEP}` = '{name}'"
@@ -61,7 +62,7 @@ def remove_runs(uri: str, found: FoundRuns) -> None:
     MLflow's own `gc` is not for this: beside the runs that it is told it removes every experiment
     and model of the store that is marked as deleted, which somebody may want back.
     """
-    client = MlflowClient(uri)
+    client = open_client(uri)
     for experiment, tag in found.views:
         client.delete_experiment_tag(experiment, tag)
     store: Any = client._tracking_client.store  # What `mlflow gc` itself uses.
