@@ -66,9 +66,7 @@ class NextTrial:
                 return row
 
     def _last_promotion(self) -> TrialRow | None:
-        """The next of those that are trained to their ends before the time limit."""
-        if not self._plan.rungs or self._plan.rules.timeout_seconds is None:
-            return None
+        """The next of those that are trained on before the sweep ends."""
         row = self._time_plan.next_waiting()
         if row is not None:
             self._engine.resume(row.number)

@@ -188,6 +188,40 @@ class Board:
         ranking = self.ranking()
         return ranking[0] if ranking else None
 
+    def reached(self, row: TrialRow, step: int) -> float | None:
+        """The best value of a trial up to a step, of those that compare; None before any report."""
+        reports = row.schedule.reports
+        if reports.is_early(step) and step not in row.curve:
+            return None
+        values = reports.comparable(row.curve, step)
+        return min(values, key=self.objective.sort_key, default=None)
+
+    def is_ahead(self, row: TrialRow) -> bool:
+        """Whether a trial that was not trained to its end is better than the best complete one.
+
+        Than that is at its end, or than it was after as much training.
+        """
+        best, reached = self.best(), self.reached(row, row.step) if row.curve else None
+        if best is None or best.value is None or reached is None or row.value is not None:
+            return False
+        then = self.reached(best, row.step)
+        beats = self.objective.beats
+        return beats(reached, best.value) or (then is not None and beats(reached, then))
+
+    def ahead(self) -> list[TrialRow]:
+        """The trials that wait, or were pruned, though `is_ahead`; those that came farthest first.
+
+        What a limit left out is none of them.
+        """
+        states = (TrialState.PAUSED, TrialState.PRUNED)
+        rows = [
+            row
+            for row in self.rows.values()
+            if row.state in states and not row.breaks_limit and self.is_ahead(row)
+        ]
+        key = self.objective.sort_key
+        return sorted(rows, key=lambda row: (-row.step, key(row.last_value), row.number))
+
     def leader(self) -> TrialRow | None:
         """The best complete trial, or before there is one, the best of those that have reported."""
         reported = [row for row in self.rows.values() if row.curve and row.duplicate_of is None]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NUM_SHOWN = 10
 MIN_WIDTH = 100
 """Columns from which on optimizer, learning rate and batch size have room in the table."""
+NUM_AHEAD = 3
+"""Rows of trials that were better than the best one after as much training."""
 NUM_COMPARED = 5
 """Runs in the link that compares the best ones."""
 
@@ -52,6 +54,17 @@ def print_summary(board: Board, reason: str) -> None:
             duration(row.seconds),
             *(_fitting(row) if is_wide else ()),
         )
+    ahead = board.ahead()
+    for row in ahead[:NUM_AHEAD]:
+        table.add_row(
+            "-",
+            f"  {row.name}",
+            f"{board.reached(row, row.step):.4f}",
+            f"{row.epochs_text}/{row.schedule.num_epochs}",
+            f"{row.num_parameters:,}" if row.num_parameters else "",
+            duration(row.seconds),
+            *(_fitting(row) if is_wide else ()),
+        )
     if ranking:
         console.print(table)
         notes = [f"{len(ranking)} complete"]
@@ -61,6 +74,10 @@ def print_summary(board: Board, reason: str) -> None:
             ours = any(row.baseline == DEFAULT_NAME for row in shown)
             notes.append("* the space's defaults" if ours else "* published baseline")
         console.print("; ".join(notes), highlight=False)
+        if ahead:
+            of = "" if len(ahead) <= NUM_AHEAD else f" (the first {NUM_AHEAD} of {len(ahead)})"
+            text = f"- ahead of the best after as many epochs, but not trained to the end{of}"
+            console.print(text, highlight=False)
     else:
         console.print(f"{board.title}: {reason}; no trial completed.", highlight=False)
         if so_far := best_text(board):

@@ -271,6 +271,54 @@ def test_what_is_never_promoted_ends_pruned_with_what_it_reached(scene):
     assert list(s.paths.sweep.glob("trial-*")) == []
 
 
+def wait_at_one(but: int) -> Any:
+    """Every trial but one waits after its first epoch, and no rung promotes any."""
+    once: set[int] = set()
+
+    def decide(number: int, epoch: int) -> Decision:
+        if epoch != 1 or number == but or number in once:
+            return Decision.GO_ON
+        once.add(number)
+        return Decision.PAUSE
+
+    return decide
+
+
+def trial_order() -> list[int]:
+    """Trials 0 to 3 by what their made-up curves reach, best first."""
+    return sorted(range(4), key=lambda n: trial_seed(0, n) % 1000, reverse=True)
+
+
+@pytest.mark.parametrize("timeout", [None, 3600.0])
+def test_before_a_sweep_ends_a_trial_that_is_ahead_of_the_winner_is_trained_on(scene, timeout):
+    best, second, *_, worst = trial_order()
+    s = scene(decide=wait_at_one(worst), rungs=(1, 3), rules={"timeout_seconds": timeout})
+    assert s.run() is StopReason.TRIALS
+    ends = states_of(s)
+    assert ends[worst] == ends[best] == "COMPLETE"
+    assert s.board.best().number == best and s.board.ahead() == []
+    if timeout is None:  # What is behind the new winner after as many epochs has no part in it.
+        assert ends[second] == "PRUNED"
+        assert "not promoted" in s.engine.told[second][2]
+
+
+def test_a_trial_that_is_ahead_when_a_rule_ends_the_sweep_is_listed(scene):
+    best, *_, worst = trial_order()
+    s = scene(decide=wait_at_one(worst), rungs=(1, 3), rules={"max_total_epochs": 6})
+    assert s.run() is StopReason.EPOCHS
+    assert s.board.best().number == worst
+    assert [row.number for row in s.board.ahead()] == trial_order()[:-1]
+    assert "ahead of the winner there" in s.engine.told[best][2]
+
+
+def test_what_can_never_be_promoted_waits_while_it_is_ahead_of_the_winner(scene):
+    best, *_, worst = trial_order()
+    s = scene(decide=wait_at_one(worst), rungs=(1, 3))
+    s.engine.unpromotable = lambda num_trials: list(s.engine.paused)
+    s.run()
+    assert states_of(s)[best] == "COMPLETE"
+
+
 @pytest.mark.parametrize(
     ("job", "options", "words"),
     [
@@ -356,15 +404,16 @@ def test_a_repeated_point_is_not_trained_and_takes_the_first_ones_result(scene):
 
 
 def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene):
-    s = scene(decide=pause_at_one({0}), num_trials=4, num_audited=2)
+    best, *others = trial_order()
+    s = scene(decide=pause_at_one({best}), num_trials=4, num_audited=2)
     s.run()
-    assert states_of(s) == {0: "COMPLETE", 1: "PRUNED", 2: "PRUNED", 3: "PRUNED"}
+    assert states_of(s) == {best: "COMPLETE", **dict.fromkeys(others, "PRUNED")}
     assert len(s.board.audits) == 2
     for number, value in s.board.audits.items():
         assert s.tracker.tags[number]["sweeps.audit_value"] == f"{value:.6g}"
         row = s.board.rows[number]
         assert value == fake_jobs.curve_of(s.sweep._trials.task(row))[-1]
-    assert all(epoch[1] == 1 for epoch in s.tracker.epochs if epoch[0])
+    assert all(epoch[1] == 1 for epoch in s.tracker.epochs if epoch[0] != best)
     assert list(s.paths.sweep.glob("trial-*")) == []
 
 

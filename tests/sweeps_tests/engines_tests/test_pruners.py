@@ -318,6 +318,18 @@ def test_an_early_stopped_trial_is_complete_and_nothing_is_promoted_for_want_of_
     assert engine.next_promotion(no_more_trials=True) is None
 
 
+def test_a_trial_that_is_resumed_goes_on_to_its_next_rung():
+    engine = make_engine()
+    for number in range(2):
+        engine.ask()
+        assert engine.report(number, 1, 0.9 - number) is Decision.PAUSE
+        engine.pause(number)
+    engine.resume(1)
+    assert engine.report(1, 1, -0.1) is Decision.GO_ON, "its rung reports once more"
+    assert engine.report(1, 2, -0.1) is Decision.GO_ON
+    assert engine.report(1, 3, -0.1) is Decision.PAUSE
+
+
 def test_repeated_points_are_recognised_unless_the_first_one_failed():
     point = get_space("mlp_layers").complete({"num_layers": 1})
     engine = make_engine(baselines=[(("one",), point), (("two",), point), (("three",), point)])

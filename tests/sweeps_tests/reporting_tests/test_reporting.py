@@ -94,6 +94,19 @@ def test_a_trial_is_one_line_of_the_table(board, capsys, monkeypatch, columns, l
     assert "optimizer" not in capsys.readouterr().out.partition("─ \n")[0]
 
 
+def test_the_final_table_lists_what_was_better_than_the_best_after_as_many_epochs(board, capsys):
+    row = board.rows[3]
+    row.state, row.curve = TrialState.PRUNED, {1: 0.7}
+    print_summary(board, "the time limit was reached")
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if "trial 3" in line)
+    assert line.split()[:8] == ["-", "trial", "3", "0.7000", "1/4", "93,322", "12.0", "s"]
+    assert "- ahead of the best after as many epochs, but not trained to the end" in out
+    row.breaks_limit = "latency_ms 3 > 2"
+    print_summary(board, "the time limit was reached")
+    assert "ahead of the best" not in capsys.readouterr().out
+
+
 def test_an_empty_sweep_has_a_summary_too(capsys):
     empty = Board("mine", OBJECTIVES["val_loss"], 5, 1, None)
     print_summary(empty, "interrupted")
