@@ -28,7 +28,7 @@ class NextTrial:
         running = self._board.running()
         if any(row.ran_out_of_memory for row in running):
             return None  # It has the machine to itself.
-        waiting = [row for row in self._board.rows.values() if row.waiting]
+        waiting = [row for row in self._board.rows.values() if row.waiting and not row.in_doubt]
         ready = [row for row in waiting if not row.ran_out_of_memory]
         if ready:
             return ready[0]

@@ -37,7 +37,13 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"
     PREEMPTED = "terminated; it can be resumed"
     CHANGED = "the space's source has changed; it can be resumed"
+    TROUBLE = "trials fail one after the other because of the machine; it can be resumed"
     FAILING = "the first trials all failed for one reason"
+
+    @property
+    def is_break(self) -> bool:
+        """Whether trials wait for the sweep to be resumed."""
+        return self in (StopReason.PREEMPTED, StopReason.CHANGED, StopReason.TROUBLE)
 
 
 @dataclass(frozen=True)

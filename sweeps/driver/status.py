@@ -24,6 +24,7 @@ class TrialRow:
         schedule, space: what it trains on and for how long, and the space of its point.
         curve: step -> `metric`, in the unit of the schedule's `Reports`.
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
+        in_doubt: it waits until another trial shows whether its failure was the machine's.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
@@ -58,6 +59,7 @@ class TrialRow:
     details: str = ""
     failure_cause: str = ""
     waiting: bool = False
+    in_doubt: bool = False
     num_retries: int = 0
     num_repacked: int = 0
     ran_out_of_memory: bool = False

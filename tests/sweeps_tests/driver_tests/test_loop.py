@@ -189,6 +189,40 @@ def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
     assert s.run() is StopReason.FAILING
 
 
+@pytest.mark.parametrize("num_slots", [1, 2])
+@pytest.mark.parametrize("job", [fake_jobs.lost_data_job, fake_jobs.filled_disk_job])
+def test_what_the_machine_does_to_trials_in_a_row_breaks_the_sweep_off(scene, job, num_slots):
+    slots = tuple(Slot(k, 1) for k in range(num_slots))
+    s = scene(job=job, num_trials=9, num_points=9, num_retries=1, slots=slots)
+    assert s.run() is StopReason.TROUBLE
+    assert s.sweep.trouble.startswith("3 trials in a row failed: ")
+    assert states_of(s) == {0: "COMPLETE", 1: "COMPLETE"}, "none has failed"
+    waiting = {row.number for row in s.board.rows.values() if row.state is TrialState.PAUSED}
+    assert waiting >= {2, 3, 4} and len(s.board.rows) <= 6
+    assert {number for number, state in s.tracker.states if state == "PAUSED"} == waiting
+    assert list(s.paths.sweep.glob("trial-0002/*")) or job is fake_jobs.lost_data_job
+
+
+def test_trials_that_fail_between_others_that_train_have_failed(scene):
+    s = scene(job=fake_jobs.often_failing_job, num_trials=9, num_points=9)
+    assert s.run() is StopReason.TRIALS
+    failed = {number for number, state in states_of(s).items() if state == "FAILED"}
+    assert failed == {1, 2, 4, 5, 7, 8}
+
+
+def test_what_waits_in_doubt_is_killed_by_an_interrupt_and_proposed_again(scene):
+    s = scene(job=fake_jobs.lost_data_job, num_trials=9, num_points=9)
+    failed = s.sweep._retries._doubt
+
+    def then_interrupted(row: Any, failure: Any) -> None:
+        failed(row, failure)
+        s.interrupts.count = 1
+
+    s.sweep._retries._doubt = then_interrupted
+    assert s.run() is StopReason.INTERRUPTED
+    assert states_of(s)[2] == "KILLED"
+
+
 def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
     monkeypatch.setattr("sweeps.driver.retries.GRACE_SECONDS", 0.3)
     s = scene(job=fake_jobs.endless_job, rules={"timeout_seconds": 0.1})
@@ -504,7 +538,7 @@ def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resu
     assert s.run() is StopReason.CHANGED
     assert states_of(s) == {0: "COMPLETE"}, "trial 1 was not told an end"
     assert s.tracker.states[-1] == (1, "PAUSED")
-    assert "my_space.py" in s.sweep.source_changed
+    assert "my_space.py" in s.sweep.trouble
 
 
 def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
