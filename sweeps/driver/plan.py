@@ -51,7 +51,7 @@ class StopRules:
     """What ends a sweep before its last trial; None means that a rule is not set.
 
     Attributes:
-        timeout_seconds: wall time over all sessions.
+        timeout_seconds: of `Board.limited_seconds`.
         max_total_epochs: epochs of all trials together.
         target: value of the objective that is good enough.
         patience_trials: trials in a row that ended without a new best.
@@ -71,7 +71,7 @@ class StopRules:
             and board.num_epochs_trained() >= self.max_total_epochs
         ):
             return StopReason.EPOCHS
-        if self.timeout_seconds is not None and board.elapsed_seconds() >= self.timeout_seconds:
+        if self.timeout_seconds is not None and board.limited_seconds() >= self.timeout_seconds:
             return StopReason.TIMEOUT
         if self.patience_trials is not None and trials_without_best(board) >= self.patience_trials:
             return StopReason.NO_IMPROVEMENT

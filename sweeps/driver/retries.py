@@ -63,7 +63,7 @@ class Retries:
     def end_overdue(self) -> None:
         """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
         limit = self._plan.rules.timeout_seconds
-        if limit is None or self._board.elapsed_seconds() < limit + GRACE_SECONDS:
+        if limit is None or self._board.limited_seconds() < limit + GRACE_SECONDS:
             return
         for row in self._board.running():
             self._trials.stop(row)

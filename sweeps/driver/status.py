@@ -102,12 +102,13 @@ class Board:
 
     Attributes:
         earlier_seconds: wall time of earlier sessions of a resumed sweep.
+        ended_seconds: of those, up to the sweep's latest end: a time limit counts from there.
         num_trials: points to try at most; None for as many as the time allows.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
         clock: seconds of a clock that only goes forward; a replay of recorded trials has its own.
-        final_phase_from: seconds after the start from which the best candidates are trained in
-            full, by present estimates; None where no time is reserved.
+        final_phase_from: `limited_seconds` from which the best candidates are trained in full, by
+            present estimates; None where no time is reserved.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -120,6 +121,7 @@ class Board:
     rows: dict[int, TrialRow] = field(default_factory=dict)
     data_name: str = ""
     earlier_seconds: float = 0.0
+    ended_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
     final_phase_from: float | None = None
@@ -235,6 +237,13 @@ class Board:
         """Wall time since the sweep began, in all its sessions."""
         return self.earlier_seconds + self.clock() - self.started
 
+    def limited_seconds(self) -> float:
+        """Wall time that counts for the time limit: since the sweep began, or went on after an end.
+
+        After an interruption the rest of the limit is left.
+        """
+        return self.elapsed_seconds() - self.ended_seconds
+
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
         done = [row for row in self.ended() if row.curve and not row.past]
@@ -247,7 +256,7 @@ class Board:
             todo = self.num_trials - len(self.ended())
             left = max(0.0, (mean * todo - spent) / self.num_slots)
         if self.timeout_seconds is not None:
-            left = min(left, max(0.0, self.timeout_seconds - self.elapsed_seconds()))
+            left = min(left, max(0.0, self.timeout_seconds - self.limited_seconds()))
         return left
 
     def progress(self) -> tuple[float, float]:
@@ -255,7 +264,7 @@ class Board:
         if self.num_trials is not None:
             return self.num_trials, len(self.ended())
         limit = self.timeout_seconds or math.inf
-        return limit, min(limit, self.elapsed_seconds())
+        return limit, min(limit, self.limited_seconds())
 
     def compute_seconds(self) -> float:
         """Time that all trials took together."""

@@ -219,7 +219,7 @@ class TimePlan:
 
     def _left(self) -> float:
         limit = self.plan.rules.timeout_seconds
-        return math.inf if limit is None else limit - self.board.elapsed_seconds()
+        return math.inf if limit is None else limit - self.board.limited_seconds()
 
     def _fits(self, row: TrialRow) -> bool:
         """Whether a trial can end in time, on a slot that is free now or that it has."""

@@ -108,7 +108,7 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
     if with_plan and board.final_phase_from is not None:
-        is_final = board.elapsed_seconds() >= board.final_phase_from
+        is_final = board.limited_seconds() >= board.final_phase_from
         until = f"new points until {duration(board.final_phase_from)}"
         parts.append("the best are trained in full" if is_final else until)
     return ", ".join(parts)

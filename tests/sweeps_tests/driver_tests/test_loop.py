@@ -114,6 +114,16 @@ def test_the_time_limit_starts_nothing_and_ends_what_runs_with_its_epoch(scene):
     assert s.tracker.kept == []
 
 
+@pytest.mark.parametrize(("ended", "reason"), [(0.0, "TIMEOUT"), (3600.0, "TRIALS")])
+def test_after_an_end_the_time_limit_counts_anew_and_after_an_interruption_its_rest(
+    scene, ended, reason
+):
+    s = scene(rules={"timeout_seconds": 600.0})
+    s.board.earlier_seconds, s.board.ended_seconds = 3600.0, ended
+    assert s.run() is StopReason[reason]
+    assert s.board.elapsed_seconds() >= 3600.0
+
+
 def test_an_exhausted_engine_ends_the_sweep(scene):
     s = scene(num_points=2)
     assert s.run() is StopReason.EXHAUSTED

@@ -10,9 +10,12 @@ from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
+from sweeps.engines.pruners.rungs import Rungs
 from sweeps.formatting import count, duration, param_text, sparkline
+from sweeps.reporting.descriptions import left_text
 from sweeps.reporting.leaderboard import print_summary
 from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
+from sweeps.settings import Budget
 
 
 @pytest.fixture
@@ -105,6 +108,22 @@ def test_the_final_table_lists_what_was_better_than_the_best_after_as_many_epoch
     row.breaks_limit = "latency_ms 3 > 2"
     print_summary(board, "the time limit was reached")
     assert "ahead of the best" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("limit", "spent", "has_ended", "text"),
+    [
+        (None, 50.0, False, ""),
+        (600.0, 0.0, True, "the sweep had ended, so it has new time: 10:00 min"),
+        (600.0, 360.0, False, "4:00 min of 10:00 min are left; sessions before took the rest"),
+        (600.0, 360.0, True, "4:00 min of 10:00 min are left; sessions before took the rest"),
+        (600.0, 700.0, False, "0.0 s of 10:00 min are left; sessions before took the rest. More "
+         "with --timeout"),
+    ],
+)  # fmt: skip
+def test_a_resumed_sweep_says_what_is_left_of_its_time(limit, spent, has_ended, text):
+    budget = Budget(4, limit, None, Rungs((1, 4)))
+    assert left_text(budget, spent, has_ended=has_ended) == text
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):
