@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import fake_jobs
@@ -268,6 +269,13 @@ def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_
     rows[1].state = rows[2].state = COMPLETE
     rows[1].value, rows[2].value = 0.9, 0.8
     assert here.plan.next_waiting() is None
+
+
+def test_in_a_small_sweep_what_may_be_trained_in_full_at_its_end_waits_until_then(sweep):
+    plan = sweep().plan.plan
+    assert replace(plan, num_trials=4).most_trials(4) == 24
+    assert replace(plan, num_trials=200).most_trials(4) == 200
+    assert [plan.most_trials(n) for n in (4, 30)] == [24, 60]
 
 
 def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
