@@ -168,7 +168,11 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         return EXIT_CODES[result.outcome]
     history = registry.champion_history(name)
     if not history.changes:
-        raise InputError(f"'{name}' never had a champion: no model was promoted under that name.")
+        if history.alias is None:
+            why = "never had a champion: no model was promoted under that name"
+        else:
+            why = f"has version {history.alias} as champion, set outside keras-sweeps: no history"
+        raise InputError(f"'{name}' {why}.")
     print_history(name, history)
     return DONE
 
