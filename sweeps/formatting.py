@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from search_spaces.errors import InputError
+
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -41,6 +43,17 @@ def params_text(params: Mapping[str, object]) -> str:
 def count(number: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def error_text(error: BaseException) -> str:
+    """`OperationalError: attempt to write a readonly database`: what an error started with.
+
+    Libraries wrap what happened in words of their own: Optuna tells every trouble with its database
+    as "invalid data in the commit, e.g. exceeding max length". Our own words stay.
+    """
+    while error.__cause__ is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def own_version() -> str:

@@ -18,7 +18,7 @@ from sweeps.driver.status import Board, View
 from sweeps.driver.views import LogView, Views
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
-from sweeps.formatting import count
+from sweeps.formatting import count, error_text
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
 from sweeps.state.log import sweep_log
@@ -163,7 +163,7 @@ class Session:
     def broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
         path = self.plan.paths.sweep / "driver.log"
-        text = self._scrubbed(f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}")
+        text = self._scrubbed(error_text(problem)[:500])
         try:
             whole = self._scrubbed("".join(traceback.format_exception(problem)))
             path.write_text(whole, encoding="utf-8")

@@ -66,11 +66,13 @@ def study_of(sweep: StoredSweep, space: Space | None) -> list[PastTrial]:
     """
     if sweep.file.kind == BASELINES:
         return _spooled_study(sweep)
-    from sweeps.engines.optuna_study.storage import open_storage, read_study
+    from sweeps.engines.optuna_study.storage import open_storage, read_study, study_errors
 
     settings = sweep.file.settings
     try:
-        return read_study(open_storage(settings.storage), sweep.paths.name, space, settings.sampler)
+        with study_errors(settings.storage):
+            storage = open_storage(settings.storage)
+            return read_study(storage, sweep.paths.name, space, settings.sampler)
     except KeyError:
         raise InputError(
             f"The Optuna study of sweep '{sweep.paths.name}' is not in this --storage. Name the "
@@ -110,6 +112,8 @@ class Checkup:
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = study_of(sweep, self._space)
         self._driven = is_driven(sweep.paths)
+        # What a running sweep has not sent yet is on its way.
+        self._is_behind = self._driven and self._spool.num_waiting > 0
         final = finalists_paths(sweep.paths).spool
         self._final = Spool(final, read_only=True) if final.exists() else None
         self._num_runs = 0
@@ -140,6 +144,8 @@ class Checkup:
         label = f"trial {trial.number}"
         if not runs and not trial.state.is_end and self._history.last_state(trial.number) is None:
             return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
+        if not runs and self._is_behind:
+            return []
         if len(runs) != 1:
             return [f"{label}: {count(len(runs), 'run')} in MLflow instead of one"]
         (run,) = runs
@@ -154,6 +160,8 @@ class Checkup:
         if trial.params and given != expected:
             wrong = sorted(name for name in expected if given.get(name) != expected[name])
             problems.append(f"{label}: params differ: {', '.join(wrong)}")
+        if self._is_behind and set(run.reports) < set(trial.curve):
+            return problems
         if set(run.reports) != set(trial.curve):
             problems.append(
                 f"{label}: reported epochs {_epochs(trial.curve)} in the study, "
@@ -164,14 +172,15 @@ class Checkup:
         if run.num_points != len(run.reports):
             problems.append(f"{label}: an epoch is reported twice in MLflow")
         problems += self._of_state(label, trial, run)
-        if trial.state.is_end:
+        # While a sweep runs, figures are drawn, and trials audited, from what has ended.
+        if trial.state.is_end and not self._driven:
             checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
             if checkpoint.exists():
                 problems.append(f"{label}: a checkpoint is left of a trial that has ended")
         return problems
 
     def _of_state(self, label: str, trial: PastTrial, run: StoredRun) -> list[str]:
-        if self._driven and not trial.state.is_end:
+        if self._driven and (self._is_behind or not trial.state.is_end):
             return []
         # A trial that the study calls running waits for its sweep, when no process runs that.
         state = trial.state if trial.state.is_end else TrialState.PAUSED
@@ -193,9 +202,9 @@ class Checkup:
     def _of_sweep(self) -> list[str]:
         problems = []
         parents = self._reader.sweep_runs()
-        if len(parents) != 1:
+        if len(parents) != 1 and not (self._is_behind and not parents):
             problems.append(f"{count(len(parents), 'parent run')} of the sweep instead of one")
-        elif parents[0].status == "RUNNING" and not self._driven:
+        elif parents and parents[0].status == "RUNNING" and not self._driven:
             problems.append("MLflow shows the sweep as RUNNING but no process is running it")
         kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
         if len(kept) != len(set(kept)):

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
     name, settings = sweep.paths.name, sweep.file.settings
     if result.is_driven:
-        print(f"{name} is running: records that are not sent yet may show as missing")
+        print(f"{name} is running: what it has not sent yet is no problem")
     study = f"study in {redacted(settings.storage)}, "
     if sweep.file.kind == BASELINES:
         study = "published models, "
@@ -63,6 +63,7 @@ def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
         print(f"  {problem}")
     if result.problems:
         problems = count(len(result.problems), "problem")
+        problems += ", to be repaired once it has ended" if result.is_driven else ""
         print(
             f"error: {problems}; `keras-sweeps doctor {name} --repair` restores MLflow from the "
             f"local records, `keras-sweeps run --resume --name {name}` continues paused trials",

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
+from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.rungs import Rungs
-from sweeps.formatting import count, duration, param_text, sparkline
+from sweeps.formatting import count, duration, error_text, param_text, sparkline
 from sweeps.reporting.descriptions import left_text
 from sweeps.reporting.leaderboard import print_summary
 from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
@@ -124,6 +125,15 @@ def test_the_final_table_lists_what_was_better_than_the_best_after_as_many_epoch
 def test_a_resumed_sweep_says_what_is_left_of_its_time(limit, spent, has_ended, text):
     budget = Budget(4, limit, None, Rungs((1, 4)))
     assert left_text(budget, spent, has_ended=has_ended) == text
+
+
+def test_an_error_is_told_by_what_it_started_with():
+    wrapped = RuntimeError("invalid data in the commit, e.g. exceeding max length")
+    wrapped.__cause__ = OSError("attempt to write\na readonly database")
+    assert error_text(wrapped) == "OSError: attempt to write a readonly database"
+    ours = InputError("--storage must be a database")
+    ours.__cause__ = wrapped
+    assert error_text(ours) == "InputError: --storage must be a database"
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):
