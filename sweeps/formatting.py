@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from search_spaces.errors import InputError
 
@@ -54,6 +56,13 @@ def error_text(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def in_work_dir(work_dir: str | Path) -> str:
+    """What a printed command needs to find a work folder: ` --work-dir 'my work'`; often empty."""
+    if Path(work_dir).absolute() == Path(".sweeps").absolute():
+        return ""
+    return f" --work-dir {shlex.quote(str(work_dir))}"
 
 
 def own_version() -> str:

@@ -15,8 +15,8 @@ from pipelines.data.custom.sources import absolute_dataset
 from pipelines.images.options import BROKEN, COLORS, RESIZES
 from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.hyperparameters.narrowing import merged_rules
-from search_spaces.registry import stored_name
+from search_spaces.hyperparameters.narrowing import check_names, merged_rules
+from search_spaces.registry import SPACES, stored_name
 from sweeps.option_values import (
     ValueRuleError,
     duration_or_auto,
@@ -170,6 +170,21 @@ def _read(name: str, option: Option, value: object) -> Any:
     return found
 
 
+def _rules(option: str, texts: Collection[str], space: str) -> tuple[str, ...]:
+    """The rules of `set` or `fix`, one for a name.
+
+    Raises:
+        InputError: One has another form; where its name is unknown, too, that is said.
+    """
+    try:
+        return merged_rules(texts, f"--{option}")
+    except InputError:
+        known = SPACES.get(stored_name(space)) if space else None
+        if known is not None:
+            check_names(known, texts)
+        raise
+
+
 def _settings(found: dict[str, Any]) -> SweepSettings:
     """The settings of options that have been read."""
     search = chosen_search(
@@ -182,7 +197,7 @@ def _settings(found: dict[str, Any]) -> SweepSettings:
         found["no_baselines"] = not found["no_baselines"]
     for name in ("set", "fix"):
         if name in found:
-            found[name] = merged_rules(found[name], f"--{name}")
+            found[name] = _rules(name, found[name], space)
     found.setdefault("storage", default_storage())
     training = {name: found.pop(name) for name in option_infos() if name in found}
     return SweepSettings(

@@ -6,6 +6,7 @@ import configparser
 import contextlib
 import json
 import os
+import shlex
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
@@ -185,7 +186,7 @@ def ui_command(uri: str) -> str | None:
     # A folder of MLflow's old kind makes a plain `mlflow ui` show that instead.
     if uri == DEFAULT_URI and not any(Path("mlruns").glob("*/meta.yaml")):
         return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {redacted(uri)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(redacted(uri))}"
 
 
 def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:

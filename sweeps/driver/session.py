@@ -18,7 +18,7 @@ from sweeps.driver.status import Board, View
 from sweeps.driver.views import LogView, Views
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
-from sweeps.formatting import count, error_text
+from sweeps.formatting import count, error_text, in_work_dir
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
 from sweeps.state.log import sweep_log
@@ -180,6 +180,8 @@ class Session:
     def send_rest(self) -> list[str]:
         """Waits for what is being sent; one line per problem. Nothing is lost: the spool has it."""
         problems, spool = [], self.recording.spool
+        where = in_work_dir(self.plan.paths.work_dir)
+        sync = f"`keras-sweeps sync {self.recording.sync_name}{where}`"
         if self._sender is not None:
             sent = self._sender.drain(DRAIN_SECONDS, lambda: self.interrupts.urgent)
             self._sender.close()
@@ -187,14 +189,14 @@ class Session:
                 why = self._scrubbed(self._sender.problem) or "too slow"
                 problems.append(
                     f"{count(spool.num_waiting, 'record')} not sent to MLflow yet ({why}); nothing "
-                    f"is lost, `keras-sweeps sync {self.recording.sync_name}` sends them."
+                    f"is lost, {sync} sends them."
                 )
         aside = [self._scrubbed(line) for line in spool.aside_lines()]
         problems += [f"not recorded in MLflow: {line}" for line in aside]
         if aside:
             problems.append(
                 f"{count(len(aside), 'record')} set aside, and kept: once the cause is mended, "
-                f"`keras-sweeps sync {self.recording.sync_name}` sends them."
+                f"{sync} sends them."
             )
         _log_problems(problems)
         return problems

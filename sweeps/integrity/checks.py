@@ -24,7 +24,7 @@ from sweeps.finalists.selection import (
     finalists_paths,
     read_finalists,
 )
-from sweeps.formatting import count
+from sweeps.formatting import count, in_work_dir
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import space_of
 from sweeps.state.lock import is_driven
@@ -221,6 +221,7 @@ class Checkup:
         if self._final is None or self._driven or file is None:
             return []
         problems, name = [], self._sweep.paths.name
+        where = in_work_dir(self._sweep.paths.work_dir)
         if self._final.num_waiting:
             waiting = count(self._final.num_waiting, "record")
             problems.append(f"finalists: {waiting} not sent to MLflow yet")
@@ -232,7 +233,7 @@ class Checkup:
         if running:
             problems.append(
                 f"finalists: MLflow shows {count(running, 'run')} as RUNNING but no process is "
-                f"running them; `keras-sweeps finalize {name}` continues"
+                f"running them; `keras-sweeps finalize {name}{where}` continues"
             )
         trainings = reader.finalist_runs()
         for record in self._final.replay():

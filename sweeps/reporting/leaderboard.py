@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, duration, param_text, params_text
+from sweeps.formatting import count, duration, in_work_dir, param_text, params_text
 from sweeps.reporting.console import table_console
 from sweeps.reporting.progress import best_text
 from sweeps.settings import SweepSettings
@@ -150,7 +150,7 @@ def print_next_steps(
     if not unfinished and board.best() is None:
         return
     uri = resolve_uri(settings.tracking_uri)
-    where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
+    where = in_work_dir(settings.work_dir)
     print("\nNext:")
     if unfinished:
         print(f"  keras-sweeps run --resume --name {settings.name}{where}  # continue")

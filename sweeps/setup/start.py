@@ -18,7 +18,7 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
-from sweeps.formatting import params_text
+from sweeps.formatting import in_work_dir, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.descriptions import (
     MEASURED_TEXTS,
@@ -198,7 +198,8 @@ def _say_plan(
     say(f"measured  {MEASURED_TEXTS[settings.training.measured_weights]}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
-        where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
+        sync = f"keras-sweeps sync {settings.name}{in_work_dir(settings.work_dir)}"
+        where = f"offline; `{sync}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
     title = settings.training.compute.title
     say(f"starting the workers: importing {title} takes some seconds, once")

@@ -40,6 +40,15 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
         (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss, val_macro_f1, val_balanced"),
         (["--space", "cnn", "--trials", "0"], "must be a whole number of at least 1. Received: '0'"),
+        (["--space", "cnn", "--seed", "4294967296"], "must be a whole number of at most 2147483647"),
+        (["--space", "cnn", "--set", "lr="], "Unknown parameter of space 'cnn' 'lr'. Did you mean "
+         "'learning_rate'?"),
+        (["--space", "cnn", "--set", "learning_rate="], "--set must be NAME=A,B or NAME=LOW..HIGH."),
+        (["--space", "cnn", "--fix", "bs=3"], "Did you mean 'batch_size'?"),
+        (["--space", "cnn", "--warm-start", "x"], "'--warm-start'. Did you mean '--resume'?"),
+        (["--space", "cnn", "--lr=0.1"], "'--lr'. Did you mean '--fix learning_rate=VALUE'?"),
+        (["--space", "cnn", "--zzz"], "Unknown option '--zzz'. Choose one of"),
+        (["--space", "cnn", "--colour", "grey"], "Did you mean '--color'?"),
         (["--space", "cnn", "--trials", "-3"], "at least 1"),
         (["--space", "cnn", "--epochs", "2.5"], "at least 1. Received: '2.5' ('auto' is possible"),
         (["--space", "cnn", "--timeout", "-5m"], "expected one argument"),
@@ -498,3 +507,10 @@ def test_a_worker_that_says_nothing_any_more_ends_a_command(monkeypatch, tmp_pat
             Interrupts(),
         )  # fmt: skip
     assert not failed.value.details and executor.stopped == ["job"]
+
+
+def test_the_list_of_commands_keeps_names_and_summaries_apart(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, summary in COMMANDS.items():
+        assert f"  {name}  " in out and f"  {summary}\n" in out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -12,11 +15,19 @@ from search_spaces.registry import get_space
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.rungs import Rungs
-from sweeps.formatting import count, duration, error_text, param_text, sparkline
+from sweeps.formatting import (
+    count,
+    duration,
+    error_text,
+    in_work_dir,
+    param_text,
+    sparkline,
+)
 from sweeps.reporting.descriptions import left_text
-from sweeps.reporting.leaderboard import print_summary
+from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
-from sweeps.settings import Budget
+from sweeps.settings import Budget, SweepSettings
+from tracking.stores import ui_command
 
 
 @pytest.fixture
@@ -134,6 +145,21 @@ def test_an_error_is_told_by_what_it_started_with():
     ours = InputError("--storage must be a database")
     ours.__cause__ = wrapped
     assert error_text(ours) == "InputError: --storage must be a database"
+
+
+def test_printed_commands_are_quoted_for_the_shell(board, capsys):
+    settings = SweepSettings(
+        "cnn", name="s", work_dir="my work $HOME", tracking_uri="sqlite:///a b.db"
+    )
+    print_next_steps(settings, board, None, unfinished=True)
+    commands = [
+        line.partition("  #")[0] for line in capsys.readouterr().out.split("\n")[2:] if line
+    ]
+    assert [shlex.split(command)[-2:] for command in commands] == [
+        ["--work-dir", "my work $HOME"]
+    ] * 2
+    assert shlex.split(ui_command("sqlite:///a b.db"))[-1] == "sqlite:///a b.db"
+    assert in_work_dir(".sweeps") == in_work_dir(Path.cwd() / ".sweeps") == ""
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):
