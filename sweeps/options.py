@@ -7,9 +7,11 @@ in Python; its setting may have yet another name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from pipelines.data.custom.sources import absolute_dataset
 from pipelines.images.options import BROKEN, COLORS, RESIZES
@@ -207,3 +209,32 @@ def _settings(found: dict[str, Any]) -> SweepSettings:
         **{OPTIONS[name].setting: value for name, value in found.items()},
         **search,
     )
+
+
+# Commands in a message stay as they are.
+_OPTION = re.compile(r"`[^`]*`|(?:keras-sweeps|mlflow|pip) [^.]*|--([a-z]+(?:-[a-z]+)*)")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def named_as_in_python(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """A function of a program: its errors call options by the names of arguments.
+
+    `--min-epochs must be ...` becomes `min_epochs must be ...`.
+    """
+
+    @wraps(function)
+    def called(*positional: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        try:
+            return function(*positional, **named)
+        except InputError as error:
+            error.args = (_OPTION.sub(_argument, str(error)),)
+            raise
+
+    return called
+
+
+def _argument(match: re.Match[str]) -> str:
+    return match[0] if match[1] is None else match[1].replace("-", "_")

@@ -9,7 +9,7 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, in_work_dir, param_text, params_text
 from sweeps.reporting.console import table_console
-from sweeps.reporting.progress import best_text
+from sweeps.reporting.progress import AGAIN, best_text
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
 from tracking.stores import compare_link, resolve_uri, ui_command
@@ -123,10 +123,15 @@ def _print_lost(console: Console, rows: list[TrialRow], state: TrialState | None
     for row in rows:
         if state is TrialState.PRUNED and row.duplicate_of is not None:
             continue
-        causes.setdefault(row.reason, []).append(row.number)
+        cause = row.reason
+        if state is TrialState.KILLED:
+            cause = "proposed again since" if row.past else AGAIN
+        causes.setdefault(cause, []).append(row.number)
     for cause, numbers in causes.items():
         names = ", ".join(map(str, numbers))
         what = "not trained" if state is None else state.value
+        if state is TrialState.KILLED:
+            what = "stopped"
         text = f"{count(len(numbers), 'trial')} {what} ({names}): {cause}"
         console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)
 

@@ -162,6 +162,19 @@ def test_printed_commands_are_quoted_for_the_shell(board, capsys):
     assert in_work_dir(".sweeps") == in_work_dir(Path.cwd() / ".sweeps") == ""
 
 
+def test_what_ctrl_c_has_stopped_is_told_to_come_again(board, capsys):
+    row = board.rows[3]
+    row.state, row.reason = TrialState.KILLED, "the sweep was stopped"
+    text = "proposed again when the sweep is resumed"
+    assert end_text(board, row) == f"stopped after 12.0 s: {text}"
+    print_summary(board, "interrupted")
+    out = capsys.readouterr().out
+    assert f"1 trial stopped (3): {text}" in out and "KILLED" not in out
+    row.past = True
+    print_summary(board, "all trials ended")
+    assert "1 trial stopped (3): proposed again since" in capsys.readouterr().out
+
+
 def test_an_empty_sweep_has_a_summary_too(capsys):
     empty = Board("mine", OBJECTIVES["val_loss"], 5, 1, None)
     print_summary(empty, "interrupted")
