@@ -41,7 +41,7 @@ MOST_POINTS = 1000
 """More are not counted: nobody tries them."""
 NUM_SAMPLED = 10
 """What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
-MEASURING_SHARE, MEASURING_SECONDS = 0.15, 15.0
+MEASURING_SHARE, MEASURING_SECONDS = 1 / 6, 15.0
 """Of a time limit for measuring, and so many seconds at least; then no further point is begun. That
 of a sweep of three minutes took more than half as long as the sweep."""
 SAID_SECONDS = 5.0
