@@ -304,13 +304,14 @@ class Sweep:
     @property
     def trials(self) -> list[Trial]:
         """All trials so far, by number."""
-        from sweeps.engines.optuna_study.storage import open_storage, read_study
+        from sweeps.engines.optuna_study.storage import open_storage, read_study, study_errors
 
         settings, name = self._settings, self.name
         space = None if is_reference(settings.space) else get_space(settings.space)
         reports = budget_for(settings, self.data.num_images["train"]).rungs.reports
         try:
-            found = read_study(open_storage(self._storage), name, space, settings.sampler)
+            with study_errors(self._storage):
+                found = read_study(open_storage(self._storage), name, space, settings.sampler)
         except KeyError:
             raise InputError(
                 f"The storage {redacted(settings.storage)} has no study '{name}'. Load the sweep "
