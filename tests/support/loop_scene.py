@@ -34,7 +34,7 @@ class Scene:
         view = options.pop("view", QuietView())
         keep = options.pop("keep", 2)
         decide = options.pop("decide", None)
-        watch = options.pop("watch", None)
+        watch, engine = options.pop("watch", None), options.pop("engine", None)
         options["rules"] = StopRules(**options.pop("rules", {}))
         defaults = {
             "space": SPACE, "data": tiny_data, "num_trials": 4, "schedule": Schedule(options.pop("num_epochs", 3)),
@@ -43,7 +43,7 @@ class Scene:
         }  # fmt: skip
         plan = LoopPlan(**{**defaults, **options})
         self.paths = plan.paths
-        self.engine = fake_loop_parts.ListEngine(
+        self.engine = engine or fake_loop_parts.ListEngine(
             fake_loop_parts.random_points(SPACE, count), decide
         )
         self.executor = fake_executor.InlineExecutor()

@@ -6,11 +6,15 @@ from typing import Any
 
 import fake_jobs
 import pytest
-from loop_scene import Scene, states_of, trial_order
+from loop_scene import SPACE, Scene, states_of, trial_order
+from optuna.storages import InMemoryStorage
 
+from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision
 from sweeps.driver.plan import StopReason
 from sweeps.engines.base import TrialState
+from sweeps.engines.optuna_study.engine import OptunaEngine
+from sweeps.engines.pruners.rungs import Rungs
 from sweeps.executors.base import Slot
 
 
@@ -87,6 +91,20 @@ def test_before_a_sweep_ends_a_trial_that_is_ahead_of_the_winner_is_trained_on(s
     if timeout is None:  # What is behind the new winner after as many epochs has no part in it.
         assert ends[second] == "PRUNED"
         assert "not promoted" in s.engine.told[second][2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_sweep_under_asha_ends_with_its_best_trial(scene, seed):
+    """Of fewer than three trials a rung promotes none, and a protected model is complete."""
+    rungs = Rungs((1, 2, 3))
+    engine = OptunaEngine(
+        SPACE, OBJECTIVES["val_accuracy"], InMemoryStorage(), "study", "random", seed,
+        pruner="asha", rungs=rungs, baselines=SPACE.distinct_baselines()[:1],
+    )  # fmt: skip
+    s = scene(engine=engine, rungs=rungs.steps, seed=seed)
+    assert s.run() is StopReason.TRIALS
+    best = max(s.board.rows.values(), key=lambda row: row.curve[1])
+    assert s.board.best() is best and s.board.ahead() == []
 
 
 def test_a_trial_that_is_ahead_when_a_rule_ends_the_sweep_is_listed(scene):
