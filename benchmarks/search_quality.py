@@ -57,7 +57,7 @@ class Found:
     num_full: int
     best: float
     published: float
-    winner_is_published: bool
+    winner_is_published: bool | None
     seconds_to: float
     test: list[float] = field(default_factory=list)
 
@@ -185,12 +185,18 @@ def _measured(folder: Path) -> dict[str, Any]:
             kind.append(end.metrics["best_val_accuracy"])
     began = min(trial.at_ms for trial in trials.values())
     reached = _times_reached(records)
+    from tracking.spool.records import SweepEnd
+
+    was_interrupted = any(isinstance(r, SweepEnd) and r.status == "KILLED" for r in records)
+    beats: bool | None = max(published, default=0.0) > max(values, default=0.0)
+    if was_interrupted and not values:
+        beats = None
     found = Found(
         num_points=len(trials),
         num_full=len(values) + len(published),
         best=max(values, default=math.nan),
         published=max(published, default=math.nan),
-        winner_is_published=max(published, default=0.0) > max(values, default=0.0),
+        winner_is_published=beats,
         seconds_to=(min(reached) - began) / 1000 if reached else math.inf,
     )
     return asdict(found)
@@ -262,6 +268,8 @@ def _winner(found: Found) -> float:
 def _text(found: Found) -> str:
     test = f", test {statistics.mean(found.test):.4f} ({_list(found.test)})" if found.test else ""
     winner = ", the winner is a published model" if found.winner_is_published else ""
+    if found.winner_is_published is None:
+        winner = ", interrupted before a proposed point was complete"
     return (
         f"{found.num_points} points, {found.num_full} in full, best {found.best:.4f}, published "
         f"{found.published:.4f}, {REACHED} after {found.seconds_to:.0f} s{test}{winner}"
@@ -269,14 +277,15 @@ def _text(found: Found) -> str:
 
 
 def _summary(found: list[Found]) -> str:
-    best = statistics.mean(map(_winner, found))
+    judged = [result for result in found if result.winner_is_published is not None]
+    best = statistics.mean([_winner(result) for result in judged] or [math.nan])
     seconds = statistics.median(result.seconds_to for result in found)
     tests = [statistics.mean(result.test) for result in found if result.test]
     test = f", mean test {statistics.mean(tests):.4f}" if tests else ""
-    beaten = sum(not result.winner_is_published for result in found)
+    beaten = sum(not result.winner_is_published for result in judged)
     return (
         f"mean of the winners {best:.4f}{test}, {REACHED} after {seconds:.0f} s (median), winner "
-        f"proposed in {beaten} of {len(found)}, n = {len(found)}"
+        f"proposed in {beaten} of {len(judged)}, n = {len(found)}"
     )
 
 

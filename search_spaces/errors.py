@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SourceChangedError(Exception):
@@ -29,9 +29,27 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def unknown_name(kind: str, received: str, valid: Iterable[str]) -> InputError:
-    """The error for a name that is not among `valid`, with the nearest one suggested."""
+def unknown_name(
+    kind: str, received: str, valid: Iterable[str], meant: Mapping[str, str] | None = None
+) -> InputError:
+    """The error for a name that is not among `valid`, with the nearest one suggested.
+
+    Args:
+        meant: what else people write -> the name here.
+    """
     names = list(valid)
-    near = difflib.get_close_matches(received, names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    near = (meant or {}).get(received) or _nearest(received, names)
+    hint = f" Did you mean '{near}'?" if near else ""
     return InputError(f"Unknown {kind} '{received}'.{hint} Choose one of: {', '.join(names)}.")
+
+
+def _nearest(received: str, names: list[str]) -> str:
+    """The name that is spelt nearly so, or that has these initials (`lr`); empty for none."""
+    words = {name: name.strip("-").replace("-", "_").lower() for name in names}
+    text = received.strip("-").replace("-", "_").lower()
+    # Without the dashes, which all options have in common.
+    near = difflib.get_close_matches(text, words.values(), n=1)
+    initials = {name: "".join(part[:1] for part in word.split("_")) for name, word in words.items()}
+    found = [name for name in names if initials[name] == text and len(text) > 1]
+    found += [name for name in names if near and words[name] == near[0]]
+    return found[0] if found else ""

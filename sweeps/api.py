@@ -29,7 +29,7 @@ from sweeps import option_values as values
 from sweeps.driver.trial import Trial, stored_trial
 from sweeps.driver.views import TrialCallback
 from sweeps.interrupts import Interrupts
-from sweeps.options import settings_given, settings_of
+from sweeps.options import named_as_in_python, settings_given, settings_of
 from sweeps.outcome import Outcome
 from sweeps.prediction.model import Model, load_model
 from sweeps.reporting.console import speaker, warn, warnings_shown
@@ -83,6 +83,7 @@ class SweepError(RuntimeError):
         self.sweep = sweep
 
 
+@named_as_in_python
 def run(
     space: object,
     dataset: object = None,
@@ -256,6 +257,7 @@ def _progress(verbose: int) -> DataProgress:
 # Stored sweeps
 
 
+@named_as_in_python
 def load_sweep(name: str | None = None, work_dir: str | Path = ".sweeps") -> Sweep:
     """The stored sweep of that name, or the one that began last.
 
@@ -302,13 +304,14 @@ class Sweep:
     @property
     def trials(self) -> list[Trial]:
         """All trials so far, by number."""
-        from sweeps.engines.optuna_study.storage import open_storage, read_study
+        from sweeps.engines.optuna_study.storage import open_storage, read_study, study_errors
 
         settings, name = self._settings, self.name
         space = None if is_reference(settings.space) else get_space(settings.space)
         reports = budget_for(settings, self.data.num_images["train"]).rungs.reports
         try:
-            found = read_study(open_storage(self._storage), name, space, settings.sampler)
+            with study_errors(self._storage):
+                found = read_study(open_storage(self._storage), name, space, settings.sampler)
         except KeyError:
             raise InputError(
                 f"The storage {redacted(settings.storage)} has no study '{name}'. Load the sweep "
@@ -400,6 +403,7 @@ class Sweep:
             file.data_name, file.data_fingerprint, paths.data, file.settings, progress=SILENT
         )
 
+    @named_as_in_python
     def resume(
         self,
         *,
@@ -432,6 +436,7 @@ class Sweep:
             given["space"] = known
         return _run(given, on_trial_end, verbose, resume=True, accept_changes=accept_changes)
 
+    @named_as_in_python
     def finalize(
         self,
         finalists: int | None = None,
@@ -474,6 +479,7 @@ class Sweep:
             raise SweepError(result.error, self) from result.cause
         return result
 
+    @named_as_in_python
     def load_model(self) -> Model:
         """The model of its finalists' winner, or else of its best trial, out of MLflow.
 
@@ -528,6 +534,7 @@ class Sweep:
 # Data and models
 
 
+@named_as_in_python
 def load_dataset(
     dataset: object = None,
     *,
@@ -573,6 +580,7 @@ _LIMITS = {
 }
 
 
+@named_as_in_python
 def promote(
     name: str | None = None,
     *,
@@ -626,6 +634,7 @@ def _limit(name: str, value: object) -> Any:
         raise InputError(f"'{name}' {error}.") from None
 
 
+@named_as_in_python
 def replay(
     run_id: str,
     *,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from pathlib import Path
+
+from search_spaces.errors import InputError
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -56,6 +60,24 @@ def params_text(params: Mapping[str, object]) -> str:
 def count(number: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def error_text(error: BaseException) -> str:
+    """`OperationalError: attempt to write a readonly database`: what an error started with.
+
+    Libraries wrap what happened in words of their own: Optuna tells every trouble with its database
+    as "invalid data in the commit, e.g. exceeding max length". Our own words stay.
+    """
+    while error.__cause__ is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def in_work_dir(work_dir: str | Path) -> str:
+    """What a printed command needs to find a work folder: ` --work-dir 'my work'`; often empty."""
+    if Path(work_dir).absolute() == Path(".sweeps").absolute():
+        return ""
+    return f" --work-dir {shlex.quote(str(work_dir))}"
 
 
 def own_version() -> str:

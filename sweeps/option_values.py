@@ -17,6 +17,8 @@ from search_spaces.errors import InputError
 from sweeps.engines.pruners.rungs import parse_min_epochs
 
 Read = Callable[[Any], Any]
+MOST = 2**31 - 1
+"""What every library takes, also as a seed."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -46,8 +48,10 @@ def _whole(value: Any, least: int) -> int:
         found = int(value) if isinstance(value, str) else operator.index(value)
     except (ValueError, TypeError):
         found = least - 1
-    if isinstance(value, bool) or not least <= found < 2**31:
+    if isinstance(value, bool) or found < least:
         raise _broken(f"a whole number of at least {least}", value)
+    if found > MOST:
+        raise _broken(f"a whole number of at most {MOST}", value)
     return found
 
 
@@ -189,8 +193,8 @@ def _values_text(values: object) -> str:
 _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none|auto)$"}
 SCHEMAS: dict[Read, dict[str, Any]] = {
     first_rung: {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
-    positive_int: {"type": "integer", "minimum": 1},
-    natural_int: {"type": "integer", "minimum": 0},
+    positive_int: {"type": "integer", "minimum": 1, "maximum": MOST},
+    natural_int: {"type": "integer", "minimum": 0, "maximum": MOST},
     level: {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
     margin: {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5},
     fraction: {"type": "number", "minimum": 0, "maximum": 1},

@@ -7,16 +7,18 @@ in Python; its setting may have yet another name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from pipelines.data.custom.sources import absolute_dataset
 from pipelines.images.options import BROKEN, COLORS, RESIZES
 from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.errors import InputError, unknown_name
-from search_spaces.hyperparameters.narrowing import merged_rules
-from search_spaces.registry import stored_name
+from search_spaces.hyperparameters.narrowing import check_names, merged_rules
+from search_spaces.registry import SPACES, stored_name
 from sweeps.option_values import (
     ValueRuleError,
     duration_or_auto,
@@ -170,6 +172,21 @@ def _read(name: str, option: Option, value: object) -> Any:
     return found
 
 
+def _rules(option: str, texts: Collection[str], space: str) -> tuple[str, ...]:
+    """The rules of `set` or `fix`, one for a name.
+
+    Raises:
+        InputError: One has another form; where its name is unknown, too, that is said.
+    """
+    try:
+        return merged_rules(texts, f"--{option}")
+    except InputError:
+        known = SPACES.get(stored_name(space)) if space else None
+        if known is not None:
+            check_names(known, texts)
+        raise
+
+
 def _settings(found: dict[str, Any]) -> SweepSettings:
     """The settings of options that have been read."""
     search = chosen_search(
@@ -182,7 +199,7 @@ def _settings(found: dict[str, Any]) -> SweepSettings:
         found["no_baselines"] = not found["no_baselines"]
     for name in ("set", "fix"):
         if name in found:
-            found[name] = merged_rules(found[name], f"--{name}")
+            found[name] = _rules(name, found[name], space)
     found.setdefault("storage", default_storage())
     training = {name: found.pop(name) for name in option_infos() if name in found}
     return SweepSettings(
@@ -192,3 +209,32 @@ def _settings(found: dict[str, Any]) -> SweepSettings:
         **{OPTIONS[name].setting: value for name, value in found.items()},
         **search,
     )
+
+
+# Commands in a message stay as they are.
+_OPTION = re.compile(r"`[^`]*`|(?:keras-sweeps|mlflow|pip) [^.]*|--([a-z]+(?:-[a-z]+)*)")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def named_as_in_python(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """A function of a program: its errors call options by the names of arguments.
+
+    `--min-epochs must be ...` becomes `min_epochs must be ...`.
+    """
+
+    @wraps(function)
+    def called(*positional: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        try:
+            return function(*positional, **named)
+        except InputError as error:
+            error.args = (_OPTION.sub(_argument, str(error)),)
+            raise
+
+    return called
+
+
+def _argument(match: re.Match[str]) -> str:
+    return match[0] if match[1] is None else match[1].replace("-", "_")

@@ -6,6 +6,7 @@ import configparser
 import contextlib
 import json
 import os
+import shlex
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
@@ -205,7 +206,7 @@ def ui_command(uri: str) -> str | None:
     # A folder of MLflow's old kind makes a plain `mlflow ui` show that instead.
     if uri == DEFAULT_URI and not any(Path("mlruns").glob("*/meta.yaml")):
         return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {redacted(uri)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(redacted(uri))}"
 
 
 def public_address(uri: str) -> str:

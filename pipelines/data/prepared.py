@@ -39,6 +39,16 @@ _LOCK_SECONDS = 24 * 3600
 """A lock without its folder is removed after so long: before, it may be about to be taken."""
 
 
+class DataLostError(OSError):
+    """Prepared data are gone, or damaged, since they were opened."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(
+            f"the prepared data in {folder} are gone or damaged ({why}). What opens them next "
+            "prepares them again, or says what that needs."
+        )
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """A prepared data set.
@@ -68,9 +78,19 @@ class PreparedData:
     is_own: bool = False
 
     def arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64."""
-        x = np.load(Path(self.folder) / f"x_{part}.npy", mmap_mode="r")
-        y = np.load(Path(self.folder) / f"y_{part}.npy")
+        """Pixels (n, height, width, channels) uint8, mapped from disk, and labels (n,) int64.
+
+        Raises:
+            DataLostError: They are not what was prepared: removed, or cut.
+        """
+        try:
+            x = np.load(Path(self.folder) / f"x_{part}.npy", mmap_mode="r")
+            y = np.load(Path(self.folder) / f"y_{part}.npy")
+        except (OSError, ValueError, EOFError) as error:
+            raise DataLostError(self.folder, str(error)) from error
+        count = self.num_images[part]
+        if x.shape != (count, *self.input_shape) or y.shape != (count,):
+            raise DataLostError(self.folder, f"{len(x):,} of {count:,} images of {part} are left")
         return x, y
 
     def background(self) -> Background:
@@ -153,14 +173,11 @@ def _is_whole(data: PreparedData) -> bool:
 
     A full disk, or a copy that broke off, leaves others; a trial would end in a bus error.
     """
-    for part in PARTS:
-        try:
-            x, y = data.arrays(part)
-        except (OSError, ValueError, EOFError):
-            return False
-        count = data.num_images[part]
-        if x.shape != (count, *data.input_shape) or y.shape != (count,):
-            return False
+    try:
+        for part in PARTS:
+            data.arrays(part)
+    except DataLostError:
+        return False
     return True
 
 

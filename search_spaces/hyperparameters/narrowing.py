@@ -129,6 +129,19 @@ def merged_rules(texts: Iterable[str], option: str) -> tuple[str, ...]:
     return tuple(f"{name}={values}" for name, values in rules.items())
 
 
+def check_names(space: Space, texts: Iterable[str]) -> None:
+    """Raises InputError for the first rule, of whatever form, that names no parameter."""
+    for text in texts:
+        name = text.partition("=")[0].strip()
+        if name and all(parameter.name != name for parameter in space.parameters):
+            raise _unknown(name, space)
+
+
+def _unknown(name: str, space: Space) -> InputError:
+    names = list(dict.fromkeys(parameter.name for parameter in space.parameters))
+    return unknown_name(f"parameter of space '{space.name}'", name, names)
+
+
 def narrowed(space: Space, narrowing: tuple[str, ...]) -> Space:
     """The space with the rules applied; baselines that it does not hold any more are left out.
 
@@ -159,8 +172,7 @@ def _rule(text: str) -> Rule:
 def _check(rule: Rule, space: Space) -> None:
     parameters = [parameter for parameter in space.parameters if parameter.name == rule.name]
     if not parameters:
-        names = list(dict.fromkeys(parameter.name for parameter in space.parameters))
-        error = unknown_name(f"parameter of space '{space.name}'", rule.name, names)
+        error = _unknown(rule.name, space)
         if not space.reference:
             raise error
         raise InputError(

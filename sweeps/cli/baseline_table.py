@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sweeps.baselines.report import BaselinesReport
 from sweeps.baselines.session import BaselinesResult
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
-from sweeps.formatting import duration
+from sweeps.formatting import duration, in_work_dir
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import table_console, warn
 from tracking.addresses import redacted
@@ -25,8 +25,7 @@ def print_baselines(result: BaselinesResult, say: Callable[[str], None]) -> int:
         for line in [result.error] if result.error else result.report.problems():
             print(f"error: {line}", file=sys.stderr)
     lines: list[str] = []
-    work_dir, uri = settings.work_dir, resolve_uri(settings.tracking_uri)
-    where = "" if work_dir == ".sweeps" else f" --work-dir {work_dir}"
+    uri, where = resolve_uri(settings.tracking_uri), in_work_dir(settings.work_dir)
     if result.outcome is Outcome.INTERRUPTED or result.error:
         lines.append(f"keras-sweeps run --baselines-only --resume --name {settings.name}{where}")
     if settings.offline:

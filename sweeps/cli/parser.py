@@ -9,6 +9,16 @@ from typing import Any, NoReturn
 from search_spaces.errors import InputError, unknown_name
 
 EXIT_STATUSES = "exit status: 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted"
+_MEANT = {
+    "--warm-start": "--resume",
+    "--n-trials": "--trials",
+    "--max-trials": "--trials",
+    "--n-jobs": "--workers",
+    "--learning-rate": "--fix learning_rate=VALUE",
+    "--lr": "--fix learning_rate=VALUE",
+    "--batch-size": "--fix batch_size=VALUE",
+}
+"""What other programs call it -> the option here."""
 NUM_FIRST_EXAMPLES = 2
 """Examples of a `--help` beside which there is `--help-all`."""
 
@@ -74,7 +84,9 @@ class OneLineParser(argparse.ArgumentParser):
             valid = [option for action in self._actions for option in action.option_strings]
             if not received.startswith("-"):
                 raise InputError(self._out_of_place(received, valid))
-            raise unknown_name("option", received, sorted(o for o in valid if o.startswith("--")))
+            names = sorted(option for option in valid if option.startswith("--"))
+            meant = {word: name for word, name in _MEANT.items() if name.split()[0] in names}
+            raise unknown_name("option", received.partition("=")[0], names, meant)
         help_option = "--help-all" if self._is_split and not self._is_first(message) else "--help"
         raise InputError(f"{message[0].upper()}{message[1:]}. See {self.prog} {help_option}.")
 

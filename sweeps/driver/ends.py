@@ -12,6 +12,7 @@ from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 
 _WAITED = "paused at epoch {} and not promoted before the sweep ended"
+_AHEAD = "paused at epoch {}, ahead of the winner there; the sweep ended before it could go on"
 
 
 class Ends:
@@ -22,17 +23,25 @@ class Ends:
         self._board, self._plan = trials.board, trials.plan
 
     def prune_unpromotable(self) -> None:
-        """Ends paused trials that can never be promoted, so that their checkpoints can go."""
+        """Ends paused trials that can never be promoted, so that their checkpoints can go.
+
+        Not those that are ahead of the winner, which go on before the sweep ends.
+        """
+        if self._board.best() is None:
+            return
         most = self._plan.most_trials(len(self._board.rows))
         for number in self._trials.engine.unpromotable(most):
             row = self._board.rows[number]
+            if self._board.is_ahead(row):
+                continue
             row.reason = f"pruned at epoch {row.epochs_text}: too many trials are better there"
             self.end_one_paused(row)
 
     def end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self._board.in_state(TrialState.PAUSED):
-            row.reason = _WAITED.format(row.epochs_text)
+            reason = _AHEAD if self._board.is_ahead(row) else _WAITED
+            row.reason = reason.format(row.epochs_text)
             self.end_one_paused(row)
         for row in self._board.rows.values():
             if row.waiting:  # A stop rule came before its turn.

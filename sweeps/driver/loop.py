@@ -72,9 +72,9 @@ class SweepLoop:
         self._logged_final_phase: float | None = None
 
     @property
-    def source_changed(self) -> str:
-        """What of a user's space is not as it was, where that ended the sweep."""
-        return self._retries.source_changed
+    def trouble(self) -> str:
+        """What broke the sweep off: a user's space is not as it was, or the machine fails."""
+        return self._retries.source_changed or self._retries.trouble
 
     def run(self, meanwhile: Callable[[StopReason], None] = lambda stop: None) -> StopReason:
         """Runs trials until a stop rule holds; leaves no trial running, however it ends.
@@ -92,7 +92,8 @@ class SweepLoop:
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._ends.kill_running()
-            if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED, StopReason.CHANGED):
+            if stop is not StopReason.INTERRUPTED and not stop.is_break:
+                self._retries.end_doubts()
                 self._ends.end_paused()
                 self._run_audit()
                 meanwhile(stop)
@@ -110,8 +111,10 @@ class SweepLoop:
             if self._interrupts.received:
                 preempted = self._interrupts.terminated
                 return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
-            if self.source_changed:
+            if self._retries.source_changed:
                 return StopReason.CHANGED
+            if self._retries.trouble:
+                return StopReason.TROUBLE
             if self._retries.all_failed_alike():
                 return StopReason.FAILING
             self._fill_slots()
@@ -185,6 +188,7 @@ class SweepLoop:
         if first and not new:
             self._time_plan.started(row, waited)
         if new:
+            self._retries.trained(row)
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)
             self._recorder.reported(report, self._trials.usage.taken(identity))
         self._trials.last_report[row.number] = now

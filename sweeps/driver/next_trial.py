@@ -30,7 +30,7 @@ class NextTrial:
         running = self._board.running()
         if any(row.ran_out_of_memory for row in running):
             return None  # It has the machine to itself.
-        waiting = [row for row in self._board.rows.values() if row.waiting]
+        waiting = [row for row in self._board.rows.values() if row.waiting and not row.in_doubt]
         ready = [row for row in waiting if not row.ran_out_of_memory]
         if ready:
             return ready[0]
@@ -87,9 +87,7 @@ class NextTrial:
                 return row
 
     def _last_promotion(self) -> TrialRow | None:
-        """The next of those that are trained to their ends before the time limit."""
-        if not self._plan.rungs or self._plan.rules.timeout_seconds is None:
-            return None
+        """The next of those that are trained on before the sweep ends."""
         row = self._time_plan.next_waiting()
         if row is not None:
             self._engine.resume(row.number)

@@ -37,7 +37,13 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"
     PREEMPTED = "terminated; it can be resumed"
     CHANGED = "the space's source has changed; it can be resumed"
+    TROUBLE = "trials fail one after the other because of the machine; it can be resumed"
     FAILING = "the first trials all failed for one reason"
+
+    @property
+    def is_break(self) -> bool:
+        """Whether trials wait for the sweep to be resumed."""
+        return self in (StopReason.PREEMPTED, StopReason.CHANGED, StopReason.TROUBLE)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class StopRules:
     """What ends a sweep before its last trial; None means that a rule is not set.
 
     Attributes:
-        timeout_seconds: wall time over all sessions.
+        timeout_seconds: of `Board.limited_seconds`.
         max_total_epochs: epochs of all trials together.
         target: value of the objective that is good enough.
         patience_trials: trials in a row that ended without a new best.
@@ -65,7 +71,7 @@ class StopRules:
             and board.num_epochs_trained() >= self.max_total_epochs
         ):
             return StopReason.EPOCHS
-        if self.timeout_seconds is not None and board.elapsed_seconds() >= self.timeout_seconds:
+        if self.timeout_seconds is not None and board.limited_seconds() >= self.timeout_seconds:
             return StopReason.TIMEOUT
         if self.patience_trials is not None and trials_without_best(board) >= self.patience_trials:
             return StopReason.NO_IMPROVEMENT
@@ -141,13 +147,11 @@ class LoopPlan:
     limits: tuple[Limit, ...] = ()
 
     def most_trials(self, num_tried: int) -> int:
-        """How many points there will be at most; a guess where only the time limits them.
+        """How many points there will be at most; twice as many as now where only time limits them.
 
-        Then no more than twice as many as were tried, and at least `FEW_TRIALS`.
+        At least `FEW_TRIALS`: a small sweep with time left trains even its third best in full.
         """
-        if self.num_trials is not None:
-            return self.num_trials
-        return max(FEW_TRIALS, 2 * num_tried)
+        return max(FEW_TRIALS, self.num_trials or 2 * num_tried)
 
 
 def trial_seed(sweep_seed: int, number: int) -> int:

@@ -11,9 +11,11 @@ from sweeps.engines.base import TrialState
 from sweeps.executors.base import Raised
 from sweeps.executors.failures import Failure, FailureKind, classify, hang
 from sweeps.interrupts import Interrupts
+from sweeps.state.log import sweep_log
 
 NUM_SAME_FAILURES = 3
-"""So many first trials failing for one reason mean that the next would, too."""
+"""So many first trials failing for one reason, or later ones in a row for one that is the
+machine's, mean that the next would, too."""
 GRACE_SECONDS = 120.0
 """What an epoch may take beyond the time limit: a whole epoch is worth waiting for, an hour not."""
 STALL_SECONDS = 600.0
@@ -29,13 +31,15 @@ class Retries:
 
     Attributes:
         source_changed: what of a user's space is not as it was, where that ended a trial.
+        trouble: what the machine does to every trial, where that ended several in a row.
         longest_epoch: seconds of the longest epoch that the sweep has seen.
     """
 
     def __init__(self, trials: Trials, figures: Figures, interrupts: Interrupts) -> None:
         self._trials, self._figures, self._interrupts = trials, figures, interrupts
         self._board, self._plan = trials.board, trials.plan
-        self.source_changed = ""
+        self.source_changed, self.trouble = "", ""
+        self._doubts: list[tuple[TrialRow, Failure, float]] = []
         self.longest_epoch = 0.0
 
     def raised(self, event: Raised) -> None:
@@ -59,7 +63,7 @@ class Retries:
     def end_overdue(self) -> None:
         """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
         limit = self._plan.rules.timeout_seconds
-        if limit is None or self._board.elapsed_seconds() < limit + GRACE_SECONDS:
+        if limit is None or self._board.limited_seconds() < limit + GRACE_SECONDS:
             return
         for row in self._board.running():
             self._trials.stop(row)
@@ -111,6 +115,36 @@ class Retries:
             row.ran_out_of_memory |= short
             self._try_again(row, failure.reason, failure.kind)
             return
+        if failure.is_machines:
+            self._doubt(row, failure)
+        else:
+            self._end_failed(row, failure)
+
+    def _doubt(self, row: TrialRow, failure: Failure) -> None:
+        """Leaves open whether a trial has failed, until another shows whether any can train.
+
+        Prepared data that are removed, or a full disk, would end every trial within seconds.
+        """
+        row.waiting = row.in_doubt = True
+        self._doubts.append((row, failure, self._board.clock()))
+        sweep_log.warning("%s failed, by what may be the machine's: %s", row.name, failure.reason)
+        latest = [failure for _, failure, _ in self._doubts[-NUM_SAME_FAILURES:]]
+        if len(latest) == NUM_SAME_FAILURES and len({failure.cause for failure in latest}) == 1:
+            self.trouble = f"{NUM_SAME_FAILURES} trials in a row failed: {failure.reason}"
+
+    def trained(self, row: TrialRow) -> None:
+        """A trial has reported: what failed before it was started was not the machine's."""
+        if any(row.started >= since for _, _, since in self._doubts):
+            self.end_doubts()
+
+    def end_doubts(self) -> None:
+        """What has failed has failed."""
+        doubts, self._doubts = self._doubts, []
+        for row, failure, _ in doubts:
+            row.waiting = row.in_doubt = False
+            self._end_failed(row, failure)
+
+    def _end_failed(self, row: TrialRow, failure: Failure) -> None:
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
         row.reason, row.details = failure.reason + tries, failure.details
         row.failure_cause = failure.cause

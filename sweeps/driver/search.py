@@ -118,6 +118,7 @@ class _Search:
             timeout_seconds=budget.timeout_seconds,
             data_name=data.name,
             earlier_seconds=opened.recording.spool.active_seconds(),
+            ended_seconds=opened.recording.spool.active_seconds(up_to_end=True),
         )
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,

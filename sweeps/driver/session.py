@@ -18,7 +18,7 @@ from sweeps.driver.status import Board, View
 from sweeps.driver.views import LogView, Views
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
-from sweeps.formatting import count
+from sweeps.formatting import count, error_text, in_work_dir
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch, closed, watch_over
 from sweeps.state.log import sweep_log
@@ -77,7 +77,7 @@ class LoopEnd:
     @property
     def suspended(self) -> bool:
         """Whether trials wait to be resumed."""
-        return self.stop in (None, StopReason.PREEMPTED, StopReason.CHANGED)
+        return self.stop is None or self.stop.is_break
 
     @property
     def reason(self) -> str:
@@ -146,7 +146,7 @@ class Session:
                 Views((LogView(), self.view)), self.interrupts, watch,
             )  # fmt: skip
             stop = loop.run(meanwhile)
-            error = loop.source_changed
+            error = loop.trouble
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
             error, cause = self.broke_off(problem), problem
         finally:
@@ -163,7 +163,7 @@ class Session:
     def broke_off(self, problem: Exception) -> str:
         """One line for people; the traceback goes to the sweep's folder, where there is room."""
         path = self.plan.paths.sweep / "driver.log"
-        text = self._scrubbed(f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}")
+        text = self._scrubbed(error_text(problem)[:500])
         try:
             whole = self._scrubbed("".join(traceback.format_exception(problem)))
             path.write_text(whole, encoding="utf-8")
@@ -180,6 +180,8 @@ class Session:
     def send_rest(self) -> list[str]:
         """Waits for what is being sent; one line per problem. Nothing is lost: the spool has it."""
         problems, spool = [], self.recording.spool
+        where = in_work_dir(self.plan.paths.work_dir)
+        sync = f"`keras-sweeps sync {self.recording.sync_name}{where}`"
         if self._sender is not None:
             sent = self._sender.drain(DRAIN_SECONDS, lambda: self.interrupts.urgent)
             self._sender.close()
@@ -187,14 +189,14 @@ class Session:
                 why = self._scrubbed(self._sender.problem) or "too slow"
                 problems.append(
                     f"{count(spool.num_waiting, 'record')} not sent to MLflow yet ({why}); nothing "
-                    f"is lost, `keras-sweeps sync {self.recording.sync_name}` sends them."
+                    f"is lost, {sync} sends them."
                 )
         aside = [self._scrubbed(line) for line in spool.aside_lines()]
         problems += [f"not recorded in MLflow: {line}" for line in aside]
         if aside:
             problems.append(
                 f"{count(len(aside), 'record')} set aside, and kept: once the cause is mended, "
-                f"`keras-sweeps sync {self.recording.sync_name}` sends them."
+                f"{sync} sends them."
             )
         _log_problems(problems)
         return problems

@@ -24,6 +24,7 @@ class TrialRow:
         schedule, space: what it trains on and for how long, and the space of its point.
         curve: step -> `metric`, in the unit of the schedule's `Reports`.
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
+        in_doubt: it waits until another trial shows whether its failure was the machine's.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
@@ -58,6 +59,7 @@ class TrialRow:
     details: str = ""
     failure_cause: str = ""
     waiting: bool = False
+    in_doubt: bool = False
     num_retries: int = 0
     num_repacked: int = 0
     ran_out_of_memory: bool = False
@@ -100,12 +102,13 @@ class Board:
 
     Attributes:
         earlier_seconds: wall time of earlier sessions of a resumed sweep.
+        ended_seconds: of those, up to the sweep's latest end: a time limit counts from there.
         num_trials: points to try at most; None for as many as the time allows.
         audits: pruned trial -> the objective that it reached when trained to the end.
         failed_audits: pruned trial -> why it could not be trained to the end.
         clock: seconds of a clock that only goes forward; a replay of recorded trials has its own.
-        final_phase_from: seconds after the start from which the best candidates are trained in
-            full, by present estimates; None where no time is reserved.
+        final_phase_from: `limited_seconds` from which the best candidates are trained in full, by
+            present estimates; None where no time is reserved.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -118,6 +121,7 @@ class Board:
     rows: dict[int, TrialRow] = field(default_factory=dict)
     data_name: str = ""
     earlier_seconds: float = 0.0
+    ended_seconds: float = 0.0
     audits: dict[int, float] = field(default_factory=dict)
     failed_audits: dict[int, str] = field(default_factory=dict)
     final_phase_from: float | None = None
@@ -188,6 +192,40 @@ class Board:
         ranking = self.ranking()
         return ranking[0] if ranking else None
 
+    def reached(self, row: TrialRow, step: int) -> float | None:
+        """The best value of a trial up to a step, of those that compare; None before any report."""
+        reports = row.schedule.reports
+        if reports.is_early(step) and step not in row.curve:
+            return None
+        values = reports.comparable(row.curve, step)
+        return min(values, key=self.objective.sort_key, default=None)
+
+    def is_ahead(self, row: TrialRow) -> bool:
+        """Whether a trial that was not trained to its end is better than the best complete one.
+
+        Than that is at its end, or than it was after as much training.
+        """
+        best, reached = self.best(), self.reached(row, row.step) if row.curve else None
+        if best is None or best.value is None or reached is None or row.value is not None:
+            return False
+        then = self.reached(best, row.step)
+        beats = self.objective.beats
+        return beats(reached, best.value) or (then is not None and beats(reached, then))
+
+    def ahead(self) -> list[TrialRow]:
+        """The trials that wait, or were pruned, though `is_ahead`; those that came farthest first.
+
+        What a limit left out is none of them.
+        """
+        states = (TrialState.PAUSED, TrialState.PRUNED)
+        rows = [
+            row
+            for row in self.rows.values()
+            if row.state in states and not row.breaks_limit and self.is_ahead(row)
+        ]
+        key = self.objective.sort_key
+        return sorted(rows, key=lambda row: (-row.step, key(row.last_value), row.number))
+
     def leader(self) -> TrialRow | None:
         """The best complete trial, or before there is one, the best of those that have reported."""
         reported = [row for row in self.rows.values() if row.curve and row.duplicate_of is None]
@@ -198,6 +236,13 @@ class Board:
     def elapsed_seconds(self) -> float:
         """Wall time since the sweep began, in all its sessions."""
         return self.earlier_seconds + self.clock() - self.started
+
+    def limited_seconds(self) -> float:
+        """Wall time that counts for the time limit: since the sweep began, or went on after an end.
+
+        After an interruption the rest of the limit is left.
+        """
+        return self.elapsed_seconds() - self.ended_seconds
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
@@ -211,7 +256,7 @@ class Board:
             todo = self.num_trials - len(self.ended())
             left = max(0.0, (mean * todo - spent) / self.num_slots)
         if self.timeout_seconds is not None:
-            left = min(left, max(0.0, self.timeout_seconds - self.elapsed_seconds()))
+            left = min(left, max(0.0, self.timeout_seconds - self.limited_seconds()))
         return left
 
     def progress(self) -> tuple[float, float]:
@@ -219,7 +264,7 @@ class Board:
         if self.num_trials is not None:
             return self.num_trials, len(self.ended())
         limit = self.timeout_seconds or math.inf
-        return limit, min(limit, self.elapsed_seconds())
+        return limit, min(limit, self.limited_seconds())
 
     def compute_seconds(self) -> float:
         """Time that all trials took together."""

@@ -54,7 +54,8 @@ class TimePlan:
     Attributes:
         in_final_phase: whether only the best are trained in full now, and no new points tried.
         all_tried: whether there are no new points although there is time: then the best are
-            trained in full, until `NUM_CANDIDATES` are complete.
+            trained in full, until `NUM_CANDIDATES` are complete, and those that are ahead of the
+            winner.
     """
 
     plan: LoopPlan
@@ -114,7 +115,12 @@ class TimePlan:
 
     def no_more_points(self) -> None:
         """All points have been tried; a sweep with a time limit enters its final phase now."""
-        self.all_tried = self.waits and self.plan.rules.timeout_seconds is not None
+        self.all_tried = self._is_timed
+
+    @property
+    def _is_timed(self) -> bool:
+        """Whether the end of the time is kept for trials that wait."""
+        return self.waits and self.plan.rules.timeout_seconds is not None
 
     def goes_on(self, row: TrialRow) -> bool:
         """Whether a trial that runs is trained to its end in the final phase.
@@ -138,14 +144,19 @@ class TimePlan:
         return False
 
     def next_waiting(self) -> TrialRow | None:
-        """The paused trial to train to its end now: the best that can end in time.
+        """The paused trial to train on now: the best that can end in time.
 
         Where that is a matter of seconds for the best one, the next that surely can goes before it.
-        The cheapest goes on in any case while nothing is complete and nothing runs.
+        The cheapest goes on in any case while nothing is complete and nothing runs. Once enough are
+        complete, only one that is ahead of the winner goes on, and alone: it may win.
         """
-        if self._has_enough():
-            return None
         waiting = [row for row in self._ranked() if row.state is TrialState.PAUSED]
+        if self._has_enough():
+            if self.board.running():
+                return None
+            waiting = [row for row in waiting if self.board.is_ahead(row)]
+        if not self._is_timed:
+            return waiting[0] if waiting else None
         fitting = [row for row in waiting if self._fits(row)]
         sure = (row for row in fitting if MARGIN * self._seconds_to_end(row) < self._left())
         chosen = next(sure, fitting[0] if fitting else None)
@@ -175,7 +186,12 @@ class TimePlan:
         )
 
     def _has_enough(self) -> bool:
-        """Whether as many are complete, or on their way, as a sweep that ends early trains."""
+        """Whether as many are complete, or on their way, as a sweep trains whatever they reach.
+
+        Without a time to fill, the pruner alone decides how many those are.
+        """
+        if not self._is_timed:
+            return True
         ending = [row for row in self.board.running() if row.number in self._chosen]
         return self.all_tried and len(self.board.ranking()) + len(ending) >= NUM_CANDIDATES
 
@@ -203,7 +219,7 @@ class TimePlan:
 
     def _left(self) -> float:
         limit = self.plan.rules.timeout_seconds
-        return math.inf if limit is None else limit - self.board.elapsed_seconds()
+        return math.inf if limit is None else limit - self.board.limited_seconds()
 
     def _fits(self, row: TrialRow) -> bool:
         """Whether a trial can end in time, on a slot that is free now or that it has."""

@@ -152,7 +152,10 @@ class Engine(Protocol):
         """
 
     def resume(self, number: int) -> None:
-        """A paused trial goes on, promoted or not; it counts as running from now on."""
+        """A paused trial goes on beyond the rung where it waits, promoted or not.
+
+        It counts as running from now on.
+        """
 
     def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that cannot be promoted any more in a sweep of `num_trials`."""

@@ -22,13 +22,18 @@ NUM_DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds: `sd` of single seeds (ddof 1), and the interval of the mean."""
+    """A mean over seeds: `sd` of single seeds (ddof 1), and the interval of the mean.
+
+    Attributes:
+        is_least: whether `sd` is the least that rounded values can have, more than was seen.
+    """
 
     mean: float
     sd: float
     low: float
     high: float
     num: int
+    is_least: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,11 @@ def estimate(
     from scipy.stats import t
 
     num, mean = len(values), float(np.mean(values))
-    sd = max(float(np.std(values, ddof=1)), scale.resolution / math.sqrt(12))
+    seen, least = float(np.std(values, ddof=1)), scale.resolution / math.sqrt(12)
+    sd = max(seen, least)
     half = float(t.ppf((1 + confidence) / 2, num - 1)) * sd / math.sqrt(num)
     low, high = max(mean - half, scale.low), min(mean + half, scale.high)
-    return Estimate(mean, sd, min(low, mean), max(high, mean), num)
+    return Estimate(mean, sd, min(low, mean), max(high, mean), num, is_least=seen < least)
 
 
 def compare(

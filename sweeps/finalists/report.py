@@ -94,8 +94,9 @@ def render_report(found: Compared) -> str:
     for rank, finalist in enumerate(ranking, start=1):
         table.add_row(
             str(rank), file.finalists[finalist.key].name, *_cells(finalist.estimate),
-            f"{finalist.estimate.sd:.4f}", f"{finalist.probability_best:.0%}",
-            *_cells(found.test(finalist.key)), str(finalist.estimate.num),
+            f"{finalist.estimate.sd:.4f}{'*' * finalist.estimate.is_least}",
+            f"{finalist.probability_best:.0%}", *_cells(found.test(finalist.key)),
+            str(finalist.estimate.num),
         )  # fmt: skip
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, markup=False, force_jupyter=False, color_system=None)
@@ -109,6 +110,12 @@ def _sentences(found: Compared) -> list[str]:
     file, key = found.file, found.ranking[0].key
     winner, test = file.finalists[key], found.test(key)
     lines = [f"Left out: {line}." for line in found.left_out]
+    if any(finalist.estimate.is_least for finalist in found.ranking):
+        images = found.data.num_images["validation"]
+        lines.append(
+            "* The seeds differ by less than one image, so this is the least sd of values that are "
+            f"rounded to one of {images:,} validation images."
+        )
     lines.append(
         f"Winner: {winner.name}. Its test accuracy is {test.mean:.4f} ({test.low:.4f} to "
         f"{test.high:.4f}, n = {test.num}); its search had shown {found.objective.metric} "

@@ -10,6 +10,7 @@ from search_spaces.errors import InputError
 from sweeps.driver.search import SweepResult, run_search
 from sweeps.driver.views import TrialCallback, TrialCallbacks, Views
 from sweeps.finalists.session import ComparisonResult, Output, finalize
+from sweeps.formatting import in_work_dir
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.settings import FinalOptions, SweepSettings, check_num_seeds
@@ -100,8 +101,8 @@ def finalize_stored(
     if not stored.is_finished and not unfinished:
         raise InputError(
             f"Sweep '{name}' has not ended, so better trials may follow. Finish it with "
-            f"`keras-sweeps run --resume --name {name}`, or compare its best trials so far with "
-            "--unfinished. Finalists are compared only once."
+            f"`keras-sweeps run --resume --name {name}{in_work_dir(sweep.paths.work_dir)}`, or "
+            "compare its best trials so far with --unfinished. Finalists are compared only once."
         )
     check_locations(sweep.file.settings, resume=True)
     with driving(sweep.paths), interrupts:

@@ -24,7 +24,7 @@ from sweeps.finalists.selection import (
     finalists_paths,
     read_finalists,
 )
-from sweeps.formatting import count
+from sweeps.formatting import count, in_work_dir
 from sweeps.setup.data import reopen_data
 from sweeps.setup.space import space_of
 from sweeps.state.lock import is_driven
@@ -67,11 +67,13 @@ def study_of(sweep: StoredSweep, space: Space | None) -> list[PastTrial]:
     """
     if sweep.file.kind == BASELINES:
         return _spooled_study(sweep)
-    from sweeps.engines.optuna_study.storage import open_storage, read_study
+    from sweeps.engines.optuna_study.storage import open_storage, read_study, study_errors
 
     settings = sweep.file.settings
     try:
-        return read_study(open_storage(settings.storage), sweep.paths.name, space, settings.sampler)
+        with study_errors(settings.storage):
+            storage = open_storage(settings.storage)
+            return read_study(storage, sweep.paths.name, space, settings.sampler)
     except KeyError:
         raise InputError(
             f"The Optuna study of sweep '{sweep.paths.name}' is not in this --storage. Name the "
@@ -111,6 +113,8 @@ class Checkup:
         self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._trials = study_of(sweep, self._space)
         self._driven = is_driven(sweep.paths)
+        # What a running sweep has not sent yet is on its way.
+        self._is_behind = self._driven and self._spool.num_waiting > 0
         final = finalists_paths(sweep.paths).spool
         self._final = Spool(final, read_only=True) if final.exists() else None
         self._num_runs = 0
@@ -141,6 +145,8 @@ class Checkup:
         label = f"trial {trial.number}"
         if not runs and not trial.state.is_end and self._history.last_state(trial.number) is None:
             return [] if self._driven else [f"{label}: proposed and not started; resume the sweep"]
+        if not runs and self._is_behind:
+            return []
         if len(runs) != 1:
             return [f"{label}: {count(len(runs), 'run')} in MLflow instead of one"]
         (run,) = runs
@@ -155,6 +161,8 @@ class Checkup:
         if trial.params and given != expected:
             wrong = sorted(name for name in expected if given.get(name) != expected[name])
             problems.append(f"{label}: params differ: {', '.join(wrong)}")
+        if self._is_behind and set(run.reports) < set(trial.curve):
+            return problems
         if set(run.reports) != set(trial.curve):
             problems.append(
                 f"{label}: reported epochs {_epochs(trial.curve)} in the study, "
@@ -165,14 +173,15 @@ class Checkup:
         if run.num_points != len(run.reports):
             problems.append(f"{label}: an epoch is reported twice in MLflow")
         problems += self._of_state(label, trial, run)
-        if trial.state.is_end:
+        # While a sweep runs, figures are drawn, and trials audited, from what has ended.
+        if trial.state.is_end and not self._driven:
             checkpoint = self._sweep.paths.trial(trial.number) / CHECKPOINT_FILE
             if checkpoint.exists():
                 problems.append(f"{label}: a checkpoint is left of a trial that has ended")
         return problems
 
     def _of_state(self, label: str, trial: PastTrial, run: StoredRun) -> list[str]:
-        if self._driven and not trial.state.is_end:
+        if self._driven and (self._is_behind or not trial.state.is_end):
             return []
         # A trial that the study calls running waits for its sweep, when no process runs that.
         state = trial.state if trial.state.is_end else TrialState.PAUSED
@@ -195,9 +204,9 @@ class Checkup:
     def _of_sweep(self) -> list[str]:
         problems = []
         parents = self._reader.sweep_runs()
-        if len(parents) != 1:
+        if len(parents) != 1 and not (self._is_behind and not parents):
             problems.append(f"{count(len(parents), 'parent run')} of the sweep instead of one")
-        elif parents[0].status == "RUNNING" and not self._driven:
+        elif parents and parents[0].status == "RUNNING" and not self._driven:
             problems.append("MLflow shows the sweep as RUNNING but no process is running it")
         if lost := self._reader.files_problem():
             problems.append(f"files cannot be found: {lost}")
@@ -216,6 +225,7 @@ class Checkup:
         if self._final is None or self._driven or file is None:
             return []
         problems, name = [], self._sweep.paths.name
+        where = in_work_dir(self._sweep.paths.work_dir)
         if self._final.num_waiting:
             waiting = count(self._final.num_waiting, "record")
             problems.append(f"finalists: {waiting} not sent to MLflow yet")
@@ -227,7 +237,7 @@ class Checkup:
         if running:
             problems.append(
                 f"finalists: MLflow shows {count(running, 'run')} as RUNNING but no process is "
-                f"running them; `keras-sweeps finalize {name}` continues"
+                f"running them; `keras-sweeps finalize {name}{where}` continues"
             )
         trainings = reader.finalist_runs()
         for record in self._final.replay():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from tracking.tags import Tag
 if TYPE_CHECKING:
     from tracking.spool.spool import TrialHistory
 
+NUM_LOOKS, LOOK_SECONDS = 3, 1.0
+"""So often, and so much later, is looked again at a running sweep that seems to have problems."""
 PATIENCE_SECONDS = 60.0
 """How long to wait until everything is sent."""
 
@@ -39,7 +42,7 @@ class CheckResult:
         problems: those that there are now, a line each.
         repaired: those that there were before they were repaired.
         summary: what holds, in one line; empty where there are problems.
-        is_driven: whether a process drives the sweep; then what is on its way may be missing.
+        is_driven: whether a process drives the sweep; then what is on its way is no problem.
     """
 
     outcome: Outcome
@@ -65,6 +68,14 @@ def check_sweep(sweep: StoredSweep, *, repairs: bool = False) -> CheckResult:
             pass
     checkup = Checkup(sweep)
     found = checkup.examine()
+    for _ in range(NUM_LOOKS if is_now_driven else 0):
+        if not found:
+            break
+        # Study and MLflow are not read at one moment: what lasts is a problem.
+        time.sleep(LOOK_SECONDS)
+        checkup = Checkup(sweep)
+        again = checkup.examine()
+        found = [problem for problem in found if problem in again]
     repaired: tuple[str, ...] = ()
     if repairs and found:
         repaired = tuple(found)

@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.images.reading import Polarity
 from search_spaces.errors import InputError
 from search_spaces.space import Shape
+from sweeps.options import named_as_in_python
 from sweeps.prediction.model_loading import ChosenModel, ModelChoice, check_choice, load_chosen
 from sweeps.reporting.console import warnings_shown
 
@@ -74,6 +75,7 @@ class Model:
         return found
 
 
+@named_as_in_python
 def load_model(
     model: str | Path,
     *,

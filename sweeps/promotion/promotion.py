@@ -6,6 +6,7 @@ crash interrupted is finished by whoever comes next (`tracking/models/registry.p
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import socket
 import tempfile
@@ -133,6 +134,7 @@ class Promotion:
         self._name = request.name or f"{self._facts.tags.get(Tag.SPACE)}-{tags[Tag.DATA]}"
         check_model_name(self._name)
         self._champions: dict[str, Scored] = {}
+        self._incomparable: Rule | None = None
         check_backend(tagged_compute(tags).backend)
 
     def run(self) -> PromotionResult:
@@ -183,8 +185,7 @@ class Promotion:
             history = self._registry.champion_history(self._name)
             champion = self._champion(history)
             if champion is not None and champion.model_id == self._candidate.model_id:
-                text = f"{champion.label} is this model, and the champion already"
-                return self._ended(Outcome.DONE, champion.version, text=text)
+                return self._champion_already(candidate, champion)
             result = self._against(candidate, champion, history)
             if result is not None:
                 return result
@@ -194,7 +195,23 @@ class Promotion:
             "promote again when the other promotions have ended."
         )
 
+    def _champion_already(self, candidate: Scored, champion: StoredModel) -> PromotionResult:
+        """The present champion is asked for: the limits that were given hold for it, too."""
+        rules, _ = self._rules(candidate, None)
+        if rules:
+            self._view.judged(rules)
+        refused = "; ".join(rule.name for rule in rules if not rule.passed)
+        text = f"{champion.label} is this model, and the champion already"
+        outcome = Outcome.DONE
+        if refused and self._request.force is None:
+            outcome, text = Outcome.REFUSED, f"refused    {text}; it stays that: {refused}"
+        scores = candidate.score, None
+        return self._ended(outcome, champion.version, text=text, rules=rules, scores=scores)
+
     def _champion(self, history: ChampionHistory) -> StoredModel | None:
+        self._incomparable = None
+        from tracking.models.model_store import ForeignModelError
+
         if history.champion is None:
             self._view.say(f"champion   none yet for {self._name}: only the limits apply")
             return None
@@ -206,9 +223,19 @@ class Promotion:
             )
             return None
         moved = " (alias set outside keras-sweeps)" if history.moved else ""
-        champion = self._store.of_version(version)
-        self._view.say(f"champion   {champion.label}{moved}")
-        return champion
+        label = f"{self._name} version {history.champion}"
+        self._view.say(f"champion   {label}{moved}")
+        with contextlib.suppress(ForeignModelError):
+            champion = self._store.of_version(version)
+            if Tag.MODEL_SHA256 in champion.tags:
+                return champion
+        self._incomparable = Rule(
+            "better than the champion",
+            False,
+            f"{label} cannot be compared with: keras-sweeps has not logged it, or its model was "
+            "deleted. Go back with --rollback, choose another name with --model, or --force WHY",
+        )
+        return None
 
     def _against(
         self,
@@ -269,7 +296,7 @@ class Promotion:
             # The report was written before the alias moved, and must say that it did not move.
             self._record(replace(verdict, kind="overtaken", at=datetime.now(UTC)))
             return None
-        was = f", was version {champion.version}" if champion else ""
+        was = f", was version {history.champion}" if champion or self._incomparable else ""
         how = f", forced: {self._request.force}" if refused else ""
         text = f"champion   {self._name} version {number}{was}{how}"
         return self._ended(
@@ -303,6 +330,8 @@ class Promotion:
         self, candidate: Scored, champion: Scored | None
     ) -> tuple[list[Rule], PairedTest | None]:
         rules, test = [], None
+        if self._incomparable is not None:
+            rules.append(self._incomparable)
         if champion is not None:
             rules.append(same_data(_data_of(candidate.model), _data_of(champion.model)))
             test = paired_test(candidate.right, champion.right, seed=BOOTSTRAP_SEED)

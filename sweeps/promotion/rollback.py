@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,15 +20,22 @@ from sweeps.workers.start import JobFailedError, run_job, start_workers
 
 if TYPE_CHECKING:
     from tracking.models.model_store import StoredModel
-    from tracking.models.registry import ChampionChange, Registry
+    from tracking.models.registry import ChampionChange, ChampionHistory, Registry
 
 
-def version_before(changes: Sequence[ChampionChange], current: int) -> int | None:
+def version_before(
+    changes: Sequence[ChampionChange],
+    current: int,
+    exists: Callable[[int], bool] = lambda version: True,
+) -> int | None:
     """The version to go back to; None for the first champion.
 
     A promotion puts a champion on top of the ones before, a rollback takes the top one away: so a
     further rollback goes back further, never to and fro. An alias that was set by other means
     goes back to the history's last champion.
+
+    Args:
+        exists: whether a version is there still; one that was deleted is passed over.
     """
     champions: list[int] = []
     for entry in changes:
@@ -35,9 +43,9 @@ def version_before(changes: Sequence[ChampionChange], current: int) -> int | Non
             champions = champions[: len(champions) - champions[::-1].index(entry.version)]
         else:
             champions.append(entry.version)
-    if champions and champions[-1] != current:
-        return champions[-1]
-    return champions[-2] if len(champions) > 1 else None
+    if champions and champions[-1] == current:
+        champions.pop()
+    return next((version for version in reversed(champions) if exists(version)), None)
 
 
 def roll_back(
@@ -55,12 +63,11 @@ def roll_back(
     if history.champion is None:
         raise InputError(f"'{name}' has no champion, so there is nothing to roll back.")
     current = history.champion
-    target = version_before(history.changes, current)
+    target = version_before(
+        history.changes, current, lambda number: registry.version(name, number) is not None
+    )
     if target is None:
-        raise InputError(
-            f"'{name}' has no earlier champion: version {current} was the first. `keras-sweeps "
-            f"promote --history --model {name}` lists all."
-        )
+        raise _first(name, history, current)
     store = ModelStore(uri)
     model = store.registered(f"{name}/{target}")
     if not _loads(store.fetch, model, interrupts):
@@ -69,10 +76,26 @@ def roll_back(
         raise InputError(
             f"The champion of '{name}' was changed during the rollback and is no longer version "
             f"{current}; nothing was rolled back. Look at `keras-sweeps promote --history --model "
-            f"{name}` and decide again."
+            f"{shlex.quote(name)}` and decide again."
         )
     text = f"champion   {name} version {target}, was version {current}"
     return PromotionResult(Outcome.DONE, name, target, changed=True, text=text, tracking_uri=uri)
+
+
+def _first(name: str, history: ChampionHistory, current: int) -> InputError:
+    """Why nothing can be rolled back to."""
+    if not history.changes:
+        return InputError(
+            f"'{name}' has no earlier champion that is known: version {current} got its alias "
+            "outside keras-sweeps, which leaves no history. Set the alias there, or promote a run."
+        )
+    why = f"version {current} was the first"
+    if version_before(history.changes, current) is not None:
+        why = f"those before version {current} were deleted"
+    return InputError(
+        f"'{name}' has no earlier champion: {why}. `keras-sweeps promote --history --model "
+        f"{shlex.quote(name)}` lists all."
+    )
 
 
 def _loads(fetch: Callable[..., Path], model: StoredModel, interrupts: Interrupts) -> bool:

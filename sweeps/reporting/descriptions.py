@@ -90,6 +90,23 @@ def trials_text(settings: SweepSettings, budget: Budget) -> str:
     return f"{text}; {search}, seed {settings.seed}, objective {settings.objective}"
 
 
+def left_text(budget: Budget, spent_seconds: float, *, has_ended: bool) -> str:
+    """What is left of a resumed sweep's time limit, in one line; empty where it has none.
+
+    Args:
+        spent_seconds: what counts for the limit already.
+        has_ended: whether the sweep had come to its end, and not only been interrupted.
+    """
+    limit = budget.timeout_seconds
+    if limit is None:
+        return ""
+    if has_ended and not spent_seconds:
+        return f"the sweep had ended, so it has new time: {duration(limit)}"
+    left = max(0.0, limit - spent_seconds)
+    text = f"{duration(left)} of {duration(limit)} are left; sessions before took the rest"
+    return text if left else f"{text}. More with --timeout"
+
+
 def pruner_text(settings: SweepSettings, budget: Budget) -> str:
     """Which trials go on, in one line."""
     if settings.oracle == "hyperband":

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, duration, param_text, params_text
+from sweeps.formatting import count, duration, in_work_dir, param_text, params_text
 from sweeps.reporting.console import table_console
-from sweeps.reporting.progress import best_text
+from sweeps.reporting.progress import AGAIN, best_text
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
 from tracking.stores import compare_link, resolve_uri, ui_command
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NUM_SHOWN = 10
 MIN_WIDTH = 100
 """Columns from which on optimizer, learning rate and batch size have room in the table."""
+NUM_AHEAD = 3
+"""Rows of trials that were better than the best one after as much training."""
 NUM_COMPARED = 5
 """Runs in the link that compares the best ones."""
 
@@ -52,6 +54,17 @@ def print_summary(board: Board, reason: str) -> None:
             duration(row.seconds),
             *(_fitting(row) if is_wide else ()),
         )
+    ahead = board.ahead()
+    for row in ahead[:NUM_AHEAD]:
+        table.add_row(
+            "-",
+            f"  {row.name}",
+            f"{board.reached(row, row.step):.4f}",
+            f"{row.epochs_text}/{row.schedule.num_epochs}",
+            f"{row.num_parameters:,}" if row.num_parameters else "",
+            duration(row.seconds),
+            *(_fitting(row) if is_wide else ()),
+        )
     if ranking:
         console.print(table)
         notes = [f"{len(ranking)} complete"]
@@ -61,6 +74,10 @@ def print_summary(board: Board, reason: str) -> None:
             ours = any(row.baseline == DEFAULT_NAME for row in shown)
             notes.append("* the space's defaults" if ours else "* published baseline")
         console.print("; ".join(notes), highlight=False)
+        if ahead:
+            of = "" if len(ahead) <= NUM_AHEAD else f" (the first {NUM_AHEAD} of {len(ahead)})"
+            text = f"- ahead of the best after as many epochs, but not trained to the end{of}"
+            console.print(text, highlight=False)
     else:
         console.print(f"{board.title}: {reason}; no trial completed.", highlight=False)
         if so_far := best_text(board):
@@ -106,10 +123,15 @@ def _print_lost(console: Console, rows: list[TrialRow], state: TrialState | None
     for row in rows:
         if state is TrialState.PRUNED and row.duplicate_of is not None:
             continue
-        causes.setdefault(row.reason, []).append(row.number)
+        cause = row.reason
+        if state is TrialState.KILLED:
+            cause = "proposed again since" if row.past else AGAIN
+        causes.setdefault(cause, []).append(row.number)
     for cause, numbers in causes.items():
         names = ", ".join(map(str, numbers))
         what = "not trained" if state is None else state.value
+        if state is TrialState.KILLED:
+            what = "stopped"
         text = f"{count(len(numbers), 'trial')} {what} ({names}): {cause}"
         console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)
 
@@ -133,7 +155,7 @@ def print_next_steps(
     if not unfinished and board.best() is None:
         return
     uri = resolve_uri(settings.tracking_uri)
-    where = "" if settings.work_dir == ".sweeps" else f" --work-dir {settings.work_dir}"
+    where = in_work_dir(settings.work_dir)
     print("\nNext:")
     if unfinished:
         print(f"  keras-sweeps run --resume --name {settings.name}{where}  # continue")

@@ -15,6 +15,8 @@ from sweeps.reporting.console import say
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+AGAIN = "proposed again when the sweep is resumed"
+"""What becomes of a trial that Ctrl-C has stopped."""
 NUM_RECENT = 6
 REDRAW_SECONDS = 0.5
 
@@ -81,10 +83,13 @@ def end_text(board: Board, row: TrialRow) -> str:
         return f"complete after epoch {row.epochs_text} in {took}"
     if row.value is not None:
         return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.3g} in {took}"
-    state = row.state.value.lower()
+    if row.state is TrialState.KILLED:
+        state, reason = "stopped", AGAIN
+    else:
+        state, reason = row.state.value.lower(), row.reason
     if row.reason.startswith(f"{state} "):  # Said once.
         return f"{state} after {took} {row.reason.removeprefix(f'{state} ')}"
-    return f"{state} after {took}: {row.reason}"
+    return f"{state} after {took}: {reason}"
 
 
 def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = True) -> str:
@@ -108,7 +113,7 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
     if left is not None and board.running():
         parts.append(f"about {duration(left)} left")
     if with_plan and board.final_phase_from is not None:
-        is_final = board.elapsed_seconds() >= board.final_phase_from
+        is_final = board.limited_seconds() >= board.final_phase_from
         until = f"new points until {duration(board.final_phase_from)}"
         parts.append("the best are trained in full" if is_final else until)
     return ", ".join(parts)

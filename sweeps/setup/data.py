@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +156,6 @@ def _prepare_custom(
         log.warning(
             "earlier prepared versions of %s take %s in %s. `keras-sweeps explore --clean "
             "--dataset %s` removes those that no sweep uses.",
-            source.text, megabytes(others), root, source.text,
+            source.text, megabytes(others), root, shlex.quote(source.text),
         )  # fmt: skip
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.trial import Decision
 from search_spaces.registry import get_space
 from search_spaces.space import Space
+from sweeps.driver.time_plan import NUM_CANDIDATES
 from sweeps.engines.base import Proposal, Wait
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
@@ -39,6 +41,11 @@ MOST_POINTS = 1000
 """More are not counted: nobody tries them."""
 NUM_SAMPLED = 10
 """What a sampler proposes without results; `prior` may learn from the sixth on, and differ."""
+MEASURING_SHARE, MEASURING_SECONDS = 1 / 6, 15.0
+"""Of a time limit for measuring, and so many seconds at least; then no further point is begun. That
+of a sweep of three minutes took more than half as long as the sweep."""
+SAID_SECONDS = 5.0
+"""How often is said how far the measuring is."""
 PICTURES_SECONDS = 0.3
 """Drawing a trial's figures, on a core that its successor would like to have."""
 END_SECONDS = 2.0
@@ -64,7 +71,7 @@ class DryRun:
 
     Attributes:
         settings: as they resolve.
-        points: the first ones; empty after an interrupt.
+        points: of the first ones those that were measured; empty after an interrupt.
         num_trials: points that it tries.
         num_epochs: epochs that it trains in all, without its time limit.
         seconds: what it takes on this machine, at most its time limit.
@@ -108,7 +115,7 @@ def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
     with Interrupts() as interrupts:
         started = time.monotonic()
         measured, import_seconds = _measure(
-            proposals, settings, data, budget, allotment, interrupts
+            proposals, settings, data, budget, allotment, interrupts, say
         )
     if interrupts.received:
         return DryRun(Outcome.INTERRUPTED, settings, budget)
@@ -126,7 +133,7 @@ def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
         Outcome.DONE,
         settings,
         budget,
-        tuple(MeasuredPoint(proposal, measured[proposal.number]) for proposal in proposals),
+        tuple(MeasuredPoint(p, measured[p.number]) for p in proposals if p.number in measured),
         num,
         epochs,
         float(seconds),
@@ -212,8 +219,11 @@ def _measure(
     budget: Budget,
     allotment: Allotment,
     interrupts: Interrupts,
+    say: Callable[[str], None],
 ) -> tuple[dict[int, Measurement], float]:
-    """Measures on all slots at once, as the sweep will use them.
+    """Measures on all slots at once, as the sweep will use them, and what there is time for.
+
+    What the sampler proposes comes first: the points that are not measured are taken for such.
 
     Raises:
         JobFailedError: A measurement failed, or reports nothing any more.
@@ -225,7 +235,8 @@ def _measure(
         measured: dict[int, Measurement] = {}
         try:
             slots = allotment.slots[: len(proposals)]
-            shares = {str(k): list(proposals[k :: len(slots)]) for k in range(len(slots))}
+            order = sorted(proposals, key=lambda proposal: proposal.baseline is not None)
+            shares = {str(k): order[k :: len(slots)] for k in range(len(slots))}
             for k, slot in enumerate(slots):
                 points = tuple(proposal.params for proposal in shares[str(k)])
                 task = MeasureTask(
@@ -234,8 +245,12 @@ def _measure(
                 )  # fmt: skip
                 log = str(Path(folder) / f"{k}.log")
                 executor.start(str(k), measure_job, task, slot, log)
-            left, import_seconds = len(slots), 0.0
+            left, import_seconds, num_done = len(slots), 0.0, 0
             last_report = dict.fromkeys(shares, time.monotonic())
+            said = started
+            most = math.inf
+            if budget.timeout_seconds is not None:
+                most = max(MEASURING_SECONDS, MEASURING_SHARE * budget.timeout_seconds)
             while left and not interrupts.received:
                 silent = [k for k, at in last_report.items() if time.monotonic() - at > limit]
                 if silent:
@@ -247,11 +262,20 @@ def _measure(
                     if isinstance(event, Returned):
                         left -= 1
                         del last_report[event.job_id]
-                        for proposal, found in zip(shares[event.job_id], event.value, strict=True):
+                        for proposal, found in zip(shares[event.job_id], event.value, strict=False):
                             measured[proposal.number] = found
                     else:
-                        import_seconds = import_seconds or time.monotonic() - started
-                        executor.answer(event.job_id, True)
+                        now = time.monotonic()
+                        import_seconds = import_seconds or now - started
+                        num_done += event.message != "ready"
+                        if now - said > SAID_SECONDS:
+                            said = now
+                            say(f"measured {num_done} of {count(len(proposals), 'point')} so far")
+                        goes_on = now - started - import_seconds < most
+                        executor.answer(event.job_id, goes_on or event.message == "ready")
+            if len(measured) < len(proposals) and not interrupts.received:
+                say(f"measured {len(measured)} of {count(len(proposals), 'point')}, within a part "
+                    "of the sweep's time; the others are taken for average ones")  # fmt: skip
             return measured, import_seconds
         finally:
             executor.close()
@@ -270,7 +294,7 @@ def estimate(
     Trials beyond the measured ones are taken for average ones of the sampler's. Which of them are
     promoted is not known, so curves are drawn at random and go through the real pruner.
     """
-    sampled = [measured[p.number] for p in proposals if not p.baseline]
+    sampled = [measured[p.number] for p in proposals if not p.baseline and p.number in measured]
     typical = sampled or list(measured.values())
     start = float(np.mean([m.start_seconds for m in typical]))
     epoch = float(np.mean([m.epoch_seconds for m in typical]))
@@ -309,7 +333,10 @@ def points_within(
 def simulated_stretches(
     settings: SweepSettings, budget: Budget, num_trials: int, protected: set[int]
 ) -> list[tuple[int, float]]:
-    """Trial and epochs of every stretch on a slot, for random curves under the sweep's pruner."""
+    """Trial and epochs of every stretch on a slot, for random curves under the sweep's pruner.
+
+    With a time limit the best are trained in full once all points were tried.
+    """
     by_oracle = settings.oracle == "hyperband"  # Its rungs are nearly those of the pruner.
     if settings.pruner not in HALVING and not by_oracle:
         # Optuna's pruners depend on the curves; in full is what they take at most.
@@ -343,4 +370,11 @@ def simulated_stretches(
         train(number)
     while (found := pruner.next_promotion(no_more_trials=True)) is not None:
         train(found)
+    if budget.timeout_seconds is not None and budget.num_trials is not None and not by_oracle:
+        num_full = sum(end in curve.values for curve in curves.values())
+        waiting = [curve for curve in curves.values() if curve.paused]
+        waiting.sort(key=lambda curve: (-max(curve.values), -curve.values[max(curve.values)]))
+        for curve in waiting[: max(0, NUM_CANDIDATES - num_full)]:
+            curve.promoted_to = end
+            train(curve.number)
     return stretches

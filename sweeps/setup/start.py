@@ -18,12 +18,18 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
-from sweeps.formatting import params_text
+from sweeps.formatting import in_work_dir, params_text
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.descriptions import MEASURED_TEXTS, left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import (
+    MEASURED_TEXTS,
+    left_out_text,
+    left_text,
+    pruner_text,
+    trials_text,
+)
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
-from sweeps.settings import SweepSettings, budget_for
+from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
@@ -190,14 +196,26 @@ def _say_plan(
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}{f' ({how})' if how else ''}")
     say(f"trials    {trials_text(settings, budget)}")
+    if resumed and (left := _left_text(settings, budget)):
+        say(f"time      {left}")
     say(f"pruner    {pruner_text(settings, budget)}")
     say(f"measured  {MEASURED_TEXTS[settings.training.measured_weights]}")
     where = redacted(resolve_uri(settings.tracking_uri))
     if settings.offline:
-        where = f"offline; `keras-sweeps sync {settings.name}` sends it to {where}"
+        sync = f"keras-sweeps sync {settings.name}{in_work_dir(settings.work_dir)}"
+        where = f"offline; `{sync}` sends it to {where}"
     say(f"tracking  {where}, sweep {settings.name}" + (", resumed" if resumed else ""))
     title = settings.training.compute.title
     say(f"starting the workers: importing {title} takes some seconds, once")
+
+
+def _left_text(settings: SweepSettings, budget: Budget) -> str:
+    """What a sweep that goes on has of its time limit."""
+    from tracking.spool.spool import Spool
+
+    spool = Spool(paths_of(settings).spool, read_only=True)
+    ended = spool.active_seconds(up_to_end=True)
+    return left_text(budget, spool.active_seconds() - ended, has_ended=ended > 0)
 
 
 def _open(

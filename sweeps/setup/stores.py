@@ -70,10 +70,14 @@ def check_locations(
     if paths.state.exists():
         raise used_name(settings.name)
     if with_study and _exists(storage):
-        from sweeps.engines.optuna_study.storage import open_storage, study_exists
+        from sweeps.engines.optuna_study.storage import open_storage, study_errors, study_exists
 
         name = settings.name
-        if within(_seconds(storage), what, lambda: study_exists(open_storage(storage), name)):
+        with study_errors(storage):
+            known = within(
+                _seconds(storage), what, lambda: study_exists(open_storage(storage), name)
+            )
+        if known:
             raise used_name(name)
     if not settings.offline and _exists(uri):
         from tracking.runs.tracker import sweep_exists
@@ -128,17 +132,18 @@ def open_engine(
         InputError: The storage cannot be used, lacks the study of a sweep that has begun, or has
             another sweep's under its name.
     """
-    from sweeps.engines.optuna_study.storage import open_storage, study_exists
+    from sweeps.engines.optuna_study.storage import open_storage, study_errors, study_exists
 
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
     storage = within(_seconds(settings.storage), what, lambda: open_storage(settings.storage))
     budget = budget_for(settings, data.num_images["train"])
-    resume = begun or study_exists(storage, name)
-    return make_engine(
-        settings, space, data, storage, name, budget, num_parallel, resume=resume, uid=file.uid
-    )
+    with study_errors(settings.storage):
+        resume = begun or study_exists(storage, name)
+        return make_engine(
+            settings, space, data, storage, name, budget, num_parallel, resume=resume, uid=file.uid
+        )
 
 
 def make_engine(

@@ -206,7 +206,7 @@ def find_sweep(
         )
     raise InputError(
         f"There is no unfinished sweep in {work_dir / 'sweeps'}. To continue a finished one: "
-        "--resume --name NAME --trials N."
+        "--resume --name NAME, with more --trials N or a new --timeout TIME."
     )
 
 

@@ -79,15 +79,18 @@ def check_job(path: str, report: object, slot: Slot) -> bool:
 
 
 def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:
-    """Measures points on a slot; reports when the libraries are there, and between points."""
+    """Measures points on a slot; reports when the libraries are there, and between points.
+
+    The answer to a report says whether there is time for another.
+    """
     from pipelines.training.cost import measure_points
 
     configured(slot, task.seed, compute=task.training.compute)
     report("ready")
     found: list[Measurement] = []
     for number, params in enumerate(task.points):
-        if number:
-            report("measured")  # A sign of life: a point may take minutes.
+        if number and not report("measured"):  # A sign of life, too: a point may take minutes.
+            break
         found += measure_points(replace(task, points=(params,)), resident_bytes=_room(slot))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tracking.spool.records import SweepEnd, TrialEnd, TrialRecord
+from tracking.spool.spool import Spool
 
 ROOT = Path(__file__).parents[2]
 NUMBER = r"\d+\.\d+"
@@ -66,3 +70,29 @@ def test_it_runs_to_its_end(name, tmp_path):
 
 def test_each_has_its_test():
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("status", "baseline", "words"),
+    [
+        ("KILLED", True, "interrupted before a proposed point was complete"),
+        ("FINISHED", True, "the winner is a published model"),
+        ("KILLED", False, ""),
+    ],
+)
+def test_who_wins_a_sweep_that_is_interrupted_early_is_not_told(tmp_path, status, baseline, words):
+    spec = importlib.util.spec_from_file_location("quality", ROOT / "benchmarks/search_quality.py")
+    assert spec is not None and spec.loader is not None
+    quality = importlib.util.module_from_spec(spec)
+    sys.modules["quality"] = quality
+    spec.loader.exec_module(quality)
+    spool = Spool(tmp_path / ".sweeps" / "sweeps" / quality.NAME / "spool")
+    spool.put(TrialRecord(0, "trial 0", {}, {"sweeps.baseline": "cnn3"} if baseline else {}))
+    spool.put(TrialEnd(0, "COMPLETE", {"best_val_accuracy": 0.98}))
+    spool.put(SweepEnd(status))
+    found = quality.Found(**quality._measured(tmp_path))
+    assert quality._text(found).endswith(words) and ("published model" in words) == bool(
+        found.winner_is_published
+    )
+    judged = 0 if found.winner_is_published is None else 1
+    assert f"of {judged}, n = 1" in quality._summary([found])

@@ -129,7 +129,7 @@ def test_a_function_that_raises_leaves_a_sweep_that_goes_on(swept, here, capfd):
     assert caught.value.sweep.state == "interrupted"
     assert isinstance(caught.value.__cause__.__cause__, KeyError)
     assert capfd.readouterr() == ("", ""), "verbose=0 prints nothing"
-    with pytest.raises(ks.InputError, match="--seed was 3, is 4"):
+    with pytest.raises(ks.InputError, match="seed was 3, is 4"):
         sweep.resume(seed=4)
     done = ks.run(None, name="arrays", resume=True, trials=3, verbose=1)
     assert done.state == "finished" and len(done.trials) == 3

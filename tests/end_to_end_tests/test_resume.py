@@ -205,6 +205,9 @@ def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
             options = ("--repair",) if command == "doctor" else ()
             refused = run(tmp_path, command, "s", *options)
             assert refused.returncode == 2 and "is running already" in refused.stderr
+        looked = run(tmp_path, "doctor", "s")
+        assert looked.returncode == 0, looked.stdout
+        assert "s is running: what it has not sent yet is no problem" in looked.stdout
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

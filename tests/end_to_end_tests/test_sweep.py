@@ -261,7 +261,7 @@ def test_an_interrupt_ends_everything_truthfully(tmp_path):
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - started < 30
     assert process.returncode == 130, err
-    assert "2 trials KILLED (0, 1): the sweep was stopped" in out
+    assert "2 trials stopped (0, 1): proposed again when the sweep is resumed" in out
     result = Finished.__new__(Finished)
     result.folder, result.client = tmp_path, MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert {t.state for t in result.study.trials if t.datetime_start} == {TrialState.FAIL}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.prepared import DataLostError
 from pipelines.training.checkpoints import CHECKPOINT_FILE
 from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.reports import TrialReport
@@ -147,9 +148,33 @@ def always_raising_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     raise ValueError("the data has no pictures")
 
 
+def lost_data_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """The prepared data are removed after two trials."""
+    if task.number > 1:
+        raise DataLostError("data/digits-1", "No such file")
+    return recorded_job(task, report, slot)
+
+
+def filled_disk_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """The disk is full after two trials, which shows itself at different places."""
+    if task.number == 3:
+        raise RuntimeError("database or disk is full")
+    if task.number > 1:
+        Path(task.folder, "begun").touch()
+        raise OSError(28, "No space left on device", f"/tmp/x{task.number}.npz")
+    return recorded_job(task, report, slot)
+
+
+def often_failing_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """Two of three trials cannot read a file."""
+    if task.number % 3:
+        raise FileNotFoundError(2, "No such file or directory", "extra.npy")
+    return recorded_job(task, report, slot)
+
+
 def numbered_failure_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     """Raises for one reason whose text names the trial."""
-    raise OSError(28, "No space left on device", f"trial-{task.number:04d}/model.keras")
+    raise ValueError(f"no layer in trial-{task.number:04d}")
 
 
 def endless_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:

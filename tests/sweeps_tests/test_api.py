@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_sweeps as ks
+from sweeps.options import named_as_in_python
 from sweeps.setup.given_arrays import stored_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -56,17 +57,17 @@ def test_names_bring_no_heavy_library():
         (lambda: ks.load_sweep("s"), r"There is no sweep 's' in"),
         (ks.load_sweep, r"There is no sweep in"),
         (lambda: ks.load_dataset("mnits"), r"Unknown data set 'mnits'\. Did you mean 'mnist'\?"),
-        (lambda: ks.load_model("m.keras", tracking_uri="sqlite:///m.db"), r"--tracking-uri goes"),
+        (lambda: ks.load_model("m.keras", tracking_uri="sqlite:///m.db"), r"^tracking_uri goes"),
         (lambda: ks.load_model("m@champion"), r"mlflow\.db"),
-        (lambda: ks.promote("s", alpha=0.05, margin=0.1), r"--alpha and --margin exclude"),
+        (lambda: ks.promote("s", alpha=0.05, margin=0.1), r"^alpha and margin exclude"),
         (lambda: ks.promote("s", alpha=2), r"'alpha' must be a number above 0 and at most 0\.5"),
-        (lambda: ks.promote("s", force=" "), r"--force must say why"),
-        (lambda: ks.promote("s", force="x", dry_run=True), r"--force and --dry-run exclude"),
+        (lambda: ks.promote("s", force=" "), r"^force must say why"),
+        (lambda: ks.promote("s", force="x", dry_run=True), r"^force and dry_run exclude"),
         (lambda: ks.replay("abc"), r"mlflow\.db"),
         (lambda: ks.run("mlp", ARRAYS, on_trial_end=3), r"on_trial_end must be a function"),
-        (lambda: ks.run("mlp", ARRAYS, name="a/b"), r"--name must be"),
+        (lambda: ks.run("mlp", ARRAYS, name="a/b"), r"^name must be"),
         (lambda: ks.run("mlp", ARRAYS, set={"nope": [1]}), r"nope"),
-        (lambda: ks.run("mlp", ARRAYS, storage="nope"), r"--storage"),
+        (lambda: ks.run("mlp", ARRAYS, storage="nope"), r"^storage"),
         (lambda: ks.run(None, ARRAYS), r"space is required"),
         (lambda: ks.run(None, ARRAYS, resume=True), r"There is no "),
         (lambda: ks.load_sweep(3), r"name must be a text\. Received: 3\."),
@@ -112,3 +113,19 @@ def test_names_and_paths_stay_as_they_are(tmp_path):
     ragged = np.array([np.zeros(3), np.zeros(4)], dtype=object)
     with pytest.raises(ks.InputError, match=r"must hold numbers or texts\. Received: x, which"):
         stored_dataset((ragged, [0, 1]), tmp_path)
+
+
+def test_commands_in_a_message_of_a_function_stay_commands():
+    @named_as_in_python
+    def failing() -> None:
+        raise ks.InputError(
+            "--min-epochs must fit. Run `keras-sweeps run --min-epochs 1`, or keras-sweeps explore "
+            "--dataset SOURCE. Leave --epochs out."
+        )
+
+    with pytest.raises(ks.InputError) as caught:
+        failing()
+    assert str(caught.value) == (
+        "min_epochs must fit. Run `keras-sweeps run --min-epochs 1`, or keras-sweeps explore "
+        "--dataset SOURCE. Leave epochs out."
+    )

@@ -13,11 +13,12 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from search_spaces.errors import InputError
-from tracking.models.model_store import ModelStore, StoredModel
+from tracking.models.model_store import ForeignModelError, ModelStore, StoredModel
 from tracking.models.registry import ChampionHistory, Registry, _as_default_store, check_model_name
 
 NAME = "digits"
@@ -348,6 +349,31 @@ def test_a_foreign_version_is_refused(uri, client, make_model, name, tmp_path):
         store.fetch(StoredModel(bare.model_id, "run", {}), tmp_path)
 
 
+def test_a_version_that_was_registered_by_hand_from_a_run_is_found(uri, client, make_model, name):
+    model = make_model()
+    client.log_outputs(model.run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{model.run_id}/model", model.run_id)
+    found = ModelStore(uri).registered(f"{name}/1")
+    assert (found.model_id, found.version) == (model.model_id, 1)
+    client.create_model_version(name, f"runs:/{'0' * 32}/model")
+    with pytest.raises(ForeignModelError, match="version 2 is not loaded"):
+        ModelStore(uri).registered(f"{name}/2")
+
+
+def test_a_history_that_was_edited_by_hand_is_what_was_decided(uri, client, make_model, name):
+    registry = Registry(uri)
+    number = registry.register(name, make_model(), {})
+    before = registry.champion_history(name)
+    registry.set_champion(name, number, before, kind="promotion", by="me", why="good")
+    history = registry.champion_history(name)
+    client.set_registered_model_tag(name, "sweeps.champion.00001", "hello")
+    assert registry.champion_history(name) == history
+    client.set_registered_model_tag(name, "sweeps.champion.note", "hello")
+    with pytest.raises(InputError, match="sweeps.champion.note of .* is none of keras-sweeps"):
+        registry.champion_history(name)
+
+
 @pytest.mark.parametrize(
     ("reference", "text"),
     [
@@ -362,7 +388,7 @@ def test_a_name_that_is_not_there_is_refused(uri, reference, text):
 
 def test_the_aliases_that_there_are_are_named(uri, make_model, name):
     Registry(uri).register(name, make_model(), {})
-    with pytest.raises(InputError, match=r"@candidate \(version 1\)"):
+    with pytest.raises(InputError, match=r"There are: .*@candidate \(version 1\), .*/1\."):
         ModelStore(uri).registered(f"{name}@champion")
 
 

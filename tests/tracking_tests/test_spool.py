@@ -387,6 +387,19 @@ def test_the_time_of_earlier_sessions_is_added_up(tmp_path):
     assert Spool(tmp_path / "new").active_seconds() == 0.0
 
 
+def test_a_time_limit_counts_from_the_latest_end_and_an_interrupt_is_none(tmp_path):
+    spool = Spool(tmp_path)
+    spool.put(SweepRecord("s", {}, {}, DATA, "u", at_ms=1_000))
+    spool.put(SweepEnd("KILLED", at_ms=11_000))
+    assert (spool.active_seconds(), spool.active_seconds(up_to_end=True)) == (10.0, 0.0)
+    spool.put(SweepStateRecord("RUNNING", {}, at_ms=20_000))
+    spool.put(SweepEnd("FINISHED", at_ms=25_000))
+    assert spool.active_seconds(up_to_end=True) == spool.active_seconds() == 15.0
+    spool.put(SweepStateRecord("RUNNING", {}, at_ms=50_000))
+    spool.put(EpochRecord(0, 2, {"a": 1.0}, at_ms=52_000))
+    assert (spool.active_seconds(), spool.active_seconds(up_to_end=True)) == (17.0, 15.0)
+
+
 def test_the_spool_is_read_by_line_whatever_its_size(tmp_path):
     spool = Spool(tmp_path)
     for epoch in range(300):

@@ -6,6 +6,7 @@ noted when the model was logged: what was tampered with, or put there by somebod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -72,6 +73,10 @@ class RunFacts:
     parent_name: str = ""
     parent_tags: Mapping[str, str] = field(default_factory=dict)
     parent_metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class ForeignModelError(InputError):
+    """A version whose model keras-sweeps has not logged, or whose model was deleted."""
 
 
 class ModelStore:
@@ -194,17 +199,30 @@ class ModelStore:
         return self.of_version(found)
 
     def of_version(self, version: ModelVersion) -> StoredModel:
-        """The registered version as a stored model; raises InputError for a foreign one."""
-        # A version points to a logged model, or to its folder where it was registered in the UI.
-        source = re.search(
-            r"(?:^models:|/models)/(m-[0-9a-f]+)(?:/artifacts)?/?$", version.source or ""
-        )
-        if source is None:
+        """The registered version as a stored model.
+
+        Raises:
+            ForeignModelError: It is none of ours, or was deleted.
+        """
+        # A version points to a logged model, or where it was registered in the UI or by a program,
+        # to its folder or to its run.
+        where = version.source or ""
+        source = re.search(r"(?:^models:|/models)/(m-[0-9a-f]+)(?:/artifacts)?/?$", where)
+        run = re.match(r"runs:/([0-9a-f]{32})/", where)
+        if source is not None:
+            model: StoredModel | None = self._logged(source[1], version.run_id or "")
+        else:
+            model = self._of_source_run(run[1]) if run else None
+        if model is None:
             raise _foreign(f"{version.name} version {version.version}")
-        model = self._logged(source[1], version.run_id or "")
         return StoredModel(
             model.model_id, model.run_id, model.tags, version.name, int(version.version)
         )
+
+    def _of_source_run(self, run_id: str) -> StoredModel | None:
+        with contextlib.suppress(InputError):  # Somebody else's, without a logged model.
+            return self.of_run(run_id)
+        return None
 
     def fetch(self, model: StoredModel, folder: Path) -> Path:
         """Downloads the `.keras` file into an existing folder; returns its path.
@@ -240,22 +258,34 @@ class ModelStore:
         except MlflowException as error:
             if error.error_code not in MISSING_OR_WRONG:
                 raise
-            raise InputError(f"Model {model_id} was deleted from the MLflow store.") from error
+            raise ForeignModelError(
+                f"Model {model_id} was deleted from the MLflow store."
+            ) from error
         return StoredModel(model_id, model.source_run_id or run_id, dict(model.tags))
 
     def _missing(self, reference: str, name: str) -> InputError:
         known = sorted(model.name for model in self._client.search_registered_models())
-        rule = f"There is no registered model '{reference}' in this MLflow store."
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "None is registered."
+            rule = f"There is no registered model '{reference}' in this MLflow store."
             return InputError(f"{rule} {there}")
         aliases = self._client.get_registered_model(name).aliases
-        has = ", ".join(f"@{alias} (version {v})" for alias, v in sorted(aliases.items())) or "none"
-        return InputError(f"{rule} The aliases of '{name}': {has}.")
+        versions = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        numbers = sorted(int(version.version) for version in versions)
+        has = [
+            *(f"{name}@{alias} (version {v})" for alias, v in sorted(aliases.items())),
+            *(f"{name}/{number}" for number in numbers),
+        ]
+        wanted = reference if reference != name else f"{name}@{CHAMPION}"
+        what = "version" if "/" in wanted else "alias"
+        return InputError(
+            f"The registered model '{name}' has no such {what}. Received: '{wanted}'. There are: "
+            f"{', '.join(has) or 'none'}."
+        )
 
 
 def _foreign(label: str) -> InputError:
-    return InputError(
+    return ForeignModelError(
         f"{label} is not loaded: it has no checksum, so it was not logged by keras-sweeps. A file "
         "that you trust can be given with --file."
     )

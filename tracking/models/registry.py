@@ -119,9 +119,25 @@ class Registry:
         if model is None:
             return ChampionHistory(None, ())
         keys = sorted(key for key in model.tags if key.startswith(Tag.CHAMPION_PREFIX))
-        changes = tuple(ChampionChange(**json.loads(model.tags[key])) for key in keys)
+        changes = tuple(self._change(name, key, model.tags[key]) for key in keys)
         version = model.aliases.get(CHAMPION)
         return ChampionHistory(int(version) if version is not None else None, changes)
+
+    def _change(self, name: str, key: str, text: str) -> ChampionChange:
+        """What a tag of the history says, or where somebody has edited it, what was decided."""
+        try:
+            return ChampionChange(**json.loads(text))
+        except (ValueError, TypeError):
+            generation = key.removeprefix(Tag.CHAMPION_PREFIX)
+            token = None
+            if generation.isdecimal():
+                token = self._client.get_experiment_by_name(self._token(name, int(generation)))
+            if token is None:
+                raise InputError(
+                    f"The tag {key} of the registered model '{name}' is none of keras-sweeps: "
+                    f"'{text[:40]}'. Remove it, in MLflow's interface or by its client."
+                ) from None
+            return ChampionChange(**json.loads(token.tags[Tag.CHAMPION_CHANGE]))
 
     def version(self, name: str, number: int) -> ModelVersion | None:
         """A version; None where it was deleted."""

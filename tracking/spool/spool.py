@@ -27,6 +27,7 @@ from search_spaces.errors import InputError
 from tracking.spool.records import (
     EpochRecord,
     Record,
+    SweepEnd,
     SweepRecord,
     SweepStateRecord,
     SweepTagsRecord,
@@ -185,9 +186,14 @@ class Spool:
             last = max(last, record.at_ms)
         return last
 
-    def active_seconds(self) -> float:
-        """Wall time that the sweep's earlier sessions took, by their records' times."""
-        total, first, last = 0.0, 0, 0
+    def active_seconds(self, *, up_to_end: bool = False) -> float:
+        """Wall time that the sweep's earlier sessions took, by their records' times.
+
+        Args:
+            up_to_end: whether to count up to the sweep's latest end only; 0 where it has not come
+                to one. An interrupt is none.
+        """
+        total, ended, first, last = 0.0, 0.0, 0, 0
         for record in self.replay():
             if isinstance(record, SweepTagsRecord):
                 continue  # A note may come days after a session.
@@ -198,7 +204,9 @@ class Spool:
                 total += (last - first) / 1000
                 first = record.at_ms
             last = record.at_ms
-        return total + (last - first) / 1000
+            if isinstance(record, SweepEnd) and record.status != "KILLED":
+                ended = total + (last - first) / 1000
+        return ended if up_to_end else total + (last - first) / 1000
 
     def close(self) -> None:
         """Closes the files."""

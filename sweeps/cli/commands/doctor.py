@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import EXIT_CODES
 from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
-from sweeps.formatting import count
+from sweeps.formatting import count, in_work_dir
 from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.addresses import redacted
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
     name, settings = sweep.paths.name, sweep.file.settings
     if result.is_driven:
-        print(f"{name} is running: records that are not sent yet may show as missing")
+        print(f"{name} is running: what it has not sent yet is no problem")
     study = f"study in {redacted(settings.storage)}, "
     if sweep.file.kind == BASELINES:
         study = "published models, "
@@ -62,10 +62,13 @@ def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
     for problem in result.problems:
         print(f"  {problem}")
     if result.problems:
+        where = in_work_dir(sweep.paths.work_dir)
         problems = count(len(result.problems), "problem")
+        problems += ", to be repaired once it has ended" if result.is_driven else ""
         print(
-            f"error: {problems}; `keras-sweeps doctor {name} --repair` restores MLflow from the "
-            f"local records, `keras-sweeps run --resume --name {name}` continues paused trials",
+            f"error: {problems}; `keras-sweeps doctor {name} --repair{where}` restores MLflow from "
+            f"the local records, `keras-sweeps run --resume --name {name}{where}` continues paused "
+            "trials",
             file=sys.stderr,
         )
     else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.shared_options import add_finalist_options, add_sweep_options, sweep_named_by
+from sweeps.formatting import in_work_dir
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import speaker, warn
@@ -72,9 +72,7 @@ def print_comparison(result: ComparisonResult, sweep: StoredSweep) -> int:
         warn(line)
     if not result.ran:
         return EXIT_CODES[result.outcome]
-    name, work_dir = sweep.paths.name, sweep.file.settings.work_dir
-    usual = Path(work_dir).absolute() == Path(".sweeps").absolute()
-    where = "" if usual else f" --work-dir {work_dir}"
+    name, where = sweep.paths.name, in_work_dir(sweep.file.settings.work_dir)
     if result.outcome is Outcome.FAILED:
         print(f"error: {result.error}", file=sys.stderr)
     print("\nNext:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -168,7 +169,11 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         return EXIT_CODES[result.outcome]
     history = registry.champion_history(name)
     if not history.changes:
-        raise InputError(f"'{name}' never had a champion: no model was promoted under that name.")
+        if history.alias is None:
+            why = "never had a champion: no model was promoted under that name"
+        else:
+            why = f"has version {history.alias} as champion, set outside keras-sweeps: no history"
+        raise InputError(f"'{name}' {why}.")
     print_history(name, history)
     return DONE
 
@@ -233,13 +238,13 @@ def _print_comparison(candidate: Score, champion: Score | None) -> None:
 
 
 def _print_serving(uri: str, name: str) -> None:
-    where = "" if uri == DEFAULT_URI else f" --tracking-uri {redacted(uri)}"
+    where = "" if uri == DEFAULT_URI else f" --tracking-uri {shlex.quote(redacted(uri))}"
     there = installed_backends()
     # Keras takes TensorFlow unless it is told, and a model of one backend runs on each.
     backend = "" if "tensorflow" in there else f"KERAS_BACKEND={there[0]} "
     print("\nNext:")
     print(f"  keras-sweeps predict IMAGE... --model '{name}@champion'{where}")
-    print(f"  {backend}MLFLOW_TRACKING_URI={redacted(uri)} mlflow models serve "
+    print(f"  {backend}MLFLOW_TRACKING_URI={shlex.quote(redacted(uri))} mlflow models serve "
           f"-m 'models:/{name}@champion' --env-manager local")  # fmt: skip
 
 

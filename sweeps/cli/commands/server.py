@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 
 from tracking.addresses import redacted
@@ -100,8 +101,8 @@ def _announce(plan: ServerPlan) -> None:
     if plan.auth:
         name, file = plan.users[0] if plan.users else ("admin", plan.admin_password_file)
         print(f"sign in   as admin, with the password in {plan.admin_password_file}")
-        print(f"a sweep   export MLFLOW_TRACKING_USERNAME={name} "
-              f'MLFLOW_TRACKING_PASSWORD="$(cat {file})"')  # fmt: skip
+        print(f"a sweep   export MLFLOW_TRACKING_USERNAME={shlex.quote(name)} "
+              f'MLFLOW_TRACKING_PASSWORD="$(cat {shlex.quote(str(file))})"')  # fmt: skip
         print("          ", end="")
     else:
         print("a sweep   ", end="")

@@ -408,7 +408,10 @@ class OptunaEngine:
     def resume(self, number: int) -> None:
         """A trial that waited goes on."""
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, TrialState.RUNNING.value)
-        self._curves[number].paused = False
+        curve = self._curves[number]
+        curve.paused = False
+        # The rung where it waited reports once more; the next one decides.
+        curve.promoted_to = max(curve.promoted_to, 1 + max(curve.values, default=0))
 
     def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on."""

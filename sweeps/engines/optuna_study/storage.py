@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
@@ -16,7 +19,8 @@ from sweeps.engines.optuna_study.forecasts import MEASURED
 from sweeps.engines.optuna_study.hyperparameters import Grid, OptunaHyperParameters, StoredNames
 from sweeps.engines.optuna_study.prior_sampler import origin_of
 from sweeps.engines.optuna_study.replayable_sampler import FACTS, STATE_ATTRIBUTE
-from tracking.addresses import redacted
+from sweeps.formatting import error_text
+from tracking.addresses import redacted, scrubbed
 from tracking.mlflow_server.schema_lock import first_alone
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
@@ -45,11 +49,28 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
             return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
         # Of tables of another version Optuna says which command upgrades them, without the address;
-        # the texts of the others may hold a password.
-        reason = str(error) if type(error) is RuntimeError else type(error).__name__
+        # the texts of the others may hold a password, unless the database is a file.
+        is_file = url.startswith("sqlite")
+        reason = error_text(error) if is_file else type(error).__name__
+        reason = str(error) if type(error) is RuntimeError else reason
         raise InputError(
             "--storage must be a database that Optuna can use. Received: "
             f"{redacted(url)} ({reason})."
+        ) from error
+
+
+@contextmanager
+def study_errors(url: str) -> Iterator[None]:
+    """What a database does not do is said as it says it, in one line.
+
+    Raises:
+        InputError: The storage at `url` cannot be read or written.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        raise InputError(
+            f"The study in {redacted(url)} cannot be used: {scrubbed(error_text(error), url)}."
         ) from error
 
 
@@ -74,7 +95,8 @@ def open_study(url: str, name: str) -> Study:
         InputError: The storage cannot be opened, or does not hold it.
     """
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(url))
+        with study_errors(url):
+            return optuna.load_study(study_name=name, storage=open_storage(url))
     except KeyError:
         raise InputError(
             f"The storage {redacted(url)} has no study '{name}'. Load the sweep in the folder that "

@@ -17,7 +17,7 @@ from made_arrays import make_arrays
 from pipelines.data import builtin
 from pipelines.data.arrays import fingerprint, read_idx_gz, read_npz
 from pipelines.data.builtin import Dataset, UnavailableError, load, verified
-from pipelines.data.prepared import PARTS, prepare, store
+from pipelines.data.prepared import PARTS, DataLostError, prepare, store
 from search_spaces.errors import InputError
 
 
@@ -243,3 +243,19 @@ def test_the_fingerprint_is_of_the_content_alone():
     changed = [a.copy() for a in arrays.parts()]
     changed[0][0, 0, 0, 0] ^= 1
     assert fingerprint(changed) != fingerprint(arrays.parts())
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "shortened"])
+def test_prepared_data_that_are_lost_are_named_and_prepared_again(tmp_path, damage):
+    data = prepare("digits", tmp_path)
+    path = Path(data.folder) / "x_train.npy"
+    if damage == "removed":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        np.save(path, np.load(path)[:10])
+    with pytest.raises(DataLostError, match=r"prepared data in .* are gone or damaged"):
+        data.arrays("train")
+    again = prepare("digits", tmp_path)
+    assert again == data and len(again.arrays("train")[0]) == data.num_images["train"]

@@ -40,6 +40,15 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--dataset", "mnits"], "Did you mean 'mnist'?"),
         (["--space", "cnn", "--objective", "val_acc"], "Choose one of: val_accuracy, val_loss, val_macro_f1, val_balanced"),
         (["--space", "cnn", "--trials", "0"], "must be a whole number of at least 1. Received: '0'"),
+        (["--space", "cnn", "--seed", "4294967296"], "must be a whole number of at most 2147483647"),
+        (["--space", "cnn", "--set", "lr="], "Unknown parameter of space 'cnn' 'lr'. Did you mean "
+         "'learning_rate'?"),
+        (["--space", "cnn", "--set", "learning_rate="], "--set must be NAME=A,B or NAME=LOW..HIGH."),
+        (["--space", "cnn", "--fix", "bs=3"], "Did you mean 'batch_size'?"),
+        (["--space", "cnn", "--warm-start", "x"], "'--warm-start'. Did you mean '--resume'?"),
+        (["--space", "cnn", "--lr=0.1"], "'--lr'. Did you mean '--fix learning_rate=VALUE'?"),
+        (["--space", "cnn", "--zzz"], "Unknown option '--zzz'. Choose one of"),
+        (["--space", "cnn", "--colour", "grey"], "Did you mean '--color'?"),
         (["--space", "cnn", "--trials", "-3"], "at least 1"),
         (["--space", "cnn", "--epochs", "2.5"], "at least 1. Received: '2.5' ('auto' is possible"),
         (["--space", "cnn", "--timeout", "-5m"], "expected one argument"),
@@ -395,76 +404,9 @@ def test_a_target_is_read_with_its_direction():
     assert not StopRules().meets_target(accuracy, 1.0)
 
 
-def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
-    options = ["--space", "mlp", "--dataset", "digits", "--trials", "2", "--epochs", "9"]
-    assert main(["run", *options, "--workers", "1", "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    for words in (
-        "rungs at 3, 9 epochs", "14 parameters", "mlp_512x2", "669,706", "MiB", "about ",
-        "2 points, of 9 epochs",
-    ):  # fmt: skip
-        assert words in out
-    assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
-    assert [path.name for path in Path(".sweeps").iterdir()] == ["data"]
-
-
-def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
-    from sweeps.setup.dry_run import simulated_stretches
-
-    def stretches(protected: set[int], pruner: str) -> list[tuple[int, float]]:
-        settings = SweepSettings("cnn", num_epochs=9, min_epochs=1, pruner=pruner)
-        return simulated_stretches(settings, budget_for(settings, 1_000), 30, protected)
-
-    def epochs(pruner: str) -> float:
-        return sum(n for _, n in stretches({0, 1}, pruner))
-
-    assert epochs("asha") < epochs("hyperband") < epochs("none") == 270
-    assert (0, 9) in stretches({0}, "asha")
-    assert {number for number, _ in stretches({0}, "asha")} == set(range(30))
-
-
-def test_failures_are_named_and_only_some_are_tried_again():
-    from sweeps.executors.base import Raised
-    from sweeps.executors.failures import classify
-
-    def named(
-        kind: str, reason: str = "", short: bool = False, signal: str = ""
-    ) -> tuple[str, bool]:
-        failure = classify(Raised("trial-0", kind, reason, "", signal), memory_ran_out=short)
-        return failure.kind.name, failure.can_retry
-
-    assert named("ResourceExhaustedError") == ("OUT_OF_MEMORY", True)
-    assert named("InternalError", "RESOURCE_EXHAUSTED: 2 GiB") == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed", True, "SIGKILL") == ("OUT_OF_MEMORY", True)
-    assert named("Died", "killed, not by SIGKILL", True, "SIGSEGV") == ("CRASH", True)
-    assert named("NonFiniteLossError") == ("NOT_FINITE", False)
-    assert named("ValueError") == ("EXCEPTION", False)
-    assert named("ConnectionResetError") == ("EXCEPTION", True)
-    assert named("InternalError", "Dst tensor is not initialized.") == ("OUT_OF_MEMORY", True)
-    details = "InternalError: Graph execution error:\nCUDNN_STATUS_ALLOC_FAILED"
-    for kind, expected in (("InternalError", "OUT_OF_MEMORY"), ("ValueError", "EXCEPTION")):
-        event = Raised("trial-0", kind, "Graph execution error:", details)
-        assert classify(event, memory_ran_out=False).kind.name == expected
-    assert named("OSError", "[Errno 28] No space left on device") == ("EXCEPTION", False)
-
-
 def silent_job(task, report, slot):
     report("ready")
     threading.Event().wait(60)
-
-
-def test_a_measuring_process_that_hangs_ends_a_dry_run_with_one_line(monkeypatch, capsys):
-    executor = fake_executor.InlineExecutor()
-    monkeypatch.setattr("sweeps.executors.processes.ProcessExecutor", lambda *_, **__: executor)
-    monkeypatch.setattr("sweeps.setup.dry_run.measure_job", silent_job)
-    options = ["--space", "mlp", "--dataset", "digits", "--trials", "2", "--jit", "off"]
-    assert main(["run", "--dry-run", "--trial-timeout", "1s", *options]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "error: Hang: a measuring process has reported nothing for 1 seconds. Look at the space, "
-        "or give it more time with --trial-timeout."
-    ]
-    assert executor.closed
 
 
 def test_a_worker_that_says_nothing_any_more_ends_a_command(monkeypatch, tmp_path):
@@ -479,3 +421,10 @@ def test_a_worker_that_says_nothing_any_more_ends_a_command(monkeypatch, tmp_pat
             Interrupts(),
         )  # fmt: skip
     assert not failed.value.details and executor.stopped == ["job"]
+
+
+def test_the_list_of_commands_keeps_names_and_summaries_apart(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, summary in COMMANDS.items():
+        assert f"  {name}  " in out and f"  {summary}\n" in out

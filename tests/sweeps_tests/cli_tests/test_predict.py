@@ -243,9 +243,9 @@ def test_another_programs_database_is_left_alone(capsys, drawing):
 def test_unknown_models_name_what_there_is(capsys, logged, light, drawing):
     for options, rule in (
         (["--model", "drak@champion"], "There are: dark, light."),
-        (["--model", "dark@best"], "The aliases of 'dark': @champion (version 1)"),
-        (["--model", "light"], "The aliases of 'light': @newest"),
-        (["--model", "dark/7"], "no registered model 'dark/7'"),
+        (["--model", "dark@best"], "There are: dark@champion (version 1), dark/1."),
+        (["--model", "dark/7"], "'dark' has no such version. Received: 'dark/7'."),
+        (["--model", "light"], "Received: 'light@champion'. There are: light@newest"),
         (["--model", "dark@a@b"], "NAME@alias or NAME/VERSION"),
         (["--run", "0" * 32], "There is no run"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import fake_jobs
@@ -157,7 +158,22 @@ def test_without_a_time_limit_nothing_is_reserved(sweep):
     here = sweep(limit=None)
     here.row(0, 27, 0.9, PAUSED)
     assert not here.plan.enters_final_phase()
-    assert here.plan.next_waiting().number == 0
+    assert here.plan.next_waiting() is None, "the pruner decides"
+
+
+@pytest.mark.parametrize("limit", [None, 900.0])
+def test_one_that_was_better_than_the_winner_after_as_much_training_goes_on(sweep, limit):
+    here = sweep(limit=limit)
+    here.row(0, 72, 0.6, COMPLETE).curve.update({3: 0.2, 9: 0.5, 18: 0.5, 27: 0.5})
+    for number in (1, 2):
+        here.row(number, 72, 0.4, COMPLETE)
+    ahead, behind = here.row(3, 27, 0.55, PAUSED), here.row(4, 3, 0.1, PAUSED)
+    here.plan.no_more_points()
+    assert here.board.is_ahead(ahead) and not here.board.is_ahead(behind)
+    assert here.board.ahead() == [ahead]
+    assert here.plan.next_waiting() is ahead
+    ahead.curve = dict.fromkeys(ahead.curve, 0.45)
+    assert here.board.ahead() == [] and here.plan.next_waiting() is None
 
 
 def test_what_was_chosen_goes_on_although_it_is_no_candidate(sweep):
@@ -253,6 +269,13 @@ def test_with_time_left_after_all_points_the_best_three_are_trained_in_full_and_
     rows[1].state = rows[2].state = COMPLETE
     rows[1].value, rows[2].value = 0.9, 0.8
     assert here.plan.next_waiting() is None
+
+
+def test_in_a_small_sweep_what_may_be_trained_in_full_at_its_end_waits_until_then(sweep):
+    plan = sweep().plan.plan
+    assert replace(plan, num_trials=4).most_trials(4) == 24
+    assert replace(plan, num_trials=200).most_trials(4) == 200
+    assert [plan.most_trials(n) for n in (4, 30)] == [24, 60]
 
 
 def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +19,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
-from sweeps.engines.optuna_study.storage import open_storage
+from sweeps.engines.optuna_study.storage import open_storage, open_study
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import (
     HalvingPruner,
@@ -318,6 +319,18 @@ def test_an_early_stopped_trial_is_complete_and_nothing_is_promoted_for_want_of_
     assert engine.next_promotion(no_more_trials=True) is None
 
 
+def test_a_trial_that_is_resumed_goes_on_to_its_next_rung():
+    engine = make_engine()
+    for number in range(2):
+        engine.ask()
+        assert engine.report(number, 1, 0.9 - number) is Decision.PAUSE
+        engine.pause(number)
+    engine.resume(1)
+    assert engine.report(1, 1, -0.1) is Decision.GO_ON, "its rung reports once more"
+    assert engine.report(1, 2, -0.1) is Decision.GO_ON
+    assert engine.report(1, 3, -0.1) is Decision.PAUSE
+
+
 def test_repeated_points_are_recognised_unless_the_first_one_failed():
     point = get_space("mlp_layers").complete({"num_layers": 1})
     engine = make_engine(baselines=[(("one",), point), (("two",), point), (("three",), point)])
@@ -372,6 +385,18 @@ def test_a_study_of_another_sweep_or_space_is_not_touched(tmp_path):
         make_engine(storage, resume=True, uid="other")
     with pytest.raises(InputError, match="has changed"):
         make_engine(storage, resume=True, uid="one", space=get_space("cnn"))
+
+
+def test_what_a_database_does_not_do_is_said_as_it_says_it(tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    make_engine(open_storage(url))
+    with sqlite3.connect(tmp_path / "optuna.db") as database:
+        database.execute("ALTER TABLE studies RENAME COLUMN study_name TO other")
+    with pytest.raises(InputError, match=r"optuna.db cannot be used: Oper.*no such column"):
+        open_study(url, "study")
+    (tmp_path / "optuna.db").write_bytes((tmp_path / "optuna.db").read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"optuna.db.*Error: .*(malformed|disk I/O|not a datab)"):
+        open_study(url, "study")
 
 
 @pytest.mark.parametrize(

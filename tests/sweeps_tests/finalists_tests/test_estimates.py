@@ -113,6 +113,13 @@ def test_two_equal_accuracies_do_not_make_certainty():
     assert found.sd == pytest.approx(1 / 288 / 12**0.5)
 
 
+def test_the_least_sd_of_rounded_values_says_that_it_is_that():
+    scale = Scale(resolution=1 / 288)
+    equal, apart = estimate([0.9, 0.9], scale=scale), estimate([0.9, 0.8], scale=scale)
+    assert equal.is_least and equal.sd == pytest.approx(1 / 288 / 12**0.5)
+    assert not apart.is_least and not estimate([0.9, 0.9]).is_least
+
+
 def test_an_interval_ends_where_the_metric_does():
     found = estimate([0.2, 1.0], scale=Scale(0.0, 0.0, 1.0))
     assert (found.low, found.mean, found.high) == (0.0, 0.6, 1.0)

@@ -308,8 +308,30 @@ def test_a_repeat_changes_nothing(here, capsys):
     history = here.get_registered_model(NAME).tags
     assert main(["promote", "strong"]) == 0
     assert "the champion already" in capsys.readouterr().out
+    assert main(["promote", "strong", "--min-accuracy", "0.9999"]) == 3
+    out = capsys.readouterr().out
+    assert "REFUSED  --min-accuracy: test accuracy" in out
+    assert "is this model, and the champion already; it stays that: --min-accuracy" in out
     assert here.get_registered_model(NAME).tags == history
     assert len(here.search_model_versions(f"name = '{NAME}'")) == 2
+
+
+def test_a_champion_made_by_hand_of_a_foreign_model_is_said_and_can_be_replaced(here, capsys):
+    name = "by hand"
+    here.create_registered_model(name)
+    here.create_model_version(name, "file:///elsewhere/model")
+    here.set_registered_model_alias(name, "champion", "1")
+    assert main(["promote", "--rollback", "--model", name]) == 2
+    assert "version 1 got its alias outside keras-sweeps" in capsys.readouterr().err
+    assert main(["promote", "--history", "--model", name]) == 2
+    assert "version 1 as champion, set outside keras-sweeps" in capsys.readouterr().err
+    assert main(["promote", "weak", "--model", name, "--dry-run"]) == 3
+    assert "by hand version 1 cannot be compared with: keras-s" in capsys.readouterr().out
+    assert here.get_registered_model(name).aliases == {"champion": 1}
+    assert main(["promote", "weak", "--model", name, "--force", "that was a test"]) == 0
+    assert "was version 1, forced: that was a test" in capsys.readouterr().out
+    assert here.get_registered_model(name).aliases == {"champion": 2}
+    here.delete_registered_model(name)
 
 
 def test_force_is_recorded_and_rolled_back(here, capsys):
@@ -418,5 +440,9 @@ def test_going_back_goes_back_further_never_to_and_fro():
     assert version_before(history(*again), 2) == 1
     assert version_before(history(*again, ("rollback", 1)), 1) is None
     assert version_before(history(*two, ("rollback", 1), ("promotion", 3)), 3) == 1
+    three = history(*two, ("promotion", 3))
+    assert version_before(three, 3, lambda version: version != 2) == 1, "2 was deleted"
+    assert version_before(three, 9, lambda version: version == 1) == 1, "moved by hand"
+    assert version_before(three, 3, lambda version: version == 3) is None
     # An alias that was moved by hand goes back to the last champion that was promoted.
     assert version_before(history(*two), 9) == 2

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
+from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, duration, param_text, sparkline
-from sweeps.reporting.leaderboard import print_summary
+from sweeps.engines.pruners.rungs import Rungs
+from sweeps.formatting import (
+    count,
+    duration,
+    error_text,
+    in_work_dir,
+    param_text,
+    sparkline,
+)
+from sweeps.reporting.descriptions import left_text
+from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
+from sweeps.settings import Budget, SweepSettings
+from tracking.stores import ui_command
 
 
 @pytest.fixture
@@ -92,6 +107,72 @@ def test_a_trial_is_one_line_of_the_table(board, capsys, monkeypatch, columns, l
         row.params.pop("optimizer", None)
     print_summary(board, "all trials ended")
     assert "optimizer" not in capsys.readouterr().out.partition("─ \n")[0]
+
+
+def test_the_final_table_lists_what_was_better_than_the_best_after_as_many_epochs(board, capsys):
+    row = board.rows[3]
+    row.state, row.curve = TrialState.PRUNED, {1: 0.7}
+    print_summary(board, "the time limit was reached")
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if "trial 3" in line)
+    assert line.split()[:8] == ["-", "trial", "3", "0.7000", "1/4", "93,322", "12.0", "s"]
+    assert "- ahead of the best after as many epochs, but not trained to the end" in out
+    row.breaks_limit = "latency_ms 3 > 2"
+    print_summary(board, "the time limit was reached")
+    assert "ahead of the best" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("limit", "spent", "has_ended", "text"),
+    [
+        (None, 50.0, False, ""),
+        (600.0, 0.0, True, "the sweep had ended, so it has new time: 10:00 min"),
+        (600.0, 360.0, False, "4:00 min of 10:00 min are left; sessions before took the rest"),
+        (600.0, 360.0, True, "4:00 min of 10:00 min are left; sessions before took the rest"),
+        (600.0, 700.0, False, "0.0 s of 10:00 min are left; sessions before took the rest. More "
+         "with --timeout"),
+    ],
+)  # fmt: skip
+def test_a_resumed_sweep_says_what_is_left_of_its_time(limit, spent, has_ended, text):
+    budget = Budget(4, limit, None, Rungs((1, 4)))
+    assert left_text(budget, spent, has_ended=has_ended) == text
+
+
+def test_an_error_is_told_by_what_it_started_with():
+    wrapped = RuntimeError("invalid data in the commit, e.g. exceeding max length")
+    wrapped.__cause__ = OSError("attempt to write\na readonly database")
+    assert error_text(wrapped) == "OSError: attempt to write a readonly database"
+    ours = InputError("--storage must be a database")
+    ours.__cause__ = wrapped
+    assert error_text(ours) == "InputError: --storage must be a database"
+
+
+def test_printed_commands_are_quoted_for_the_shell(board, capsys):
+    settings = SweepSettings(
+        "cnn", name="s", work_dir="my work $HOME", tracking_uri="sqlite:///a b.db"
+    )
+    print_next_steps(settings, board, None, unfinished=True)
+    commands = [
+        line.partition("  #")[0] for line in capsys.readouterr().out.split("\n")[2:] if line
+    ]
+    assert [shlex.split(command)[-2:] for command in commands] == [
+        ["--work-dir", "my work $HOME"]
+    ] * 2
+    assert shlex.split(ui_command("sqlite:///a b.db"))[-1] == "sqlite:///a b.db"
+    assert in_work_dir(".sweeps") == in_work_dir(Path.cwd() / ".sweeps") == ""
+
+
+def test_what_ctrl_c_has_stopped_is_told_to_come_again(board, capsys):
+    row = board.rows[3]
+    row.state, row.reason = TrialState.KILLED, "the sweep was stopped"
+    text = "proposed again when the sweep is resumed"
+    assert end_text(board, row) == f"stopped after 12.0 s: {text}"
+    print_summary(board, "interrupted")
+    out = capsys.readouterr().out
+    assert f"1 trial stopped (3): {text}" in out and "KILLED" not in out
+    row.past = True
+    print_summary(board, "all trials ended")
+    assert "1 trial stopped (3): proposed again since" in capsys.readouterr().out
 
 
 def test_an_empty_sweep_has_a_summary_too(capsys):
