@@ -146,6 +146,28 @@ class Space:
         """Every parameter with its range and conditions."""
         return (self.see_all or parameters_of)(self.sample)
 
+    def is_asked_everywhere(self, parameter: Parameter) -> bool:
+        """Whether a parameter without conditions was asked for at every look that the space allows.
+
+        One behind a plain `if` is not.
+        """
+        allowed = [
+            look
+            for look in self.looks
+            if all(p.name not in look or p.contains(look[p.name]) for p in self.parameters)
+        ]
+        return all(parameter.name in look for look in allowed)
+
+    @cached_property
+    def most_points(self) -> int | None:
+        """How many points there are at most, as if no parameter had conditions; None for endless
+        ones.
+        """
+        grids = [parameter.grid() for parameter in self.parameters]
+        if any(grid is None for grid in grids):
+            return None
+        return math.prod(len(grid) for grid in grids if grid is not None)
+
     @property
     def source_digest(self) -> str:
         """Of the text that a user's space is written in; empty for one of ours."""

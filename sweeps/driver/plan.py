@@ -94,7 +94,8 @@ def trials_without_best(board: Board) -> int:
     return sum(
         row.end_order is not None and row.end_order > best.end_order
         for row in board.ended()
-        if row.state in counted and (row.curve or row.duplicate_of is not None)
+        if row.state in counted
+        and (row.curve or (row.duplicate_of is not None and board.counts_untrained))
     )
 
 

@@ -88,7 +88,7 @@ class Retries:
         """Whether the first trials of a search all failed in this session, for one reason."""
         if self._plan.is_fixed:
             return False
-        ended = [row for row in self._board.ended() if not row.past]
+        ended = [row for row in self._board.ended() if not row.past and not row.is_untrained]
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials or NUM_SAME_FAILURES):
             return False
         failed = all(row.state is TrialState.FAILED for row in ended)

@@ -113,6 +113,7 @@ class _Search:
             timeout_seconds=budget.timeout_seconds,
             data_name=data.name,
             earlier_seconds=opened.recording.spool.active_seconds(),
+            counts_untrained=settings.counts_untrained,
         )
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,

@@ -355,6 +355,34 @@ def test_a_repeated_point_is_not_trained_and_takes_the_first_ones_result(scene):
     assert [row.number for row in s.board.ranking()].count(1) == 0
 
 
+def test_points_that_are_not_trained_do_not_count_as_trials(scene):
+    s = scene(num_trials=2, num_points=9)
+    s.engine.duplicates, s.engine.broken_limits = {1: 0, 3: 0}, {2: "parameters 3k > 2k"}
+    assert s.run() is StopReason.TRIALS
+    assert {epoch[0] for epoch in s.tracker.epochs} == {0, 4}, "two points were trained"
+    assert set(s.engine.told) == {0, 1, 2, 3, 4}
+    assert s.board.progress() == (2, 2)
+
+
+def test_in_a_sweep_of_before_every_point_counts_as_a_trial(scene):
+    s = scene(num_trials=2, num_points=9)
+    s.board.counts_untrained = True
+    s.engine.duplicates = {1: 0}
+    assert s.run() is StopReason.TRIALS
+    assert set(s.engine.told) == {0, 1}
+
+
+def test_a_sweep_of_more_trials_than_a_space_has_points_ends_with_its_last_point(scene):
+    points = [{"units": 1}, {"units": 2}, {"units": 1}, {"units": 2}]
+    space = replace(
+        SPACE, sample=lambda hp: {"units": hp.Int("units", 1, 2)}, see_all=None,
+    )  # fmt: skip
+    s = scene(num_trials=9, space=space, num_points=4)
+    s.engine._points, s.engine.duplicates = points, {2: 0, 3: 1}
+    assert s.run() is StopReason.EXHAUSTED
+    assert set(s.engine.told) == {0, 1}, "no repetition was asked for"
+
+
 def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene):
     s = scene(decide=pause_at_one({0}), num_trials=4, num_audited=2)
     s.run()
@@ -563,7 +591,7 @@ def test_a_sampler_that_only_repeats_itself_ends_the_sweep(scene):
 
 
 def test_points_beyond_a_limit_do_not_count_as_no_improvement(scene):
-    s = scene(num_trials=8, num_points=8, rules={"patience_trials": 3})
+    s = scene(num_trials=2, num_points=8, rules={"patience_trials": 3})
     s.engine.broken_limits = dict.fromkeys(range(1, 7), "parameters 3k > 2k")
     assert s.run() is StopReason.TRIALS
     assert s.engine.told[7][0] is TrialState.COMPLETE
