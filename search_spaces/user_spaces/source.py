@@ -30,7 +30,11 @@ from search_spaces.hyperparameters.parameter import (
 from search_spaces.labels import takes_one_hot
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
-from search_spaces.user_spaces.loading import failure_text, load_hypermodel
+from search_spaces.user_spaces.loading import (
+    failure_text,
+    import_notes,
+    load_hypermodel,
+)
 from search_spaces.user_spaces.reference import Reference
 
 Answer = Callable[[Parameter], Value | None]
@@ -95,8 +99,9 @@ class TunerSource:
         self.reference, self.shape, self.num_classes = reference, input_shape, num_classes
         self.hypermodel = load_hypermodel(reference, input_shape, num_classes)
         self.has_custom_fit = has_custom_fit(self.hypermodel)
-        self.notes: list[str] = []
+        self.notes: list[str] = [*import_notes(reference)]
         self.drops_class_weights = False
+        self.own_metrics: tuple[str, ...] | None = None
         self._noted: set[object] = set()
 
     def build(self, answer: Answer) -> tuple[Any, keras.Model]:
