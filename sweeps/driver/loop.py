@@ -21,7 +21,7 @@ from sweeps.driver.audit import Audit
 from sweeps.driver.ends import Ends
 from sweeps.driver.figures import Figures
 from sweeps.driver.next_trial import NextTrial
-from sweeps.driver.plan import LoopPlan, StopReason
+from sweeps.driver.plan import SUSPENDED, LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
 from sweeps.driver.status import Board, TrialRow, View
@@ -70,9 +70,9 @@ class SweepLoop:
         self._logged_final_phase: float | None = None
 
     @property
-    def source_changed(self) -> str:
-        """What of a user's space is not as it was, where that ended the sweep."""
-        return self._retries.source_changed
+    def error(self) -> str:
+        """What of a user's space ended the sweep: it is not as it was, or it asked for that."""
+        return self._retries.source_changed or self._retries.search_ended
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> StopReason:
         """Runs trials until a stop rule holds; leaves no trial running, however it ends.
@@ -90,7 +90,7 @@ class SweepLoop:
             stop = self._train()
             if stop in (StopReason.INTERRUPTED, StopReason.FAILING):
                 self._ends.kill_running()
-            if stop not in (StopReason.INTERRUPTED, StopReason.PREEMPTED, StopReason.CHANGED):
+            if stop is not StopReason.INTERRUPTED and stop not in SUSPENDED:
                 self._ends.end_paused()
                 self._run_audit()
                 meanwhile()
@@ -106,8 +106,9 @@ class SweepLoop:
             if self._interrupts.received:
                 preempted = self._interrupts.terminated
                 return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
-            if self.source_changed:
-                return StopReason.CHANGED
+            if self.error:
+                changed = bool(self._retries.source_changed)
+                return StopReason.CHANGED if changed else StopReason.FATAL
             if self._retries.all_failed_alike():
                 return StopReason.FAILING
             self._fill_slots()

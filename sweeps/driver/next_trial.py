@@ -86,7 +86,10 @@ class NextTrial:
         if self._board.counts_untrained or most is None or most > len(self._board.rows):
             return False
         lost = (TrialState.FAILED, TrialState.KILLED)
-        known = (row.params for row in self._board.rows.values() if row.state not in lost)
+        known = [row.params for row in self._board.rows.values() if row.state not in lost]
+        names = {parameter.name for parameter in self._plan.space.parameters}
+        if any(params.keys() - names for params in known):
+            return False  # A space of plain Python can have more than its looks have shown.
         return len({json.dumps(params, sort_keys=True) for params in known}) >= most
 
     def take_over(self, past: PastTrial) -> TrialRow:

@@ -37,7 +37,12 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"
     PREEMPTED = "terminated; it can be resumed"
     CHANGED = "the space's source has changed; it can be resumed"
+    FATAL = "the space ended the search; it can be resumed"
     FAILING = "the first trials all failed for one reason"
+
+
+SUSPENDED = frozenset({StopReason.PREEMPTED, StopReason.CHANGED, StopReason.FATAL})
+"""Why a sweep ended whose trials wait to be resumed."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.errors import SourceChangedError
+from search_spaces.errors import SearchEndedError, SourceChangedError
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import STOPPED, StopReason
 from sweeps.driver.status import TrialRow
@@ -29,13 +29,14 @@ class Retries:
 
     Attributes:
         source_changed: what of a user's space is not as it was, where that ended a trial.
+        search_ended: by what a user's space ended the sweep on purpose.
         longest_epoch: seconds of the longest epoch that the sweep has seen.
     """
 
     def __init__(self, trials: Trials, figures: Figures, interrupts: Interrupts) -> None:
         self._trials, self._figures, self._interrupts = trials, figures, interrupts
         self._board, self._plan = trials.board, trials.plan
-        self.source_changed = ""
+        self.source_changed = self.search_ended = ""
         self.longest_epoch = 0.0
 
     def raised(self, event: Raised) -> None:
@@ -43,6 +44,8 @@ class Retries:
         row = self._board.rows[trial_number(event.job_id)]
         if event.kind == SourceChangedError.__name__:
             self.source_changed = event.reason
+        if event.kind == SearchEndedError.__name__:
+            self.search_ended = event.reason
         if self.source_changed or (event.died and self._interrupts.received):
             # What ended the sweep ended its processes, too: service managers signal whole groups.
             # And a trial that was to be built from other code than those before it can wait.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sweeps.driver.loop import SweepLoop
-from sweeps.driver.plan import LoopPlan, StopReason
+from sweeps.driver.plan import SUSPENDED, LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, View
 from sweeps.driver.views import LogView, Views
@@ -77,7 +77,7 @@ class LoopEnd:
     @property
     def suspended(self) -> bool:
         """Whether trials wait to be resumed."""
-        return self.stop in (None, StopReason.PREEMPTED, StopReason.CHANGED)
+        return self.stop is None or self.stop in SUSPENDED
 
     @property
     def reason(self) -> str:
@@ -146,7 +146,7 @@ class Session:
                 Views((LogView(), self.view)), self.interrupts, watch,
             )  # fmt: skip
             stop = loop.run(meanwhile)
-            error = loop.source_changed
+            error = loop.error
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
             error, cause = self.broke_off(problem), problem
         finally:
