@@ -111,6 +111,9 @@ class Space:
         narrowing: what was narrowed, as `NAME=VALUES`, so that it can be done again.
         notes: what people should know before they search it, a sentence each.
         drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
+        own_metrics: names of what its models, or a `fit` of its own, report beside what is measured
+            of every model; None where that is not known.
+        looks: points at which a space of plain Python was looked at, to find its parameters.
         augmentation: how a point wants training images changed; None where none ever does.
         rest: ends the process that a user's space is asked in; it starts again when it is asked.
         cost_of: what a point's model costs; None where only a built model tells, as in the process
@@ -132,6 +135,8 @@ class Space:
     narrowing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
+    own_metrics: tuple[str, ...] | None = ()
+    looks: tuple[Params, ...] = ()
     augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
     cost_of: Callable[[Params, Shape, int], Cost | None] | None = None
     rest: Callable[[], None] = lambda: None

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from sweeps.setup.start import StartedSweep
 
 Callbacks = TrialCallback | Iterable[TrialCallback] | None
-_RUN_DEFAULTS = {"timeout": "auto", "objective": "val_accuracy", "seed": 0}
+_RUN_DEFAULTS = {"timeout": "auto", "seed": 0}
 
 
 class SweepError(RuntimeError):
@@ -90,7 +90,7 @@ def run(
     trials: int | None = None,
     epochs: int | None = None,
     timeout: float | str | None = "auto",
-    objective: str = "val_accuracy",
+    objective: str | None = None,
     sampler: str | None = None,
     pruner: str | None = None,
     seed: int = 0,
@@ -116,6 +116,9 @@ def run(
         trials: points to try at most; None for as many as the time allows.
         epochs: full budget of a trial; None for what fits the data.
         timeout: seconds, or a text such as `15m`; None for no limit, `auto` for what fits the data.
+        objective: what is optimised on the validation images; None for `val_accuracy`, or for the
+            number that a HyperModel's own `fit` returns. A metric of your own is `NAME:max` or
+            `NAME:min`.
         on_trial_end: called in this process with each `Trial` that ends; several are called in
             their order. One that raises ends the sweep, which can be resumed.
         verbose: 0 prints nothing.

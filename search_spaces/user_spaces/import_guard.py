@@ -30,7 +30,7 @@ def training_prevented() -> Iterator[None]:
         raise ImportStoppedError("trains a model with fit")
 
     def stop_tuner(tuner: Any, *args: Any, **kwargs: Any) -> None:
-        raise ImportStoppedError(f"makes a tuner ({type(tuner).__name__})")
+        raise ImportStoppedError(f"makes a {type(tuner).__name__} tuner")
 
     with (
         _replaced(keras.Model, "fit", stop_fit),

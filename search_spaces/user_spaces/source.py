@@ -90,6 +90,7 @@ class TunerSource:
     Attributes:
         notes: what people should know of it, as far as it has been asked.
         drops_class_weights: whether its own `fit` was seen to leave weights of classes out.
+        own_metrics: as `Space.own_metrics`, once a model was looked at.
 
     Raises:
         InputError: As `load_hypermodel`.

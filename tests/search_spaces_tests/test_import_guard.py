@@ -43,7 +43,7 @@ def source(folder, text, name="build"):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (SEARCH, r"tutorial.py makes a tuner \(RandomSearch\) \(line 10\) as soon as it is"),
+        (SEARCH, r"tutorial.py makes a RandomSearch tuner \(line 10\) as soon as it is"),
         (FIT, r"tutorial.py trains a model with fit \(line 11\) as soon as it is imported"),
     ],
 )

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write_config:
         return _write_config(settings, given, resume=arguments.resume)
     if arguments.dry_run:
-        return _dry_run(settings)
+        return _dry_run(settings, objective_asked="objective" in given)
     return _run(settings, given, arguments)
 
 
@@ -104,13 +104,13 @@ def _check_no_result(arguments: argparse.Namespace) -> None:
         )
 
 
-def _dry_run(settings: SweepSettings) -> int:
+def _dry_run(settings: SweepSettings, *, objective_asked: bool) -> int:
     from sweeps.cli.dry_run_table import print_dry_run
     from sweeps.setup.dry_run import dry_run
     from sweeps.workers.start import JobFailedError
 
     try:
-        found = dry_run(settings, say)
+        found = dry_run(settings, say, objective_asked=objective_asked)
     except JobFailedError as error:
         print(f"{error.details}\nerror: {error}".lstrip(), file=sys.stderr)
         return FAILED

@@ -14,6 +14,7 @@ from pathlib import Path
 import fake_executor
 import pytest
 
+from pipelines.training.cost import FailedPoint, Measurement
 from search_spaces.errors import InputError
 from sweeps.cli.main import COMMANDS, main, make_parser
 from sweeps.executors.base import Slot
@@ -402,6 +403,41 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
         assert words in out
     assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
     assert [path.name for path in Path(".sweeps").iterdir()] == ["data"]
+
+
+def test_a_dry_run_copes_with_points_that_cannot_be_trained_as_a_sweep_does(capsys):
+    from sweeps.cli.dry_run_table import print_dry_run
+    from sweeps.engines.base import Proposal
+    from sweeps.outcome import Outcome
+    from sweeps.setup.dry_run import DryRun, MeasuredPoint, UntrainedPoint, estimate
+
+    settings = SweepSettings("a.py:b", num_trials=4, num_epochs=1, pruner="none")
+    budget = budget_for(settings, 1000)
+    points = [Proposal(number, {"n": number}) for number in range(4)]
+    cost = Measurement({}, 1, 1, 2.0, 10.0)
+    whole = estimate(settings, budget, 4, 1, points, dict.fromkeys(range(4), cost))
+    half = estimate(settings, budget, 4, 1, points, {0: cost, 2: cost})
+    assert whole[1] == 4 and half[1] == 2 and half[0] < whole[0]
+    assert estimate(settings, budget, 8, 1, points, {0: cost, 2: cost})[1] == 4
+    failure = FailedPoint("FailedTrialError", "too\nlarge", "Traceback")
+    failed = tuple(UntrainedPoint(points[number], failure) for number in (1, 3))
+    print_dry_run(DryRun(
+        Outcome.DONE, settings, budget, (MeasuredPoint(points[0], cost),), 4, 2.0, failed=failed,
+    ))  # fmt: skip
+    assert "2 trials would fail (1, 3): FailedTrialError: too large\n" in capsys.readouterr().out
+
+
+def test_a_dry_run_measures_what_would_be_trained(monkeypatch):
+    import fake_loop_parts
+
+    from sweeps.setup.dry_run import first_proposals
+
+    engine = fake_loop_parts.ListEngine([{"n": number} for number in range(9)])
+    engine.duplicates, engine.broken_limits = {1: 0}, {2: "parameters 3k > 2k"}
+    monkeypatch.setattr("sweeps.setup.stores.make_engine", lambda *_: engine)
+    settings = SweepSettings("mlp", num_trials=3)
+    found = first_proposals(settings, None, None, budget_for(settings, 1000), 1)
+    assert [proposal.number for proposal in found] == [0, 3, 4]
 
 
 def test_a_dry_run_estimates_less_for_a_sweep_that_prunes():
