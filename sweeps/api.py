@@ -24,6 +24,7 @@ from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from search_spaces.user_spaces.given import given_space
+from search_spaces.user_spaces.import_guard import check_may_train
 from search_spaces.user_spaces.reference import GivenSpace, is_reference, other_object
 from sweeps import option_values as values
 from sweeps.driver.trial import Trial, stored_trial
@@ -166,6 +167,7 @@ def _run(
     from sweeps.finalists.start import run_sweep
     from sweeps.setup.start import Start
 
+    check_may_train("runs a sweep")  # A program whose own file is the space.
     functions, given = _functions(on_trial_end), settings_given(options)
     dataset = options.get("dataset")
     named = str(dataset) if isinstance(dataset, str | Path) else None

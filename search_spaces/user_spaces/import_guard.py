@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 WAY_OUT = "Put that, and what follows it, below `if __name__ == '__main__':`"
+
+
+_prevented = ContextVar("training_prevented", default=False)
 
 
 class ImportStoppedError(BaseException):
@@ -22,7 +26,7 @@ class ImportStoppedError(BaseException):
 
 @contextlib.contextmanager
 def training_prevented() -> Iterator[None]:
-    """Within it, `Model.fit` and making a tuner raise ImportStoppedError."""
+    """Within it, `Model.fit`, making a tuner and `check_may_train` raise ImportStoppedError."""
     import keras
     import keras_tuner
 
@@ -36,7 +40,21 @@ def training_prevented() -> Iterator[None]:
         _replaced(keras.Model, "fit", stop_fit),
         _replaced(keras_tuner.Tuner, "__init__", stop_tuner),
     ):
-        yield
+        token = _prevented.set(True)
+        try:
+            yield
+        finally:
+            _prevented.reset(token)
+
+
+def check_may_train(what: str) -> None:
+    """Raises ImportStoppedError while a module is imported that must not train.
+
+    Args:
+        what: what is about to begin, as `runs a sweep`.
+    """
+    if _prevented.get():
+        raise ImportStoppedError(what)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ FIT = """try:
 except Exception:
     Path(__file__).with_name("searched").touch()
 """
+SWEEP = "import keras_sweeps as ks\nks.run(__file__ + ':build', 'digits', name='again')\n"
 
 
 def source(folder, text, name="build"):
@@ -45,6 +46,7 @@ def source(folder, text, name="build"):
     [
         (SEARCH, r"tutorial.py makes a RandomSearch tuner \(line 10\) as soon as it is"),
         (FIT, r"tutorial.py trains a model with fit \(line 11\) as soon as it is imported"),
+        (SWEEP, r"tutorial.py runs a sweep \(line 11\) as soon as it is imported"),
     ],
 )
 def test_what_a_script_defines_before_it_searches_can_be_used(tmp_path, body, words):
