@@ -197,6 +197,7 @@ def _print_schema() -> int:
 
 def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
     """Prints the settings of a new sweep, or of the one that would be resumed."""
+    from search_spaces.user_spaces.reference import is_reference
     from sweeps.setup.data import sweep_data
     from sweeps.setup.resume import merged, sweep_to_resume
 
@@ -209,7 +210,10 @@ def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> 
     if earlier is not None:
         settings = merged(earlier, settings, given, accept=True)
     settings.validate(resumed=earlier is not None)
-    print(resolved_config(settings, sweep_data(settings, earlier)), end="")
+    values = option_values(settings, sweep_data(settings, earlier))
+    if earlier is None and is_reference(settings.space) and "objective" not in given:
+        values["objective"] = None  # Only its `fit`, which is not looked at here, decides it.
+    print(config_text(make_parser("run"), values), end="")
     return 0
 
 

@@ -471,6 +471,8 @@ def test_failures_are_named_and_only_some_are_tried_again():
     assert named("Died", "killed, not by SIGKILL", True, "SIGSEGV") == ("CRASH", True)
     assert named("NonFiniteLossError") == ("NOT_FINITE", False)
     assert named("ValueError") == ("EXCEPTION", False)
+    for kind in ("FailedTrialError", "SearchEndedError"):
+        assert named(kind, "it would run out of memory") == ("EXCEPTION", False)
     assert named("ConnectionResetError") == ("EXCEPTION", True)
     assert named("InternalError", "Dst tensor is not initialized.") == ("OUT_OF_MEMORY", True)
     details = "InternalError: Graph execution error:\nCUDNN_STATUS_ALLOC_FAILED"

@@ -365,6 +365,20 @@ def test_points_that_are_not_trained_do_not_count_as_trials(scene):
     assert s.board.progress() == (2, 2)
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_resumed_sweep_counts_as_it_did(scene, counted):
+    s = scene(num_trials=2, num_points=9)
+    s.board.counts_untrained = counted
+    point, done = s.engine._points[0], TrialState.COMPLETE
+    s.engine.history = [
+        PastTrial(0, point, done, 0.9, {3: 0.9}),
+        PastTrial(1, point, done, 0.9, {}, facts={"duplicate_of": 0}),
+    ]
+    s.engine._next = 2
+    assert s.run() is StopReason.TRIALS
+    assert set(s.engine.told) == (set() if counted else {2})
+
+
 def test_in_a_sweep_of_before_every_point_counts_as_a_trial(scene):
     s = scene(num_trials=2, num_points=9)
     s.board.counts_untrained = True
