@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,13 @@ class Objective:
     metric: str
     direction: Literal["maximize", "minimize"]
     min_classes: int = 2
+
+    @property
+    def name(self) -> str:
+        """What `get_objective` finds it by; the same for the same objective."""
+        if self.metric in OBJECTIVES or self == RETURNED:
+            return self.metric
+        return f"{self.metric}:{self.direction[:3]}"
 
     def value(self, metrics: Mapping[str, float]) -> float:
         """The objective's value in a set of metrics."""
@@ -48,11 +56,36 @@ OBJECTIVES = {
 }
 
 
+RETURNED = Objective(RETURNED_NUMBER, "minimize")
+"""The number that a HyperModel's own `fit` returns."""
+_OWN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_./ -]*):(max|min)")
+"""A metric of the user's own, as MLflow takes its name, and which way is better."""
+
+
 def get_objective(name: str) -> Objective:
-    """The objective of that name; raises InputError with the valid names otherwise."""
-    if name not in OBJECTIVES:
-        raise unknown_name("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
+    """The objective of that name, or of a metric of the user's own: `NAME:max`, `NAME:min`.
+
+    Raises:
+        InputError: It is no such name.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if name == RETURNED_NUMBER:
+        return RETURNED
+    own = _OWN.fullmatch(name)
+    if own is None:
+        raise InputError(
+            f"{unknown_name('objective', name, OBJECTIVES)} Or name a metric that your own model "
+            f"or fit gives, with its direction: NAME:max or NAME:min (letters, digits, _ . / -)."
+        )
+    found = Objective(own[1], "maximize" if own[2] == "max" else "minimize")
+    known = OBJECTIVES.get(found.metric, found)
+    if known.direction != found.direction:
+        raise InputError(
+            f"--objective {found.metric} is always {known.direction}d. Received: {name}. Leave "
+            f":{own[2]} out."
+        )
+    return known
 
 
 def check_objective(name: str, num_classes: int, data_name: str) -> None:
@@ -72,7 +105,7 @@ def parse_target(text: str, objective: Objective) -> float:
         InputError: It names another metric than the objective, or points the wrong way.
     """
     sign = ">=" if objective.direction == "maximize" else "<="
-    match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
+    match = re.fullmatch(r"(.+?)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
     if match is None or match[1] != objective.metric or match[2] != sign:
         raise InputError(
             f"--target must be the objective, {sign} and a number, such as "

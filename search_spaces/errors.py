@@ -10,6 +10,10 @@ class SourceChangedError(Exception):
     """The source of a user's space is not what it was when its sweep began."""
 
 
+class SearchEndedError(Exception):
+    """A user's space raised Keras Tuner's FatalError, which ends a search."""
+
+
 class InputError(ValueError):
     """Input that breaks a rule; its message states the rule, what was received and the way out.
 

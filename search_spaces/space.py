@@ -111,6 +111,9 @@ class Space:
         narrowing: what was narrowed, as `NAME=VALUES`, so that it can be done again.
         notes: what people should know before they search it, a sentence each.
         drops_class_weights: whether a `fit` of the user's own leaves weights of classes out.
+        own_metrics: names of what its models, or a `fit` of its own, report beside what is measured
+            of every model; None where that is not known.
+        looks: points at which a space of plain Python was looked at, to find its parameters.
         augmentation: how a point wants training images changed; None where none ever does.
         rest: ends the process that a user's space is asked in; it starts again when it is asked.
         cost_of: what a point's model costs; None where only a built model tells, as in the process
@@ -132,6 +135,8 @@ class Space:
     narrowing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
+    own_metrics: tuple[str, ...] | None = ()
+    looks: tuple[Params, ...] = ()
     augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
     cost_of: Callable[[Params, Shape, int], Cost | None] | None = None
     rest: Callable[[], None] = lambda: None
@@ -145,6 +150,28 @@ class Space:
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter with its range and conditions."""
         return (self.see_all or parameters_of)(self.sample)
+
+    def is_asked_everywhere(self, parameter: Parameter) -> bool:
+        """Whether a parameter without conditions was asked for at every look that the space allows.
+
+        One behind a plain `if` is not.
+        """
+        allowed = [
+            look
+            for look in self.looks
+            if all(p.name not in look or p.contains(look[p.name]) for p in self.parameters)
+        ]
+        return all(parameter.name in look for look in allowed)
+
+    @cached_property
+    def most_points(self) -> int | None:
+        """How many points there are at most, as if no parameter had conditions; None for endless
+        ones.
+        """
+        grids = [parameter.grid() for parameter in self.parameters]
+        if any(grid is None for grid in grids):
+            return None
+        return math.prod(len(grid) for grid in grids if grid is not None)
 
     @property
     def source_digest(self) -> str:

@@ -24,6 +24,7 @@ from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
 from search_spaces.space import Space
 from search_spaces.user_spaces.given import given_space
+from search_spaces.user_spaces.import_guard import check_may_train
 from search_spaces.user_spaces.reference import GivenSpace, is_reference, other_object
 from sweeps import option_values as values
 from sweeps.driver.trial import Trial, stored_trial
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from sweeps.setup.start import StartedSweep
 
 Callbacks = TrialCallback | Iterable[TrialCallback] | None
-_RUN_DEFAULTS = {"timeout": "auto", "objective": "val_accuracy", "seed": 0}
+_RUN_DEFAULTS = {"timeout": "auto", "seed": 0}
 
 
 class SweepError(RuntimeError):
@@ -91,7 +92,7 @@ def run(
     trials: int | None = None,
     epochs: int | None = None,
     timeout: float | str | None = "auto",
-    objective: str = "val_accuracy",
+    objective: str | None = None,
     sampler: str | None = None,
     pruner: str | None = None,
     seed: int = 0,
@@ -117,6 +118,9 @@ def run(
         trials: points to try at most; None for as many as the time allows.
         epochs: full budget of a trial; None for what fits the data.
         timeout: seconds, or a text such as `15m`; None for no limit, `auto` for what fits the data.
+        objective: what is optimised on the validation images; None for `val_accuracy`, or for the
+            number that a HyperModel's own `fit` returns. A metric of your own is `NAME:max` or
+            `NAME:min`.
         on_trial_end: called in this process with each `Trial` that ends; several are called in
             their order. One that raises ends the sweep, which can be resumed.
         verbose: 0 prints nothing.
@@ -164,6 +168,7 @@ def _run(
     from sweeps.finalists.start import run_sweep
     from sweeps.setup.start import Start
 
+    check_may_train("runs a sweep")  # A program whose own file is the space.
     functions, given = _functions(on_trial_end), settings_given(options)
     dataset = options.get("dataset")
     named = str(dataset) if isinstance(dataset, str | Path) else None

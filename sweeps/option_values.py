@@ -6,6 +6,7 @@ the same.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pipelines.images import options as images
+from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
 from sweeps.engines.pruners.rungs import parse_min_epochs
 
@@ -31,6 +33,14 @@ class ValueRuleError(InputError):
 
 def _broken(rule: str, received: object) -> ValueRuleError:
     return ValueRuleError(f"must be {rule}. Received: {received!r}")
+
+
+def objective(value: object) -> str:
+    """The name of an objective; one that there is not is left for whoever checks it."""
+    found = text(value)
+    with contextlib.suppress(InputError):
+        return get_objective(found).name
+    return found
 
 
 def positive_int(value: object) -> int:

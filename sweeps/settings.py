@@ -29,7 +29,7 @@ from sweeps.engines.pruners.rungs import (
 
 DEFAULT_NUM_TRIALS = 24
 """Where there is no time limit either."""
-DEFAULTS = 2
+DEFAULTS = 3
 """Of `SweepSettings.defaults`, for new sweeps."""
 ENGINES = ("optuna", "keras-tuner")
 DEFAULT_SAMPLER, DEFAULT_PRUNER = "prior", "asha"
@@ -79,8 +79,8 @@ class SweepSettings:
         fixed: parameters with one value, as `NAME=VALUE`.
         limits: what points may cost, as `parameters<=200k`.
         training: how trials train.
-        defaults: which release's budgets hold where none was given; 1 for sweeps that began before
-            rungs below an epoch.
+        defaults: which release's rules hold where none was given; 1 for sweeps that began before
+            rungs below an epoch, 2 for those in which `counts_untrained` is true.
     """
 
     space: str
@@ -197,6 +197,13 @@ class SweepSettings:
                 f"{first}, with --engine {self.engine} and --pruner {self.pruner}. Choose --pruner "
                 "asha or hyperband, or a whole number of epochs."
             )
+
+    @property
+    def counts_untrained(self) -> bool:
+        """Whether points that are not trained, because they repeat or break a limit, count as
+        trials.
+        """
+        return self.defaults < 3
 
     @property
     def has_early_rungs(self) -> bool:
@@ -317,6 +324,7 @@ DEFAULT_BUDGETS = {
     1: (DefaultBudget(4, 15 * 60.0), DefaultBudget(10, 3 * 60.0)),
     2: (DefaultBudget(8, 15 * 60.0), DefaultBudget(30, 3 * 60.0)),
 }
+DEFAULT_BUDGETS[3] = DEFAULT_BUDGETS[2]
 """For large and for small data sets, by `SweepSettings.defaults`. On two cores fifteen minutes try
 some thirty points on MNIST and train a few of them in full (docs/search.md)."""
 LARGE_DATA_BUDGET, SMALL_DATA_BUDGET = DEFAULT_BUDGETS[DEFAULTS]

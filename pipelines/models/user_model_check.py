@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ SCALING = ("Rescaling", "Normalization", "Lambda", "BatchNormalization")
 
 MEMORIES = ("EarlyStopping", "ReduceLROnPlateau")
 """Keras' callbacks that count epochs; others that do have a `patience`, too."""
+CALL_ERROR = re.compile(
+    r"multiple values for|unexpected keyword argument|missing (a|\d+) required|"
+    r"positional arguments?"
+)
+"""What Python says of a call with other arguments than a function takes: so it will in a trial."""
 
 
 def look_at_space(source: TunerSource) -> tuple[str, ...]:
@@ -59,7 +65,19 @@ def look_at_space(source: TunerSource) -> tuple[str, ...]:
         )
     except Exception as error:  # Whatever Keras makes of the arguments of `compile`.
         raise _untrainable(label, error, file, one_hot=one_hot) from error
+    source.own_metrics = _compiled_names(model)
     return notes
+
+
+def _compiled_names(model: keras.Model) -> tuple[str, ...] | None:
+    """What a model that has made a step reports, of training and of validation; None if unknown."""
+    if not getattr(model, "compiled", False):
+        return ()
+    try:
+        names = list(model.get_metrics_result())
+    except Exception:  # A model with metrics of its own may need more than a step.
+        return None
+    return (*names, *(f"val_{name}" for name in names))
 
 
 def check_model(
@@ -110,6 +128,13 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
     if done.step_error is not None:
         one_hot = wants_one_hot(source.hypermodel, model, source.num_classes)
         raise _untrainable(label, done.step_error, file, one_hot=one_hot)
+    if isinstance(done.error, TypeError) and CALL_ERROR.search(str(done.error)):
+        raise InputError(
+            f"The fit of '{label}' fails as soon as it is called: "
+            f"{failure_text(done.error, file)}. It is given x, y, validation_data, epochs, "
+            "initial_epoch, verbose and callbacks: end its arguments with **kwargs, pass each on "
+            "once, and set none of them yourself (--epochs sets the number of epochs)."
+        )
     wrong = [num for num in done.num_epochs if num != 1]
     wrong += [num for num in [done.num_passes] if num == LOOK_EPOCHS]
     if wrong:
@@ -119,7 +144,23 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
             "must train only that one. Pass both on to model.fit, or neither, or begin your own "
             "loop at initial_epoch. --epochs sets the number of epochs."
         )
+    compiled = _compiled_names(model)
+    if done.error is None and compiled is not None:
+        source.own_metrics = tuple(dict.fromkeys((*done.returned, *compiled)))
     notes = []
+    if len(done.num_epochs) > 1:
+        notes.append(
+            f"the fit of '{label}' calls model.fit {len(done.num_epochs)} times, and it is called "
+            "once per epoch: every epoch of the sweep makes all of these calls again"
+        )
+    others = [shape for shape in done.image_shapes if shape != source.shape]
+    if others:
+        given, own = ("x".join(map(str, shape)) for shape in (others[0], source.shape))
+        notes.append(
+            f"the fit of '{label}' trains on images of {given}, but its models are measured on, "
+            f"and take, the data's {own}: crop or resize in the model (keras.layers.CenterCrop or "
+            "Resizing) instead of in fit"
+        )
     if done.num_passes > 1:
         notes.append(
             f"the fit of '{label}' trains {done.num_passes} epochs of its own at each call, and it "

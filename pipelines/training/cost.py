@@ -43,7 +43,11 @@ MAX_BYTES = 2**28
 
 @dataclass(frozen=True)
 class MeasureTask:
-    """Points to measure, in this order; `num_epochs` is the budget that a schedule spans."""
+    """Points to measure, in this order; `num_epochs` is the budget that a schedule spans.
+
+    Attributes:
+        skips_failures: whether a point that cannot be trained is passed over, as in a sweep.
+    """
 
     space: str
     points: tuple[Params, ...]
@@ -51,6 +55,21 @@ class MeasureTask:
     num_epochs: int
     seed: int
     training: TrainingOptions = DEFAULT_TRAINING
+    skips_failures: bool = False
+
+
+@dataclass(frozen=True)
+class FailedPoint:
+    """A point that could not be measured, because its model cannot be built or trained.
+
+    Attributes:
+        kind, reason: the exception's type and message.
+        details: the traceback.
+    """
+
+    kind: str
+    reason: str
+    details: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import numbers
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.data.arrays import PixelRows
+from pipelines.objectives import OBJECTIVES
 from pipelines.runtime.compute import AUTO
 from pipelines.runtime.process import seed_everything
 from pipelines.training.augmentation import AugmentedRows
@@ -26,6 +26,7 @@ from pipelines.training.measured_weights import averaging
 from pipelines.training.reports import Reports
 from search_spaces.labels import labels_for
 from search_spaces.space import Assembled
+from search_spaces.user_spaces.fit_values import returned_values
 
 if TYPE_CHECKING:
     import keras
@@ -139,7 +140,10 @@ def train_stretch(
         else:
             clock = _first_batch_clock()
             history = _fitted(assembled, training, rows, epoch, clock)
-            metrics, first_seconds = _last_values(history), clock.seconds
+            metrics, first_seconds = (
+                _last_values(history, validates=training.validation is not None),
+                clock.seconds,
+            )
     seconds = time.perf_counter() - started
     if not math.isfinite(metrics.get("loss", 0.0)):
         raise NonFiniteLossError(f"The training loss became {metrics['loss']} in epoch {epoch}.")
@@ -246,16 +250,16 @@ def _custom_fit(
     )
 
 
-def _last_values(history: Any) -> dict[str, float]:
-    """The training metrics of whatever a `fit` returned; validation is measured by ourselves."""
-    found = getattr(history, "history", history)
-    if not isinstance(found, Mapping):
-        return {}  # A number is the objective as the HyperModel measured it.
-    metrics = {}
-    for name, values in found.items():
-        value = values[-1] if isinstance(values, list | tuple) and values else values
-        if isinstance(value, numbers.Real) and not str(name).startswith("val_"):
-            metrics[str(name)] = float(value)
+def _last_values(history: Any, *, validates: bool) -> dict[str, float]:
+    """The metrics of whatever a `fit` returned, without those of validation that are measured here.
+
+    Where nothing validates, whatever it says of validation means nothing.
+    """
+    metrics = {
+        name: value
+        for name, value in returned_values(history).items()
+        if name not in OBJECTIVES and (validates or not name.startswith("val_"))
+    }
     for name in ACCURACIES:
         if name in metrics and "accuracy" not in metrics:
             metrics["accuracy"] = metrics[name]

@@ -61,6 +61,7 @@ from pipelines.training.feeding import (
 )
 from pipelines.training.loops import EpochLoop, epoch_loop
 from pipelines.training.measured_weights import MeasuredWeights
+from pipelines.training.objective_value import check_value, compiled_values
 from pipelines.training.options import DEFAULT_TRAINING, FITTED, TrainingOptions
 from pipelines.training.reports import EVERY_EPOCH, Reports, TrialReport
 from search_spaces.cost import quantities_of
@@ -391,7 +392,21 @@ class _Training:
             epochs = self._reports.text(step)
             raise NonFiniteLossError(f"The model predicts NaN or infinity after epoch {epochs}.")
         metrics |= validation_metrics(probabilities, y)
+        self._check_objective(step, metrics, y, rows)
         return probabilities
+
+    def _check_objective(
+        self, step: int, metrics: dict[str, float], y: np.ndarray, rows: np.ndarray | None
+    ) -> None:
+        """Adds what the compiled metrics measure, where the objective may be among that."""
+        task, objective = self._task, self._task.objective
+        if objective.metric not in metrics and objective.metric.startswith("val_"):
+            x = self._validation[0]
+            metrics |= compiled_values(
+                self._assembled, x if rows is None else x[rows], y, task.data.num_classes,
+                task.predict_batch, task.stream_above,
+            )  # fmt: skip
+        check_value(objective, metrics, self._reports.text(step))
 
     def finish(self, stopped_by: str, device: str) -> TrialResult:
         """Leaves curves, summary and predictions, and the model where the trial is complete."""

@@ -21,6 +21,7 @@ def explore(
     sample: Callable[[Any], Params],
     max_samples: int = MAX_SAMPLES,
     at_limit: Callable[[], None] = lambda: None,
+    on_look: Callable[[Params], None] = lambda params: None,
 ) -> tuple[Parameter, ...]:
     """Every parameter that appears while each takes its choices, or the ends of its range.
 
@@ -30,13 +31,14 @@ def explore(
 
     Args:
         at_limit: called where the samples ended before the values did.
+        on_look: called with each point that is sampled.
     """
     tried = _Tried()
     point: dict[str, Value] = {}
     found: list[Parameter] = []
     for _ in range(max_samples):
         hp = _CoveringHyperParameters(point, tried)
-        sample(hp)
+        on_look(sample(hp))
         found += [parameter for parameter in hp.space if parameter not in found]
         start = tried.next_start()
         if start is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces.labels import labels_for
+from search_spaces.user_spaces.fit_values import returned_values
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,8 @@ class Pretended:
         num_epochs: how many epochs each of its calls of `model.fit` asked for.
         num_passes: how many epochs a loop of its own told its callbacks of.
         callbacks: what it gave them.
+        image_shapes: of what its calls of `model.fit` were given, where that tells.
+        returned: names of what it returned (`fit_values`).
         weighs: whether class or sample weights that it was given reached one.
     """
 
@@ -46,6 +49,8 @@ class Pretended:
     num_epochs: list[int] = field(default_factory=list)
     num_passes: int = 0
     callbacks: list[Any] = field(default_factory=list)
+    image_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    returned: tuple[str, ...] = ()
     weighs: bool = False
 
 
@@ -90,7 +95,7 @@ def pretend_to_fit(
     # Past Keras, which would track what is set on a model.
     object.__setattr__(model, "fit", stand_in)
     try:
-        hypermodel.fit(hp, model, x, y, **given)
+        done.returned = tuple(returned_values(hypermodel.fit(hp, model, x, y, **given)))
     except _StepError:
         pass
     except Exception as error:  # A loop of its own may need what is not there.
@@ -122,6 +127,8 @@ class _StandIn:
         bound = inspect.signature(self._fit).bind(*args, **kwargs)
         given = bound.arguments
         self._done.num_epochs.append(given.get("epochs", 1) - given.get("initial_epoch", 0))
+        if (shape := _image_shape(given.get("x"))) is not None:
+            self._done.image_shapes.append(shape)
         callbacks = given.get("callbacks") or []
         self._done.callbacks += callbacks if isinstance(callbacks, list | tuple) else [callbacks]
         weights = (given.get("class_weight"), given.get("sample_weight"))
@@ -155,6 +162,18 @@ class _StandIn:
             raise _StepError from error
         finally:
             self._model.run_eagerly = False
+
+
+def _image_shape(x: Any) -> tuple[int, ...] | None:
+    """The shape of an image of an array, or of a TensorFlow data set; None where it is not told."""
+    spec = getattr(x, "element_spec", x)
+    while isinstance(spec, tuple | list) and spec:
+        spec = spec[0]
+    try:
+        sizes = tuple(getattr(spec, "shape", ()))[1:]
+    except ValueError:  # A tensor of unknown rank.
+        return None
+    return sizes if len(sizes) == 3 and all(isinstance(size, int) for size in sizes) else None
 
 
 def _noise(shape: Shape, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

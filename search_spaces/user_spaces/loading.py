@@ -21,6 +21,11 @@ from search_spaces.user_spaces.folder_first import (
     is_free_name,
     modules_set_aside,
 )
+from search_spaces.user_spaces.import_guard import (
+    WAY_OUT,
+    ImportStoppedError,
+    training_prevented,
+)
 from search_spaces.user_spaces.keras_settings import settings_kept
 from search_spaces.user_spaces.reference import (
     RULE,
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
 CLASSES = ("num_classes", "classes")
 """How HyperModels call the number of classes; Keras Tuner's own say `classes`."""
 
+_stopped: dict[str, str] = {}
+"""Files whose import ended before they trained or searched, each with a phrase that says where."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -75,6 +82,12 @@ def _defined(reference: Reference) -> Any:
     """What is defined under that name in its module."""
     module = _imported(reference)
     found = getattr(module, reference.attribute, None)
+    if found is None and reference.file in _stopped:
+        raise InputError(
+            f"'{reference.attribute}' is not defined in {Path(reference.file).name} before it "
+            f"{_stopped[reference.file]}, where its import ends. {WAY_OUT}, or move "
+            f"'{reference.attribute}' above it."
+        )
     if found is None:
         names = [name for name, value in vars(module).items() if _may_be_space(value, module)]
         if names:
@@ -82,6 +95,17 @@ def _defined(reference: Reference) -> Any:
             raise unknown_name(f"space in {file}", reference.attribute, names)
         raise InputError(f"'{reference.text}' is not defined there. {RULE}")
     return found
+
+
+def import_notes(reference: Reference) -> tuple[str, ...]:
+    """What people should know of the import of a space that has been loaded."""
+    if reference.file not in _stopped:
+        return ()
+    return (
+        f"{Path(reference.file).name} {_stopped[reference.file]} as soon as it is imported, and "
+        "every trial imports it: neither that nor what follows it was run, only what is defined "
+        f"before it counts. {WAY_OUT}",
+    )
 
 
 def received(space: GivenSpace) -> Any:
@@ -93,9 +117,10 @@ def received(space: GivenSpace) -> Any:
     # Before what is there, in their order, as in the program; they stay, for later imports.
     sys.path[:0] = [folder for folder in space.path if folder not in sys.path]
     try:
-        # From the program that started this process, which has it from itself.
-        return pickle.loads(space.payload)  # noqa: S301
-    except (Exception, SystemExit) as error:
+        with training_prevented():
+            # From the program that started this process, which has it from itself.
+            return pickle.loads(space.payload)  # noqa: S301
+    except (Exception, SystemExit, ImportStoppedError) as error:
         raise InputError(
             f"The space '{space.name}' cannot be opened in a worker process: "
             f"{failure_text(error)}. Put what it needs into files that Python can import."
@@ -124,25 +149,42 @@ def loaded_sources(reference: Reference) -> Sources:
     return tuple((path, file_digest(path)) for path in sorted(paths))
 
 
+def _place(error: ImportStoppedError, file: str) -> str:
+    """What stopped an import, with the line of `file` that led to it."""
+    lines = _lines_of(error, file)
+    return f"{error} (line {lines[-1]})" if lines else str(error)
+
+
 def failure_text(error: BaseException, file: str = "") -> str:
     """An exception in one line, with the line of `file` where it came up."""
     lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
     # Keras says in its first line where an error came up, and what it is in the second.
     text = type(error).__name__ + (f": {' '.join(lines[:2])[:300]}" if lines else "")
-    places = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    places = _lines_of(error, file)
     if isinstance(error, SyntaxError) and error.filename == file:
         places = [error.lineno]
     return f"{text} ({Path(file).name}, line {places[-1]})" if places else text
 
 
+def _lines_of(error: BaseException, file: str) -> list[int | None]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame.lineno for frame in frames if frame.filename == file]
+
+
 def _imported(reference: Reference) -> ModuleType:
     try:
         if not reference.root:
-            return importlib.import_module(reference.module)
-        with folder_first(reference.root):
+            with training_prevented():
+                return importlib.import_module(reference.module)
+        with folder_first(reference.root), training_prevented():
             if "." in reference.module:
                 return importlib.import_module(reference.module)
             return _file_module(reference)
+    except ImportStoppedError as error:
+        raise InputError(
+            f"'{reference.text}' cannot be imported: it {_place(error, reference.file)} as soon as "
+            f"it is imported, and every trial imports it. {WAY_OUT}."
+        ) from error
     except (Exception, SystemExit) as error:
         raise InputError(
             f"'{reference.text}' cannot be imported: {failure_text(error, reference.file)}."
@@ -164,6 +206,8 @@ def _file_module(reference: Reference) -> ModuleType:
     sys.modules[name] = module  # As an import does: dataclasses and Keras look modules up.
     try:
         spec.loader.exec_module(module)
+    except ImportStoppedError as error:
+        _stopped[reference.file] = _place(error, reference.file)
     except BaseException:
         del sys.modules[name]
         raise

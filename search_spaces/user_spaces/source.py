@@ -30,7 +30,11 @@ from search_spaces.labels import takes_one_hot
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
 from search_spaces.user_spaces.keras_settings import settings_kept
-from search_spaces.user_spaces.loading import failure_text, load_hypermodel
+from search_spaces.user_spaces.loading import (
+    failure_text,
+    import_notes,
+    load_hypermodel,
+)
 from search_spaces.user_spaces.reference import Reference
 
 Answer = Callable[[Parameter], Value | None]
@@ -86,6 +90,7 @@ class TunerSource:
     Attributes:
         notes: what people should know of it, as far as it has been asked.
         drops_class_weights: whether its own `fit` was seen to leave weights of classes out.
+        own_metrics: as `Space.own_metrics`, once a model was looked at.
 
     Raises:
         InputError: As `load_hypermodel`.
@@ -95,8 +100,9 @@ class TunerSource:
         self.reference, self.shape, self.num_classes = reference, input_shape, num_classes
         self.hypermodel = load_hypermodel(reference, input_shape, num_classes)
         self.has_custom_fit = has_custom_fit(self.hypermodel)
-        self.notes: list[str] = []
+        self.notes: list[str] = [*import_notes(reference)]
         self.drops_class_weights = False
+        self.own_metrics: tuple[str, ...] | None = None
         self._noted: set[object] = set()
 
     def build(self, answer: Answer) -> tuple[Any, keras.Model]:

@@ -22,6 +22,7 @@ def user_space(
     reference: Reference,
     sample: Sample | None = None,
     at_limit: Callable[[], None] = lambda: None,
+    on_look: Callable[[Params], None] = lambda params: None,
     cost_of: Callable[[Params, Shape, int], Cost | None] | None = None,
 ) -> Space:
     """The space that a reference names; nothing is imported before a model is built.
@@ -29,6 +30,7 @@ def user_space(
     Args:
         sample: implements `Space.sample`, which takes Keras; None where only models are built.
         at_limit: called where not all of the space could be looked at.
+        on_look: called with each point at which it is looked at.
         cost_of: implements `Space.cost_of`, as `sample` does.
     """
     return Space(
@@ -41,7 +43,7 @@ def user_space(
         sources=reference.sources,
         assemble=partial(_assemble, reference),
         starts_with_default=True,
-        see_all=partial(explore, at_limit=at_limit),
+        see_all=partial(explore, at_limit=at_limit, on_look=on_look),
         cost_of=cost_of,
     )
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.objectives import get_objective
+from pipelines.objectives import OBJECTIVES, get_objective
 from pipelines.runtime.compiled_programs import share_compiled
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, unknown_name
 from search_spaces.registry import all_baselines, baselines_of, earlier_name, get_space
 from search_spaces.space import Baseline
 from sweeps.baselines.report import BaselinesReport, Reproduced
@@ -117,7 +117,8 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     if earlier is not None:
         settings = merged(earlier, settings, start.given, accept=start.accept_changes)
     settings.validate_common(resumed=earlier is not None)
-    get_objective(settings.objective)
+    if get_objective(settings.objective).metric not in OBJECTIVES:
+        raise unknown_name("objective", settings.objective, OBJECTIVES)
     check_locations(settings, with_study=False, resume=earlier is not None)
     share_compiled(compiled_folder(settings), settings.training.backend)
     had_earlier_names = earlier is not None and earlier.has_earlier_names

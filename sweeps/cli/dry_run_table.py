@@ -11,6 +11,7 @@ from sweeps.outcome import Outcome
 from sweeps.reporting.console import table_console
 from sweeps.setup.dry_run import DryRun
 
+MAX_CAUSE = 300
 MAX_POINT = 160
 """Characters of a point that are shown."""
 
@@ -35,8 +36,20 @@ def print_dry_run(found: DryRun) -> None:
             what if len(what) <= MAX_POINT else f"{what[: MAX_POINT - 3]}...",
         )
     table_console().print(table)
+    _print_failed(found)
     measured = f"(measured in {duration(found.measuring_seconds)})"
     print(f"\n{_estimate_text(found)} {measured}.")
+
+
+def _print_failed(found: DryRun) -> None:
+    """The points whose trials would fail, by what they raise."""
+    causes: dict[str, list[int]] = {}
+    for point in found.failed:
+        said = " ".join(f"{point.failure.kind}: {point.failure.reason}".split())[:MAX_CAUSE]
+        causes.setdefault(said, []).append(point.proposal.number)
+    for cause, numbers in causes.items():
+        names = ", ".join(map(str, numbers))
+        print(f"{count(len(numbers), 'trial')} would fail ({names}): {cause}")
 
 
 def _estimate_text(found: DryRun) -> str:

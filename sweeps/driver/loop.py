@@ -72,9 +72,10 @@ class SweepLoop:
         self._logged_final_phase: float | None = None
 
     @property
-    def trouble(self) -> str:
-        """What broke the sweep off: a user's space is not as it was, or the machine fails."""
-        return self._retries.source_changed or self._retries.trouble
+    def error(self) -> str:
+        """What broke the sweep off: a user's space, or what the machine does to every trial."""
+        found = self._retries
+        return found.source_changed or found.search_ended or found.trouble
 
     def run(self, meanwhile: Callable[[StopReason], None] = lambda stop: None) -> StopReason:
         """Runs trials until a stop rule holds; leaves no trial running, however it ends.
@@ -111,12 +112,9 @@ class SweepLoop:
             if self._interrupts.received:
                 preempted = self._interrupts.terminated
                 return StopReason.PREEMPTED if preempted else StopReason.INTERRUPTED
-            if self._retries.source_changed:
-                return StopReason.CHANGED
-            if self._retries.trouble:
-                return StopReason.TROUBLE
-            if self._retries.all_failed_alike():
-                return StopReason.FAILING
+            broken_off = self._retries.broken_off()
+            if broken_off is not None:
+                return broken_off
             self._fill_slots()
             if not self.board.running():
                 rule = self._plan.rules.reached(self.board)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from sweeps.driver.plan import trial_seed
@@ -79,7 +81,7 @@ class NextTrial:
                 continue
             row = self._new_row(proposal)
             untrained += 1
-            if untrained == MAX_UNTRAINED:
+            if untrained == MAX_UNTRAINED or self._all_points_known():
                 self.exhausted = True
             if proposal.breaks_limit:
                 self._refuse(row, proposal.breaks_limit)
@@ -96,6 +98,18 @@ class NextTrial:
     def _all_proposed(self) -> bool:
         limit = self._plan.num_trials
         return limit is not None and len(self._board.proposed()) >= limit
+
+    def _all_points_known(self) -> bool:
+        """Whether every point of a finite space has a trial that need not be repeated."""
+        most = self._plan.space.most_points
+        if self._board.counts_untrained or most is None or most > len(self._board.rows):
+            return False
+        lost = (TrialState.FAILED, TrialState.KILLED)
+        known = [row.params for row in self._board.rows.values() if row.state not in lost]
+        names = {parameter.name for parameter in self._plan.space.parameters}
+        if any(params.keys() - names for params in known):
+            return False  # A space of plain Python can have more than its looks have shown.
+        return len({json.dumps(params, sort_keys=True) for params in known}) >= most
 
     def take_over(self, past: PastTrial) -> TrialRow:
         """A row for a trial of an earlier session: ended, waiting at its rung, or to go on."""

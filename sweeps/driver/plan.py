@@ -38,12 +38,15 @@ class StopReason(StrEnum):
     PREEMPTED = "terminated; it can be resumed"
     CHANGED = "the space's source has changed; it can be resumed"
     TROUBLE = "trials fail one after the other because of the machine; it can be resumed"
+    FATAL = "the space ended the search; it can be resumed"
     FAILING = "the first trials all failed for one reason"
 
     @property
     def is_break(self) -> bool:
         """Whether trials wait for the sweep to be resumed."""
-        return self in (StopReason.PREEMPTED, StopReason.CHANGED, StopReason.TROUBLE)
+        return self in (
+            StopReason.PREEMPTED, StopReason.CHANGED, StopReason.FATAL, StopReason.TROUBLE
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def trials_without_best(board: Board) -> int:
     return sum(
         row.end_order is not None and row.end_order > best.end_order
         for row in board.ended()
-        if row.state in counted and (row.curve or row.duplicate_of is not None)
+        if row.state in counted
+        and (row.curve or (row.duplicate_of is not None and board.counts_untrained))
     )
 
 

@@ -141,7 +141,8 @@ class Recorder:
             **{
                 f"best_{name}": value
                 for name, value in result.metrics.items()
-                if name in ("loss", "accuracy") or name.startswith("val_")
+                if name in ("loss", "accuracy", self._models.objective.metric)
+                or name.startswith("val_")
             },
             "best_epoch": result.best_epoch,
             "num_epochs": result.num_epochs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.errors import SourceChangedError
+from search_spaces.errors import SearchEndedError, SourceChangedError
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import STOPPED, StopReason
 from sweeps.driver.status import TrialRow
@@ -32,13 +32,14 @@ class Retries:
     Attributes:
         source_changed: what of a user's space is not as it was, where that ended a trial.
         trouble: what the machine does to every trial, where that ended several in a row.
+        search_ended: by what a user's space ended the sweep on purpose.
         longest_epoch: seconds of the longest epoch that the sweep has seen.
     """
 
     def __init__(self, trials: Trials, figures: Figures, interrupts: Interrupts) -> None:
         self._trials, self._figures, self._interrupts = trials, figures, interrupts
         self._board, self._plan = trials.board, trials.plan
-        self.source_changed, self.trouble = "", ""
+        self.source_changed = self.search_ended = self.trouble = ""
         self._doubts: list[tuple[TrialRow, Failure, float]] = []
         self.longest_epoch = 0.0
 
@@ -47,6 +48,8 @@ class Retries:
         row = self._board.rows[trial_number(event.job_id)]
         if event.kind == SourceChangedError.__name__:
             self.source_changed = event.reason
+        if event.kind == SearchEndedError.__name__:
+            self.search_ended = event.reason
         if self.source_changed or (event.died and self._interrupts.received):
             # What ended the sweep ended its processes, too: service managers signal whole groups.
             # And a trial that was to be built from other code than those before it can wait.
@@ -88,11 +91,21 @@ class Retries:
             return FIRST_EPOCH_SECONDS
         return max(STALL_SECONDS, STALL_EPOCHS * self.longest_epoch)
 
+    def broken_off(self) -> StopReason | None:
+        """Why no further trial is to be started; None where nothing speaks against it."""
+        if self.source_changed:
+            return StopReason.CHANGED
+        if self.search_ended:
+            return StopReason.FATAL
+        if self.trouble:
+            return StopReason.TROUBLE
+        return StopReason.FAILING if self.all_failed_alike() else None
+
     def all_failed_alike(self) -> bool:
         """Whether the first trials of a search all failed in this session, for one reason."""
         if self._plan.is_fixed:
             return False
-        ended = [row for row in self._board.ended() if not row.past]
+        ended = [row for row in self._board.ended() if not row.past and not row.is_untrained]
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials or NUM_SAME_FAILURES):
             return False
         failed = all(row.state is TrialState.FAILED for row in ended)

@@ -119,6 +119,7 @@ class _Search:
             data_name=data.name,
             earlier_seconds=opened.recording.spool.active_seconds(),
             ended_seconds=opened.recording.spool.active_seconds(up_to_end=True),
+            counts_untrained=settings.counts_untrained,
         )
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,

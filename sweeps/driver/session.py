@@ -146,7 +146,7 @@ class Session:
                 Views((LogView(), self.view)), self.interrupts, watch,
             )  # fmt: skip
             stop = loop.run(meanwhile)
-            error = loop.trouble
+            error = loop.error
         except Exception as problem:  # A full disk, a lost database: say it, keep what there is.
             error, cause = self.broke_off(problem), problem
         finally:

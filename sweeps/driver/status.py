@@ -91,6 +91,11 @@ class TrialRow:
         return self.curve[self.step] if self.curve else math.nan
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether it ended without training, because its point repeats or breaks a limit."""
+        return self.duplicate_of is not None or bool(self.breaks_limit and not self.curve)
+
+    @property
     def num_tries(self) -> int:
         """How often it was started, for whatever reason."""
         return 1 + self.num_retries + self.num_repacked
@@ -109,6 +114,8 @@ class Board:
         clock: seconds of a clock that only goes forward; a replay of recorded trials has its own.
         final_phase_from: `limited_seconds` from which the best candidates are trained in full, by
             present estimates; None where no time is reserved.
+        counts_untrained: whether a trial that was not trained counts as tried, as in sweeps of
+            before.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -126,6 +133,7 @@ class Board:
     failed_audits: dict[int, str] = field(default_factory=dict)
     final_phase_from: float | None = None
     competes: bool = True
+    counts_untrained: bool = False
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 
@@ -153,8 +161,22 @@ class Board:
         return [row for row in self.rows.values() if row.state.is_end]
 
     def proposed(self) -> list[TrialRow]:
-        """The trials that count as proposed: a point that was killed is proposed again."""
-        return [row for row in self.rows.values() if row.state is not TrialState.KILLED]
+        """The trials that count as tried: a point that was killed is proposed again, and one that
+        repeats another or breaks a limit is not trained.
+        """
+        return [
+            row
+            for row in self.rows.values()
+            if row.state is not TrialState.KILLED and self.counts(row)
+        ]
+
+    def counts(self, row: TrialRow) -> bool:
+        """Whether a trial counts where trials are counted."""
+        return self.counts_untrained or not row.is_untrained
+
+    def num_tried(self) -> int:
+        """How many of the trials that count have ended."""
+        return sum(row.state.is_end for row in self.proposed())
 
     def num_epochs_trained(self) -> float:
         """Epochs of all trials together."""
@@ -253,7 +275,7 @@ class Board:
         spent = sum(self.clock() - row.started for row in self.running())
         left = math.inf
         if self.num_trials is not None:
-            todo = self.num_trials - len(self.ended())
+            todo = self.num_trials - self.num_tried()
             left = max(0.0, (mean * todo - spent) / self.num_slots)
         if self.timeout_seconds is not None:
             left = min(left, max(0.0, self.timeout_seconds - self.limited_seconds()))
@@ -262,7 +284,7 @@ class Board:
     def progress(self) -> tuple[float, float]:
         """All that is to be done and what of it is: points, or seconds where only time limits."""
         if self.num_trials is not None:
-            return self.num_trials, len(self.ended())
+            return self.num_trials, self.num_tried()
         limit = self.timeout_seconds or math.inf
         return limit, min(limit, self.limited_seconds())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from search_spaces.errors import SearchEndedError
 from sweeps.executors.base import Raised
 
 
@@ -26,6 +27,8 @@ _MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR_OUT_OF_MEMOR
                  "_STATUS_ALLOC_FAILED", "Dst tensor is not initialized")  # fmt: skip
 # Their first line may be `Graph execution error:`; what happened is somewhere below.
 _RUNTIME_ERRORS = ("InternalError", "UnknownError", "XlaRuntimeError", "JaxRuntimeError")
+# Raised by a user's space, whatever it says: another try would end in the same way.
+_ON_PURPOSE = ("FailedTrialError", SearchEndedError.__name__)
 # What the machine or its neighbours do to a process, and what passes often.
 _PASSING_ERRORS = (
     "OSError",
@@ -94,7 +97,7 @@ def classify(event: Raised, *, memory_ran_out: bool) -> Failure:
             text = f"{event.reason}, because the machine ran out of memory"
             return Failure(FailureKind.OUT_OF_MEMORY, text, event.details, True)
         return Failure(FailureKind.CRASH, text, event.details, True, is_machines=True)
-    if short:
+    if short and event.kind not in _ON_PURPOSE:
         return Failure(FailureKind.OUT_OF_MEMORY, text, event.details, True)
     if event.kind == "NonFiniteLossError":
         # It follows from the point and the seed: another try would end in the same way.

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.data.prepared import PreparedData
-from pipelines.objectives import Objective
+from pipelines.objectives import OBJECTIVES, Objective
 from search_spaces.registry import all_baselines
-from sweeps.finalists.estimates import CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
+from sweeps.finalists.estimates import ANY, CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
 from sweeps.finalists.selection import FinalistsFile
 from sweeps.formatting import count, params_text
 
@@ -18,7 +18,9 @@ WIDTH = 128
 
 
 def scale_of(metric: str, num_images: int) -> Scale:
-    """What values of a metric over so many images can be."""
+    """What values of a metric over so many images can be; nobody knows of one of the user's own."""
+    if metric not in OBJECTIVES:
+        return ANY
     if metric.endswith("loss"):
         return Scale(low=0.0)
     return Scale(1 / num_images if metric.endswith("accuracy") else 0.0, 0.0, 1.0)

@@ -85,7 +85,8 @@ def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
     from tracking.spool.spool import Spool, TrialHistory
 
     spool = Spool(sweep.paths.spool, read_only=True)
-    history, metric = TrialHistory(spool), sweep.file.settings.objective
+    history = TrialHistory(spool)
+    metric = get_objective(sweep.file.settings.objective).metric
     curves: dict[int, dict[int, float]] = {}
     for record in spool.replay():
         if isinstance(record, TrialRecord):

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from pipelines.training.options import FITTED, TRAINED
+from search_spaces.hyperparameters import Parameter
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
@@ -44,7 +45,7 @@ def print_space(space: Space) -> None:
             parameter.name,
             parameter.range_text(),
             param_text(parameter.default),
-            parameter.condition_text() or "always",
+            parameter.condition_text() or _without_conditions(space, parameter),
         )
     console.print(table)
     if space.image_size_note:
@@ -55,6 +56,10 @@ def print_space(space: Space) -> None:
         console.print(_baselines(space))
     for names, params in space.distinct_baselines():
         console.print(f"{' = '.join(names)}: {params_text(params)}", highlight=False)
+
+
+def _without_conditions(space: Space, parameter: Parameter) -> str:
+    return "always" if space.is_asked_everywhere(parameter) else "at some points only"
 
 
 def _baselines(space: Space) -> Table:

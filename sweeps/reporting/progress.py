@@ -102,7 +102,7 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
     paused = board.in_state(TrialState.PAUSED)
     of = f"/{board.num_trials}" if board.num_trials is not None else ""
     parts = [
-        f"{len(board.ended()) - failed}{of} done",
+        f"{board.num_tried() - failed}{of} done",
         f"{len(board.running())} running",
         *([f"{len(paused)} paused"] if paused else []),
         f"{failed} failed",

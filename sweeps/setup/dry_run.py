@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import numpy as np
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.cost import FailedPoint, Measurement, MeasureTask
 from pipelines.training.trial import Decision
+from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from search_spaces.space import Space
+from sweeps.driver.next_trial import MAX_UNTRAINED
 from sweeps.driver.time_plan import NUM_CANDIDATES
 from sweeps.engines.base import Proposal, Wait
 from sweeps.engines.pruners.base import TrialCurve
@@ -32,6 +34,7 @@ from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.setup.data import sweep_data
+from sweeps.setup.objective import with_objective
 from sweeps.setup.space import space_of
 from sweeps.workers.jobs import measure_job
 from sweeps.workers.start import JobFailedError, start_workers
@@ -66,12 +69,21 @@ class MeasuredPoint:
 
 
 @dataclass(frozen=True)
+class UntrainedPoint:
+    """A point that the sweep would try, and why its trial would fail."""
+
+    proposal: Proposal
+    failure: FailedPoint
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What a sweep would do, need and take.
 
     Attributes:
         settings: as they resolve.
         points: of the first ones those that were measured; empty after an interrupt.
+        failed: those of the first ones whose trials would fail.
         num_trials: points that it tries.
         num_epochs: epochs that it trains in all, without its time limit.
         seconds: what it takes on this machine, at most its time limit.
@@ -88,17 +100,21 @@ class DryRun:
     seconds: float = 0.0
     is_cut: bool = False
     measuring_seconds: float = 0.0
+    failed: tuple[UntrainedPoint, ...] = ()
 
 
-def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
+def dry_run(
+    settings: SweepSettings, say: Callable[[str], None], *, objective_asked: bool = False
+) -> DryRun:
     """Measures the first points that a sweep would try, and estimates what it takes.
 
     Args:
         say: tells a person what the sweep would do, one line a call.
+        objective_asked: whether the objective was asked for; else a `fit` may decide it.
 
     Raises:
         InputError: The settings or the data cannot be used.
-        JobFailedError: A point could not be measured, or a measuring process hangs.
+        JobFailedError: No point could be measured, or a measuring process died or hangs.
     """
     allotment = allot(
         with_gpus(detect_machine(settings.training.backend), settings.gpus),
@@ -106,25 +122,40 @@ def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
     )  # fmt: skip
     data = sweep_data(settings)
     space, budget = space_of(settings, data), budget_for(settings, data.num_images["train"])
+    settings = with_objective(settings, space, say, asked=objective_asked)
     settings = decide_compute(settings, space, data, allotment.slots[0], say).settings
     for note in space.notes:
         log.warning("%s", note)
     _say_plan(say, settings, space, data, budget, allotment)
     proposals = first_proposals(settings, space, data, budget, allotment.num_parallel)
+    if not proposals:
+        raise InputError(
+            "The first points that the sampler proposes all exceed --limit. Raise the limit, or "
+            "leave --sampler out: the default one proposes points that keep it."
+        )
     say(f"measuring a few steps of {count(len(proposals), 'point')} ...")
     with Interrupts() as interrupts:
         started = time.monotonic()
-        measured, import_seconds = _measure(
+        results, import_seconds = _measure(
             proposals, settings, data, budget, allotment, interrupts, say
         )
     if interrupts.received:
         return DryRun(Outcome.INTERRUPTED, settings, budget)
+    measured = {n: found for n, found in results.items() if isinstance(found, Measurement)}
+    failed = tuple(
+        UntrainedPoint(proposal, found)
+        for proposal in proposals
+        if isinstance(found := results.get(proposal.number), FailedPoint)
+    )
+    if not measured:
+        first = failed[0].failure
+        raise JobFailedError(Raised("", first.kind, first.reason, first.details))
     fixed, limit, num = import_seconds + END_SECONDS, budget.timeout_seconds, budget.num_trials
     num_slots = len(allotment.slots)
     if num is None:
         assert limit is not None
-        num = points_within(limit - fixed, settings, budget, num_slots, proposals, measured)
-    seconds, epochs = estimate(settings, budget, num, num_slots, proposals, measured)
+        num = points_within(limit - fixed, settings, budget, num_slots, proposals, results)
+    seconds, epochs = estimate(settings, budget, num, num_slots, proposals, results)
     seconds += fixed
     is_cut = limit is not None and seconds > limit
     if limit is not None and (is_cut or budget.num_trials is None):
@@ -139,6 +170,7 @@ def dry_run(settings: SweepSettings, say: Callable[[str], None]) -> DryRun:
         float(seconds),
         is_cut,
         time.monotonic() - started,
+        failed,
     )
 
 
@@ -196,7 +228,7 @@ def _other_settings(settings: SweepSettings) -> list[str]:
 def first_proposals(
     settings: SweepSettings, space: Space, data: PreparedData, budget: Budget, num_parallel: int
 ) -> list[Proposal]:
-    """The first points that the sweep will propose: baselines, then the sampler's start-up."""
+    """The first points that the sweep will train: baselines, then the sampler's start-up."""
     import optuna
 
     from sweeps.setup.stores import make_engine
@@ -204,11 +236,13 @@ def first_proposals(
     storage = optuna.storages.InMemoryStorage()
     engine = make_engine(settings, space, data, storage, "dry-run", budget, num_parallel)
     proposals: list[Proposal] = []
-    while len(proposals) < min(NUM_SAMPLED, budget.num_trials or NUM_SAMPLED):
-        proposal = engine.ask()
+    wanted = min(NUM_SAMPLED, budget.num_trials or NUM_SAMPLED)
+    for _ in range(wanted + MAX_UNTRAINED):
+        proposal = engine.ask() if len(proposals) < wanted else None
         if proposal is None or isinstance(proposal, Wait):
             break
-        proposals.append(proposal)
+        if proposal.duplicate_of is None and not proposal.breaks_limit:
+            proposals.append(proposal)
     return proposals
 
 
@@ -220,19 +254,19 @@ def _measure(
     allotment: Allotment,
     interrupts: Interrupts,
     say: Callable[[str], None],
-) -> tuple[dict[int, Measurement], float]:
+) -> tuple[dict[int, Measurement | FailedPoint], float]:
     """Measures on all slots at once, as the sweep will use them, and what there is time for.
 
     What the sampler proposes comes first: the points that are not measured are taken for such.
 
     Raises:
-        JobFailedError: A measurement failed, or reports nothing any more.
+        JobFailedError: A measuring process died, or reports nothing any more.
     """
     limit = settings.stall_seconds or STALL_SECONDS
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         started = time.monotonic()
         executor = start_workers(Path(folder) / "server.log", settings.training.backend)
-        measured: dict[int, Measurement] = {}
+        measured: dict[int, Measurement | FailedPoint] = {}
         try:
             slots = allotment.slots[: len(proposals)]
             order = sorted(proposals, key=lambda proposal: proposal.baseline is not None)
@@ -241,7 +275,7 @@ def _measure(
                 points = tuple(proposal.params for proposal in shares[str(k)])
                 task = MeasureTask(
                     settings.space, points, data, budget.num_epochs, settings.seed,
-                    settings.training,
+                    settings.training, skips_failures=True,
                 )  # fmt: skip
                 log = str(Path(folder) / f"{k}.log")
                 executor.start(str(k), measure_job, task, slot, log)
@@ -287,13 +321,17 @@ def estimate(
     num_trials: int,
     num_slots: int,
     proposals: Sequence[Proposal],
-    measured: dict[int, Measurement],
+    results: Mapping[int, Measurement | FailedPoint],
 ) -> tuple[float, float]:
     """Seconds on the slots, and epochs, of a sweep of so many points without its time limit.
 
     Trials beyond the measured ones are taken for average ones of the sampler's. Which of them are
-    promoted is not known, so curves are drawn at random and go through the real pruner.
+    promoted is not known, so curves are drawn at random and go through the real pruner. Of a point
+    that could not be measured a trial only starts, and of those to come as many are like that.
     """
+    measured = {n: found for n, found in results.items() if isinstance(found, Measurement)}
+    failed = results.keys() - measured.keys()
+    share = len(measured) / len(results)
     sampled = [measured[p.number] for p in proposals if not p.baseline and p.number in measured]
     typical = sampled or list(measured.values())
     start = float(np.mean([m.start_seconds for m in typical]))
@@ -304,8 +342,10 @@ def estimate(
     for number, epochs in stretches:
         found = measured.get(number)
         seconds += found.start_seconds if found else start
-        seconds += epochs * (found.epoch_seconds if found else epoch) + PICTURES_SECONDS
-        total_epochs += epochs
+        trained = 1.0 if found else 0.0 if number in failed else share
+        of_epoch = found.epoch_seconds if found else epoch
+        seconds += trained * (epochs * of_epoch + PICTURES_SECONDS)
+        total_epochs += trained * epochs
     if settings.max_total_epochs is not None and total_epochs > settings.max_total_epochs:
         seconds *= settings.max_total_epochs / total_epochs
         total_epochs = settings.max_total_epochs
@@ -318,13 +358,13 @@ def points_within(
     budget: Budget,
     num_slots: int,
     proposals: Sequence[Proposal],
-    measured: dict[int, Measurement],
+    results: Mapping[int, Measurement | FailedPoint],
 ) -> int:
     """How many points the time is enough for; the sweep's end is a part of it."""
     num = 1
     while num < MOST_POINTS:
         more = num + max(1, num // 8)
-        if estimate(settings, budget, more, num_slots, proposals, measured)[0] > seconds:
+        if estimate(settings, budget, more, num_slots, proposals, results)[0] > seconds:
             break
         num = more
     return num

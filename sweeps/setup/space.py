@@ -90,7 +90,7 @@ def _opened(
         reference.text, input_shape, num_classes, partial(make_executor, compute.backend), compute
     )
     atexit.register(host.close)
-    space = user_space(reference, host.sample, host.note_limit, host.cost)
+    space = user_space(reference, host.sample, host.note_limit, host.looks.append, host.cost)
     parameters = space.parameters
     if not parameters:
         raise InputError(
@@ -100,7 +100,7 @@ def _opened(
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
         see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
-        rest=host.rest,
+        own_metrics=host.own_metrics, looks=tuple(host.looks), rest=host.rest,
     )  # fmt: skip
     return narrowed(known, narrowing)
 

@@ -31,6 +31,7 @@ from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.setup.data import SHOWN, DataProgress, sweep_data
+from sweeps.setup.objective import with_objective
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination, check_locations, open_engine
@@ -119,6 +120,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     space = _open_space(settings, data, start)
     how = ""
     if earlier is None:
+        settings = with_objective(settings, space, say, asked="objective" in start.given)
         decided = decide_compute(settings, space, data, allotment.slots[0], say)
         settings, how = decided.settings, decided.reason
         settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))

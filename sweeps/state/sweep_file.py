@@ -133,7 +133,8 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
     if body["format"] != FORMAT:
         raise _LaterFormatError(body["format"])
-    return body
+    # Written before there was such a setting.
+    return {**body, "settings": {"defaults": 2} | body["settings"]}
 
 
 class _LaterFormatError(Exception):

@@ -134,6 +134,8 @@ class SpaceHost:
         self.notes: tuple[str, ...] = ()
         self.sources: Sources = ()
         self.drops_class_weights = False
+        self.own_metrics: tuple[str, ...] | None = None
+        self.looks: list[Params] = []
 
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
@@ -216,6 +218,7 @@ class SpaceHost:
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
             self.sources = event.message.sources
+            self.own_metrics = event.message.own_metrics
         self._is_checked = True
         self.note(*event.message.notes)
         self.drops_class_weights |= event.message.drops_class_weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score, ScoreTask
 from pipelines.runtime.compute import DEFAULT_COMPUTE, Compute
 from pipelines.runtime.device import resident_limit
-from pipelines.training.cost import Measurement, MeasureTask
+from pipelines.training.cost import FailedPoint, Measurement, MeasureTask
 from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.cost import Cost
+from search_spaces.errors import SearchEndedError
 from search_spaces.space import Shape
+from search_spaces.user_spaces.fatal_errors import search_can_end
 from search_spaces.user_spaces.reference import Sources, find_reference
 from sweeps.executors.base import Slot
 
@@ -56,7 +59,8 @@ def train_job(
     device = configured(
         slot, task.seed, deterministic=task.training.deterministic, compute=task.training.compute
     )
-    return run_trial(task, report, device, resident_bytes=_room(slot))
+    with search_can_end():
+        return run_trial(task, report, device, resident_bytes=_room(slot))
 
 
 def score_job(task: ScoreTask, report: object, slot: Slot) -> Score:
@@ -78,7 +82,9 @@ def check_job(path: str, report: object, slot: Slot) -> bool:
     return True
 
 
-def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) -> list[Measurement]:
+def measure_job(
+    task: MeasureTask, report: Callable[[str], bool], slot: Slot
+) -> list[Measurement | FailedPoint]:
     """Measures points on a slot; reports when the libraries are there, and between points.
 
     The answer to a report says whether there is time for another.
@@ -87,11 +93,18 @@ def measure_job(task: MeasureTask, report: Callable[[str], bool], slot: Slot) ->
 
     configured(slot, task.seed, compute=task.training.compute)
     report("ready")
-    found: list[Measurement] = []
+    found: list[Measurement | FailedPoint] = []
     for number, params in enumerate(task.points):
         if number and not report("measured"):  # A sign of life, too: a point may take minutes.
             break
-        found += measure_points(replace(task, points=(params,)), resident_bytes=_room(slot))
+        try:
+            with search_can_end():
+                found += measure_points(replace(task, points=(params,)), resident_bytes=_room(slot))
+        except Exception as error:  # Whatever a user's space raises at a point.
+            if not task.skips_failures or isinstance(error, SearchEndedError):
+                raise
+            details = "".join(traceback.format_exception(error))
+            found.append(FailedPoint(type(error).__name__, str(error), details))
     return found
 
 
@@ -155,12 +168,14 @@ class Sampled:
         notes: what people should know of the space, as far as it has been asked.
         drops_class_weights: whether a `fit` of its own leaves weights of classes out.
         sources: the files that it is written in, where it was checked.
+        own_metrics: as `Space.own_metrics`, where it was checked.
         cost: of the model that was built; None where it does not tell.
     """
 
     notes: tuple[str, ...] = ()
     drops_class_weights: bool = False
     sources: Sources = ()
+    own_metrics: tuple[str, ...] | None = None
     cost: Cost | None = None
 
 
@@ -183,7 +198,9 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
     source = TunerSource(reference, task.input_shape, task.num_classes)
     notes = look_at_space(source) if task.check else ()
     sources = loaded_sources(reference) if task.check else ()
-    report(Sampled((*notes, *source.notes), source.drops_class_weights, sources))
+    report(
+        Sampled((*notes, *source.notes), source.drops_class_weights, sources, source.own_metrics)
+    )
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fake_loop_parts
 import pytest
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import GivenHyperParameters, HyperParameters, active_values
+from search_spaces.hyperparameters.discovery import explore
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from search_spaces.space import Space
+from sweeps.reporting.descriptions import print_space
 
 CNN = get_space("cnn_blocks")
 
@@ -89,3 +93,24 @@ def test_of_two_rules_for_a_name_the_later_one_holds():
     for text, option in (("a", "--set"), ("=1", "--set"), ("a=", "--fix"), ("a=1..2", "--fix")):
         with pytest.raises(InputError, match=f"{option} must be NAME="):
             merged_rules([text], option)
+
+
+def test_what_is_behind_a_plain_if_is_not_asked_for_everywhere(capsys):
+    def sample(hp):
+        for k in range(hp.Int("layers", 1, 2)):
+            hp.Int(f"units_{k}", 1, 9)
+        return active_values(hp)
+
+    looks = []
+    found = explore(sample, on_look=looks.append)
+    space = replace(
+        get_space("mlp"), sample=sample, see_all=lambda _: found, looks=tuple(looks), baselines=()
+    )
+    always = {p.name: space.is_asked_everywhere(p) for p in space.parameters}
+    assert always == {"layers": True, "units_0": True, "units_1": False}
+    print_space(space)
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert "always" in lines["units_0"] and "at some points only" in lines["units_1"]
+    part = narrowed(space, ("layers=2",))
+    assert all(part.is_asked_everywhere(parameter) for parameter in part.parameters)
+    assert all(get_space("mlp").is_asked_everywhere(p) for p in get_space("mlp").parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,9 +25,11 @@ PART_NAMES = {
 }  # fmt: skip
 PATH_COLUMNS = (
     "path", "file", "filename", "filepath", "file_name", "image", "image_path", "image_name",
-    "picture", "photo", "img",
+    "picture", "photo", "img", "image_id", "imageid", "img_id", "id_code", "id",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
+INDEX_COLUMNS = ("", "unnamed: 0", "index")
+"""What a data frame's numbers of rows are called in a CSV file."""
 SPLIT_COLUMNS = ("split", "part", "subset", "set")
 
 
@@ -59,11 +61,14 @@ class PictureList:
 def list_folder(root: Path) -> PictureList:
     """The images below a folder: `CLASS/**`, or `train/CLASS/**` with `val` and `test` beside.
 
+    A folder that holds nothing but one folder of such a kind is read as that one.
+
     Raises:
         InputError: No images, no class folders, a class without images, or one class.
     """
-    folders = _folders(root)
-    parts = _part_folders(root, folders)
+    top = _unwrapped(root)
+    notes = () if top == root else (f"the class folders are those of {top}",)
+    parts = {part: _unwrapped(place) for part, place in _part_folders(top, _folders(top)).items()}
     paths: list[Path] = []
     labels: list[str] = []
     given: list[int] = []
@@ -77,8 +82,7 @@ def list_folder(root: Path) -> PictureList:
             paths += found
             labels += [folder.name] * len(found)
             given += [part] * len(found)
-        loose = [p for p in _files(part_root) if p.suffix.lower() in SUFFIXES]
-        if loose:
+        if loose := _loose_pictures(part_root):
             raise InputError(
                 "Every image must be in the folder of its class. Received: "
                 f"{len(loose):,} without one ({some([p.name for p in loose])}) in {part_root}. "
@@ -90,20 +94,38 @@ def list_folder(root: Path) -> PictureList:
             f"{root}, which has none ({', '.join(sorted(SUFFIXES)[:6])} ... are read). Sort the "
             "images into class folders."
         )
-    notes: tuple[str, ...] = ()
     if others:
         kinds = some([f"{suffix or 'no suffix'} ({n})" for suffix, n in others.most_common()])
         num = sum(others.values())
-        notes = (f"{num:,} file{'s' * (num > 1)} of other kinds left out: {kinds}",)
+        notes = (*notes, f"{num:,} file{'s' * (num > 1)} of other kinds left out: {kinds}")
     return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8), notes)
 
 
+def _unwrapped(root: Path) -> Path:
+    """The folder itself, or the only one in it, and so on: an archive's own folder, mostly.
+
+    A folder without folders in it is a class.
+    """
+    folders = _folders(root)
+    inner = folders[0] if len(folders) == 1 else None
+    if inner is None or not _folders(inner) or _loose_pictures(root):
+        return root
+    if inner.name.lower() in PART_NAMES and inner.name != root.name:
+        return root
+    return _unwrapped(inner)
+
+
+def _loose_pictures(folder: Path) -> list[Path]:
+    return [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
+
+
 def list_table(path: Path) -> PictureList:
-    """The images that a CSV file names, by paths relative to its own folder.
+    """The images that a CSV file names, by paths relative to its own folder, or to the one folder
+    in that which has the first image; a name may lack its suffix.
 
     Its first line names the columns: one of `PATH_COLUMNS`, one of `LABEL_COLUMNS`, and perhaps
-    one of `SPLIT_COLUMNS`; of two columns where one has another name it is the other one, and of
-    two with other names the first is the path.
+    one of `SPLIT_COLUMNS` and of `INDEX_COLUMNS`; of two more where one has another name it is the
+    other one, and of two with other names the first is the path.
 
     Raises:
         InputError: Columns, a label or a path are missing, or an image is named twice.
@@ -119,6 +141,8 @@ def list_table(path: Path) -> PictureList:
     paths, labels, given = [], [], []
     lines: dict[str, int] = {}
     turned = 0
+    by_stem = lru_cache(_by_stem)
+    base = _base_of(path.parent, [row[path_column] for _, row in body if len(row) > path_column])
     for line, row in body:
         if any(cell.strip() for cell in row[len(head) :]):
             raise InputError(
@@ -134,7 +158,7 @@ def list_table(path: Path) -> PictureList:
                 f"Every line must have a path and a label. Received: {path}, row {line} without a "
                 f"{what}. Fill it in, or remove the row."
             )
-        picture, is_turned = _picture_at(path.parent, name)
+        picture, is_turned = _picture_at(base, name, by_stem)
         turned += is_turned
         place = str(Path(_resolved(picture.parent), picture.name))
         if place in lines:
@@ -146,10 +170,12 @@ def list_table(path: Path) -> PictureList:
         paths.append(picture)
         labels.append(label)
         given.append(_part_of(cells[split_column], path, line) if split_column is not None else 0)
-    notes = (f"backslashes in {turned:,} paths of the CSV file are read as slashes",)
-    return PictureList(
-        tuple(paths), tuple(labels), np.array(given, np.int8), notes if turned else ()
-    )
+    notes = []
+    if turned:
+        notes.append(f"backslashes in {turned:,} paths of the CSV file are read as slashes")
+    if base != path.parent:
+        notes.append(f"the images of the CSV file are those in {base}")
+    return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8), tuple(notes))
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -167,12 +193,41 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         ) from error
 
 
-def _picture_at(folder: Path, name: str) -> tuple[Path, bool]:
-    """The image of that name, and whether the backslashes of Windows were read as slashes."""
-    picture = folder / name
-    if "\\" not in name or picture.exists():
-        return picture, False
-    return folder / name.replace("\\", "/"), True
+ByStem = Callable[[Path], dict[str, Path]]
+
+
+def _picture_at(folder: Path, name: str, by_stem: ByStem) -> tuple[Path, bool]:
+    """The image of that name, perhaps with a suffix that it lacks, and whether the backslashes of
+    Windows were read as slashes.
+    """
+    picture, turned = folder / name, False
+    if "\\" in name and not picture.exists():
+        picture, turned = folder / name.replace("\\", "/"), True
+    if picture.suffix.lower() not in SUFFIXES and not picture.exists():
+        picture = by_stem(picture.parent).get(picture.name, picture)
+    return picture, turned
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The images in a folder by their names without suffix, where only one has that name."""
+    found = _loose_pictures(folder) if folder.is_dir() else []
+    alone = Counter(path.stem for path in found)
+    return {path.stem: path for path in found if alone[path.stem] == 1}
+
+
+def _base_of(folder: Path, names: Sequence[str]) -> Path:
+    """What a table's paths are relative to: its own folder, or the one in it with the first image.
+
+    As in an archive with `train.csv` beside the folder `train_images`.
+    """
+
+    def has_first(place: Path) -> bool:
+        return _picture_at(place, names[0].strip(), _by_stem)[0].is_file()
+
+    if not names or not names[0].strip() or has_first(folder):
+        return folder
+    inside = [place for place in _folders(folder) if has_first(place)]
+    return inside[0] if len(inside) == 1 else folder
 
 
 @lru_cache(maxsize=1024)
@@ -265,10 +320,12 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
         return next((names.index(name) for name in known if name in names), None)
 
     file, label, split = (place(k) for k in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS))
-    if len(names) == 2 and split is None and (file is None or label is None):
+    rest = [k for k, name in enumerate(names) if name not in INDEX_COLUMNS and k != split]
+    if len(rest) == 2 and (file is None or label is None):
+        first, second = rest
         if file is None:
-            file = 0 if label is None else 1 - label
-        label = 1 - file
+            file = second if label == first else first
+        label = second if file == first else first
         if any(Path(name).suffix in SUFFIXES for name in names) or any(
             (path.parent / name.strip()).is_file() for name in head
         ):

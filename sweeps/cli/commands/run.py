@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write_config:
         return _write_config(settings, given, resume=arguments.resume)
     if arguments.dry_run:
-        return _dry_run(settings)
+        return _dry_run(settings, objective_asked="objective" in given)
     return _run(settings, given, arguments)
 
 
@@ -104,13 +104,13 @@ def _check_no_result(arguments: argparse.Namespace) -> None:
         )
 
 
-def _dry_run(settings: SweepSettings) -> int:
+def _dry_run(settings: SweepSettings, *, objective_asked: bool) -> int:
     from sweeps.cli.dry_run_table import print_dry_run
     from sweeps.setup.dry_run import dry_run
     from sweeps.workers.start import JobFailedError
 
     try:
-        found = dry_run(settings, say)
+        found = dry_run(settings, say, objective_asked=objective_asked)
     except JobFailedError as error:
         print(f"{error.details}\nerror: {error}".lstrip(), file=sys.stderr)
         return FAILED
@@ -197,6 +197,7 @@ def _print_schema() -> int:
 
 def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> int:
     """Prints the settings of a new sweep, or of the one that would be resumed."""
+    from search_spaces.user_spaces.reference import is_reference
     from sweeps.setup.data import sweep_data
     from sweeps.setup.resume import merged, sweep_to_resume
 
@@ -209,7 +210,10 @@ def _write_config(settings: SweepSettings, given: set[str], *, resume: bool) -> 
     if earlier is not None:
         settings = merged(earlier, settings, given, accept=True)
     settings.validate(resumed=earlier is not None)
-    print(resolved_config(settings, sweep_data(settings, earlier)), end="")
+    values = option_values(settings, sweep_data(settings, earlier))
+    if earlier is None and is_reference(settings.space) and "objective" not in given:
+        values["objective"] = None  # Only its `fit`, which is not looked at here, decides it.
+    print(config_text(make_parser("run"), values), end="")
     return 0
 
 

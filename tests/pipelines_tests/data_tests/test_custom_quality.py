@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import make_folder
+from image_folders import make_folder, picture
 from made_arrays import make_arrays
 from PIL import Image
 
@@ -240,12 +240,49 @@ def rows_of(root: Path, pattern: str) -> list[str]:
         ("n,Class,w,Picture", "1,{label},9,{path}"),
         ("path,label", "{path},{label},,"),
         ("path,label", "./{path},{label}"),
+        (",image_id,label", "0,{path},{label}"),
+        ("Unnamed: 0,image_id,dx", "0,{path},{label}"),
+        ("index,where,klass,split", "0,{path},{label},train"),
+        ("id,image_id,label", "7,{path},{label}"),
+        ("id,breed", "{path},{label}"),
     ],
 )
 def test_columns_are_found_in_any_order(tmp_path, head, pattern):
     root = make_folder(tmp_path / "all", 4)
     csv = table(tmp_path / "set.csv", head, *rows_of(root, pattern))
     assert prepared(csv).fingerprint == prepared(root).fingerprint
+
+
+def test_names_without_suffix_of_images_in_a_folder_beside_the_table_are_found(tmp_path):
+    """As in most archives of Kaggle."""
+    root = make_folder(tmp_path / "all", 4, suffixes=("png", "jpg"))
+    images = tmp_path / "set" / "train_images"
+    images.mkdir(parents=True)
+    rows = []
+    for k, path in enumerate(sorted(root.glob("*/*.*"))):
+        path.rename(images / f"ISIC_{k:04}{path.suffix}")
+        rows.append(f"{k},ISIC_{k:04},{path.parent.name}")
+    (tmp_path / "set" / "test_images").mkdir()
+    csv = table(tmp_path / "set" / "train.csv", ",image_id,label", *rows)
+    data = prepared(csv)
+    assert sum(data.num_images.values()) == 12
+    assert data.notes == (f"the images of the CSV file are those in {images}",)
+    picture("red", 1).save(images / "ISIC_0000.bmp")  # Which one is meant is not known any more.
+    with pytest.raises(InputError, match=r"ISIC_0000 .*does not exist"):
+        prepared(csv)
+
+
+@pytest.mark.parametrize("inside", ["", "train", "train/train"])
+@pytest.mark.parametrize("wrapped", ["one", "one/two"])
+def test_a_folder_in_a_folder_is_read_as_the_inner_one(tmp_path, wrapped, inside):
+    plain = prepared(make_folder(tmp_path / "plain", 6))
+    inner = make_folder(tmp_path / "wrapped" / wrapped / inside, 6)
+    (tmp_path / "wrapped" / "__MACOSX" / "blue").mkdir(parents=True)
+    (tmp_path / "wrapped" / "README.txt").write_text("where it is from")
+    data = prepared(tmp_path / "wrapped")
+    assert data.class_names == plain.class_names and data.num_images == plain.num_images
+    top = tmp_path / "wrapped" / wrapped
+    assert inner.is_dir() and data.notes == (f"the class folders are those of {top}",)
 
 
 def test_paths_of_windows_are_read_and_said(tmp_path):

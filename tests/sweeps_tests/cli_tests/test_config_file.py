@@ -273,3 +273,15 @@ def test_bash_completes_an_option(tmp_path, capsys):
     )
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert "--finalist-seeds" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "line"), [([], "# objective:"), (["--objective", "f1:max"], 'objective: "f1:max"')]
+)
+def test_the_objective_of_a_custom_space_is_left_to_it_unless_it_was_asked_for(
+    capsys, tmp_path, given, line
+):
+    (tmp_path / "space.py").write_text("def build(hp): pass\n")
+    options = ["run", "--space", f"{tmp_path}/space.py:build", "--dataset", "digits"]
+    assert main([*options, *given, "--write-config"]) == 0
+    assert line in capsys.readouterr().out.splitlines()

@@ -39,7 +39,7 @@ def test_what_the_machine_does_to_trials_in_a_row_breaks_the_sweep_off(scene, jo
     slots = tuple(Slot(k, 1) for k in range(num_slots))
     s = scene(job=job, num_trials=9, num_points=9, num_retries=1, slots=slots)
     assert s.run() is StopReason.TROUBLE
-    assert s.sweep.trouble.startswith("3 trials in a row failed: ")
+    assert s.sweep.error.startswith("3 trials in a row failed: ")
     assert states_of(s) == {0: "COMPLETE", 1: "COMPLETE"}, "none has failed"
     waiting = {row.number for row in s.board.rows.values() if row.state is TrialState.PAUSED}
     assert waiting >= {2, 3, 4} and len(s.board.rows) <= 6

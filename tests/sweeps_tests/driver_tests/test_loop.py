@@ -13,6 +13,7 @@ from loop_scene import SPACE, Scene, states_of, trial_order
 from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision, Schedule
+from search_spaces.errors import SearchEndedError
 from sweeps.driver.next_trial import MAX_UNTRAINED
 from sweeps.driver.plan import StopReason, trial_seed
 from sweeps.driver.recorder import BestModels
@@ -353,6 +354,48 @@ def test_a_repeated_point_is_not_trained_and_takes_the_first_ones_result(scene):
     assert [row.number for row in s.board.ranking()].count(1) == 0
 
 
+def test_points_that_are_not_trained_do_not_count_as_trials(scene):
+    s = scene(num_trials=2, num_points=9)
+    s.engine.duplicates, s.engine.broken_limits = {1: 0, 3: 0}, {2: "parameters 3k > 2k"}
+    assert s.run() is StopReason.TRIALS
+    assert {epoch[0] for epoch in s.tracker.epochs} == {0, 4}, "two points were trained"
+    assert set(s.engine.told) == {0, 1, 2, 3, 4}
+    assert s.board.progress() == (2, 2)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_resumed_sweep_counts_as_it_did(scene, counted):
+    s = scene(num_trials=2, num_points=9)
+    s.board.counts_untrained = counted
+    point, done = s.engine._points[0], TrialState.COMPLETE
+    s.engine.history = [
+        PastTrial(0, point, done, 0.9, {3: 0.9}),
+        PastTrial(1, point, done, 0.9, {}, facts={"duplicate_of": 0}),
+    ]
+    s.engine._next = 2
+    assert s.run() is StopReason.TRIALS
+    assert set(s.engine.told) == (set() if counted else {2})
+
+
+def test_in_a_sweep_of_before_every_point_counts_as_a_trial(scene):
+    s = scene(num_trials=2, num_points=9)
+    s.board.counts_untrained = True
+    s.engine.duplicates = {1: 0}
+    assert s.run() is StopReason.TRIALS
+    assert set(s.engine.told) == {0, 1}
+
+
+@pytest.mark.parametrize("hidden", [{}, {"only_seen_here": 1}])
+def test_a_sweep_of_more_trials_than_a_space_has_points_ends_with_its_last_point(scene, hidden):
+    space = replace(SPACE, sample=lambda hp: {"units": hp.Int("units", 1, 2)}, see_all=None)
+    s = scene(num_trials=9, space=space, num_points=0)
+    s.engine._points = [{"units": 1}, {"units": 2, **hidden}, {"units": 1}, {"units": 2}]
+    s.engine.duplicates = {2: 0}
+    assert s.run() is StopReason.EXHAUSTED
+    asked = 4 if hidden else 2
+    assert set(s.engine.told) == set(range(asked)), "no repetition where all is known"
+
+
 def test_an_audit_trains_pruned_trials_to_the_end_and_changes_nothing_else(scene):
     best, *others = trial_order()
     s = scene(decide=pause_at_one({best}), num_trials=4, num_audited=2)
@@ -454,7 +497,7 @@ def test_a_source_that_changes_meanwhile_ends_no_trial_and_the_sweep_can_be_resu
     assert s.run() is StopReason.CHANGED
     assert states_of(s) == {0: "COMPLETE"}, "trial 1 was not told an end"
     assert s.tracker.states[-1] == (1, "PAUSED")
-    assert "my_space.py" in s.sweep.trouble
+    assert "my_space.py" in s.sweep.error
 
 
 def test_a_resumed_sweep_goes_on_with_what_ran_and_repeats_nothing(scene, tmp_path):
@@ -562,7 +605,7 @@ def test_a_sampler_that_only_repeats_itself_ends_the_sweep(scene):
 
 
 def test_points_beyond_a_limit_do_not_count_as_no_improvement(scene):
-    s = scene(num_trials=8, num_points=8, rules={"patience_trials": 3})
+    s = scene(num_trials=2, num_points=8, rules={"patience_trials": 3})
     s.engine.broken_limits = dict.fromkeys(range(1, 7), "parameters 3k > 2k")
     assert s.run() is StopReason.TRIALS
     assert s.engine.told[7][0] is TrialState.COMPLETE
@@ -590,3 +633,15 @@ def test_the_best_that_waits_is_trained_in_full_before_the_time_is_over(scene):
     reached = {row.number: row.curve[1] for row in s.board.rows.values()}
     complete = {n for n, (state, _, _) in s.engine.told.items() if state is TrialState.COMPLETE}
     assert max(reached, key=reached.get) in complete
+
+
+def test_a_space_that_ends_the_search_fails_its_trial_and_suspends_the_sweep(scene):
+    def fatal(task: Any, report: Any, slot: Slot) -> Any:
+        if task.number == 1:
+            raise SearchEndedError("FatalError: no licence")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    s = scene(job=fatal, num_retries=2)
+    assert s.run() is StopReason.FATAL and s.sweep.error == "FatalError: no licence"
+    assert states_of(s) == {0: "COMPLETE", 1: "FAILED"}
+    assert "no licence" in s.tracker.ended[1].tags["sweeps.reason"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import fake_executor
 
+from pipelines.training.cost import FailedPoint, Measurement
 from sweeps.cli.main import main
 from sweeps.settings import SweepSettings, budget_for
 from sweeps.setup.dry_run import simulated_stretches
@@ -79,3 +80,40 @@ def test_a_measuring_process_that_hangs_ends_a_dry_run_with_one_line(monkeypatch
         "or give it more time with --trial-timeout."
     ]
     assert executor.closed
+
+
+def test_a_dry_run_copes_with_points_that_cannot_be_trained_as_a_sweep_does(capsys):
+    from sweeps.cli.dry_run_table import print_dry_run
+    from sweeps.engines.base import Proposal
+    from sweeps.outcome import Outcome
+    from sweeps.setup.dry_run import DryRun, MeasuredPoint, UntrainedPoint, estimate
+
+    settings = SweepSettings("a.py:b", num_trials=4, num_epochs=1, pruner="none")
+    budget = budget_for(settings, 1000)
+    points = [Proposal(number, {"n": number}) for number in range(4)]
+    cost = Measurement({}, 1, 1, 2.0, 10.0)
+    failure = FailedPoint("FailedTrialError", "too\nlarge", "Traceback")
+    whole = estimate(settings, budget, 4, 1, points, dict.fromkeys(range(4), cost))
+    half = estimate(settings, budget, 4, 1, points, {0: cost, 1: failure, 2: cost, 3: failure})
+    assert whole[1] == 4 and half[1] == 2 and half[0] < whole[0]
+    assert (
+        estimate(settings, budget, 8, 1, points, {0: cost, 1: failure, 2: cost, 3: failure})[1] == 4
+    )
+    failed = tuple(UntrainedPoint(points[number], failure) for number in (1, 3))
+    print_dry_run(DryRun(
+        Outcome.DONE, settings, budget, (MeasuredPoint(points[0], cost),), 4, 2.0, failed=failed,
+    ))  # fmt: skip
+    assert "2 trials would fail (1, 3): FailedTrialError: too large\n" in capsys.readouterr().out
+
+
+def test_a_dry_run_measures_what_would_be_trained(monkeypatch):
+    import fake_loop_parts
+
+    from sweeps.setup.dry_run import first_proposals
+
+    engine = fake_loop_parts.ListEngine([{"n": number} for number in range(9)])
+    engine.duplicates, engine.broken_limits = {1: 0}, {2: "parameters 3k > 2k"}
+    monkeypatch.setattr("sweeps.setup.stores.make_engine", lambda *_: engine)
+    settings = SweepSettings("mlp", num_trials=3)
+    found = first_proposals(settings, None, None, budget_for(settings, 1000), 1)
+    assert [proposal.number for proposal in found] == [0, 3, 4]
