@@ -25,6 +25,7 @@ from pipelines.training.loops import FIRST_CALL, EpochLoop
 from pipelines.training.measured_weights import averaging
 from pipelines.training.reports import Reports
 from search_spaces.labels import labels_for
+from search_spaces.recorded_metrics import recorded_metric
 from search_spaces.space import Assembled
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def _last_values(history: Any) -> dict[str, float]:
     for name, values in found.items():
         value = values[-1] if isinstance(values, list | tuple) and values else values
         if isinstance(value, numbers.Real) and not str(name).startswith("val_"):
-            metrics[str(name)] = float(value)
+            metrics[recorded_metric(str(name))] = float(value)
     for name in ACCURACIES:
         if name in metrics and "accuracy" not in metrics:
             metrics["accuracy"] = metrics[name]
