@@ -138,9 +138,14 @@ def macro_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, top: int) -> float:
-    """Share of images whose label is among the `top` most probable classes, 0 to 1."""
+    """Share of images whose label is among the `top` most probable classes, 0 to 1.
+
+    It is where fewer than `top` others are as probable or more: outputs that are all the same, or
+    so large that most of them end as 0, tell no class from another.
+    """
     chosen = probabilities[np.arange(len(labels)), labels]
-    return float(((probabilities > chosen[:, None]).sum(axis=1) < top).mean())
+    others = (probabilities >= chosen[:, None]).sum(axis=1) - 1
+    return float((others < top).mean())
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
