@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.data.prepared import PreparedData
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
+from search_spaces.pixels import AUTO
 from search_spaces.registry import SPACES, get_space, recorded_space
 from search_spaces.space import Shape, Space
 from search_spaces.user_spaces.reference import (
@@ -46,12 +47,14 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         data.input_shape,
         data.num_classes,
         settings.training.backend,
+        settings.training.pixels,
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
             f"--class-weights has no effect with '{label_of(settings.space)}': its fit gets "
-            "`class_weight` and does not pass it on to model.fit. Pass it on, or name "
-            "`class_weight` among the arguments of fit if a loop of its own uses it."
+            "`class_weight` and does not pass it on to model.fit, or its train_step does not take "
+            "the weights of images. Pass it on, or name `class_weight` among the arguments of fit "
+            "if a loop of its own uses it; unpack x, y, sample_weight in train_step."
         )
     return space
 
@@ -62,10 +65,15 @@ def open_space(
     input_shape: Shape,
     num_classes: int,
     backend: str = "tensorflow",
+    pixels: str = AUTO,
 ) -> Space:
-    """As `space_of`, for images of a shape in so many classes."""
+    """As `space_of`, for images of a shape in so many classes.
+
+    Args:
+        pixels: the training option, with which a user's space is looked at.
+    """
     payload = name.payload if isinstance(name, GivenSpace) else b""
-    return _opened(name, payload, narrowing, input_shape, num_classes, backend)
+    return _opened(name, payload, narrowing, input_shape, num_classes, backend, pixels)
 
 
 @lru_cache
@@ -76,6 +84,7 @@ def _opened(
     input_shape: Shape,
     num_classes: int,
     backend: str,
+    pixels: str,
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -83,7 +92,9 @@ def _opened(
     from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
+    host = SpaceHost(
+        reference.text, input_shape, num_classes, partial(make_executor, backend), pixels
+    )
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.cost)
     parameters = space.parameters
@@ -95,6 +106,7 @@ def _opened(
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
         see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
+        pixels=host.pixels,
         rest=host.rest,
     )  # fmt: skip
     return narrowed(known, narrowing)

@@ -20,7 +20,13 @@ from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
 from sweeps.formatting import params_text
 from sweeps.interrupts import Interrupts
-from sweeps.reporting.descriptions import MEASURED_TEXTS, left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import (
+    MEASURED_TEXTS,
+    left_out_text,
+    pixels_text,
+    pruner_text,
+    trials_text,
+)
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings, budget_for
@@ -124,7 +130,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         sweep_log.info("settings: %s", params_text(file.settings.as_params()))
         for note in space.notes:  # Said before there was a log.
             sweep_log.warning("%s", note)
-        _say_plan(say, settings, data, allotment, how, resumed=earlier is not None)
+        _say_plan(say, settings, space, data, allotment, how, resumed=earlier is not None)
         with Interrupts() as interrupts:
             try:
                 started = _open(file, space, data, allotment, interrupts, start)
@@ -173,6 +179,7 @@ def _sweep_file(
 def _say_plan(
     say: Say,
     settings: SweepSettings,
+    space: Space,
     data: PreparedData,
     allotment: Allotment,
     how: str,
@@ -185,6 +192,8 @@ def _say_plan(
         say(f"          {line}")
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}{f' ({how})' if how else ''}")
+    if pixels := pixels_text(settings, space):
+        say(f"pixels    {pixels}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
     say(f"measured  {MEASURED_TEXTS[settings.training.measured_weights]}")

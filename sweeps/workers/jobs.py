@@ -17,6 +17,7 @@ from pipelines.training.cost import Measurement, MeasureTask
 from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.cost import Cost
+from search_spaces.pixels import AUTO
 from search_spaces.space import Shape
 from search_spaces.user_spaces.reference import Sources, find_reference
 from sweeps.executors.base import Slot
@@ -130,12 +131,18 @@ def figures_job(argument: tuple[str, PreparedData], report: object, slot: Slot) 
 
 @dataclass(frozen=True)
 class HostTask:
-    """A user's space to host; `check` says whether its model is to be tried on pixels first."""
+    """A user's space to host.
+
+    Attributes:
+        check: whether its model is to be tried on pixels first.
+        pixels: the training option.
+    """
 
     reference: str
     input_shape: Shape
     num_classes: int
     check: bool
+    pixels: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,10 @@ class Sampled:
 
     Attributes:
         notes: what people should know of the space, as far as it has been asked.
-        drops_class_weights: whether a `fit` of its own leaves weights of classes out.
+        drops_class_weights: whether a `fit` or `train_step` of its own leaves weights of classes
+            out.
         sources: the files that it is written in, where it was checked.
+        pixels: what its default model is given, where it was checked.
         cost: of the model that was built; None where it does not tell.
     """
 
@@ -153,6 +162,7 @@ class Sampled:
     drops_class_weights: bool = False
     sources: Sources = ()
     cost: Cost | None = None
+    pixels: str = ""
 
 
 def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
@@ -172,9 +182,10 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
 
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
-    notes = look_at_space(source) if task.check else ()
+    notes = look_at_space(source, task.pixels) if task.check else ()
     sources = loaded_sources(reference) if task.check else ()
-    report(Sampled((*notes, *source.notes), source.drops_class_weights, sources))
+    seen = Sampled((*notes, *source.notes), source.drops_class_weights, sources)
+    report(replace(seen, pixels=source.pixels if task.check else ""))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.
