@@ -17,9 +17,7 @@ def takes_one_hot(model: keras.Model, num_classes: int) -> bool:
     One that does not tell by its name is tried with both. A model that is not compiled, and one
     with a single output for two classes, takes class numbers.
     """
-    loss = getattr(model, "loss", None)
-    while isinstance(loss, list | tuple | dict) and loss:
-        loss = next(iter(loss.values())) if isinstance(loss, dict) else loss[0]
+    loss = only_loss(model)
     if loss is None or num_outputs(model) == 1:
         return False
     name = loss if isinstance(loss, str) else getattr(loss, "name", None)
@@ -32,6 +30,14 @@ def takes_one_hot(model: keras.Model, num_classes: int) -> bool:
     one_hot = labels_for(numbers, num_classes, one_hot=True)
     # A function of somebody's own around a sparse loss.
     return _accepts(loss, one_hot, num_classes) or not _accepts(loss, numbers, num_classes)
+
+
+def only_loss(model: keras.Model) -> Any:
+    """What a model was compiled with as its one loss; None where it was not."""
+    loss = getattr(model, "loss", None)
+    while isinstance(loss, list | tuple | dict) and loss:
+        loss = next(iter(loss.values())) if isinstance(loss, dict) else loss[0]
+    return loss
 
 
 def num_outputs(model: keras.Model) -> int | None:

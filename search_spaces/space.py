@@ -76,6 +76,7 @@ class Assembled:
         one_hot: whether the model's loss takes one-hot labels instead of class numbers.
         is_ours: whether the model is known to be storable; others may hold code of their own.
         augmentation: how training images are to be changed; None for as they are.
+        logits: whether the model's output is logits, and its probabilities are to be made of them.
     """
 
     model: keras.Model
@@ -84,6 +85,7 @@ class Assembled:
     one_hot: bool = False
     is_ours: bool = True
     augmentation: Augmentation | None = None
+    logits: bool = False
 
 
 class Assemble(Protocol):
@@ -115,6 +117,7 @@ class Space:
             of every model; None where that is not known.
         looks: points at which a space of plain Python was looked at, to find its parameters.
         augmentation: how a point wants training images changed; None where none ever does.
+        pixels: what the default model of a user's space is given (`search_spaces.pixels`).
         rest: ends the process that a user's space is asked in; it starts again when it is asked.
         cost_of: what a point's model costs; None where only a built model tells, as in the process
             of a trial of a user's space.
@@ -139,6 +142,7 @@ class Space:
     looks: tuple[Params, ...] = ()
     augmentation: Callable[[Params, Shape], Augmentation | None] | None = None
     cost_of: Callable[[Params, Shape, int], Cost | None] | None = None
+    pixels: str = ""
     rest: Callable[[], None] = lambda: None
 
     @property

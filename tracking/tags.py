@@ -52,6 +52,7 @@ class Tag:
     PRECISION = "sweeps.precision"
     JIT = "sweeps.jit"
     MEASURED_WEIGHTS = "sweeps.measured_weights"
+    PIXELS = "sweeps.pixels"
     DEVICE = "sweeps.device"
     GPU_SHARE = "sweeps.gpu_share"
     PACKING = "sweeps.packing"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.data.arrays import PixelRows
+from search_spaces.outputs import class_probabilities
 
 if TYPE_CHECKING:
     import keras
@@ -33,11 +34,16 @@ def predict(
     model: keras.Model,
     pixels: PixelRows,
     batch_size: int = PREDICT_BATCH,
+    *,
+    logits: bool = False,
 ) -> np.ndarray:
-    """Class probabilities (n, classes) float32 of raw pixels (n, height, width, channels).
+    """Class probabilities (n, classes) float32 of pixels (n, height, width, channels).
 
     A model with a single output gives the probability of the second of two classes.
     Pixels that are mapped from disk are never read all at once.
+
+    Args:
+        logits: whether the model gives logits, of which they are made.
     """
     step = batch_size * max(1, PREDICT_BYTES // max(1, batch_size * pixels[0].nbytes))
     run = partial(model.predict, batch_size=batch_size, verbose=0)
@@ -46,7 +52,7 @@ def predict(
             np.asarray(run(pixels[first : first + step]), np.float32)
             for first in range(0, len(pixels), step)
         ]
-    both = [both_classes(part) if part.shape[1:] == (1,) else part for part in found]
+    both = [class_probabilities(part, logits=logits) for part in found]
     return both[0] if len(both) == 1 else np.concatenate(both)
 
 
@@ -59,11 +65,6 @@ def array_alone() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The structure of `inputs` doesn't match")
         yield
-
-
-def both_classes(second: np.ndarray) -> np.ndarray:
-    """The probabilities (n, 2) of a model that gives that of its second class alone, (n, 1)."""
-    return np.concatenate([1 - second, second], axis=1)
 
 
 def validation_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -138,9 +139,14 @@ def macro_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, top: int) -> float:
-    """Share of images whose label is among the `top` most probable classes, 0 to 1."""
+    """Share of images whose label is among the `top` most probable classes, 0 to 1.
+
+    It is where fewer than `top` others are as probable or more: outputs that are all the same, or
+    so large that most of them end as 0, tell no class from another.
+    """
     chosen = probabilities[np.arange(len(labels)), labels]
-    return float(((probabilities > chosen[:, None]).sum(axis=1) < top).mean())
+    others = (probabilities >= chosen[:, None]).sum(axis=1) - 1
+    return float((others < top).mean())
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

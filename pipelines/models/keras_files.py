@@ -23,6 +23,8 @@ from pipelines.runtime.process import quiet_start
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.errors import InputError
 from search_spaces.labels import num_outputs
+from search_spaces.outputs import are_probabilities
+from search_spaces.pixels import UNIT
 from search_spaces.space import Assembled, Shape
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ _FILE_RULE = "A model must be a .keras file."
 CONFIG, METADATA = "config.json", "metadata.json"
 MAX_EXPANSION, EXPANSION_FLOOR = 100, 2**20
 """A member that says it grows more than so, beyond a mebibyte, is a bomb; weights are stored."""
-SUM_TOLERANCE = 0.01
-"""How far the sum of class probabilities may be from 1; half precision is that rough."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,14 @@ def store_model(
 
     A model of ours can be stored; one of a user's may have layers of its own, whose code no
     `.keras` file holds. What is stored gives a probability for each class, also where the model
-    has one output for two classes; and it takes pixels from 0 to 255, whatever `options` trained
-    it with.
+    gives logits, or has one output for two classes; and it takes pixels from 0 to 255, whatever
+    `options` (as decided for the model) trained it with.
     """
     if assembled.is_ours:
-        import keras
-
-        # Without the optimizer, whose state is up to three times the weights: nothing reads it.
-        model = assembled.model
-        keras.Model(model.inputs, model.outputs, name=model.name).save(path)
+        _graph(assembled, options).save(path)
         return path.stat().st_size, ""
     try:
-        _for_raw_pixels(_with_all_classes(assembled.model), options).save(path)
+        _graph(assembled, options).save(path)
         check_archive(path, "the model")
     except OSError:
         raise  # A full disk is no property of the model.
@@ -101,15 +97,33 @@ def store_model(
     return path.stat().st_size, ""
 
 
-def _for_raw_pixels(model: keras.Model, options: TrainingOptions) -> keras.Model:
-    """The model with what its training did to pixels before it got them."""
-    if options.pixels == "raw":
-        return model
+def _graph(assembled: Assembled, options: TrainingOptions) -> keras.Model:
+    """The layers from raw pixels to class probabilities; a model that is code stays as it is.
+
+    How it is trained is left out: a `train_step`, losses and metrics may be code, too, and the
+    optimizer's state, up to three times the weights, is read by nobody.
+    """
     import keras
 
-    raw = keras.Input(model.input_shape[1:])
+    model = assembled.model
+    if not getattr(model, "inputs", None) or not type(model).call.__module__.startswith("keras."):
+        return model
+    found = model.outputs[0]
+    if assembled.logits:
+        # In float32 whatever the trial's precision: the trial makes them so.
+        activation = "sigmoid" if num_outputs(model) == 1 else "softmax"
+        found = keras.layers.Activation(activation, dtype="float32")(found)
+    if num_outputs(model) == 1:
+        first = keras.layers.Rescaling(-1.0, offset=1.0)(found)
+        found = keras.layers.Concatenate()([first, found])
+    # A list of one input, as ours always were, has Keras warn whoever calls it with an array.
+    inputs = model.inputs if assembled.is_ours else model.inputs[0]
+    graph = keras.Model(inputs, found, name=model.name)
+    if options.pixels != UNIT:
+        return graph
+    raw = keras.Input(model.inputs[0].shape[1:])
     # In float32 whatever the trial's precision: training got its pixels so.
-    return keras.Model(raw, model(keras.layers.Rescaling(1 / 255, dtype="float32")(raw)))
+    return keras.Model(raw, graph(keras.layers.Rescaling(1 / 255, dtype="float32")(raw)))
 
 
 def _loaded(path: Path, name: str) -> keras.Model:
@@ -256,25 +270,12 @@ def _check_probabilities(model: keras.Model, shapes: ModelShapes, name: str) -> 
             f"A model must take raw pixels 0 to 255. Received: {name}, which fails on them "
             f"({type(error).__name__}: {_first_line(error)}). Name another model."
         ) from error
-    sums = found.sum(axis=1)
-    if not (np.isfinite(found).all() and found.min() >= 0
-            and np.abs(sums - 1).max() <= SUM_TOLERANCE):  # fmt: skip
+    if not are_probabilities(found):
         raise InputError(
             "A model must give class probabilities, which are at least 0 and sum to 1. Received: "
             f"{name}, whose output ranges from {found.min():.3g} to {found.max():.3g} and sums to "
-            f"{sums[0]:.3g}. End it with a softmax."
+            f"{found[0].sum():.3g}. End it with a softmax."
         )
-
-
-def _with_all_classes(model: keras.Model) -> keras.Model:
-    """The model itself, or, where it gives that of the second class alone, both probabilities."""
-    import keras
-
-    if num_outputs(model) != 1:
-        return model
-    (second,) = model.outputs
-    first = keras.layers.Rescaling(-1.0, offset=1.0)(second)
-    return keras.Model(model.inputs, keras.layers.Concatenate()([first, second]))
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from pipelines.data.prepared import PreparedData
 from pipelines.evaluation.metrics import PREDICT_BATCH
+from pipelines.models.input_scale import decided
 from pipelines.runtime.process import seed_everything
 from pipelines.training.device_prediction import Predictor, room_beside
 from pipelines.training.epoch import Training, set_jit
@@ -120,11 +121,13 @@ def measure_point(
     """Builds one point's model and times a few of its steps."""
     started = time.perf_counter()
     seed_everything(task.seed)
-    x, y = part_of(task.data, "train", task.training)
-    x_validation, _ = part_of(task.data, "validation", task.training)
+    data, num_images = task.data, task.data.num_images["train"]
     assembled = get_space(task.space).assembled(
-        params, task.data.input_shape, task.data.num_classes, len(x), task.num_epochs
+        params, data.input_shape, data.num_classes, num_images, task.num_epochs
     )
+    options = decided(task.training, assembled, data.input_shape)
+    x, y = part_of(data, "train", options)
+    x_validation, _ = part_of(data, "validation", options)
     model, batch_size = assembled.model, assembled.batch_size
     set_jit(model, task.training.jit)
     training = Training(x, y, task.data.num_classes, task.seed)

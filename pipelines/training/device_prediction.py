@@ -147,6 +147,7 @@ class Predictor:
 
     def __init__(self, assembled: Assembled, batch_size: int) -> None:
         self._model, self._batch_size = assembled.model, batch_size
+        self._logits = assembled.logits
         self._forward = DeviceForward(assembled.model) if assembled.is_ours else None
 
     def pixels(self, x: PixelRows, room: int) -> DevicePixels:
@@ -166,7 +167,7 @@ class Predictor:
         if self._forward is not None:
             return predict_on_device(self._forward, pixels, self._batch_size, rows)
         x = pixels.x if rows is None else pixels.x[rows]
-        return predict(self._model, x, self._batch_size)
+        return predict(self._model, x, self._batch_size, logits=self._logits)
 
 
 def predict_on_device(

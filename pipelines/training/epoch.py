@@ -25,6 +25,7 @@ from pipelines.training.loops import FIRST_CALL, EpochLoop
 from pipelines.training.measured_weights import averaging
 from pipelines.training.reports import Reports
 from search_spaces.labels import labels_for
+from search_spaces.recorded_metrics import recorded_metric
 from search_spaces.space import Assembled
 from search_spaces.user_spaces.fit_values import returned_values
 
@@ -256,7 +257,7 @@ def _last_values(history: Any, *, validates: bool) -> dict[str, float]:
     Where nothing validates, whatever it says of validation means nothing.
     """
     metrics = {
-        name: value
+        recorded_metric(name): value
         for name, value in returned_values(history).items()
         if name not in OBJECTIVES and (validates or not name.startswith("val_"))
     }

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.data.arrays import PixelRows
 from pipelines.data.prepared import Part, PreparedData
+from search_spaces.pixels import UNIT, scaled
 
 if TYPE_CHECKING:
     from pipelines.training.options import TrainingOptions
@@ -25,16 +26,17 @@ more are read from the mapped file batch by batch. Each of several trials has a 
 def part_of(
     data: PreparedData, part: Part, options: TrainingOptions
 ) -> tuple[PixelRows, np.ndarray]:
-    """Pixels (n, height, width, channels) of a part as the model gets them, and labels (n,)."""
+    """Pixels (n, height, width, channels) of a part as the model gets them, and labels (n,).
+
+    Args:
+        options: as decided for the model (`pipelines.models.input_scale.decided`).
+    """
     x, y = data.arrays(part)
-    return UnitPixels(x) if options.pixels == "unit" else x, y
+    return UnitPixels(x) if options.pixels == UNIT else x, y
 
 
 class UnitPixels:
     """Pixels from 0 to 255 as float32 from 0 to 1; what is read is divided when it is read."""
-
-    SCALE = np.float32(1 / 255)
-    """As `keras.layers.Rescaling(1 / 255)` multiplies, so that the stored model gives the same."""
 
     def __init__(self, raw: np.ndarray) -> None:
         self._raw = raw
@@ -46,7 +48,7 @@ class UnitPixels:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The rows of these numbers, of a slice, or one row."""
-        return np.asarray(self._raw[rows]).astype(np.float32) * self.SCALE
+        return scaled(np.asarray(self._raw[rows]), UNIT)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All rows."""

@@ -20,11 +20,11 @@ from pipelines.runtime.compute import (
     check_compute,
 )
 from search_spaces.errors import InputError, unknown_name
+from search_spaces.pixels import PIXELS, RAW, UNIT
 from search_spaces.space import Space
 
 Change = Literal["never", "if accepted"]
 CLASS_WEIGHTS = ("none", "balanced")
-PIXELS = ("raw", "unit")
 FITTED, TRAINED = "fitted", "trained"
 
 
@@ -67,8 +67,9 @@ class TrainingOptions:
         class_weights: `balanced` weighs the loss of rare classes up; `none` does not.
         backend, precision, jit: as `pipelines.runtime.compute.Compute`; a sweep that has begun has
             no `auto` of them left, but for one of before there were such options.
-        pixels: what a model gets in training: `raw` from 0 to 255, or `unit` from 0 to 1. The
-            stored model takes raw pixels all the same.
+        pixels: what a model gets in training: `raw` from 0 to 255, `unit` from 0 to 1, or `auto`:
+            0 to 1 unless the model scales its input itself, decided for each model. The stored
+            model takes raw pixels all the same.
         deterministic: whether trials use only operations that repeat bit for bit.
         measured_weights: what is measured and kept: `fitted`, with statistics of batch
             normalisation that fit the weights (`MeasuredWeights`), or `trained`, as Keras leaves
@@ -102,11 +103,11 @@ class TrainingOptions:
         choices=(AUTO, "on", "off"),
     )
     pixels: str = _option(
-        "raw",
-        "input of models in training: raw pixels from 0 to 255, or unit (divided by 255) for a "
-        "space of your own that expects it; the stored model takes raw pixels in both cases "
-        "(default: %(default)s)",
-        group="your own data", choices=PIXELS, identifies=True,
+        AUTO,
+        "input of models in training: raw pixels from 0 to 255, unit (divided by 255), or auto: "
+        "unit for models of your own that do not scale their input themselves; the stored model "
+        "takes raw pixels all the same (default: %(default)s)",
+        group="your own data", choices=PIXELS, identifies=True, before=RAW,
     )  # fmt: skip
     deterministic: bool = _option(
         False,
@@ -137,7 +138,7 @@ class TrainingOptions:
             value = getattr(self, name)
             if info.choices and value not in info.choices:
                 raise unknown_name(name.replace("_", " "), value, info.choices)
-        if self.pixels != "raw" and space is not None and not space.reference:
+        if self.pixels == UNIT and space is not None and not space.reference:
             raise InputError(
                 f"--pixels is for a space of your own. Received: {self.pixels} and --space "
                 f"{space.name}, whose models rescale pixels themselves. Leave --pixels out."

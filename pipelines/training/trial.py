@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipelines.evaluation.metrics import (
     predict,
     validation_metrics,
 )
+from pipelines.models.input_scale import decided
 from pipelines.models.keras_files import load_saved_model, store_model
 from pipelines.objectives import Objective
 from pipelines.training.checkpoints import (
@@ -184,7 +185,7 @@ class TrialResult:
     nothing validated. Epochs are whole numbers, but for a trial that ended within its first one.
     `stopped_by` is `epochs`, `early stopping` or the driver's Decision. `test_metrics` holds
     test_accuracy and test_loss where the test split was read. `not_stored` says why a complete
-    trial left no model.
+    trial left no model. `pixels` is what a user's model was given, `raw` or `unit`.
     """
 
     number: int
@@ -200,6 +201,7 @@ class TrialResult:
     adaptations: tuple[str, ...] = ()
     test_metrics: dict[str, float] = field(default_factory=dict)
     not_stored: str = ""
+    pixels: str = ""
 
 
 def run_trial(
@@ -247,20 +249,25 @@ class _Training:
 
     def __init__(self, task: TrialTask, resident_bytes: int | None) -> None:
         self._started = time.perf_counter()
-        self._task, self._resident_bytes = task, resident_bytes
+        self._resident_bytes = resident_bytes
         self._space = get_space(task.space)
         check_sources(task.sources)
         self._validates = task.schedule.validates
+        num_images = task.data.num_images
+        num_trained = num_images["train"] + (0 if self._validates else num_images["validation"])
+        self._assembled = self._space.assembled(
+            task.params, task.data.input_shape, task.data.num_classes,
+            num_trained, task.schedule.num_epochs,
+        )  # fmt: skip
+        self._model = self._assembled.model
+        # From here on as decided for this model: a checkpoint belongs to what it was trained with.
+        training = decided(task.training, self._assembled, task.data.input_shape)
+        self._task = task = replace(task, training=training)
         x, y = part_of(task.data, "train", task.training)
         self._validation = more_x, more_y = part_of(task.data, "validation", task.training)
         self._train: tuple[Pixels, np.ndarray] = x, y
         if not self._validates:
             self._train = JoinedRows([x, more_x]), np.concatenate([y, more_y])
-        self._assembled = self._space.assembled(
-            task.params, task.data.input_shape, task.data.num_classes,
-            len(self._train[0]), task.schedule.num_epochs,
-        )  # fmt: skip
-        self._model = self._assembled.model
         self._optimizer = getattr(self._model, "optimizer", None)
         set_jit(self._model, task.training.jit)
         self._training = Training(
@@ -441,6 +448,7 @@ class _Training:
             ),
             test_metrics=self._test_metrics() if task.schedule.measure_test and is_complete else {},
             not_stored=not_stored,
+            pixels="" if self._assembled.is_ours else task.training.pixels,
         )
 
     def _test_metrics(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces.labels import labels_for
+from search_spaces.pixels import RAW, scaled
 from search_spaces.user_spaces.fit_values import returned_values
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ def pretend_to_fit(
     *,
     one_hot: bool,
     look: bool,
+    pixels: str = RAW,
 ) -> Pretended:
     """Calls a HyperModel's `fit` with noise of balanced labels and a model that trains nothing.
 
     Args:
         look: whether `model.fit` really makes a step of a few images, once, and `fit` is given
             weights of classes and a late epoch. It is the dearer way, for once.
+        pixels: RAW or UNIT: what the model is given.
     """
     import keras
 
@@ -82,7 +85,8 @@ def pretend_to_fit(
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             done.num_passes += 1
 
-    x, labels = _noise(shape, num_classes)
+    raw, labels = _noise(shape, num_classes)
+    x = scaled(raw, pixels)
     y = labels_for(labels, num_classes, one_hot=one_hot)
     epoch = LOOK_EPOCHS if look else 1
     given: dict[str, Any] = {
@@ -150,6 +154,8 @@ class _StandIn:
             "epochs": 1, "initial_epoch": 0, "steps_per_epoch": 1, "verbose": 0,
             "callbacks": None, "validation_data": None, "validation_split": 0.0,
             "validation_steps": None, "validation_batch_size": None,
+            # Only to see whether they arrive: a `train_step` need not take them.
+            "class_weight": None,
         }  # fmt: skip
         given.update({name: value for name, value in once.items() if name in known})
         self._steps = False

@@ -27,6 +27,8 @@ from search_spaces.hyperparameters.parameter import (
     int_parameter,
 )
 from search_spaces.labels import takes_one_hot
+from search_spaces.outputs import gives_logits
+from search_spaces.pixels import RAW
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
 from search_spaces.user_spaces.keras_settings import settings_kept
@@ -89,7 +91,9 @@ class TunerSource:
 
     Attributes:
         notes: what people should know of it, as far as it has been asked.
-        drops_class_weights: whether its own `fit` was seen to leave weights of classes out.
+        drops_class_weights: whether its own `fit` or `train_step` was seen to leave weights of
+            classes out.
+        pixels: RAW or UNIT: what its default model was seen to expect.
         own_metrics: as `Space.own_metrics`, once a model was looked at.
 
     Raises:
@@ -103,6 +107,7 @@ class TunerSource:
         self.notes: list[str] = [*import_notes(reference)]
         self.drops_class_weights = False
         self.own_metrics: tuple[str, ...] | None = None
+        self.pixels = RAW
         self._noted: set[object] = set()
 
     def build(self, answer: Answer) -> tuple[Any, keras.Model]:
@@ -118,6 +123,7 @@ class TunerSource:
         done = pretend_to_fit(
             self.hypermodel, hp, model, self.shape, self.num_classes,
             one_hot=wants_one_hot(self.hypermodel, model, self.num_classes), look=look,
+            pixels=self.pixels,
         )  # fmt: skip
         if look:
             # One that broke off was not seen to its end.
@@ -169,13 +175,15 @@ def assemble(
         hypermodel.declare_hyperparameters(hp)
         model = hypermodel.build(hp)
     if not model.built:
-        model(np.zeros((1, *input_shape), np.uint8), training=False)
+        # As numbers that every layer takes, whatever it is given later.
+        model(np.zeros((1, *input_shape), np.float32), training=False)
     return Assembled(
         model=model,
         batch_size=_batch_size(params),
         custom_fit=_custom_fit(reference, hypermodel, hp, model),
         one_hot=wants_one_hot(hypermodel, model, num_classes),
         is_ours=False,
+        logits=gives_logits(hypermodel, model, input_shape, num_classes),
     )
 
 

@@ -241,6 +241,8 @@ class Recorder:
         }
         if result.test_metrics:
             tags[Tag.TEST_SPLIT_READ] = "true"
+        if result.pixels:
+            tags[Tag.PIXELS] = result.pixels
         if result.adaptations:
             tags[Tag.ADAPTATIONS] = "; ".join(result.adaptations)
         end = self._history.put_end(TrialEnd(row.number, state.value, metrics, tags))

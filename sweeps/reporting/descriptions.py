@@ -7,6 +7,7 @@ from rich.table import Table
 
 from pipelines.training.options import FITTED, TRAINED
 from search_spaces.hyperparameters import Parameter
+from search_spaces.pixels import AUTO, RAW, UNIT
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
@@ -22,6 +23,24 @@ MEASURED_TEXTS = {
     TRAINED: "with the weights and statistics that training leaves",
 }
 """What every measurement uses, by `TrainingOptions.measured_weights`."""
+PIXELS_TEXTS = {
+    UNIT: "0 to 1; models that are kept take them from 0 to 255 all the same",
+    RAW: "0 to 255, as they are",
+}
+
+
+def pixels_text(settings: SweepSettings, space: Space) -> str:
+    """What the models of a user's space are given, and why; empty for our own, which need nothing.
+
+    Other points than the default one may show something else: each trial looks at its own model.
+    """
+    if not space.pixels:
+        return ""
+    why = "" if settings.training.pixels == AUTO else f"--pixels {settings.training.pixels}"
+    if not why:
+        does = "does not rescale" if space.pixels == UNIT else "rescales"
+        why = f"the default model {does} them itself; --pixels decides otherwise"
+    return f"{PIXELS_TEXTS[space.pixels]} ({why})"
 
 
 def print_spaces() -> None:

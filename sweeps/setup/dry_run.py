@@ -29,7 +29,7 @@ from sweeps.executors.base import Raised, Returned
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.reporting.descriptions import left_out_text, pruner_text, trials_text
+from sweeps.reporting.descriptions import left_out_text, pixels_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import Budget, SweepSettings, budget_for
@@ -187,6 +187,8 @@ def _say_plan(
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}")
+    if pixels := pixels_text(settings, space):
+        say(f"pixels    {pixels}")
     say(f"trials    {trials_text(settings, budget)}")
     say(f"pruner    {pruner_text(settings, budget)}")
     if space.narrowing:

@@ -146,7 +146,7 @@ def _same(name: str, stored: SweepFile, settings: SweepSettings) -> bool:
 
     Or it may: the user's own data in another place. Whoever opens them looks at their content.
     """
-    if name in ("precision", "jit"):
+    if name in ("precision", "jit", "pixels"):
         return bool(settings.values()[name] == AUTO)
     if name == "space":  # The command that began it, given again.
         asked = space_called_earlier(settings.space)

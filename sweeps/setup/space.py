@@ -15,6 +15,7 @@ from pipelines.data.prepared import PreparedData
 from pipelines.runtime.compute import AUTO, DEFAULT_COMPUTE, Compute
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.narrowing import narrowed
+from search_spaces.pixels import AUTO as AUTO_PIXELS
 from search_spaces.registry import SPACES, get_space, recorded_space
 from search_spaces.space import Shape, Space
 from search_spaces.user_spaces.reference import (
@@ -47,12 +48,14 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         data.input_shape,
         data.num_classes,
         settings.training.compute,
+        settings.training.pixels,
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
             f"--class-weights has no effect with '{label_of(settings.space)}': its fit gets "
-            "`class_weight` and does not pass it on to model.fit. Pass it on, or name "
-            "`class_weight` among the arguments of fit if a loop of its own uses it."
+            "`class_weight` and does not pass it on to model.fit, or its train_step does not take "
+            "the weights of images. Pass it on, or name `class_weight` among the arguments of fit "
+            "if a loop of its own uses it; unpack x, y, sample_weight in train_step."
         )
     return space
 
@@ -63,12 +66,17 @@ def open_space(
     input_shape: Shape,
     num_classes: int,
     compute: Compute = DEFAULT_COMPUTE,
+    pixels: str = AUTO_PIXELS,
 ) -> Space:
-    """As `space_of`, for images of a shape in so many classes."""
+    """As `space_of`, for images of a shape in so many classes.
+
+    Args:
+        pixels: the training option, with which a user's space is looked at.
+    """
     payload = name.payload if isinstance(name, GivenSpace) else b""
     precision = DEFAULT_COMPUTE.precision if compute.precision == AUTO else compute.precision
     known = Compute(compute.backend, precision)  # A space does not depend on more of it.
-    return _opened(name, payload, narrowing, input_shape, num_classes, known)
+    return _opened(name, payload, narrowing, input_shape, num_classes, known, pixels)
 
 
 @lru_cache
@@ -79,6 +87,7 @@ def _opened(
     input_shape: Shape,
     num_classes: int,
     compute: Compute,
+    pixels: str,
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -87,8 +96,9 @@ def _opened(
 
     reference = find_reference(name)
     host = SpaceHost(
-        reference.text, input_shape, num_classes, partial(make_executor, compute.backend), compute
-    )
+        reference.text, input_shape, num_classes, partial(make_executor, compute.backend), compute,
+        pixels,
+    )  # fmt: skip
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.looks.append, host.cost)
     parameters = space.parameters
@@ -100,7 +110,8 @@ def _opened(
     known = replace(
         space, notes=host.notes, sources=host.sources or space.sources,
         see_all=lambda sample: parameters, drops_class_weights=host.drops_class_weights,
-        own_metrics=host.own_metrics, looks=tuple(host.looks), rest=host.rest,
+        own_metrics=host.own_metrics, looks=tuple(host.looks),
+        pixels=host.pixels, rest=host.rest,
     )  # fmt: skip
     return narrowed(known, narrowing)
 

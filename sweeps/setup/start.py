@@ -24,6 +24,7 @@ from sweeps.reporting.descriptions import (
     MEASURED_TEXTS,
     left_out_text,
     left_text,
+    pixels_text,
     pruner_text,
     trials_text,
 )
@@ -132,7 +133,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         sweep_log.info("settings: %s", params_text(file.settings.as_params()))
         for note in space.notes:  # Said before there was a log.
             sweep_log.warning("%s", note)
-        _say_plan(say, file.settings, data, allotment, how, resumed=earlier is not None)
+        _say_plan(say, file.settings, space, data, allotment, how, resumed=earlier is not None)
         if file.settings.experiment != settings.experiment:
             say(f"          experiment {file.settings.experiment}, as {EXPERIMENT_VARIABLE} says")
         with Interrupts() as interrupts:
@@ -185,6 +186,7 @@ def _sweep_file(
 def _say_plan(
     say: Say,
     settings: SweepSettings,
+    space: Space,
     data: PreparedData,
     allotment: Allotment,
     how: str,
@@ -197,6 +199,8 @@ def _say_plan(
         say(f"          {line}")
     say(f"machine   {allotment.reason}")
     say(f"compute   {settings.training.compute.text}{f' ({how})' if how else ''}")
+    if pixels := pixels_text(settings, space):
+        say(f"pixels    {pixels}")
     say(f"trials    {trials_text(settings, budget)}")
     if resumed and (left := _left_text(settings, budget)):
         say(f"time      {left}")

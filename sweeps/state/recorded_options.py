@@ -50,4 +50,6 @@ def recorded_options(tags: Mapping[str, str], params: Mapping[str, str]) -> Trai
         found,
         backend=compute.backend, precision=compute.precision, jit=compute.jit,
         measured_weights=tags.get(Tag.MEASURED_WEIGHTS, found.measured_weights),
+        # As decided for the run's own model.
+        pixels=tags.get(Tag.PIXELS, found.pixels),
     )  # fmt: skip

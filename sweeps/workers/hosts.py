@@ -23,6 +23,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import GivenHyperParameters, active_values, declare
 from search_spaces.hyperparameters.discovery import MAX_SAMPLES as MAX_LOOKS
 from search_spaces.hyperparameters.parameter import Parameter, Params, Value
+from search_spaces.pixels import AUTO
 from search_spaces.space import Shape
 from search_spaces.user_spaces.reference import Sources, check_sources, label_of
 from sweeps.engines.keras_tuner_oracles.protocol import OracleAnswer, OracleQuestion
@@ -114,6 +115,7 @@ class SpaceHost:
     Args:
         make_executor: what runs the process; its server is the one that trials are forked from.
         compute: what its models are trained with.
+        pixels: the training option, with which its default model is looked at.
     """
 
     def __init__(
@@ -123,11 +125,13 @@ class SpaceHost:
         num_classes: int,
         make_executor: Callable[[], Executor],
         compute: Compute = DEFAULT_COMPUTE,
+        pixels: str = AUTO,
     ) -> None:
         self._reference, self._label = reference, label_of(reference)
         self._compute = compute
         self._shape, self._num_classes = input_shape, num_classes
         self._process = QueryProcess(SPACE_JOB_ID, make_executor, SPACE_SECONDS)
+        self._asked_pixels = pixels
         self._is_checked = False
         self._num_samples = 0
         self._costs: dict[str, Cost | None] = {}
@@ -136,6 +140,7 @@ class SpaceHost:
         self.drops_class_weights = False
         self.own_metrics: tuple[str, ...] | None = None
         self.looks: list[Params] = []
+        self.pixels = ""
 
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
@@ -210,14 +215,15 @@ class SpaceHost:
     def _start(self) -> None:
         check_sources(self.sources)
         task = HostTask(
-            self._reference, self._shape, self._num_classes, not self._is_checked, self._compute
-        )
+            self._reference, self._shape, self._num_classes, not self._is_checked, self._compute,
+            self._asked_pixels,
+        )  # fmt: skip
         event = self._event_in_time(partial(self._process.start, host_job, task))
         if isinstance(event, Raised):
             raise _space_ended(self._label, event)
         assert isinstance(event, Reported) and isinstance(event.message, Sampled)
         if not self._is_checked:
-            self.sources = event.message.sources
+            self.sources, self.pixels = event.message.sources, event.message.pixels
             self.own_metrics = event.message.own_metrics
         self._is_checked = True
         self.note(*event.message.notes)

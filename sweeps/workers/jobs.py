@@ -19,6 +19,7 @@ from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult, TrialTask
 from search_spaces.cost import Cost
 from search_spaces.errors import SearchEndedError
+from search_spaces.pixels import AUTO
 from search_spaces.space import Shape
 from search_spaces.user_spaces.fatal_errors import search_can_end
 from search_spaces.user_spaces.reference import Sources, find_reference
@@ -151,6 +152,7 @@ class HostTask:
     Attributes:
         check: whether its model is to be tried on pixels first.
         compute: what its models are trained with.
+        pixels: the training option.
     """
 
     reference: str
@@ -158,6 +160,7 @@ class HostTask:
     num_classes: int
     check: bool
     compute: Compute = DEFAULT_COMPUTE
+    pixels: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -166,9 +169,11 @@ class Sampled:
 
     Attributes:
         notes: what people should know of the space, as far as it has been asked.
-        drops_class_weights: whether a `fit` of its own leaves weights of classes out.
+        drops_class_weights: whether a `fit` or `train_step` of its own leaves weights of classes
+            out.
         sources: the files that it is written in, where it was checked.
         own_metrics: as `Space.own_metrics`, where it was checked.
+        pixels: what its default model is given, where it was checked.
         cost: of the model that was built; None where it does not tell.
     """
 
@@ -177,6 +182,7 @@ class Sampled:
     sources: Sources = ()
     own_metrics: tuple[str, ...] | None = None
     cost: Cost | None = None
+    pixels: str = ""
 
 
 def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
@@ -196,11 +202,10 @@ def host_job(task: HostTask, report: Callable[[Any], Any], slot: Slot) -> None:
 
     reference = find_reference(task.reference)
     source = TunerSource(reference, task.input_shape, task.num_classes)
-    notes = look_at_space(source) if task.check else ()
+    notes = look_at_space(source, task.pixels) if task.check else ()
     sources = loaded_sources(reference) if task.check else ()
-    report(
-        Sampled((*notes, *source.notes), source.drops_class_weights, sources, source.own_metrics)
-    )
+    seen = Sampled((*notes, *source.notes), source.drops_class_weights, sources, source.own_metrics)
+    report(replace(seen, pixels=source.pixels if task.check else ""))
     while True:
         # The trial of this point raises the same in its own process, and is FAILED with the
         # traceback: what `build` asked for until then is the point.

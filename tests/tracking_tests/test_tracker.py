@@ -65,6 +65,12 @@ def tracker(uri, tmp_path, request):
     return tracker
 
 
+def test_metrics_that_an_earlier_version_spooled_under_refused_names_arrive(tracker, uri):
+    tracker.apply(EpochRecord(0, 1, {"top@3": 0.5, "top#3": 0.25, "val_loss": 0.6}, 1_000))
+    found = MlflowClient(uri).get_run(tracker.run_id(0)).data.metrics
+    assert sorted(found.values()) == [0.25, 0.5, 0.6] and found["val_loss"] == 0.6
+
+
 @pytest.mark.parametrize(
     ("state", "status"),
     [("COMPLETE", "FINISHED"), ("PRUNED", "FINISHED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")],

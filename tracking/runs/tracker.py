@@ -35,6 +35,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError
+from search_spaces.recorded_metrics import accepted_metric
 from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
@@ -425,7 +426,11 @@ class MlflowTracker:
             raise RejectedError(f"MLflow has no run of trial {number}") from None
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-        entries = [Metric(key, value, timestamp_ms, step) for key, value in metrics.items()]
+        # Earlier versions spooled names that MLflow refuses; now the trials rename them.
+        entries = [
+            Metric(accepted_metric(key), value, timestamp_ms, step)
+            for key, value in metrics.items()
+        ]
         self._client.log_batch(run_id, metrics=entries)
 
     def _finish(

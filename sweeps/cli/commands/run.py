@@ -250,8 +250,9 @@ def _space_to_describe(settings: SweepSettings) -> Space:
             settings.dataset, Path(settings.work_dir) / "data", settings.image_options
         )
         shape, num_classes = data.input_shape, data.num_classes
+    training = settings.training
     return open_space(
-        settings.space, settings.narrowing, shape, num_classes, settings.training.compute
+        settings.space, settings.narrowing, shape, num_classes, training.compute, training.pixels
     )
 
 

@@ -13,12 +13,19 @@ from changed_tasks import changed
 from pipelines.evaluation.metrics import predict
 from pipelines.models.keras_files import load_saved_model
 from pipelines.objectives import OBJECTIVES
-from pipelines.training.checkpoints import MODEL_FILE, PREDICTIONS_FILE
+from pipelines.training.checkpoints import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    load_checkpoint,
+)
 from pipelines.training.feeding import JoinedRows, UnitPixels
-from pipelines.training.options import TrainingOptions
+from pipelines.training.options import TrainingOptions, from_stored
 from pipelines.training.trial import Decision, Schedule, TrialTask, run_trial
 from search_spaces.user_spaces.reference import find_reference
 from sweeps.cli.main import main
+from sweeps.state.recorded_options import recorded_options
+from tracking.tags import Tag
 
 SPACE = find_reference(f"{user_models.__file__}:raw").text
 
@@ -80,6 +87,22 @@ def test_reading_from_disk_gives_the_same_numbers(task, options):
     _, memory, _ = run(task, "memory", **options)
     _, disk, _ = run(task, "disk", stream_above=0, **options)
     assert memory == disk
+
+
+def test_what_was_recorded_before_stays_raw_and_a_run_says_what_it_had():
+    assert from_stored({}).pixels == "raw" and TrainingOptions().pixels == "auto"
+    assert recorded_options({}, {}).pixels == "raw"
+    assert recorded_options({Tag.PIXELS: "unit"}, {"pixels": "auto"}).pixels == "unit"
+    assert recorded_options({}, {"pixels": "auto"}).pixels == "auto", "a trial that died early"
+
+
+def test_auto_trains_as_what_it_decides_and_so_is_its_checkpoint(task):
+    result, automatic, folder = run(task, "auto", pixels="auto")
+    _, unit, _ = run(task, "unit")
+    assert result.pixels == "unit" and automatic == unit
+    path, identity = folder / CHECKPOINT_FILE, changed(task, pixels="unit").identity
+    assert load_checkpoint(path, identity) is not None
+    assert load_checkpoint(path, changed(task, pixels="raw").identity) is None
 
 
 @pytest.mark.parametrize("space", ["cnn", "mlp"])

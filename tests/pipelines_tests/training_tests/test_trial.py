@@ -228,6 +228,16 @@ def test_the_means_over_classes_are_those_of_scikit_learn():
     assert top_accuracy(distinct, labels, 5) == sk.top_k_accuracy_score(labels, distinct, k=5)
 
 
+def test_outputs_that_tell_no_class_from_another_are_no_top_five():
+    labels = np.array([0, 3, 7])
+    saturated = np.eye(10, dtype=np.float32)[[0, 0, 0]]
+    assert top_accuracy(saturated, labels, 5) == pytest.approx(1 / 3), "only the first is told"
+    assert top_accuracy(np.full((3, 10), 0.1), labels, 5) == 0
+    tied = np.array([[0.3, 0.2, 0.2, 0.2, 0.1, 0, 0]])
+    assert [top_accuracy(tied, np.array([k]), 5) for k in range(7)] == [1, 1, 1, 1, 1, 0, 0]
+    assert [top_accuracy(tied, np.array([k]), 3) for k in range(5)] == [1, 0, 0, 0, 0]
+
+
 def test_a_class_that_validation_lacks_does_not_spoil_the_means():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
     found = validation_metrics(probabilities, np.array([0, 1, 1]))
