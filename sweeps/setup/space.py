@@ -26,6 +26,7 @@ from search_spaces.user_spaces.reference import (
 )
 from search_spaces.user_spaces.space import user_space
 from sweeps.settings import SweepSettings
+from sweeps.state.paths import compiled_folder
 from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.start import start_workers
 from tracking.tags import Tag
@@ -46,6 +47,7 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         data.input_shape,
         data.num_classes,
         settings.training.backend,
+        compiled_folder(settings),
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
@@ -62,10 +64,15 @@ def open_space(
     input_shape: Shape,
     num_classes: int,
     backend: str = "tensorflow",
+    compiled: Path | None = None,
 ) -> Space:
-    """As `space_of`, for images of a shape in so many classes."""
+    """As `space_of`, for images of a shape in so many classes.
+
+    Args:
+        compiled: the folder for what the backend compiles, as `start_workers` takes it.
+    """
     payload = name.payload if isinstance(name, GivenSpace) else b""
-    return _opened(name, payload, narrowing, input_shape, num_classes, backend)
+    return _opened(name, payload, narrowing, input_shape, num_classes, backend, compiled)
 
 
 @lru_cache
@@ -76,6 +83,7 @@ def _opened(
     input_shape: Shape,
     num_classes: int,
     backend: str,
+    compiled: Path | None,
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -83,7 +91,8 @@ def _opened(
     from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(reference.text, input_shape, num_classes, partial(make_executor, backend))
+    make = partial(make_executor, backend, compiled)
+    host = SpaceHost(reference.text, input_shape, num_classes, make)
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.cost)
     parameters = space.parameters
@@ -162,7 +171,7 @@ def tagged_space(
     return open_space(name, narrowing, (height, width, channels), num_classes, backend)
 
 
-def make_executor(backend: str) -> Executor:
+def make_executor(backend: str, compiled: Path | None = None) -> Executor:
     """What runs a process beside the trials: of a user's space, of an oracle."""
     # The server that is started here forks the trials later: Keras is imported once.
-    return start_workers(Path(os.devnull), backend)
+    return start_workers(Path(os.devnull), backend, compiled=compiled)
