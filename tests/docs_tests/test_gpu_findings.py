@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,3 +168,51 @@ def test_numbers_that_are_not_finite_are_printed_as_they_are(value, text):
     from gpu_parts.results import number
 
     assert number(value) == text
+
+
+def reading(mebibytes: int, *processes: int):
+    """What is made into a `Reading` once the parts can be imported."""
+    return frozenset(processes), mebibytes * 2**20
+
+
+@pytest.mark.parametrize(
+    ("during", "after", "held", "words"),
+    [
+        (reading(2100, 7, 50), reading(105, 7), True, "0 processes, 5 MiB"),
+        (reading(2100, 7, 50), reading(105, 7, 50), False, "1 processes, 5 MiB"),
+        (reading(2100, 7, 50), reading(700, 7), False, "0 processes, 600 MiB"),
+        (reading(2100, 7), reading(100, 7), True, "0 processes, 0 MiB"),  # A container: no ids.
+        (reading(2100, 7), reading(700, 7), False, "0 processes, 600 MiB"),
+    ],
+)
+def test_what_is_left_on_the_gpu_is_seen_by_process_and_by_memory(during, after, held, words):
+    from gpu_parts.kill import Reading, left_on_gpu
+
+    looks = [Reading(*look) for look in (reading(100, 7), during, after)]
+    found = left_on_gpu(*looks, [50, 51])
+    assert found.held is held and found.found == words and found.n == 2
+
+
+def test_nothing_left_is_not_shown_where_nothing_was_seen_before():
+    from gpu_parts.kill import Reading, left_on_gpu
+
+    clean = Reading(*reading(100, 7))
+    for found in (left_on_gpu(clean, clean, clean, [50]), left_on_gpu(None, None, None, [50])):
+        assert complaints(found) == ["not shown to hold: a: nothing is left on the GPU"]
+
+
+def test_a_process_that_was_left_behind_is_on_the_stand_in_for_a_gpu():
+    code = (
+        "import os, subprocess, sys; from gpu_parts.load import descendants, group;"
+        "subprocess.run(['sh', '-c', 'sleep 60 & echo $!']);"
+        "print(len(group()), len(descendants(os.getpid())))"
+    )
+    done = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}, start_new_session=True,
+    )  # fmt: skip
+    assert done.stdout is not None
+    orphan, counts = done.stdout.readline(), done.stdout.readline()
+    os.kill(int(orphan), signal.SIGKILL)
+    done.communicate()
+    assert counts.split() == ["1", "0"]
