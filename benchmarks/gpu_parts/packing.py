@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +77,7 @@ def find(task: Task) -> Iterator[Finding]:
             "--trials-per-gpu", str(level), "--workers", str(level),
             "--trials", str(level if task.stand_in else max(3, 2 * level)),
             "--timeout", f"{seconds:.0f}s", "--offline",
-        ], until=_after(1.3 * seconds))  # fmt: skip
+        ], until=trials.after(1.3 * seconds))  # fmt: skip
         lives = trials.lives(name)
         yield trials.in_order(name, end, lives)
         rate, finding = measured(level, trials.level(name), lives, num_epochs)
@@ -137,15 +136,10 @@ def goal(task: Task, rates: Mapping[int, Rate], loop: float) -> Finding:
     return Finding(name, best, "x" if whole else "", expected, len(whole), "goal", held)
 
 
-def _after(seconds: float) -> trials.Condition:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
-
-
 def _choice(task: Task, rates: Mapping[int, Rate], seconds: float) -> Iterator[Finding]:
     """What `--trials-per-gpu auto` measures and keeps, beside what real trials took here."""
     path = SweepPaths(trials.WORK_DIR, "auto").packing
-    over = _after(1.3 * seconds)
+    over = trials.after(1.3 * seconds)
     # Its measurement may take a fifth of the limit; it is over once there is a packing.
     trials.sweep(task, "auto", [
         *trials.point_options(task), "--epochs", "1" if task.stand_in else "3", "--gpus", task.gpu,

@@ -87,12 +87,15 @@ def fit_task(task: Task, data: PreparedData, num_epochs: int, seconds: float = m
     return FitTask(SPACE, point(task), data, compute(task), num_epochs, seconds)
 
 
-def point_options(task: Task) -> list[str]:
-    """Options of `run` for a space of nothing but this point, at many learning rates.
+def point_options(task: Task, params: Params | None = None) -> list[str]:
+    """Options of `run` for a space of nothing but one point, at many learning rates.
 
     A search never trains a point twice; another rate is another point, and costs the same.
+
+    Args:
+        params: of the space `SPACE`; None for the published CNN.
     """
-    params = point(task)
+    params = point(task) if params is None else dict(params)
     rate = float(params.pop("learning_rate"))
     fixed = [f"{name}={str(value).lower()}" for name, value in params.items()]
     return [
@@ -153,6 +156,10 @@ class Life:
         """From its start to its end; as its epochs so far have it, where its end did not come."""
         if self.state == "COMPLETE" and self.ended is not None:
             return self.ended - self.began
+        return self.seconds_for(num_epochs)
+
+    def seconds_for(self, num_epochs: int) -> float | None:
+        """What so many epochs take from its start, as those that it had have it; None without."""
         if not self.epochs:
             return None
         times = [at for at, _ in self.epochs]
@@ -228,6 +235,12 @@ def lives(name: str) -> list[Life]:
             )
         )
     return sorted(found, key=lambda life: life.number)
+
+
+def after(seconds: float) -> Condition:
+    """Comes true once so many seconds are over."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
 
 
 def seconds_since(moment: float) -> float:

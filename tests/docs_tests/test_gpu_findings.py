@@ -216,3 +216,33 @@ def test_a_process_that_was_left_behind_is_on_the_stand_in_for_a_gpu():
     os.kill(int(orphan), signal.SIGKILL)
     done.communicate()
     assert counts.split() == ["1", "0"]
+
+
+def test_what_auto_chose_is_compared_with_the_plain_way_or_the_next_best():
+    from gpu_parts.auto import compared, rival
+
+    from pipelines.runtime.compute import Compute
+
+    plain, half, compiled = (Compute("torch", *way) for way in (
+        ("float32", "off"), ("mixed_bfloat16", "off"), ("float32", "on"),
+    ))  # fmt: skip
+    ways = [plain, half, compiled]
+    assert rival(ways, {plain: 9.0, half: 5.0, compiled: 8.0}, half) == plain
+    assert rival(ways, {plain: 9.0, half: 8.9, compiled: 8.5}, plain) == compiled
+    assert rival(ways, {plain: 9.0, half: None, compiled: None}, plain) is None
+    assert rival(ways, dict.fromkeys(ways), plain) == half
+    assert rival([plain], {plain: None}, plain) is None
+    assert compared(task(), half, plain, (5.0, 8.0)).held is True
+    assert compared(task(), half, plain, (9.5, 8.0)).held is False
+    assert compared(task(stand_in=True), half, plain, (9.5, 8.0)).kind == "figure"
+    unseen = compared(task(), half, plain, (None, 8.0))
+    assert complaints(unseen) == ["not shown to hold: a: auto's choice / another way"]
+
+
+def test_a_trial_of_more_epochs_takes_what_its_epochs_took():
+    from gpu_parts.auto import trained_seconds
+
+    whole = life(0, "COMPLETE", 10.0, 14.0)
+    assert whole.seconds(5) == 4.0 and whole.seconds_for(5) == 5.0
+    assert trained_seconds([life(1, "FAILED", 0.0, 1.0), whole], 5) == 5.0
+    assert trained_seconds([life(1, "FAILED", 0.0, 1.0)], 5) is None
