@@ -30,7 +30,8 @@ class Finding:
         found: a number in `unit`, or words.
         expected: what the project assumes or promises, in words; empty where nobody knew.
         n: how many measurements are behind `found`.
-        kind: a `promise` that does not hold makes the exit status 1; goals and figures do not.
+        kind: a `promise` that does not hold, or that nothing was measured of, makes the exit
+            status 1; goals and figures do not.
         held: whether it is as expected; None where that is not asked.
         note: what else was seen.
     """
@@ -48,6 +49,11 @@ class Finding:
     def broken(self) -> bool:
         """Whether the project promises this, and it does not hold."""
         return self.kind == "promise" and self.held is False
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the project promises this, and nobody can say whether it holds."""
+        return self.kind == "promise" and not self.broken and (self.held is None or self.n < 1)
 
 
 @dataclass(frozen=True)

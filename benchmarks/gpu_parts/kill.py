@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_parts import trials
@@ -29,12 +30,15 @@ MADE_UP_OPTIONS = (
 GONE_SECONDS = 15.0
 """Workers notice at once that their driver is gone; a context takes moments to be given up."""
 POLL_SECONDS = 0.25
+MIB = 2**20
+NOTICED_BYTES = 64 * MIB
+"""A context takes hundreds of MiB; the driver's own use varies by less than this."""
 
 
 def find(task: Task) -> Iterator[Finding]:
     """Both kills, what they leave, and whether every trial is counted once in the end."""
     meter = open_meter()
-    before = _on_gpu(meter, task.gpu)
+    before = _read(meter, task.gpu)
     options = MADE_UP_OPTIONS if task.stand_in else (*trials.point_options(task), "--epochs", "2")
     driver = _start(task, "run", [
         *options, "--name", NAME, "--dataset", task.dataset, "--backend", task.backend, "--trials",
@@ -47,19 +51,15 @@ def find(task: Task) -> Iterator[Finding]:
     yield _kept("a killed worker's trial is tried again", retries == 1, f"{retries} more", "1 more")
     _wait(task, driver, lambda: len(_training(driver)) > 0 and bool(_life(number).epochs))
     family = [driver.pid, *descendants(driver.pid)]
+    during = _read(meter, task.gpu)
     driver.kill()
     driver.wait()
     gone = _until(lambda: not running(family), GONE_SECONDS)
     left = running(family)
     yield _kept("a killed driver leaves no process", gone, f"{len(left)} of {len(family)} left",
                 "none left", n=len(family))  # fmt: skip
-    if before is None:
-        yield Finding("nothing is left on the GPU", "not told: NVML does not start", n=0)
-    else:
-        _until(lambda: not _new(meter, task.gpu, before), GONE_SECONDS)
-        new = _new(meter, task.gpu, before)
-        yield _kept("nothing is left on the GPU", not new, f"{len(new)} new processes of NVML's",
-                    "none that was not before", n=len(family))  # fmt: skip
+    _until(lambda: _is_clean(before, _read(meter, task.gpu)), GONE_SECONDS)
+    yield left_on_gpu(before, during, _read(meter, task.gpu), family)
     resumed = _status(task, "run", ["--resume", "--name", NAME])
     yield _kept("the sweep goes on", resumed == 0, f"exit status {resumed}", "0")
     lives = trials.lives(NAME)
@@ -133,10 +133,50 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _on_gpu(meter: GpuMeter | None, gpu: str) -> set[int] | None:
-    """The processes on a GPU; None where nobody tells."""
-    return None if meter is None else set(meter.read(gpu).processes)
+@dataclass(frozen=True)
+class Reading:
+    """What NVML tells of a GPU: processes by id, and memory of all together."""
+
+    processes: frozenset[int]
+    memory_bytes: int
 
 
-def _new(meter: GpuMeter | None, gpu: str, before: set[int]) -> set[int]:
-    return (_on_gpu(meter, gpu) or set()) - before
+def left_on_gpu(
+    before: Reading | None, during: Reading | None, after: Reading | None, family: Sequence[int]
+) -> Finding:
+    """Whether neither processes nor memory are left; not shown where none was seen before. Pure.
+
+    In a container NVML's ids may be others, or none; then the memory alone tells.
+
+    Args:
+        during: while the sweep trained.
+        family: its processes then.
+    """
+    name, expected = "nothing is left on the GPU", "no process and no memory more"
+    if before is None or during is None or after is None:
+        return Finding(name, "not told: NVML does not start", "", expected, 0, "promise")
+    shown = len(during.processes & set(family))
+    grown = during.memory_bytes - before.memory_bytes
+    note = f"while it trained: {shown} of its processes, {grown / MIB:,.0f} MiB more"
+    new = len(after.processes - before.processes)
+    more = (after.memory_bytes - before.memory_bytes) / MIB
+    seen = shown > 0 or grown > NOTICED_BYTES
+    return Finding(
+        name, f"{new} processes, {more:,.0f} MiB", "", expected, len(family) if seen else 0,
+        "promise", _is_clean(before, after), note,
+    )  # fmt: skip
+
+
+def _is_clean(before: Reading | None, after: Reading | None) -> bool:
+    if before is None or after is None:
+        return True
+    new = after.processes - before.processes
+    return not new and after.memory_bytes - before.memory_bytes <= NOTICED_BYTES
+
+
+def _read(meter: GpuMeter | None, gpu: str) -> Reading | None:
+    """A look at a GPU; None where nobody tells."""
+    if meter is None:
+        return None
+    found = meter.read(gpu)
+    return Reading(frozenset(found.processes), found.memory_bytes)

@@ -113,6 +113,16 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def group() -> list[int]:
+    """The processes of this group but this one, also those whose parent has ended."""
+    ours, own = os.getpgrp(), os.getpid()
+    return [
+        pid
+        for pid, fields in _processes()
+        if int(fields[2]) == ours and pid != own and fields[0] != "Z"
+    ]
+
+
 def running(pids: list[int]) -> list[int]:
     """Those that have not ended."""
     return [pid for pid, fields in _processes() if pid in pids and fields[0] != "Z"]

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gpu_parts import trials
 from gpu_parts.findings import Finding, Task
 from gpu_parts.load import Load, LoadWatch
 from gpu_parts.plain import plain_epochs
+from search_spaces.errors import InputError
 from sweeps.resources.machine import detect_machine
-from sweeps.resources.packing import LEVELS
+from sweeps.resources.packing import LEVELS, GpuLayout
 from sweeps.state.paths import SweepPaths
 
 NUM_EPOCHS = 3
@@ -28,10 +29,28 @@ TOLERANCE = 0.75
 """A choice whose trials an hour are this part of the best ones': few trials vary so much."""
 
 
+@dataclass(frozen=True)
+class Rate:
+    """Trials an hour with so many at once.
+
+    Attributes:
+        num: trials behind it.
+        extrapolated: whether no trial came to its end, so that epochs stand for trials.
+    """
+
+    per_hour: float
+    trial_seconds: float
+    num: int
+    extrapolated: bool
+
+
 def find(task: Task) -> Iterator[Finding]:
     """A plain loop, each level, the choice, the resource that gives first."""
     num_epochs = 1 if task.stand_in else NUM_EPOCHS
-    data, num_cores = trials.prepared(task), detect_machine(task.backend).num_cores
+    data, machine = trials.prepared(task), detect_machine(task.backend)
+    layout = GpuLayout(
+        tuple(gpu for gpu in machine.gpus if gpu.index == task.gpu), machine.num_cores
+    )
     first, *others = plain_epochs(task, data, 2 if task.stand_in else 3, 0.12 * task.seconds)
     loop = 3600 / (first + (num_epochs - 1) * statistics.median(others))
     yield Finding(
@@ -41,67 +60,111 @@ def find(task: Task) -> Iterator[Finding]:
     levels = LEVELS[:2] if task.stand_in else ALL_LEVELS
     # Two shares more for the choice, which comes before the level that it does not compare.
     seconds = 0.85 * task.left / (len(levels) + CHOICE_SHARES)
-    found: dict[int, float] = {}
+    rates: dict[int, Rate] = {}
     loads: dict[int, Load] = {}
     watch = LoadWatch(task.gpu)
     for level in levels:
         if level > max(LEVELS):
-            yield from _choice(task, found, CHOICE_SHARES * seconds)
-        status = trials.sweep(task, f"level-{level}", [
+            yield from _choice(task, rates, CHOICE_SHARES * seconds)
+        try:
+            layout.check_level(level)
+        except InputError as error:
+            yield Finding(f"{level} at once", "no room on this GPU", n=0, note=str(error))
+            continue
+        name = f"level-{level}"
+        end = trials.sweep(task, name, [
             *trials.point_options(task), "--epochs", str(num_epochs), "--gpus", task.gpu,
             "--trials-per-gpu", str(level), "--workers", str(level),
             "--trials", str(level if task.stand_in else max(3, 2 * level)),
             "--timeout", f"{seconds:.0f}s", "--offline",
-        ], until=_after(1.3 * seconds))  # fmt: skip
-        lives = trials.lives(f"level-{level}")
-        spans = [span for life in lives if (span := life.seconds(num_epochs)) is not None]
-        if not spans:
-            yield Finding(f"{level} at once", "not measured", n=0, note=f"exit status {status}")
-            continue
-        found[level] = 3600 * level / statistics.mean(spans)
-        loads[level] = watch.between(lives[0].began, max(life.last for life in lives))
-        yield Finding(f"{level} at once", found[level], "trials/h", n=len(spans),
-                      note=f"a trial {statistics.mean(spans):.1f} s{_memory(lives)}")  # fmt: skip
-        yield Finding(f"{level} at once: in use", loads[level].text(num_cores), n=len(spans))
+        ], until=trials.after(1.3 * seconds))  # fmt: skip
+        lives = trials.lives(name)
+        yield trials.in_order(name, end, lives)
+        rate, finding = measured(level, trials.level(name), lives, num_epochs)
+        yield finding
+        if rate is not None:
+            rates[level] = rate
+            loads[level] = watch.between(lives[0].began, max(life.last for life in lives))
+            yield Finding(
+                f"{level} at once: in use", loads[level].text(machine.num_cores), n=rate.num
+            )
     watch.close()
     if levels[-1] <= max(LEVELS):
-        yield from _choice(task, found, CHOICE_SHARES * seconds)
-    if found:
-        best = max(found.values()) / loop
-        yield Finding("best of these / plain loop", best, "x", f"{GOAL:g} (a goal)", len(found),
-                      "goal", None if task.stand_in else best >= GOAL)  # fmt: skip
-        yield Finding("which resource gives first", _gives_first(loads, num_cores), n=len(loads))
+        yield from _choice(task, rates, CHOICE_SHARES * seconds)
+    yield goal(task, rates, loop)
+    yield Finding(
+        "which resource gives first", _gives_first(loads, machine.num_cores), n=len(loads)
+    )
 
 
-def _after(seconds: float) -> trials.Condition:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+def measured(
+    level: int, kept: int | None, lives: Sequence[trials.Life], num_epochs: int
+) -> tuple[Rate | None, Finding]:
+    """Trials an hour with so many at once, where so many were at once to the end. Pure.
+
+    What came to its end by the last one's end counts, over the seconds until then.
+
+    Args:
+        kept: the level that the sweep ended with; None where it never began.
+    """
+    name = f"{level} at once"
+    if kept is not None and kept != level:
+        text = f"not measured: lowered to {kept}"
+        return None, Finding(name, text, n=0, note="memory ran out with so many")
+    full = [life for life in lives if life.state == "COMPLETE" and life.ended is not None]
+    cut = [life for life in lives if life.state not in ("COMPLETE", "FAILED")]
+    known = full or cut
+    spans = [span for life in known if (span := life.seconds(num_epochs)) is not None]
+    if not spans:
+        return None, Finding(name, "not measured: no trial trained", n=0)
+    per_hour = 3600 * level / statistics.mean(spans)
+    if full:
+        wall = max(life.last for life in full) - min(life.began for life in lives)
+        per_hour = 3600 * len(full) / wall
+    rate = Rate(per_hour, statistics.mean(spans), len(spans), not full)
+    unit = f"trials/h{', extrapolated' if rate.extrapolated else ''}"
+    note = f"a trial {rate.trial_seconds:.1f} s{_memory(lives)}"
+    return rate, Finding(name, rate.per_hour, unit, n=rate.num, note=note)
 
 
-def _choice(task: Task, found: dict[int, float], seconds: float) -> Iterator[Finding]:
+def goal(task: Task, rates: Mapping[int, Rate], loop: float) -> Finding:
+    """The best of the levels against a plain loop; missed where no trial trained in full. Pure."""
+    name, expected = "best of these / plain loop", f"{GOAL:g} (a goal)"
+    whole = [rate.per_hour for rate in rates.values() if not rate.extrapolated]
+    best: float | str = max(whole) / loop if whole else "no trial was trained in full"
+    held = None if task.stand_in else bool(whole) and max(whole) / loop >= GOAL
+    return Finding(name, best, "x" if whole else "", expected, len(whole), "goal", held)
+
+
+def _choice(task: Task, rates: Mapping[int, Rate], seconds: float) -> Iterator[Finding]:
     """What `--trials-per-gpu auto` measures and keeps, beside what real trials took here."""
     path = SweepPaths(trials.WORK_DIR, "auto").packing
-    over = _after(1.3 * seconds)
+    over = trials.after(1.3 * seconds)
     # Its measurement may take a fifth of the limit; it is over once there is a packing.
     trials.sweep(task, "auto", [
         *trials.point_options(task), "--epochs", "1" if task.stand_in else "3", "--gpus", task.gpu,
         "--trials", str(max(LEVELS)), "--timeout", f"{5 * seconds:.0f}s", "--offline",
     ], until=lambda: path.exists() or over())  # fmt: skip
     if not path.exists():
-        yield Finding("what auto chooses", "not measured in time", n=0)
+        yield Finding("what auto chooses", "not measured in time", n=0, kind=task.timed)
         return
     packing = json.loads(path.read_text())
-    level, compared = int(packing["level"]), [n for n in found if n <= max(LEVELS)]
-    best = max((found[n] for n in compared), default=0.0)
-    held = None if level not in found else found[level] >= TOLERANCE * best
-    yield Finding(
-        "what auto chooses", f"{level} at once",
-        expected=f"{TOLERANCE:g} of the best here or more", n=len(compared),
-        kind=task.timed, held=held if task.timed == "promise" else None, note=packing["reason"],
+    yield chosen(task, int(packing["level"]), packing["reason"], rates)
+
+
+def chosen(task: Task, level: int, reason: str, rates: Mapping[int, Rate]) -> Finding:
+    """The level that `auto` keeps, against those of these that it compares. Pure."""
+    compared = {n: rate.per_hour for n, rate in rates.items() if n <= max(LEVELS)}
+    held = None
+    if level in compared and not task.stand_in:
+        held = compared[level] >= TOLERANCE * max(compared.values())
+    return Finding(
+        "what auto chooses", f"{level} at once", expected=f"{TOLERANCE:g} of the best here or more",
+        n=len(compared), kind=task.timed, held=held, note=reason,
     )  # fmt: skip
 
 
-def _memory(lives: list[trials.Life]) -> str:
+def _memory(lives: Sequence[trials.Life]) -> str:
     name = "system/gpu_memory_usage_megabytes"
     seen = [metrics[name] for life in lives for _, metrics in life.epochs if name in metrics]
     return f", {max(seen) / 1000:.2f} GB each" if seen else ", memory of processes not told"

@@ -25,14 +25,16 @@ def find(task: Task) -> Iterator[Finding]:
     num_images = data.num_images["train"]
     _, *epochs = plain_epochs(task, data, num_epochs, SHARE * task.seconds)
     yield from _side("model.fit", epochs, num_images)
-    status = trials.sweep(task, "plain", [
+    end = trials.sweep(task, "plain", [
         *trials.point_options(task), "--trials", "1", "--epochs", str(num_epochs), "--workers", "1",
         "--gpus", task.gpu, "--trials-per-gpu", "1", "--timeout", "none", "--offline",
     ])  # fmt: skip
     lives = trials.lives("plain")
-    ours = [metrics["epoch_seconds"] for _, metrics in lives[0].epochs[1:]] if lives else []
+    yield trials.in_order("plain", end, lives)
+    full = [life for life in lives if life.state == "COMPLETE"]
+    ours = [metrics["epoch_seconds"] for life in full for _, metrics in life.epochs[1:]]
     if not ours:
-        raise RuntimeError(f"the sweep ended with status {status} and no second epoch")
+        raise RuntimeError(f"the sweep ended with status {end.status} and no trial in full")
     yield from _side("through the project", ours, num_images)
     ratio = statistics.median(epochs) / statistics.median(ours)
     yield Finding(

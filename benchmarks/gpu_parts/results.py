@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,10 +43,16 @@ class Ended:
         return [f"{self.part}: {finding.name}" for finding in self.findings if finding.broken]
 
     @property
+    def not_shown(self) -> list[str]:
+        """The promises that nothing was measured of, by name, and why the part has not ended."""
+        names = [f"{self.part}: {finding.name}" for finding in self.findings if finding.unproven]
+        return [*names, *([f"{self.part}: {self.problem}"] * bool(self.problem))]
+
+    @property
     def complaints(self) -> list[str]:
         """Why the exit status is 1, a line each; none where it is not."""
         lines = [f"does not hold: {name}" for name in self.not_held]
-        return [*lines, *([f"not shown to hold: {self.part}: {self.problem}"] * bool(self.problem))]
+        return lines + [f"not shown to hold: {name}" for name in self.not_shown]
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ class Scene:
 
 
 def number(value: float) -> str:
-    """A number in three or more digits, as people read it."""
+    """A number in three or more digits, as people read it; `inf` and `nan` as they are."""
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
@@ -89,6 +98,8 @@ def found_text(finding: Finding) -> str:
 
 def verdict(finding: Finding) -> str:
     """Whether it is as expected; empty where that is not asked."""
+    if finding.unproven:
+        return "NOT SHOWN"
     return "" if finding.held is None else _VERDICTS[finding.kind, finding.held]
 
 
@@ -124,6 +135,7 @@ def write(folder: Path, scene: Scene, parts: Sequence[Ended]) -> None:
         "what": STAND_IN if scene.stand_in else "measured on a GPU",
         **asdict(scene),
         "not_held": [name for ended in parts for name in ended.not_held],
+        "not_shown": [name for ended in parts for name in ended.not_shown],
         "parts": [asdict(ended) for ended in parts],
     }
     for name, text in (

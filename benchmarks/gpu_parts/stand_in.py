@@ -12,7 +12,7 @@ from pathlib import Path
 import fake_gpus
 import fake_jobs
 
-from gpu_parts.load import descendants
+from gpu_parts.load import group
 from sweeps.driver import figures
 from sweeps.executors import processes
 from sweeps.resources import gpu_monitor, machine, packing
@@ -22,17 +22,17 @@ WORKER_BYTES = 512 * 2**20
 LEVELS = (1, 2)
 LARGE_MIB, SMALL_MIB = 144_384, 10_240
 """A small GPU has no spare process, which takes a second of a core for each trial."""
-WITH_SPARE, WITH_SWEEPS = ("memory", "spare", "kill"), ("plain", "packing", "sweep")
+WITH_SPARE, WITH_SWEEPS = ("memory", "spare", "kill"), ("plain", "packing", "sweep", "auto")
 
 
 class StandInMeter(fake_gpus.FakeMeter):
-    """Every process below this one takes as much of the GPU."""
+    """Every other process of the group takes as much of the GPU, also one that was left behind."""
 
     def read(self, gpu: str) -> GpuFigures:
         """The figures; MeterError for any other GPU."""
         known = super().read(gpu)
         part = ProcessFigures(WORKER_BYTES, 25.0)
-        found = dict.fromkeys(descendants(os.getpid()), part)
+        found = dict.fromkeys(group(), part)
         total = known.memory_total_bytes
         return GpuFigures(WORKER_BYTES * len(found), total, 50.0, 200.0, found)
 

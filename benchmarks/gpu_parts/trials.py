@@ -8,17 +8,18 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from gpu_parts.findings import Task
+from gpu_parts.findings import Finding, Task
 from gpu_parts.jobs import FitTask
 from pipelines.data.prepared import PreparedData
 from pipelines.runtime.compute import Compute, jit_rule
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
+from sweeps.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from sweeps.setup.data import SILENT, prepare_data
 from sweeps.state.paths import SweepPaths
 
@@ -35,6 +36,29 @@ POLL_SECONDS = 0.2
 AGAIN_SECONDS = 5.0
 """A sweep that has not ended so long after it was asked to is asked again, and hurries."""
 Condition = Callable[[], bool]
+USEFUL = ("COMPLETE", "PRUNED")
+"""States of trials that a sweep has tried; what failed, or did not end, shows nothing."""
+
+
+@dataclass(frozen=True)
+class SweepEnd:
+    """How a sweep ended.
+
+    Attributes:
+        interrupted: whether its part ended it, as Ctrl-C does, before its own end.
+    """
+
+    status: int
+    interrupted: bool = False
+
+    def in_order(self, found: Sequence[Life]) -> bool:
+        """Whether its status is what the project promises, with such trials.
+
+        A sweep whose time limit stopped every trial has no result, and says so by its status.
+        """
+        if self.status == FAILED:
+            return bool(found) and all(life.state == "PRUNED" for life in found)
+        return self.status == DONE or (self.interrupted and self.status == INTERRUPTED)
 
 
 def prepared(task: Task) -> PreparedData:
@@ -63,12 +87,15 @@ def fit_task(task: Task, data: PreparedData, num_epochs: int, seconds: float = m
     return FitTask(SPACE, point(task), data, compute(task), num_epochs, seconds)
 
 
-def point_options(task: Task) -> list[str]:
-    """Options of `run` for a space of nothing but this point, at many learning rates.
+def point_options(task: Task, params: Params | None = None) -> list[str]:
+    """Options of `run` for a space of nothing but one point, at many learning rates.
 
     A search never trains a point twice; another rate is another point, and costs the same.
+
+    Args:
+        params: of the space `SPACE`; None for the published CNN.
     """
-    params = point(task)
+    params = point(task) if params is None else dict(params)
     rate = float(params.pop("learning_rate"))
     fixed = [f"{name}={str(value).lower()}" for name, value in params.items()]
     return [
@@ -78,27 +105,31 @@ def point_options(task: Task) -> list[str]:
     ]  # fmt: skip
 
 
-def sweep(task: Task, name: str, options: Iterable[str], until: Condition = lambda: False) -> int:
-    """Runs a sweep in this process, whose workers its sweeps share; returns the exit status.
+def sweep(
+    task: Task, name: str, options: Iterable[str], until: Condition = lambda: False
+) -> SweepEnd:
+    """Runs a sweep in this process, whose workers its sweeps share; returns how it ended.
 
     Args:
         until: what ends the sweep before its own end, as Ctrl-C does; so does the part's limit.
     """
     from sweeps.cli.main import main
 
-    done = threading.Event()
+    done, interrupted = threading.Event(), threading.Event()
 
     def interrupt() -> None:
         while not done.wait(POLL_SECONDS):
             if until() or task.left < RESERVE_SECONDS:
+                interrupted.set()
                 os.kill(os.getpid(), signal.SIGINT)
                 done.wait(AGAIN_SECONDS)
 
     threading.Thread(target=interrupt, daemon=True, name="interrupt").start()
     try:
-        return main([
+        status = main([
             "run", "--name", name, "--dataset", task.dataset, "--backend", task.backend, *options,
         ])  # fmt: skip
+        return SweepEnd(status, interrupted.is_set())
     finally:
         done.set()
 
@@ -125,6 +156,10 @@ class Life:
         """From its start to its end; as its epochs so far have it, where its end did not come."""
         if self.state == "COMPLETE" and self.ended is not None:
             return self.ended - self.began
+        return self.seconds_for(num_epochs)
+
+    def seconds_for(self, num_epochs: int) -> float | None:
+        """What so many epochs take from its start, as those that it had have it; None without."""
         if not self.epochs:
             return None
         times = [at for at, _ in self.epochs]
@@ -136,6 +171,35 @@ class Life:
     def last(self) -> float:
         """When it was last heard of."""
         return self.ended or (self.epochs[-1][0] if self.epochs else self.began)
+
+
+def in_order(name: str, end: SweepEnd, found: Sequence[Life]) -> Finding:
+    """The promise of every sweep: it ends with status 0, and none of its trials FAILED."""
+    failed = sum(life.state == "FAILED" for life in found)
+    return Finding(
+        f"{name}: ends in order", f"status {end.status}, {failed} of {len(found)} FAILED",
+        expected="status 0, none FAILED", n=len(found), kind="promise",
+        held=end.in_order(found) and not failed,
+        note="ended by this script, with Ctrl-C" if end.interrupted else "",
+    )  # fmt: skip
+
+
+def level(name: str) -> int | None:
+    """How many trials shared a GPU at the end of a sweep; None where it never said."""
+    from tracking.spool.records import SweepStateRecord
+    from tracking.spool.spool import Spool
+    from tracking.tags import Tag
+
+    folder = SweepPaths(WORK_DIR, name).spool
+    if not folder.exists():
+        return None
+    records = Spool(folder, read_only=True).replay()
+    told = [
+        record.tags[Tag.TRIALS_PER_GPU]
+        for record in records
+        if isinstance(record, SweepStateRecord) and Tag.TRIALS_PER_GPU in record.tags
+    ]
+    return int(told[-1]) if told else None
 
 
 def lives(name: str) -> list[Life]:
@@ -171,6 +235,12 @@ def lives(name: str) -> list[Life]:
             )
         )
     return sorted(found, key=lambda life: life.number)
+
+
+def after(seconds: float) -> Condition:
+    """Comes true once so many seconds are over."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
 
 
 def seconds_since(moment: float) -> float:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from pipelines.runtime.compiled_programs import tell_jax
 from pipelines.runtime.compute import BACKEND_VARIABLE, DEFAULT_COMPUTE, TITLES, Compute
 from pipelines.runtime.device import MemoryShare, take_share
 from pipelines.runtime.surroundings import settle_surroundings
@@ -182,6 +183,7 @@ def _share_jax(num_threads: int, gpu: str | None, *, deterministic: bool) -> str
 
     # The server has imported JAX already, and with it what the variable was then.
     jax.config.update("jax_platforms", "cpu" if gpu is None else "cuda")  # type: ignore[no-untyped-call]
+    tell_jax()
     if gpu is None:
         return None
     try:

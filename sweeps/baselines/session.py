@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import OBJECTIVES, get_objective
-from pipelines.runtime.compiled_programs import share_compiled
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import Schedule, TrialResult
 from search_spaces.errors import InputError, unknown_name
@@ -120,7 +119,6 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     if get_objective(settings.objective).metric not in OBJECTIVES:
         raise unknown_name("objective", settings.objective, OBJECTIVES)
     check_locations(settings, with_study=False, resume=earlier is not None)
-    share_compiled(compiled_folder(settings), settings.training.backend)
     had_earlier_names = earlier is not None and earlier.has_earlier_names
     chosen = list(baselines_of(settings.space, earlier=had_earlier_names))
     settings.training.check(get_space(chosen[0].space))
@@ -219,7 +217,9 @@ class _Baselines:
             competes=False,
         )
         spare = None if training.deterministic else warm_up
-        executor = start_workers(self._paths.server_log, compute.backend, warm_up=spare)
+        executor = start_workers(
+            self._paths.server_log, compute.backend, spare, compiled_folder(settings)
+        )
         try:
             destination = None
             if not settings.offline:

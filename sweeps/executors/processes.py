@@ -19,7 +19,8 @@ import tempfile
 import threading
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,8 @@ class ProcessExecutor:
         server_log: file that takes what the server prints.
         start_method: None for what `choose_start_method` says.
         warm_up: what a spare process does before its job comes; without it none is kept.
+        environment: variables that each process has beside those of the server, which may have
+            been started for another executor.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class ProcessExecutor:
         start_method: StartMethod | None = None,
         *,
         warm_up: WarmUp | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = dict(environment or {})
         method = start_method or choose_start_method()
         self._context: Any = multiprocessing.get_context(method)
         self._jobs: dict[str, tuple[Any, connection.Connection, str]] = {}
@@ -107,7 +112,8 @@ class ProcessExecutor:
     def _spawn(self, main: Any, *arguments: Any) -> tuple[Any, connection.Connection]:
         """Starts a process; returns it with our end of its channel."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=main, args=(theirs, self._scratch, *arguments))
+        begin = _Begin(self._scratch, self._environment)
+        process = self._context.Process(target=main, args=(theirs, begin, *arguments))
         # A job that the script itself defines is found there only.
         of_main = any(getattr(found, "__module__", "") == "__main__" for found in arguments)
         main_or_not = contextlib.nullcontext() if of_main else _without_main()
@@ -283,22 +289,51 @@ def _print_to(log_path: str) -> None:
     os.close(log)
 
 
+@dataclass(frozen=True)
+class _Begin:
+    """What every process does first.
+
+    Attributes:
+        scratch: the folder for temporary files.
+        environment: variables of this executor's processes.
+    """
+
+    scratch: str
+    environment: Mapping[str, str]
+
+    def __call__(self, log_path: str) -> None:
+        # The server may have asked for the temporary folder already, and Python asks only once.
+        tempfile.tempdir = os.environ["TMPDIR"] = self.scratch
+        os.environ.update(self.environment)
+        drop_credentials()  # Where there is no server that was started without them.
+        name, value = SAFE_PATH
+        if os.environ.get(name) == value:  # It was for the start of this process alone.
+            del os.environ[name]
+        settle_surroundings()
+        for variable in SIZES:  # Those of a terminal, which a log has not.
+            os.environ.pop(variable, None)
+        for number in DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
+            signal.signal(number, signal.SIG_IGN)
+        _print_to(log_path)
+        _die_with_driver()
+
+
 def _child_main(
     channel: connection.Connection,
-    scratch: str,
+    begin: _Begin,
     log_path: str,
     job: Job,
     argument: Any,
     slot: Slot,
 ) -> None:
-    _begin(log_path, scratch)
+    begin(log_path)
     _run(channel, job, argument, slot)
 
 
 def _spare_main(
-    channel: connection.Connection, scratch: str, server_log: str, warm_up: WarmUp, slot: Slot
+    channel: connection.Connection, begin: _Begin, server_log: str, warm_up: WarmUp, slot: Slot
 ) -> None:
-    _begin(server_log, scratch)
+    begin(server_log)
     try:
         warm_up(slot)
     except Exception:  # The job meets the same trouble, and can tell its driver.
@@ -309,22 +344,6 @@ def _spare_main(
         os._exit(0)  # Nobody needs it any more.
     _print_to(log_path)
     _run(channel, job, argument, slot)
-
-
-def _begin(log_path: str, scratch: str) -> None:
-    # The server may have asked for the temporary folder already, and Python asks only once.
-    tempfile.tempdir = os.environ["TMPDIR"] = scratch
-    drop_credentials()  # Where there is no server that was started without them.
-    name, value = SAFE_PATH
-    if os.environ.get(name) == value:  # It was for the start of this process alone.
-        del os.environ[name]
-    settle_surroundings()
-    for name in SIZES:  # Those of a terminal, which a log has not.
-        os.environ.pop(name, None)
-    for number in DRIVERS_SIGNALS:  # Also where signals cannot be blocked.
-        signal.signal(number, signal.SIG_IGN)
-    _print_to(log_path)
-    _die_with_driver()
 
 
 def _run(channel: connection.Connection, job: Job, argument: Any, slot: Slot) -> None:

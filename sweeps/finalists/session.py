@@ -14,7 +14,6 @@ from functools import partial
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.runtime.compiled_programs import share_compiled
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan
@@ -111,7 +110,6 @@ def finalize(
         settings,
         progress=output.data_progress,
     )
-    share_compiled(compiled_folder(settings), settings.training.backend)
     space = space_of(settings, data)
     check_same_data(sweep.file, data.fingerprint, space.fingerprint)
     file = begin_finalists(sweep, space, options, data.num_images["train"])
@@ -194,7 +192,9 @@ class _Comparison:
             data_name=data.name,
         )
         spare = None if settings.training.deterministic else warm_up
-        executor = start_workers(paths.server_log, settings.training.backend, warm_up=spare)
+        executor = start_workers(
+            paths.server_log, settings.training.backend, spare, compiled_folder(settings)
+        )
         try:
             self._destination = None
             if not settings.offline:

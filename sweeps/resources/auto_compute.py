@@ -17,6 +17,7 @@ from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.resources.calibration import seconds_for
 from sweeps.settings import SweepSettings, budget_for
+from sweeps.state.paths import compiled_folder
 from sweeps.workers.jobs import calibrate_job
 from sweeps.workers.start import JobFailedError, run_job, start_workers
 
@@ -105,7 +106,9 @@ def _measured(
     plain = MeasureTask(settings.space, (params,), data, budget.num_epochs, settings.seed)
     tasks = tuple(replace(plain, training=_with(settings, way).training) for way in ways)
     # The server that is started here forks the trials later.
-    executor = start_workers(Path(os.devnull), settings.training.backend)
+    executor = start_workers(
+        Path(os.devnull), settings.training.backend, compiled=compiled_folder(settings)
+    )
     found: list[float | None] = [None] * len(ways)
 
     def on_message(message: tuple[int, float | None]) -> bool:

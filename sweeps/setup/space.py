@@ -28,6 +28,7 @@ from search_spaces.user_spaces.reference import (
 )
 from search_spaces.user_spaces.space import user_space
 from sweeps.settings import SweepSettings
+from sweeps.state.paths import compiled_folder
 from sweeps.state.recorded_options import tagged_compute
 from sweeps.workers.start import start_workers
 from tracking.tags import Tag
@@ -49,6 +50,7 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         data.num_classes,
         settings.training.compute,
         settings.training.pixels,
+        compiled_folder(settings),
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
@@ -67,16 +69,18 @@ def open_space(
     num_classes: int,
     compute: Compute = DEFAULT_COMPUTE,
     pixels: str = AUTO_PIXELS,
+    compiled: Path | None = None,
 ) -> Space:
     """As `space_of`, for images of a shape in so many classes.
 
     Args:
         pixels: the training option, with which a user's space is looked at.
+        compiled: the folder for what the backend compiles, as `start_workers` takes it.
     """
     payload = name.payload if isinstance(name, GivenSpace) else b""
     precision = DEFAULT_COMPUTE.precision if compute.precision == AUTO else compute.precision
     known = Compute(compute.backend, precision)  # A space does not depend on more of it.
-    return _opened(name, payload, narrowing, input_shape, num_classes, known, pixels)
+    return _opened(name, payload, narrowing, input_shape, num_classes, known, pixels, compiled)
 
 
 @lru_cache
@@ -88,6 +92,7 @@ def _opened(
     num_classes: int,
     compute: Compute,
     pixels: str,
+    compiled: Path | None,
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -95,10 +100,8 @@ def _opened(
     from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
-    host = SpaceHost(
-        reference.text, input_shape, num_classes, partial(make_executor, compute.backend), compute,
-        pixels,
-    )  # fmt: skip
+    make = partial(make_executor, compute.backend, compiled)
+    host = SpaceHost(reference.text, input_shape, num_classes, make, compute, pixels)
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.looks.append, host.cost)
     parameters = space.parameters
@@ -178,7 +181,7 @@ def tagged_space(
     return open_space(name, narrowing, shape, num_classes, tagged_compute(tags))
 
 
-def make_executor(backend: str) -> Executor:
+def make_executor(backend: str, compiled: Path | None = None) -> Executor:
     """What runs a process beside the trials: of a user's space, of an oracle."""
     # The server that is started here forks the trials later: Keras is imported once.
-    return start_workers(Path(os.devnull), backend)
+    return start_workers(Path(os.devnull), backend, compiled=compiled)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.compiled_programs import share_compiled
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space, short_name
 from search_spaces.space import Space
@@ -114,7 +113,6 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}")
     check_locations(settings, resume=earlier is not None)
-    share_compiled(compiled_folder(settings), settings.training.backend)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier, start.data_progress)
@@ -246,7 +244,9 @@ def _open(
     # First, because the server's import takes longest: everything else happens meanwhile.
     # What repeats bit for bit is decided before a device starts: no process is warm by then.
     spare = None if settings.training.deterministic else warm_up
-    executor = start_workers(paths.server_log, settings.training.backend, warm_up=spare)
+    executor = start_workers(
+        paths.server_log, settings.training.backend, spare, compiled_folder(settings)
+    )
     try:
         from tracking.provenance import git_tags, version_tags
         from tracking.spool.spool import Spool

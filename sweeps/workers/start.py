@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.runtime.compiled_programs import compiled_variables
 from pipelines.runtime.compute import choose_backend
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
 from sweeps.interrupts import Interrupts
@@ -22,7 +23,10 @@ WAIT_SECONDS = 0.5
 
 
 def start_workers(
-    server_log: Path, backend: str = "tensorflow", warm_up: Callable[[Slot], None] | None = None
+    server_log: Path,
+    backend: str = "tensorflow",
+    warm_up: Callable[[Slot], None] | None = None,
+    compiled: Path | None = None,
 ) -> ProcessExecutor:
     """An executor whose processes have Keras on that backend.
 
@@ -31,6 +35,8 @@ def start_workers(
 
     Args:
         warm_up: starts the device of a slot, in a spare process, before a trial needs it.
+        compiled: the folder in which processes share what the backend compiles; None where each
+            compiles for itself.
 
     Raises:
         InputError: There is no such backend here.
@@ -41,7 +47,10 @@ def start_workers(
     if not _served:
         _served.append(backend)
     method: StartMethod | None = None if _served[0] == backend else "spawn"
-    return ProcessExecutor("sweeps.workers.preload", server_log, method, warm_up=warm_up)
+    environment = {} if compiled is None else compiled_variables(compiled, backend)
+    return ProcessExecutor(
+        "sweeps.workers.preload", server_log, method, warm_up=warm_up, environment=environment
+    )
 
 
 SILENT_SECONDS = 6 * 3600.0

@@ -353,6 +353,20 @@ def environment_job(argument: object, report: object, slot: Slot) -> str:
     return " ".join(name for name in names if name in os.environ)
 
 
+def variable_job(argument: str, report: object, slot: Slot) -> tuple[str | None, str | None]:
+    """A variable as this process has it, and as its spare had it while it warmed up."""
+    return os.environ.get(argument), _seen_warm.get(argument)
+
+
+_seen_warm: dict[str, str] = {}
+
+
+def noting_warm_up(slot: Slot) -> None:
+    """Notes the environment, and that it is there."""
+    _seen_warm.update(os.environ)
+    warm_up(slot)
+
+
 def matplotlib_job(argument: object, report: object, slot: Slot) -> str:
     """The Matplotlib backend that a worker has."""
     import matplotlib.pyplot as plt

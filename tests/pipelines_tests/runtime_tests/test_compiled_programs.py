@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.runtime import compiled_programs
-from pipelines.runtime.compiled_programs import MAX_BYTES, share_compiled
+from pipelines.runtime.compiled_programs import MAX_BYTES, compiled_variables
 
+ROOT = Path(__file__).parents[3]
 JAX = """
 import jax, jax.numpy as jnp
 print(float(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((8, 8)))[0, 0]))
@@ -28,16 +29,14 @@ print(float(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((8, 8)))[0, 0]))
     ],
 )
 def test_each_backend_is_told_a_folder_for_its_version_and_machine(backend, variable, monkeypatch):
-    environment: dict[str, str] = {}
-    share_compiled(Path("/somewhere/compiled"), backend, environment)
-    assert f"/somewhere/compiled/{backend}-" in environment[variable]
-    other: dict[str, str] = {}
+    folder = Path("/somewhere/compiled")
+    found = compiled_variables(folder, backend, {})
+    assert f"/somewhere/compiled/{backend}-" in found[variable]
+    mine = compiled_variables(folder, backend, {variable: "mine"})
+    assert mine == {variable: "mine"}, "what the environment says stands"
+    assert variable not in os.environ
     monkeypatch.setattr(compiled_programs.platform, "machine", lambda: "another")
-    share_compiled(Path("/somewhere/compiled"), backend, other)
-    assert other[variable] != environment[variable]
-    before = {variable: "mine"}
-    share_compiled(Path("/somewhere/compiled"), backend, before)
-    assert before == {variable: "mine"}, "what the environment says stands"
+    assert compiled_variables(folder, backend, {})[variable] != found[variable]
 
 
 def test_a_system_without_linux_files_has_a_folder_too(monkeypatch):
@@ -45,8 +44,7 @@ def test_a_system_without_linux_files_has_a_folder_too(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
-    environment: dict[str, str] = {}
-    share_compiled(Path("/somewhere/compiled"), "torch", environment)
+    environment = compiled_variables(Path("/somewhere/compiled"), "torch", {})
     assert "/somewhere/compiled/torch-" in environment["TORCHINDUCTOR_CACHE_DIR"]
 
 
@@ -54,7 +52,7 @@ def test_a_system_without_linux_files_has_a_folder_too(monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_jax_takes_from_the_folder_what_another_process_compiled(tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_LOG_COMPILES": "1"}
-    share_compiled(tmp_path, "jax", environment)
+    environment |= compiled_variables(tmp_path, "jax", environment)
     assert environment["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(MAX_BYTES)
 
     def run() -> tuple[str, str]:
@@ -72,3 +70,54 @@ def test_jax_takes_from_the_folder_what_another_process_compiled(tmp_path):
     assert {path.name for path in folder.glob("*-cache")} == kept
     hits = [line for line in second[1].splitlines() if "cache hit" in line.lower()]
     assert hits and not [line for line in first[1].splitlines() if "cache hit" in line.lower()]
+
+
+WORKERS = """
+import sys
+from pathlib import Path
+from sweeps.executors.base import Slot
+from sweeps.interrupts import Interrupts
+from sweeps.workers.start import run_job, start_workers
+
+def compile_job(argument, report, slot):
+    from sweeps.workers.jobs import configured
+    configured(slot, 0)
+    import jax, jax.numpy as jnp
+    return float(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((8, 8)))[0, 0])
+
+def kept(folder):
+    return sorted(path.name for path in Path(folder).glob("*/*-cache"))
+
+def compiled(folder):
+    executor = start_workers(Path("log"), "jax", compiled=folder and Path(folder).absolute())
+    run_job(executor, compile_job, None, Slot(0, 1), "job.log", print, Interrupts())
+    executor.close()
+
+if __name__ == "__main__":
+    compiled(None)  # As `promote` before a sweep: its server has imported JAX without a folder.
+    compiled("first")
+    first = kept("first")
+    assert first
+    compiled("first")
+    assert kept("first") == first, "a hit adds nothing"
+    assert "cache hit" in Path("job.log").read_text().lower()
+    compiled("second")
+    assert kept("second"), "another folder is heeded, too"
+    assert kept("first") == first
+"""
+
+
+@pytest.mark.backends
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_workers_share_what_jax_compiles_though_their_server_knew_no_folder(tmp_path):
+    (tmp_path / "workers.py").write_text(WORKERS)
+    environment = {**os.environ, "JAX_LOG_COMPILES": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "workers.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

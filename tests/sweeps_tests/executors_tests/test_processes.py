@@ -165,6 +165,28 @@ def test_a_job_runs_in_the_process_that_was_warm_and_another_one_warms_up(warm, 
     assert result_of(executor, KIND, tmp_path / "log") == next_one
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_each_executor_has_its_own_variables_whoever_started_the_server(method, tmp_path):
+    def seen(value: str) -> tuple[str | None, str | None]:
+        executor = ProcessExecutor(
+            "fake_jobs", tmp_path / "server.log", method,
+            warm_up=fake_jobs.noting_warm_up, environment={"CACHE": value} if value else None,
+        )  # fmt: skip
+        try:
+            executor.keep_warm([KIND])
+            (waiting,) = executor._spares.process_ids
+            wait_until(lambda: Path(f"warm-{waiting}").exists())
+            executor.start("a", fake_jobs.variable_job, "CACHE", KIND, str(tmp_path / "log"))
+            return executor_contract.ExecutorContract.wait(executor).value
+        finally:
+            executor.close()
+
+    assert [seen(""), seen("first"), seen("second")] == [
+        (None, None), ("first", "first"), ("second", "second"),
+    ]  # fmt: skip
+    assert "CACHE" not in os.environ
+
+
 def test_a_job_on_another_kind_of_slot_starts_cold(warm, tmp_path):
     executor = warm(fake_jobs.warm_up)
     executor.keep_warm([KIND])
