@@ -36,6 +36,7 @@ from sweeps.resources.gpu_monitor import GpuWatch
 from sweeps.state.log import sweep_log
 
 WAIT_SECONDS = 0.5
+_CUT_SHORT = "trained for {} of {} epochs: {}"
 LOGGED_MOVE_SECONDS = 30.0
 """A plan for the time that has moved by less is not written into the log again."""
 
@@ -70,6 +71,7 @@ class SweepLoop:
         self._steering = Steering(self._trials, self._next, self._ends, interrupts)
         self._audit: Audit | None = None
         self._logged_final_phase: float | None = None
+        self._finishing: set[int] = set()
 
     @property
     def error(self) -> str:
@@ -117,6 +119,8 @@ class SweepLoop:
                 return broken_off
             self._fill_slots()
             if not self.board.running():
+                if self._finish_best():
+                    continue
                 rule = self._plan.rules.reached(self.board)
                 if (
                     rule is None
@@ -198,7 +202,10 @@ class SweepLoop:
             row.curve[report.step] = value
             first = self._trials.compiled(row)
             self._time_plan.reported(row, report.metrics, waited, first=first)
-        decision = self._within_rules(row, report.step, value, self._in_time(row, decision))
+        if row.number in self._finishing:
+            decision = self._cut_short(row, "", StopReason.TIMEOUT.value)
+        else:
+            decision = self._within_rules(row, report.step, value, self._in_time(row, decision))
         decision = self._within_limits(row, decision)
         self._executor.answer(identity, decision)
         if new:
@@ -210,8 +217,7 @@ class SweepLoop:
             return decision
         reason = "" if decision is Decision.PAUSE else self._time_plan.cannot_end(row)
         if reason:
-            row.reason = f"pruned at epoch {row.epochs_text}: {reason}"
-            return Decision.STOP
+            return self._cut_short(row, f"pruned at epoch {row.epochs_text}: {reason}", reason)
         if not self._time_plan.enters_final_phase():
             return decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
@@ -226,6 +232,8 @@ class SweepLoop:
         if step >= row.schedule.end_step:
             return Decision.GO_ON
         rule = rules.reached(self.board)
+        if rule is StopReason.TIMEOUT:
+            return self._cut_short(row, f"stopped because {rule.value}", rule.value)
         if rule is not None:
             row.reason = f"stopped because {rule.value}"
             return Decision.STOP
@@ -234,6 +242,40 @@ class SweepLoop:
         if decision is Decision.STOP:
             row.reason = row.reason or f"pruned at epoch {row.epochs_text}"
         return decision
+
+    def _cut_short(self, row: TrialRow, pruned: str, cause: str) -> Decision:
+        """Ends a trial that there is no time for: as the best so far where it is that, else pruned.
+
+        Args:
+            pruned: the reason where it is pruned.
+            cause: why there is no time for it.
+        """
+        if not self.board.would_win(row):
+            row.reason = pruned
+            return Decision.STOP
+        row.reason = _CUT_SHORT.format(row.epochs_text, row.schedule.num_epochs, cause)
+        return Decision.ENOUGH
+
+    def _finish_best(self) -> bool:
+        """Has the best of those that wait end with what it reached, where that makes it the winner.
+
+        Its checkpoint has its weights: it starts, reports its last step again, and ends.
+        """
+        waiting = self.board.in_state(TrialState.PAUSED) if self._time_plan.is_timed else []
+        better = [
+            row for row in waiting
+            if self.board.would_win(row) and row.number not in self._finishing
+        ]  # fmt: skip
+        if not better:
+            return False
+        key = self.board.objective.sort_key
+        row = min(better, key=lambda row: (key(self.board.reached(row, row.step) or 0), row.number))
+        self._finishing.add(row.number)
+        self._engine.resume(row.number)
+        failure = self._trials.start(row, self._trials.packer.slots.take())
+        if failure is not None:
+            self._retries.broken(row, failure)
+        return True
 
     def _within_limits(self, row: TrialRow, decision: Decision) -> Decision:
         """The decision once the limits are looked at that decide while a trial trains."""

@@ -64,14 +64,24 @@ class Retries:
         self._failed(row, classify(event, memory_ran_out=self._trials.memory_ran_out(row)))
 
     def end_overdue(self) -> None:
-        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit."""
+        """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit.
+
+        What was the best so far at its last report waits, to end with that.
+        """
         limit = self._plan.rules.timeout_seconds
         if limit is None or self._board.limited_seconds() < limit + GRACE_SECONDS:
             return
         for row in self._board.running():
+            if self._board.clock() - row.started < GRACE_SECONDS:
+                continue  # It started after the limit, to end with what it has.
             self._trials.stop(row)
             row.reason = f"stopped because {StopReason.TIMEOUT.value}"
             self._trials.release(row)
+            if self._board.would_win(row):
+                row.state = TrialState.PAUSED
+                self._trials.recorder.trial_suspended(row)
+                self._trials.engine.pause(row.number)
+                continue
             self._trials.end_without_result(row, TrialState.PRUNED)
             self._figures.forget(row)
 

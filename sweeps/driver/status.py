@@ -234,6 +234,20 @@ class Board:
         beats = self.objective.beats
         return beats(reached, best.value) or (then is not None and beats(reached, then))
 
+    def would_win(self, row: TrialRow) -> bool:
+        """Whether a trial that ends now, with what it reached, is better than all complete ones.
+
+        One that has not trained for an epoch is measured on too few images to say so.
+        """
+        if not self.competes or not row.schedule.validates or not row.curve:
+            return False
+        if row.schedule.reports.is_early(row.step) or row.breaks_limit:
+            return False
+        best, reached = self.best(), self.reached(row, row.step)
+        if reached is None or math.isnan(reached):
+            return False
+        return best is None or best.value is None or self.objective.beats(reached, best.value)
+
     def ahead(self) -> list[TrialRow]:
         """The trials that wait, or were pruned, though `is_ahead`; those that came farthest first.
 

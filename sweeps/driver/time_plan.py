@@ -34,13 +34,13 @@ is measured after an epoch."""
 @dataclass
 class _Mean:
     total: float = 0.0
-    num: int = 0
+    weight: float = 0.0
 
-    def add(self, value: float) -> None:
-        self.total, self.num = self.total + value, self.num + 1
+    def add(self, value: float, weight: float = 1.0) -> None:
+        self.total, self.weight = self.total + weight * value, self.weight + weight
 
     def value(self, default: float) -> float:
-        return self.total / self.num if self.num else default
+        return self.total / self.weight if self.weight else default
 
 
 @dataclass
@@ -65,6 +65,7 @@ class TimePlan:
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
     _pace: dict[int, float] = field(default_factory=dict)
+    _paces: dict[int, _Mean] = field(default_factory=dict)
     _first: dict[int, tuple[float, float]] = field(default_factory=dict)
     _start: _Mean = field(default_factory=_Mean)
     _tracing: _Mean = field(default_factory=_Mean)
@@ -93,7 +94,7 @@ class TimePlan:
         if first and "compile_seconds" in metrics:
             compiled = metrics["compile_seconds"]
             self._tracing.add(compiled)
-            self._pace[row.number] = pace - compiled / share
+            self._learn_pace(row, pace - compiled / share, share)
             return
         if first:
             # How much of it was compiling is a guess until the next stretch.
@@ -101,12 +102,18 @@ class TimePlan:
             compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
             self._pace.setdefault(row.number, (pace * share - compiled) / share)
             return
-        self._pace[row.number] = pace
+        self._learn_pace(row, pace, share)
         if row.number in self._first:
             stretch, share = self._first.pop(row.number)
             self._tracing.add(max(0.0, stretch - pace * share))
         if not reports.is_early(row.step):
             self._validation.add(rest)
+
+    def _learn_pace(self, row: TrialRow, pace: float, share: float) -> None:
+        """The slower of its last epoch and of all of them: one quick epoch is no promise."""
+        mean = self._paces.setdefault(row.number, _Mean())
+        mean.add(pace, share)
+        self._pace[row.number] = max(pace, mean.value(pace))
 
     def enters_final_phase(self) -> bool:
         """Whether no new points are tried any more; final once the first full training began."""
@@ -115,10 +122,10 @@ class TimePlan:
 
     def no_more_points(self) -> None:
         """All points have been tried; a sweep with a time limit enters its final phase now."""
-        self.all_tried = self._is_timed
+        self.all_tried = self.is_timed
 
     @property
-    def _is_timed(self) -> bool:
+    def is_timed(self) -> bool:
         """Whether the end of the time is kept for trials that wait."""
         return self.waits and self.plan.rules.timeout_seconds is not None
 
@@ -155,7 +162,7 @@ class TimePlan:
             if self.board.running():
                 return None
             waiting = [row for row in waiting if self.board.is_ahead(row)]
-        if not self._is_timed:
+        if not self.is_timed:
             return waiting[0] if waiting else None
         fitting = [row for row in waiting if self._fits(row)]
         sure = (row for row in fitting if MARGIN * self._seconds_to_end(row) < self._left())
@@ -190,7 +197,7 @@ class TimePlan:
 
         Without a time to fill, the pruner alone decides how many those are.
         """
-        if not self._is_timed:
+        if not self.is_timed:
             return True
         ending = [row for row in self.board.running() if row.number in self._chosen]
         return self.all_tried and len(self.board.ranking()) + len(ending) >= NUM_CANDIDATES

@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision
 from sweeps.driver.plan import StopReason
+from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.rungs import Rungs
@@ -122,3 +123,45 @@ def test_what_can_never_be_promoted_waits_while_it_is_ahead_of_the_winner(scene)
     s.engine.unpromotable = lambda num_trials: list(s.engine.paused)
     s.run()
     assert states_of(s)[best] == "COMPLETE"
+
+
+class TimeIsUp(QuietView):
+    """Lets all the time pass once a trial has reported an epoch."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.at = number, step
+
+    def reported(self, board, row) -> None:
+        if (row.number, row.step) == self.at:
+            board.started -= 3600.0
+
+
+def test_the_best_of_those_that_wait_ends_as_the_winner_when_the_time_is_up(scene):
+    best, *others = trial_order()
+
+    def decide(number: int, step: int) -> Decision:
+        return Decision.PAUSE if step == 2 else Decision.GO_ON
+
+    s = scene(
+        decide=decide, rungs=(1, 2, 3), rules={"timeout_seconds": 3600.0}, view=TimeIsUp(3, 2)
+    )
+    assert s.run() is StopReason.TIMEOUT
+    assert s.board.best().number == best
+    assert s.board.rows[best].value == s.board.rows[best].curve[2]
+    end = s.tracker.ended[best]
+    assert end.state == "COMPLETE"
+    assert end.tags["sweeps.reason"] == "trained for 2 of 3 epochs: the time limit was reached"
+    assert best in s.tracker.kept, "its model is there"
+    ends = states_of(s)
+    assert {ends[number] for number in others} == {"PRUNED"}, "only the winner is finished"
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_trial_that_the_limit_cuts_short_is_complete_if_it_is_the_best_so_far(scene, cut):
+    s = scene(view=TimeIsUp(cut, 1), rules={"timeout_seconds": 3600.0})
+    s.run()
+    row = s.board.rows[cut]
+    others = [row.value for number, row in s.board.rows.items() if number != cut]
+    assert row.step == 2 and len(others) == cut, "nothing starts after it"
+    wins = row.curve[2] > max(others, default=0.0)
+    assert states_of(s)[cut] == ("COMPLETE" if wins else "PRUNED")
