@@ -24,7 +24,7 @@ def life(tmp_path_factory):
            "--epochs", "2", "--space"]  # fmt: skip
     found = drive(folder, {
         "names": [*run, f"{FILE}:own_metrics", "--name", "names"],
-        "replay": ["replay", "run:trial 0"],
+        "replay": ["replay", "run:trial 0 (default)"],
         "doctor": ["doctor", "names"],
         "logits": [*run, f"{FILE}:tutorial_logits", "--name", "logits"],
         "dry": [*run, f"{FILE}:transfer", "--dry-run"],
