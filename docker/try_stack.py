@@ -186,7 +186,7 @@ class Trial:
     def sweep(self) -> str:
         """A sweep that says where its results can be looked at."""
         out = self.stack.sweeps(*SWEEP, "--trials", "4", "--name", "first")
-        if f"{self.stack.public}/#/compare-runs" not in out:
+        if f"{self.stack.public}/#/experiments/" not in out:
             raise StepError("no link that a browser outside can open was printed")
         return _last(r"(\d+ complete.*)", out) + "; its link is that of the browser"
 

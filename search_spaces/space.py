@@ -231,6 +231,15 @@ class Space:
                 )
         return params
 
+    @cached_property
+    def known_points(self) -> dict[str, Params]:
+        """The point of all defaults, called `defaults`, then the published ones by their names."""
+        points = {"defaults": self.complete({})}
+        for names, params in self.distinct_baselines():
+            if DEFAULT_NAME not in names:
+                points[names[0]] = params
+        return points
+
     def distinct_baselines(self) -> tuple[tuple[tuple[str, ...], Params], ...]:
         """What is proposed first: points without repetition, with all names that share each."""
         points: list[tuple[list[str], Params]] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import json
 import os
 import shlex
 import tempfile
@@ -212,18 +211,6 @@ def ui_command(uri: str) -> str | None:
 def public_address(uri: str) -> str:
     """A server as a browser reaches it: `SWEEPS_PUBLIC_URL`, else as it was named."""
     return redacted(os.environ.get(PUBLIC_URL_VARIABLE) or uri).rstrip("/")
-
-
-def compare_link(uri: str, experiment_id: str, run_ids: list[str]) -> str:
-    """The page of the UI that compares these runs side by side.
-
-    A browser may reach the server under another address than a sweep in a container does:
-    `SWEEPS_PUBLIC_URL`.
-    """
-    base = public_address(uri) if is_server(uri) else DEFAULT_UI
-    runs = quote(json.dumps(run_ids, separators=(",", ":")))
-    experiments = quote(json.dumps([experiment_id]))
-    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def _check_server(uri: str, option: str) -> None:

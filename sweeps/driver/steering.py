@@ -14,7 +14,6 @@ from sweeps.driver.next_trial import NextTrial
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 from sweeps.formatting import difference_text
-from sweeps.history.references import references_of
 from sweeps.interrupts import Interrupts
 from sweeps.state.log import sweep_log
 from sweeps.state.requests import Request, pending_requests
@@ -97,7 +96,7 @@ class Steering:
     def _add(self, body: Mapping[str, Any]) -> str:
         params = self._point(body)
         self._next.add(params)
-        point = difference_text(params, references_of(self._plan.space))
+        point = difference_text(params, self._plan.space.known_points)
         return f"the next point is {point}"
 
     def _point(self, body: Mapping[str, Any]) -> Params:

@@ -6,20 +6,11 @@ from collections.abc import Mapping
 
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
-from search_spaces.space import DEFAULT_NAME, Space
+from search_spaces.space import DEFAULT_NAME
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.history.recorded_sweep import RecordedSweep
 
 DEFAULTS = "defaults"
-
-
-def references_of(space: Space) -> dict[str, Mapping[str, object]]:
-    """Those of a space: the point of all defaults, then the published models."""
-    found: dict[str, Mapping[str, object]] = {DEFAULTS: space.complete({})}
-    for names, params in space.distinct_baselines():
-        if DEFAULT_NAME not in names:
-            found[names[0]] = params
-    return found
 
 
 def recorded_references(sweep: RecordedSweep) -> dict[str, Mapping[str, object]]:
@@ -27,7 +18,7 @@ def recorded_references(sweep: RecordedSweep) -> dict[str, Mapping[str, object]]
     space = sweep.file.settings.space
     if not is_reference(space):
         try:
-            return references_of(get_space(space))
+            return dict(get_space(space).known_points)
         except InputError:  # It was a space of an earlier version.
             pass
     named = {trial.baseline: trial.params for trial in sweep.trials.values() if trial.baseline}

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, duration, in_work_dir, param_text, params_text
+from sweeps.formatting import count, duration, in_work_dir, param_text
 from sweeps.reporting.console import table_console
-from sweeps.reporting.progress import AGAIN, best_text
+from sweeps.reporting.progress import AGAIN, best_text, point_text
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
-from tracking.stores import compare_link, resolve_uri, ui_command
+from tracking.stores import is_server, public_address, resolve_uri
+from tracking.views.links import charts_link, table_link, trials_view
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,6 @@ MIN_WIDTH = 100
 """Columns from which on optimizer, learning rate and batch size have room in the table."""
 NUM_AHEAD = 3
 """Rows of trials that were better than the best one after as much training."""
-NUM_COMPARED = 5
-"""Runs in the link that compares the best ones."""
 
 
 def print_summary(board: Board, reason: str) -> None:
@@ -89,7 +88,7 @@ def print_summary(board: Board, reason: str) -> None:
     best = board.best()
     if best is not None:
         console.print(f"\nBest: {best.name}, {metric} {best.value:.4f}", style="bold")
-        console.print(params_text(best.params), highlight=False)
+        console.print(point_text(best), highlight=False)
     console.print(
         f"\nTotal compute {duration(board.compute_seconds())} in "
         f"{duration(board.elapsed_seconds())} of wall time.",
@@ -146,32 +145,38 @@ def _fitting(row: TrialRow) -> tuple[str, str, str]:
 def print_next_steps(
     settings: SweepSettings, board: Board, tracker: MlflowTracker | None, *, unfinished: bool
 ) -> None:
-    """Prints how to go on, to send, to compare and to register; nothing where nothing can follow.
+    """Prints where the sweep is seen in MLflow, and at most three commands that come next.
+
+    Nothing is printed where nothing can follow.
 
     Args:
         tracker: the store; None where nothing was sent.
         unfinished: whether the sweep can be resumed.
     """
-    if not unfinished and board.best() is None:
+    best = board.best()
+    if not unfinished and best is None:
         return
     uri = resolve_uri(settings.tracking_uri)
     where = in_work_dir(settings.work_dir)
-    print("\nNext:")
+    name = f"{settings.name}{where}"
+    steps = []
     if unfinished:
-        print(f"  keras-sweeps run --resume --name {settings.name}{where}  # continue")
+        steps.append((f"run --resume --name {name}", "continue"))
     if tracker is None:
-        print(f"  keras-sweeps sync {settings.name}{where}  # send it all to {redacted(uri)}")
-    best = board.best()
-    if tracker is None or best is None:
+        steps.append((f"sync {name}", f"send it all to {redacted(uri)}"))
+    elif is_server(uri):
+        address, place = public_address(uri), (tracker.experiment_id, trials_view(tracker.uid))
+        print(f"\nIn MLflow:\n  table   {table_link(address, *place)}")
+        print(f"  charts  {charts_link(address, *place)}")
+    elif best is not None:
+        steps.append((f"ui {name}", "its table and charts in MLflow"))
+    if tracker is not None and best is not None and not (unfinished or settings.num_finalists):
+        steps.append((f"finalize {name}", "the best of them on fresh seeds"))
+        if tracker.model_id(best.number):
+            steps.append((f"promote {name}", "register the best model"))
+    if not steps:
         return
-    command = ui_command(uri)
-    found = [tracker.run_id(row.number) for row in board.contenders()[:NUM_COMPARED]]
-    link = compare_link(uri, tracker.experiment_id, [run for run in found if run])
-    if command:
-        print(f"  {command:<24}# then compare the best runs at")
-    print(f"  {link}")
-    if unfinished or settings.num_finalists:
-        return
-    print(f"  keras-sweeps finalize {settings.name}{where}  # the best of them on fresh seeds")
-    if tracker.model_id(best.number):
-        print(f"  keras-sweeps promote {settings.name}{where}  # register the best model")
+    print("\nNext:")
+    width = max(len(command) for command, _ in steps)
+    for command, why in steps:
+        print(f"  keras-sweeps {command:<{width}}  # {why}")

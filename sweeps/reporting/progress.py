@@ -9,7 +9,7 @@ from search_spaces.space import DEFAULT_NAME
 from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
-from sweeps.formatting import count, duration, params_text, sparkline
+from sweeps.formatting import count, difference_text, duration, sparkline
 from sweeps.reporting.console import say
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class PlainView(QuietView):
             say(f"{row.name} continues after epoch {row.epochs_text}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
-        what = "published baseline" if is_published else params_text(row.params)
+        what = "published baseline" if is_published else point_text(row)
         drawn = f" ({row.proposed_by})" if row.proposed_by and not is_published else ""
         say(f"{row.name}{drawn} started: {what}")
 
@@ -129,6 +129,11 @@ def best_text(board: Board) -> str:
     return f"best so far {row.last_value:.4f} ({row.name} at {part_text(row)})"
 
 
+def point_text(row: TrialRow) -> str:
+    """A trial's point by how it differs from the defaults or the nearest published model."""
+    return difference_text(row.params, row.space.known_points)
+
+
 def part_text(row: TrialRow) -> str:
     """How much of its training a trial has: `epoch 1/8`."""
     return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
@@ -157,7 +162,7 @@ def live_screen(board: Board) -> RenderableType:
         leader = board.leader()
         assert leader is not None
         lines.append(Text(best, style="bold green"))
-        lines.append(Text(params_text(leader.params), style="green"))
+        lines.append(Text(point_text(leader), style="green"))
     running = Table(
         "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
     )

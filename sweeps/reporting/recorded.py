@@ -144,4 +144,6 @@ def _unopened(name: str) -> Space:
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError(f"space '{name}' was not opened")
 
-    return Space(name, "", refuse, refuse, lambda params, shape: ())  # type: ignore[arg-type]
+    space = Space(name, "", refuse, refuse, lambda params, shape: ())  # type: ignore[arg-type]
+    space.__dict__["known_points"] = {}  # Where a cached property keeps its value.
+    return space

@@ -69,7 +69,12 @@ def sweep(tmp_path_factory):
 def test_it_is_done_and_says_what_comes_next(sweep):
     assert sweep.done.returncode == 0, sweep.done.stderr
     out = sweep.done.stdout
-    for part in ("* published baseline", "Total compute", "mlflow ui", "#/compare-runs?runs="):
+    for part in (
+        "* published baseline",
+        "Total compute",
+        "keras-sweeps ui ",
+        "keras-sweeps finalize ",
+    ):
         assert part in out
     assert sweep.done.stderr == ""
     assert "\x1b[" not in out, "plain lines where there is no terminal"

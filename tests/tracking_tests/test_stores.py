@@ -65,7 +65,7 @@ def test_a_store_that_is_refused_shows_no_password():
     with pytest.raises(InputError) as caught:
         stores.check_store("http://user:secret@127.0.0.1:9")
     assert "secret" not in str(caught.value)
-    assert "secret" not in stores.compare_link("http://u:secret@h:5", "1", ["a"])
+    assert "secret" not in stores.public_address("http://u:secret@h:5")
 
 
 def test_a_server_that_wants_a_password_is_told_from_one_that_is_not_there(monkeypatch):
@@ -106,15 +106,10 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     assert stores.ui_command("sqlite:///mlflow.db") == "mlflow ui"
     assert stores.ui_command("sqlite:////x/y.db").endswith("--backend-store-uri sqlite:////x/y.db")
     assert stores.ui_command("http://h:5000") is None
-    link = stores.compare_link("http://h:5000/", "7", ["a", "b"])
-    assert (
-        link
-        == "http://h:5000/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
-    )
+    assert stores.public_address("http://h:5000/") == "http://h:5000"
     monkeypatch.setenv("SWEEPS_PUBLIC_URL", "https://u:secret@sweeps.example.org/mlflow/")
-    link = stores.compare_link("http://mlflow:5000", "7", ["a"])
-    assert link.startswith("https://u:***@sweeps.example.org/mlflow/#/compare-runs?")
-    assert stores.compare_link("sqlite:///a.db", "7", ["a"]).startswith(stores.DEFAULT_UI)
+    address = stores.public_address("http://mlflow:5000")
+    assert address == "https://u:***@sweeps.example.org/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"

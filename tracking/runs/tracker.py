@@ -156,6 +156,11 @@ class MlflowTracker:
         """The sweep's run; empty before it was created."""
         return self._ids.get("sweep", "")
 
+    @property
+    def uid(self) -> str:
+        """What names the sweep among all sweeps; empty before it was told."""
+        return self._sweep.uid if self._sweep else ""
+
     def run_id(self, number: int) -> str | None:
         """The run of a trial; None while it has not arrived in the store."""
         return self._ids.get(f"trial-{number}")

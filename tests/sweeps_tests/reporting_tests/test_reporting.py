@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,7 @@ def test_the_final_table_ranks_marks_baselines_and_survives_any_text(board, caps
     assert out.index("trial 1 ") < out.index("* trial 0 (cnn3)")
     assert "1 trial FAILED (2): ValueError: [/job:x] [bold]" in out
     assert "Best: trial 1, val_accuracy 0.9700" in out
-    assert "optimizer=adam" in out
+    assert "\ndefaults\n" in out
     assert "Total compute 48.0 s" in out
 
 
@@ -162,6 +164,28 @@ def test_printed_commands_are_quoted_for_the_shell(board, capsys):
     assert in_work_dir(".sweeps") == in_work_dir(Path.cwd() / ".sweeps") == ""
 
 
+class Sent:
+    """What the end of a sweep asks of a tracker."""
+
+    experiment_id, uid = "7", "0123456789abcdef"
+
+    def model_id(self, number: int) -> str:
+        return "m-1"
+
+
+def test_where_a_sweep_is_seen_and_at_most_three_commands_are_printed(board, capsys):
+    settings = SweepSettings("cnn", name="s", tracking_uri="http://h:5000")
+    print_next_steps(settings, board, Sent(), unfinished=False)
+    text = capsys.readouterr().out
+    assert "table   http://h:5000/#/experiments/7/runs?workflowType=machine_learning" in text
+    assert "charts  http://h:5000/#/experiments/7/runs" in text
+    print_next_steps(replace(settings, tracking_uri=None), board, Sent(), unfinished=False)
+    commands = re.findall(r"  keras-sweeps (\w+) s", capsys.readouterr().out)
+    assert commands == ["ui", "finalize", "promote"]
+    print_next_steps(replace(settings, num_finalists=2), board, Sent(), unfinished=False)
+    assert "Next:" not in capsys.readouterr().out
+
+
 def test_what_ctrl_c_has_stopped_is_told_to_come_again(board, capsys):
     row = board.rows[3]
     row.state, row.reason = TrialState.KILLED, "the sweep was stopped"
@@ -206,7 +230,7 @@ def test_plain_lines_say_start_epoch_and_end(board, capsys):
     view.ended(board, board.rows[1])
     first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert first == "trial 0 (cnn3) started: published baseline"
-    assert second.startswith("trial 1 started: num_blocks=3")
+    assert second.startswith("trial 1 started: defaults")
     assert third == "trial 3 epoch 2/4: val_accuracy 0.4000"
     assert "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth and "2/5 done" in fourth
 
