@@ -177,12 +177,13 @@ def _measured(folder: Path) -> dict[str, Any]:
 
     records = _records(folder / ".sweeps" / "sweeps" / NAME / "spool")
     trials = {r.number: r for r in records if isinstance(r, TrialRecord)}
-    values, published = [], []
+    values, published, num_full = [], [], 0
     for end in (r for r in records if isinstance(r, TrialEnd) and r.state == "COMPLETE"):
         is_published = "sweeps.baseline" in trials[end.number].tags
         if "best_val_accuracy" in end.metrics:
             kind = published if is_published else values
             kind.append(end.metrics["best_val_accuracy"])
+            num_full += not end.tags.get("sweeps.reason", "").startswith("trained for ")
     began = min(trial.at_ms for trial in trials.values())
     reached = _times_reached(records)
     from tracking.spool.records import SweepEnd
@@ -193,7 +194,7 @@ def _measured(folder: Path) -> dict[str, Any]:
         beats = None
     found = Found(
         num_points=len(trials),
-        num_full=len(values) + len(published),
+        num_full=num_full,
         best=max(values, default=math.nan),
         published=max(published, default=math.nan),
         winner_is_published=beats,

@@ -30,6 +30,7 @@ class Tag:
     REASON = "sweeps.reason"
     STOPPED_BY = "sweeps.stopped_by"
     NOTE = "sweeps.note"
+    RUN_NOTE = "mlflow.note.content"  # What MLflow's page of a run shows as its description.
 
     # What was trained, on what, from which seed.
     SPACE = "sweeps.space"

@@ -52,11 +52,12 @@ def begin(part: str) -> None:
     figures.figures_job = fake_jobs.chaos_figures_job
     if part in WITH_SWEEPS:
         from sweeps.driver import search
+        from sweeps.driver.report import Report
         from sweeps.setup import stores
 
         stores.STORE_SECONDS = 120.0  # A busy machine is no reason to fail here.
         search._import_for_the_end = lambda: None
-        search.write_report = lambda paths, ended: ("", [])
+        search.write_report = lambda paths, ended: Report("", "", ())
     machine.missing_cuda = lambda backend: ""
     packing.LEVELS = machine.LEVELS = LEVELS  # type: ignore[assignment]
     gpu_monitor.NvmlMeter = StandInMeter  # type: ignore[assignment,misc]

@@ -262,14 +262,9 @@ class SweepLoop:
         Its checkpoint has its weights: it starts, reports its last step again, and ends.
         """
         waiting = self.board.in_state(TrialState.PAUSED) if self._time_plan.is_timed else []
-        better = [
-            row for row in waiting
-            if self.board.would_win(row) and row.number not in self._finishing
-        ]  # fmt: skip
-        if not better:
+        row = next((row for row in waiting if self.board.would_win(row)), None)
+        if row is None or row.number in self._finishing:
             return False
-        key = self.board.objective.sort_key
-        row = min(better, key=lambda row: (key(self.board.reached(row, row.step) or 0), row.number))
         self._finishing.add(row.number)
         self._engine.resume(row.number)
         failure = self._trials.start(row, self._trials.packer.slots.take())

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 
 from pipelines.runtime.filesystem import replaced_atomically
 from sweeps.driver.status import Board
 from sweeps.driver.views import QuietView
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.html_report.findings import parameter_findings
+from sweeps.html_report.note import run_note
 from sweeps.html_report.page import report_page
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import FINISHED
+from tracking.spool.records import now_ms
 
 log = logging.getLogger(__name__)
 REFRESH_SECONDS = 120.0
 """A page of a large sweep takes seconds of one core, and megabytes."""
 
 
-def write_report(paths: SweepPaths, ended: str = "") -> tuple[str, list[str]]:
-    """Writes the page; returns it, and the parameters, the most important first.
+@dataclass(frozen=True)
+class Report:
+    """What is told of a sweep.
+
+    Attributes:
+        page: HTML.
+        note: Markdown, for its run in MLflow.
+        important: parameters, the most important first; empty while nobody can say.
+    """
+
+    page: str
+    note: str
+    important: tuple[str, ...]
+
+
+def write_report(paths: SweepPaths, ended: str = "") -> Report:
+    """Writes the page, and returns all of the report.
 
     Args:
         ended: why the sweep ends, which its records do not say yet; empty while it runs.
@@ -32,10 +50,11 @@ def write_report(paths: SweepPaths, ended: str = "") -> tuple[str, list[str]]:
     sweep = read_sweep(paths)
     if ended:
         sweep.state, sweep.stopped_by = FINISHED, ended
-    page = report_page([sweep])
+    page, findings = report_page([sweep]), parameter_findings(sweep)
     with replaced_atomically(paths.report) as file:
         file.write(page.encode())
-    return page, [finding.name for finding in parameter_findings(sweep)]
+    important = tuple(finding.name for finding in findings)
+    return Report(page, run_note(sweep, findings, now_ms()), important)
 
 
 class ReportView(QuietView):

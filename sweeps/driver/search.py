@@ -110,6 +110,7 @@ class _Search:
         budget = budget_for(settings, data.num_images["train"])
         self._opened, self._interrupts, self._budget = opened, interrupts, budget
         self._paths, self._pages = paths_of(settings), dict(opened.texts)
+        self._note = ""
         self._board = Board(
             title=f"{settings.name}: {opened.space.name} on {data.name}",
             objective=objective,
@@ -256,9 +257,10 @@ class _Search:
 
     def _write_report(self, stop: StopReason) -> None:
         try:
-            page, important = write_report(self._paths, stop.value)
-            self._pages[self._paths.report.name] = page
-            self._save_view(important)
+            report = write_report(self._paths, stop.value)
+            self._pages[self._paths.report.name] = report.page
+            self._note = report.note
+            self._save_view(report.important)
         except Exception as problem:  # A page must not cost the sweep its end.
             log.warning("no report: %s", self._session.broke_off(problem))
 
@@ -283,6 +285,8 @@ class _Search:
 
         board = self._board
         tags, metrics = {Tag.STOPPED_BY: reason}, {}
+        if self._note:
+            tags[Tag.RUN_NOTE] = self._note
         best = board.best()
         if best is not None and best.value is not None:
             tags[Tag.BEST_TRIAL] = str(best.number)

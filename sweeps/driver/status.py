@@ -234,19 +234,30 @@ class Board:
         beats = self.objective.beats
         return beats(reached, best.value) or (then is not None and beats(reached, then))
 
-    def would_win(self, row: TrialRow) -> bool:
-        """Whether a trial that ends now, with what it reached, is better than all complete ones.
+    def best_reached(self, row: TrialRow) -> float | None:
+        """The best that a trial has measured; None before a whole epoch, or where nothing counts.
 
-        One that has not trained for an epoch is measured on too few images to say so.
+        Within its first epoch it is measured on too few images to be compared.
         """
-        if not self.competes or not row.schedule.validates or not row.curve:
-            return False
-        if row.schedule.reports.is_early(row.step) or row.breaks_limit:
-            return False
-        best, reached = self.best(), self.reached(row, row.step)
-        if reached is None or math.isnan(reached):
-            return False
-        return best is None or best.value is None or self.objective.beats(reached, best.value)
+        if not self.competes or not row.schedule.validates or not row.curve or row.breaks_limit:
+            return None
+        if row.duplicate_of is not None or row.schedule.reports.is_early(row.step):
+            return None
+        reached = self.reached(row, row.step)
+        return None if reached is None or math.isnan(reached) else reached
+
+    def would_win(self, row: TrialRow) -> bool:
+        """Whether a trial that ended now would be better than all that are complete or may be."""
+        own = self.best_reached(row)
+        others = (
+            self.best_reached(other)
+            for other in self.rows.values()
+            if other is not row
+            and other.state in (TrialState.COMPLETE, TrialState.PAUSED, TrialState.RUNNING)
+        )
+        return own is not None and all(
+            other is None or self.objective.beats(own, other) for other in others
+        )
 
     def ahead(self) -> list[TrialRow]:
         """The trials that wait, or were pruned, though `is_ahead`; those that came farthest first.

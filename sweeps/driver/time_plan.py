@@ -26,6 +26,8 @@ LARGEST_SHARE = 0.6
 the best after an epoch is worth more than the cheapest after a third."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
+MISSING_SHARE = 0.1
+"""Of its schedule that one of the best may lack at the end: it had little left to gain there."""
 START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
 """Before any was seen: until a trial that goes on trains, until its steps are compiled, and what
 is measured after an epoch."""
@@ -153,9 +155,9 @@ class TimePlan:
     def next_waiting(self) -> TrialRow | None:
         """The paused trial to train on now: the best that can end in time.
 
-        Where that is a matter of seconds for the best one, the next that surely can goes before it.
-        The cheapest goes on in any case while nothing is complete and nothing runs. Once enough are
-        complete, only one that is ahead of the winner goes on, and alone: it may win.
+        One that comes near its end does, too: it ends with what it has reached. The cheapest goes
+        on in any case while nothing is complete and nothing runs. Once enough are complete, only
+        one that is ahead of the winner goes on, and alone: it may win.
         """
         waiting = [row for row in self._ranked() if row.state is TrialState.PAUSED]
         if self._has_enough():
@@ -164,9 +166,7 @@ class TimePlan:
             waiting = [row for row in waiting if self.board.is_ahead(row)]
         if not self.is_timed:
             return waiting[0] if waiting else None
-        fitting = [row for row in waiting if self._fits(row)]
-        sure = (row for row in fitting if MARGIN * self._seconds_to_end(row) < self._left())
-        chosen = next(sure, fitting[0] if fitting else None)
+        chosen = next((row for row in waiting if self._comes_near(row)), None)
         if chosen is None and waiting and not self.board.ranking() and not self.board.running():
             chosen = min(waiting, key=self._seconds_to_end)
         if chosen is not None:
@@ -177,17 +177,16 @@ class TimePlan:
         """Why training a trial any further is lost time; empty while it can end in time.
 
         While nothing is complete and nothing else can end in time either, it goes on; and so does
-        one that is trained to its end and late by seconds, where nothing that waits could use them.
+        one that was chosen and comes near its end.
         """
         if not self.waits or self._is_protected(row) or self._fits(row):
             return ""
         others = [other for other in self._ranked() if self._fits(other)]
         if not self.board.ranking() and not others:
             return ""
-        needed, left = self._seconds_to_end(row), max(0.0, self._left())
-        is_wanted = any(other.state is TrialState.PAUSED for other in others)
-        if row.number in self._chosen and not is_wanted and needed <= MARGIN * left:
+        if row.number in self._chosen and self._comes_near(row):
             return ""
+        needed, left = self._seconds_to_end(row), max(0.0, self._left())
         return (
             f"its full training would take {duration(needed)} more, and {duration(left)} are left"
         )
@@ -231,6 +230,18 @@ class TimePlan:
     def _fits(self, row: TrialRow) -> bool:
         """Whether a trial can end in time, on a slot that is free now or that it has."""
         return self._seconds_to_end(row) < self._left()
+
+    def _comes_near(self, row: TrialRow) -> bool:
+        """Whether a trial gets through nearly all of its schedule in time.
+
+        Most of what a schedule's end brings is there by then, and a better trial is worth more than
+        one that surely ends.
+        """
+        needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        if needed <= left:
+            return True
+        rest = 1 - row.epochs / row.schedule.num_epochs
+        return rest * (1 - left / needed) <= MISSING_SHARE
 
     def _is_protected(self, row: TrialRow) -> bool:
         return self.plan.protects_baselines and row.baseline is not None

@@ -143,7 +143,7 @@ def _cost(sweep: RecordedSweep, now_ms: int) -> str:
     pruned = f", {found.pruned / total:.0%} of it in trials that were pruned" if total else ""
     return (
         f"It cost {duration(sweep.seconds)} for {count(len(sweep.trained), 'point')}, "
-        f"{len(sweep.ranking())} of them trained in full: {duration(total)} of training{pruned}."
+        f"{len(sweep.ranking())} of them complete: {duration(total)} of training{pruned}."
     )
 
 

@@ -206,7 +206,7 @@ def _leaderboard(sweep: RecordedSweep) -> str:
     more = len(rows) - MAX_ROWS
     rest = f"<p class='note'>{count(more, 'more trial')}: `keras-sweeps export`.</p>"
     return (
-        f"<section><h2>Trials</h2><p class='caption'>{len(sweep.ranking())} were trained in full; "
+        f"<section><h2>Trials</h2><p class='caption'>{len(sweep.ranking())} are complete; "
         "the others are ordered by how far they came. Click a heading to sort.</p>"
         "<div class='scroll tall'><table class='sortable'>"
         f"<thead><tr>{head}<th>parameters</th></tr></thead><tbody>{''.join(body)}</tbody></table>"

@@ -292,23 +292,23 @@ def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
     assert sweep(limit=900.0, waits=False).plan.cannot_end(slow) == ""
 
 
-def test_of_those_that_fit_one_that_surely_ends_in_time_comes_first(sweep):
+def test_the_better_one_goes_on_as_long_as_it_comes_near_its_end(sweep):
     here = sweep()
     here.row(0, 72, 0.8, COMPLETE)
-    here.row(1, 27, 0.9, PAUSED)
+    better = here.row(1, 27, 0.9, PAUSED)
     here.row(2, 9, 0.8, PAUSED)
     here.plan._pace[1] = 40.0
-    needed = here.plan._seconds_to_end(here.board.rows[1])
+    needed = here.plan._seconds_to_end(better)
     here.left(1.05 * needed)
-    assert here.plan.next_waiting().number == 2, "the better one would be late by a tenth's share"
-    here.left(1.15 * needed)
-    assert here.plan.next_waiting().number == 1
-    here.board.rows[2].state = TrialState.PRUNED
-    here.left(1.05 * needed)
-    assert here.plan.next_waiting().number == 1, "nothing else could use the time"
+    assert here.plan.next_waiting() is better
+    # Five of its eight epochs are left: a tenth of the schedule is 0.8 of them.
+    here.left((1 - 0.7 / 5) * needed)
+    assert here.plan.next_waiting() is better, "it would lack 0.7 of an epoch"
+    here.left((1 - 0.9 / 5) * needed)
+    assert here.plan.next_waiting().number == 2, "it would lack 0.9, and the other one can end"
 
 
-def test_what_is_late_by_seconds_goes_on_where_nothing_else_could_use_them(sweep):
+def test_one_that_was_chosen_goes_on_to_where_the_time_ends(sweep):
     here = sweep()
     here.row(0, 72, 0.8, COMPLETE)
     row = here.row(1, 27, 0.9, PAUSED)
@@ -316,15 +316,23 @@ def test_what_is_late_by_seconds_goes_on_where_nothing_else_could_use_them(sweep
     assert here.plan.next_waiting() is row
     row.state = RUNNING
     needed = here.plan._seconds_to_end(row)
-    here.left(needed - 2)
-    assert here.plan.cannot_end(row) == ""
-    here.left(needed / 1.2)
-    assert here.plan.cannot_end(row).startswith("its full training would take 5"), (
-        "late by more than a tenth"
-    )
     other = here.row(2, 63, 0.7, PAUSED)
     here.left(needed - 2)
-    assert here.plan._fits(other) and here.plan.cannot_end(row) != "", "that one can end in time"
+    assert here.plan._fits(other) and here.plan.cannot_end(row) == ""
+    here.left(needed / 1.5)
+    assert here.plan.cannot_end(row).startswith("its full training would take 5")
+
+
+def test_the_pace_is_the_slower_of_the_last_epoch_and_of_all(sweep):
+    here = sweep()
+    row = here.row(0, 27, 0.9, RUNNING)
+    usual = here.plan._pace_of(row)
+    row.curve[36] = 0.9
+    here.plan.reported(row, {"epoch_seconds": 1.0}, 2.0, first=False)
+    assert EPOCH_SECONDS / 2 < here.plan._pace_of(row) < usual
+    row.curve[45] = 0.9
+    here.plan.reported(row, {"epoch_seconds": 60.0}, 61.0, first=False)
+    assert here.plan._pace_of(row) == 60.0
 
 
 def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):

@@ -23,6 +23,7 @@ from sweeps.html_report.findings import (
     lanes,
     parameter_findings,
 )
+from sweeps.html_report.note import run_note
 
 SPACE = get_space("mlp")
 NOW = BEGAN_MS + 10**6
@@ -65,7 +66,7 @@ def test_the_answer_names_winner_baseline_and_cost_in_words(sweep):
     assert said[0] == "trial 1 won with val_accuracy 0.9000: defaults."
     assert "That is 0.2000 better than mlp_512x2" in said[1]
     assert "picked as the best of 3 points, so its value is optimistic" in " ".join(said)
-    assert "1:10 min for 3 points, 2 of them trained in full" in said[-1]
+    assert "1:10 min for 3 points, 2 of them complete" in said[-1]
     assert len(next_steps(sweep, has_finalists=False)) <= 3
 
 
@@ -113,6 +114,15 @@ def test_what_users_wrote_is_escaped(tmp_path):
     text = page.report_page([read_sweep(write_sweep(tmp_path / ".sweeps", "evil", records))])
     assert "<img" not in text and evil in unescape(text)
     assert all("data" in figure for figure in figures_of(text))
+
+
+def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
+    text = run_note(sweep, [], NOW)
+    assert text.startswith("**trial 1 won with val\\_accuracy 0.9000: defaults.**")
+    assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
+    assert "`keras-sweeps finalize made`" in text and len(text) < 4_000
+    sweep.run_id = "ab12"
+    assert "(get-artifact?path=report.html&run_uuid=ab12)" in run_note(sweep, [], NOW)
 
 
 def test_curves_and_progress_hold_what_was_recorded(sweep):
