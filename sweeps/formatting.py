@@ -8,8 +8,6 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from search_spaces.errors import InputError
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -68,9 +66,14 @@ def error_text(error: BaseException) -> str:
     Libraries wrap what happened in words of their own: Optuna tells every trouble with its database
     as "invalid data in the commit, e.g. exceeding max length". Our own words stay.
     """
-    while error.__cause__ is not None and not isinstance(error, InputError):
+    while error.__cause__ is not None and not _is_ours(error):
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _is_ours(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return package in ("sweeps", "pipelines", "tracking", "search_spaces")
 
 
 def in_work_dir(work_dir: str | Path) -> str:

@@ -416,7 +416,9 @@ def test_a_server_takes_it_all_as_well(tmp_path):
         assert ModelStore(server.uri).registered("served@champion").model_id == model.model_id
         with pytest.raises(InputError, match="There is no run"):
             ModelStore(server.uri).of_run("0" * 32)
-        with pytest.raises(InputError, match="no registered model 'served@nobody'"):
+        with pytest.raises(
+            InputError, match="'served' has no such alias. Received: 'served@nobody'"
+        ):
             ModelStore(server.uri).registered("served@nobody")
     finally:
         server.kill()

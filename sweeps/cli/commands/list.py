@@ -54,7 +54,9 @@ def _print_table(found: list[Summary]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table("sweep", "state", "task", "best", "trials", "took", "began", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("sweep", "state", "task", "best", "trials", "took", "began"):
+        table.add_column(name, overflow="fold")  # Nothing is cut on a narrow screen.
     for one in found:
         table.add_row(
             one.name, one.state, one.task, _best_text(one), one.trials_text,

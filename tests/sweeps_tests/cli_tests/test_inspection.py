@@ -19,7 +19,8 @@ POINT = {"num_layers": "2", "optimizer": "adam"}
 
 
 @pytest.fixture
-def two_sweeps(tmp_path):
+def two_sweeps(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     first = write_sweep(
         tmp_path / ".sweeps", "first",
         [*made_trial(0, [0.5, 0.7, 0.6], POINT), *made_trial(1, [0.4], POINT, state="PRUNED")],
