@@ -72,7 +72,7 @@ TABLE = (
             "KERAS_MAX_STEPS_PER_EPOCH": "1",
         },
     ),  # fmt: skip
-    Surroundings("a width of other digits", {"COLUMNS": "²"}),
+    Surroundings("a width of odd letters", {"COLUMNS": "²"}),
     Surroundings("keras.json", {"KERAS_HOME": "."}, files={"keras.json": KERAS_JSON}),
     Surroundings("a long temporary folder", temporary="t" * 120),
     Surroundings("a folder of many letters", folder="phötos 100%20 #1 really?"),
@@ -140,9 +140,10 @@ def test_a_sweep_ends_in_the_same_numbers(tmp_path, monkeypatch, temporary, plai
 
 
 def test_a_space_in_a_project_whose_names_are_pythons_and_ours(tmp_path, temporary):
-    files = {"random.py": SPACE, f"{OURS}/layers.py": "NUM_CLASSES = 10\n"}
+    files = {"random.py": SPACE}
     files |= {f"{name}.py": USERS_FILE for name in ("queue", "token", "logging", "numpy")}
-    (tmp_path / OURS).mkdir()
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "layers.py").write_text("NUM_CLASSES = 10\n")
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     options = f"--space random.py:build {OPTIONS}"
