@@ -19,7 +19,7 @@ from sweeps.cli.shared_options import schema_of
 
 NOT_SETTINGS = {
     "help", "help_all", "config", "write_config", "config_schema", "list_spaces", "describe",
-    "dry_run", "baselines_only", "resume", "accept_changes", "result",
+    "dry_run", "baselines_only", "resume", "accept_changes", "result", "notify",
 }  # fmt: skip
 """What a command is asked to do, which is said on the command line."""
 

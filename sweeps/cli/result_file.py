@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipelines.objectives import get_objective
 from pipelines.runtime.filesystem import check_writable, write_json_atomically
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from sweeps.cli.notification import Notifier
 from sweeps.engines.base import TrialState
 from sweeps.formatting import own_version
 from sweeps.outcome import Outcome
@@ -37,6 +39,7 @@ class ResultFile:
 
     Args:
         path: None writes nothing.
+        notifier: who is told the same.
 
     Raises:
         InputError: There can be no file.
@@ -45,8 +48,8 @@ class ResultFile:
         status: the exit status; where an exception ends the block it follows from that.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, notifier: Notifier | None = None) -> None:
+        self._path, self._notifier = path, notifier or Notifier(None)
         self.status = FAILED
         self._file: SweepFile | None = None
         self._search: SweepResult | None = None
@@ -81,13 +84,16 @@ class ResultFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._path is None or self._file is None:
+        if self._file is None or not (self._path or self._notifier.is_on):
             return
         if isinstance(error, KeyboardInterrupt):
             self.status = INTERRUPTED
         elif error is not None:
             self.status = BAD_INPUT if isinstance(error, InputError) else FAILED
-        write_json_atomically(self._path, self._document(self._file, error))
+        document = self._document(self._file, error)
+        if self._path is not None:
+            write_json_atomically(self._path, document)
+        self._notifier.tell("sweep", _text(document), document)
 
     def _document(self, file: SweepFile, error: BaseException | None) -> dict[str, Any]:
         from sweeps.finalists.selection import sweep_run_id
@@ -179,3 +185,16 @@ class ResultFile:
             "winner": ranking[0] if ranking else None,
             "ranking": ranking,
         }
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """The document in one line."""
+    name, best = document["sweep"]["name"], document["best"]
+    said = f"Sweep {name} is {document['outcome']}"
+    if document["error"]:
+        return f"{said}: {document['error']}"
+    reached = ""
+    if best is not None and best["value"] is not None:
+        metric = document["objective"]["name"]
+        reached = f", best {metric} {best['value']:.4f} (trial {best['trial']})"
+    return f"{said}: {document['reason']}{reached}"

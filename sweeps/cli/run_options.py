@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.options import OptionInfo, TrainingOptions
+from sweeps.cli.notification import add_notify_option
 from sweeps.cli.parser import OneLineParser
 from sweeps.cli.shared_options import add_finalist_options, add_image_options, type_of
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
@@ -188,6 +189,7 @@ def add_options(parser: OneLineParser) -> None:
         metavar="FILE",
         help="write the outcome as JSON when the sweep ends, also by an interrupt",
     )
+    add_notify_option(show)
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:

@@ -13,6 +13,7 @@ from pipelines.models.scoring import Score
 from pipelines.runtime.compute import installed_backends
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE, EXIT_CODES
+from sweeps.cli.notification import Notifier, add_notify_option, notifier_of
 from sweeps.cli.shared_options import argument_type
 from sweeps.interrupts import Interrupts
 from sweeps.option_values import fraction, level, margin, positive_int, positive_number
@@ -97,18 +98,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="WHY",
         help="make the previous champion the champion again",
     )
+    add_notify_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     _check_together(arguments)
+    notifier = notifier_of(arguments)
     if arguments.history or arguments.rollback is not None:
         uri = resolve_uri(arguments.tracking_uri)
         check_existing_store(uri)
         from tracking.errors import store_errors
 
         with store_errors(uri):
-            return _champions(arguments, uri)
+            return _champions(arguments, uri, notifier)
     with Interrupts() as interrupts:
         result = promote(
             arguments.name,
@@ -122,7 +125,21 @@ def run(arguments: argparse.Namespace) -> int:
             dry_run=arguments.dry_run,
         )
     print_result(result)
+    if not arguments.dry_run:
+        _tell(notifier, result)
     return EXIT_CODES[result.outcome]
+
+
+def _tell(notifier: Notifier, result: PromotionResult) -> None:
+    """Tells how a promotion ended, whatever that was."""
+    document = {
+        "outcome": result.outcome.value,
+        "model": result.name,
+        "version": result.version,
+        "is_new_champion": result.changed,
+        "tracking_uri": redacted(result.tracking_uri),
+    }
+    notifier.tell("promotion", result.text or f"{result.name}: {result.outcome.value}", document)
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -140,7 +157,9 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 def _check_together(arguments: argparse.Namespace) -> None:
     """Raises InputError for options that exclude each other or are empty."""
     looks = arguments.given & {"history", "rollback"}
-    others = arguments.given - {"history", "rollback", "model", "tracking_uri", "work_dir"}
+    others = arguments.given - {
+        "history", "rollback", "model", "tracking_uri", "work_dir", "notify",
+    }  # fmt: skip
     if len(looks) > 1 or (looks and others):
         names = ", ".join(
             option if option == "name" else f"--{option.replace('_', '-')}"
@@ -155,7 +174,7 @@ def _check_together(arguments: argparse.Namespace) -> None:
         raise exclusive("alpha", "margin")
 
 
-def _champions(arguments: argparse.Namespace, uri: str) -> int:
+def _champions(arguments: argparse.Namespace, uri: str, notifier: Notifier) -> int:
     from tracking.models.registry import Registry
 
     registry = Registry(uri)
@@ -166,6 +185,7 @@ def _champions(arguments: argparse.Namespace, uri: str) -> int:
         with Interrupts() as interrupts:
             result = roll_back(uri, registry, name, arguments.rollback, interrupts)
         print_result(result)
+        _tell(notifier, result)
         return EXIT_CODES[result.outcome]
     history = registry.champion_history(name)
     if not history.changes:

@@ -120,6 +120,7 @@ def _dry_run(settings: SweepSettings, *, objective_asked: bool) -> int:
 
 def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace) -> int:
     """Runs a sweep, or goes on with one, and what was asked for after it."""
+    from sweeps.cli.notification import notifier_of
     from sweeps.cli.result_file import ResultFile
     from sweeps.finalists.start import run_sweep
     from sweeps.setup.resume import sweep_to_resume
@@ -136,7 +137,9 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
             f"Continue that one with --baselines-only --resume --name {name}, or choose another "
             "--name."
         )
-    written = ResultFile(Path(arguments.result) if arguments.result else None)
+    written = ResultFile(
+        Path(arguments.result) if arguments.result else None, notifier_of(arguments)
+    )
     start = Start(
         say=speaker(arguments.quiet),
         config=lambda settings, data: {CONFIG_FILE: resolved_config(settings, data)},
