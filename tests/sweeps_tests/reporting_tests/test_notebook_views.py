@@ -95,8 +95,8 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
     assert front_end.num_updates <= 3
     (shown,) = front_end.contents
     assert shown.splitlines() == [
-        "█" * 18 + "░" * 12 + "  2/5 done, 2 running, 1 failed, about 5.2 s left, new points "
-        "until 11:40 min, elapsed 2.2 s",
+        "█" * 18 + "░" * 12 + "  2/5 done (1 complete, 1 pruned), 2 running, 1 failed, about "
+        "5.2 s left, new points until 11:40 min, elapsed 2.2 s",
         "best: trial 0, val_accuracy 0.9500",
         "running: trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8",
     ]
@@ -109,7 +109,7 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
         row.state = row.state if row.state.is_end else TrialState.PRUNED
     view.close()
     assert front_end.contents == [
-        f"{'█' * 30}  4/5 done, 0 running, 1 failed, elapsed 2.2 s\n"
+        f"{'█' * 30}  4/5 done (1 complete, 2 pruned), 0 running, 1 failed, elapsed 2.2 s\n"
         "best: trial 0, val_accuracy 0.9500"
     ]
 
@@ -140,10 +140,10 @@ def test_a_cells_command_prints_few_lines(board, clock, monkeypatch, capsys):
     view.ended(board, board.rows[0])
     view.ended(board, board.rows[1])
     assert capsys.readouterr().out.splitlines() == [
-        "trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8  [2/5 done, 2 running, 1 failed, best 0.9500 "
-        "(trial 0), about 0.0 s left, new points until 11:40 min]",
-        "trial 0 val_accuracy 0.9500 at epoch 7 in 12.0 s  [2/5 done, 2 running, 1 failed, best "
-        "0.9500 (trial 0), about 0.0 s left]",
+        "trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8  [2/5 done (1 complete, 1 pruned), 2 "
+        "running, 1 failed, best 0.9500 (trial 0), about 0.0 s left, new points until 11:40 min]",
+        "trial 0 val_accuracy 0.9500 at epoch 7 in 12.0 s  [2/5 done (1 complete, 1 pruned), 2 running, "
+        "1 failed, best 0.9500 (trial 0), about 0.0 s left]",
     ]
 
 

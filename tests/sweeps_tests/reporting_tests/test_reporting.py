@@ -244,6 +244,11 @@ def test_how_a_trial_ended_is_said_once(board):
     assert end_text(board, row) == (
         "pruned after 12.0 s at epoch 0.33: too many trials are better there"
     )
+    row.curve = {1: 0.3}
+    for number, value in ((0, 0.5), (1, 0.2), (3, 0.9)):
+        board.rows[number].curve[1] = value
+    assert end_text(board, row).endswith("; val_accuracy 0.3000, rank 3 of 4 there")
+    row.curve = {}
     row.reason = "stopped because the time limit was reached"
     assert end_text(board, row) == "pruned after 12.0 s: stopped because the time limit was reached"
 
