@@ -22,6 +22,7 @@ GUARDED = {
     ("pipelines/runtime/compiled_programs.py", "/proc/cpuinfo"),
     ("pipelines/runtime/compiled_programs.py", "/proc/driver/nvidia/gpus"),
     ("sweeps/executors/failures.py", "/proc/vmstat"),
+    ("sweeps/executors/fork_server.py", "waitid"),
     ("sweeps/resources/machine.py", "/sys/fs/cgroup/memory.max"),
     ("tracking/mlflow_server/process.py", "prctl"),
 }
