@@ -28,7 +28,7 @@ MAX_SOCKET_PATH = 100
 """The path of a socket has 108 bytes on Linux and 104 on macOS."""
 SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 """What `multiprocessing` puts behind the temporary folder."""
-SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108
 _starting = threading.Lock()
 
 
@@ -65,7 +65,10 @@ def server_id() -> int | None:
 
 
 def server_has_ended() -> bool:
-    """Whether the server was started and runs no more; `multiprocessing` learns of it by itself."""
+    """Whether the server was started and runs no more; `multiprocessing` learns of it by itself.
+
+    Only where there is a server: on Linux.
+    """
     number = server_id()
     if number is None:
         return False

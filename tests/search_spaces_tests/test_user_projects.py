@@ -106,5 +106,5 @@ def test_other_files_of_the_project_come_behind_pythons_own_and_before_installed
 
 def test_a_name_is_free_unless_something_else_has_it(tmp_path):
     folder = str(tmp_path)
-    names = ("my_space", "profile", "keras_tuner", "sweeps", "flask")
+    names = ("a_space_of_mine", "profile", "keras_tuner", "sweeps", "flask")
     assert [is_free_name(name, folder) for name in names] == [True, False, False, False, False]

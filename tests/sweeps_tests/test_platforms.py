@@ -22,8 +22,7 @@ GUARDED = {
     ("pipelines/runtime/compiled_programs.py", "/proc/cpuinfo"),
     ("pipelines/runtime/compiled_programs.py", "/proc/driver/nvidia/gpus"),
     ("sweeps/executors/failures.py", "/proc/vmstat"),
-    ("sweeps/executors/fork_server.py", "waitid"),  # Elsewhere there is no such server.
-    ("sweeps/executors/fork_server.py", "/dev/shm"),  # One of several, where it is a folder.
+    ("sweeps/executors/fork_server.py", "waitid"),
     ("sweeps/resources/machine.py", "/sys/fs/cgroup/memory.max"),
     ("tracking/mlflow_server/process.py", "prctl"),
 }
