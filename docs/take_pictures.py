@@ -1,6 +1,6 @@
 """Takes the pictures of the documents anew: a sweep's page, and its saved view in MLflow.
 
-    python benchmarks/take_pictures.py NAME --folder FOLDER [--output docs/images]
+    python docs/take_pictures.py NAME --folder FOLDER [--output docs/images]
 
 `NAME` is a sweep that ran in FOLDER. Needs Chromium; nothing is sent anywhere.
 """
