@@ -79,13 +79,13 @@ class Part:
 
 PARTS = (
     Part("device", "the GPU, its list and its meter", 10),
-    Part("plain", "model.fit, and the same through the project", 60),
-    Part("packing", "trials an hour with several on the GPU", 110),
-    Part("memory", "what a process takes, and its limit", 35),
-    Part("spare", "a warm process for the next trial", 30),
+    Part("plain", "model.fit, and the same through the project", 50),
+    Part("packing", "trials an hour with several on the GPU", 100),
+    Part("memory", "what a process takes, and its limit", 60),
+    Part("spare", "a warm process for the next trial", 25),
     Part("sweep", "the default sweep, against cores", 185),
-    Part("kill", "kill -9, and what is left", 65),
-    Part("auto", "precision and compilation", 45),
+    Part("kill", "kill -9, and what is left", 55),
+    Part("auto", "precision and compilation", 55),
 )
 
 

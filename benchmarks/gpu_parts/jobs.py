@@ -128,12 +128,10 @@ def fill_job(task: FillTask, report: Callable[[int], Any], slot: Slot) -> bool:
     held: list[Any] = []
     while len(held) < most:
         asked = (len(held) + 1) * piece
-        held.append(_made_up(task, asked) if task.pretends else _array(piece))
+        held.append(made_up(task, asked) if task.pretends else _array(piece))
         report(asked)
     if task.how == CONVOLUTION:
-        held.append(
-            _made_up(task, 2 * task.share_bytes) if task.pretends else _convolved(2 * piece)
-        )
+        held.append(made_up(task, 2 * task.share_bytes) if task.pretends else _convolved(2 * piece))
         report(task.share_bytes + piece)
     return True
 
@@ -158,7 +156,7 @@ def _convolved(num_bytes: int) -> Any:
     return found
 
 
-def _made_up(task: FillTask, asked: int) -> object:
+def made_up(task: FillTask, asked: int) -> object:
     """Raises what the backend raises, beyond a share that nobody limits."""
     import keras
 

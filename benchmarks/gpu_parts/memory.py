@@ -1,4 +1,7 @@
-"""Part 4: what a process takes of the GPU, and what it meets at the end of its part."""
+"""Part 4: what a process takes of the GPU, and what it meets at the end of its part.
+
+Then a sweep whose trials do not fit beside each other (`halving.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import trials
+from gpu_parts import halving, trials
 from gpu_parts.findings import Finding, Task
 from gpu_parts.jobs import ARRAY, CONVOLUTION, FillTask, context_job, fill_job, first_step_job
 from gpu_parts.load import open_meter
@@ -49,7 +52,7 @@ class _Memory:
 
 
 def find(task: Task) -> Iterator[Finding]:
-    """The context, a training within its part, and two ways to ask for more than there is."""
+    """The context, a training within its part, ways to ask for more, and a sweep that does."""
     meter = open_meter()
     if meter is None:
         raise RuntimeError("NVML does not start, so nobody tells what a process takes")
@@ -80,6 +83,7 @@ def find(task: Task) -> Iterator[Finding]:
         yield from _training(task, executor, meter, slot, share)
         for how in (ARRAY, CONVOLUTION):
             yield from _beyond(task, executor, meter, slot, share, how)
+        yield from halving.find(task, gpu)
     finally:
         executor.close()
         meter.close()
@@ -121,7 +125,7 @@ def _beyond(
 def _within(name: str, seen: _Memory, share: int) -> Finding:
     most = share + CONTEXT_BYTES
     if not seen.reports:
-        return Finding(name, "not seen", n=0)
+        return Finding(name, "not seen", n=0, kind="promise")
     return Finding(
         name, seen.most / MIB, "MiB", f"at most {most / MIB:,.0f} MiB",
         n=len(seen.reports), kind="promise", held=seen.most <= most,

@@ -16,7 +16,7 @@ from gpu_parts.load import Load, LoadWatch
 from gpu_parts.plain import plain_epochs
 from search_spaces.errors import InputError
 from sweeps.resources.machine import detect_machine
-from sweeps.resources.packing import LEVELS, GpuLayout
+from sweeps.resources.packing import CONTEXT_BYTES, LEVELS, GpuLayout
 from sweeps.state.paths import SweepPaths
 
 NUM_EPOCHS = 3
@@ -84,6 +84,8 @@ def find(task: Task) -> Iterator[Finding]:
         yield finding
         if rate is not None:
             rates[level] = rate
+            memory = layout.slot(layout.gpus[0], level, 0).memory
+            yield from within(level, None if memory is None else memory.num_bytes, lives)
             loads[level] = watch.between(lives[0].began, max(life.last for life in lives))
             yield Finding(
                 f"{level} at once: in use", loads[level].text(machine.num_cores), n=rate.num
@@ -127,6 +129,22 @@ def measured(
     return rate, Finding(name, rate.per_hour, unit, n=rate.num, note=note)
 
 
+def within(level: int, share: int | None, lives: Sequence[trials.Life]) -> Iterator[Finding]:
+    """Whether trials stay within their part of the GPU, where they have one and NVML tells. Pure.
+
+    Args:
+        share: of each trial, in bytes, its context not counted.
+    """
+    seen = _megabytes(lives)
+    if share is None or not seen:
+        return
+    most = (share + CONTEXT_BYTES) / 1e6
+    yield Finding(
+        f"{level} at once: memory of a trial", max(seen), "MB", f"at most {most:,.0f} MB",
+        len(seen), "promise", max(seen) <= most, "its part and a context are allowed",
+    )  # fmt: skip
+
+
 def goal(task: Task, rates: Mapping[int, Rate], loop: float) -> Finding:
     """The best of the levels against a plain loop; missed where no trial trained in full. Pure."""
     name, expected = "best of these / plain loop", f"{GOAL:g} (a goal)"
@@ -165,9 +183,13 @@ def chosen(task: Task, level: int, reason: str, rates: Mapping[int, Rate]) -> Fi
 
 
 def _memory(lives: Sequence[trials.Life]) -> str:
-    name = "system/gpu_memory_usage_megabytes"
-    seen = [metrics[name] for life in lives for _, metrics in life.epochs if name in metrics]
+    seen = _megabytes(lives)
     return f", {max(seen) / 1000:.2f} GB each" if seen else ", memory of processes not told"
+
+
+def _megabytes(lives: Sequence[trials.Life]) -> list[float]:
+    name = "system/gpu_memory_usage_megabytes"
+    return [metrics[name] for life in lives for _, metrics in life.epochs if name in metrics]
 
 
 def _gives_first(loads: dict[int, Load], num_cores: int) -> str:

@@ -22,7 +22,10 @@ WORKER_BYTES = 512 * 2**20
 LEVELS = (1, 2)
 LARGE_MIB, SMALL_MIB = 144_384, 10_240
 """A small GPU has no spare process, which takes a second of a core for each trial."""
-WITH_SPARE, WITH_SWEEPS = ("memory", "spare", "kill"), ("plain", "packing", "sweep", "auto")
+WITH_SPARE, WITH_SWEEPS = (
+    ("memory", "spare", "kill"),
+    ("plain", "packing", "memory", "sweep", "auto"),
+)
 
 
 class StandInMeter(fake_gpus.FakeMeter):

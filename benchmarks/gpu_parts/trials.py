@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -142,6 +142,7 @@ class Life:
         epochs: when each report came, and its metrics.
         ended: None where it did not end.
         num_retries: tries after the first.
+        retry_reason, retry_kind: why the latest of them was made; empty without one.
     """
 
     number: int
@@ -151,6 +152,9 @@ class Life:
     state: str
     best: float | None
     num_retries: int = 0
+    retry_reason: str = ""
+    retry_kind: str = ""
+    params: Mapping[str, object] = field(default_factory=dict)
 
     def seconds(self, num_epochs: int) -> float | None:
         """From its start to its end; as its epochs so far have it, where its end did not come."""
@@ -214,15 +218,15 @@ def lives(name: str) -> list[Life]:
     records = list(Spool(folder, read_only=True).replay())
     ends = {r.number: r for r in records if isinstance(r, TrialEnd)}
     epochs: dict[int, list[tuple[float, Mapping[str, float]]]] = {}
-    retries: dict[int, int] = {}
+    retries: dict[int, Mapping[str, str]] = {}
     for record in records:
         if isinstance(record, EpochRecord):
             epochs.setdefault(record.number, []).append((record.at_ms / 1000, record.metrics))
         elif isinstance(record, TagsRecord) and Tag.NUM_RETRIES in record.tags:
-            retries[record.number] = int(record.tags[Tag.NUM_RETRIES])
+            retries[record.number] = record.tags
     found = []
     for record in (r for r in records if isinstance(r, TrialRecord)):
-        end = ends.get(record.number)
+        end, again = ends.get(record.number), retries.get(record.number, {})
         found.append(
             Life(
                 record.number,
@@ -231,7 +235,10 @@ def lives(name: str) -> list[Life]:
                 None if end is None else end.at_ms / 1000,
                 "RUNNING" if end is None else end.state,
                 None if end is None else end.metrics.get("best_val_accuracy"),
-                retries.get(record.number, 0),
+                int(again.get(Tag.NUM_RETRIES, 0)),
+                again.get(Tag.RETRY_REASON, ""),
+                again.get(Tag.RETRY_KIND, ""),
+                record.params,
             )
         )
     return sorted(found, key=lambda life: life.number)

@@ -59,11 +59,10 @@ def check_backend(name: str) -> None:
         raise unknown_name("backend", name, BACKENDS)
     there = installed_backends()
     if name not in there:
-        what = "." if name == DEFAULT_COMPUTE.backend else f"'.[{name}]'"
         others = f" Or choose what is installed: --backend {there[0]}." if there else ""
         raise InputError(
             f"A backend must be installed. Received: {name}, which is not. Install {TITLES[name]}: "
-            f"pip install -c constraints.txt -e {what} in the clone.{others}"
+            f"pip install -c constraints.txt {name} in the clone.{others}"
         )
 
 

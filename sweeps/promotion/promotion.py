@@ -20,7 +20,7 @@ import numpy as np
 
 from pipelines.data.prepared import PreparedData, open_prepared
 from pipelines.models.scoring import Score
-from pipelines.runtime.compute import check_backend
+from pipelines.runtime.compute import DEFAULT_COMPUTE, check_backend
 from search_spaces.errors import InputError
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -84,6 +84,7 @@ class PromotionResult:
         text: one line for people; empty after an interrupt.
         rules: what the gate looked at; empty where it did not come to that.
         tracking_uri: the store.
+        backend: what the model of that version was trained on.
         candidate, champion: what was measured on the test split; None where it was not.
     """
 
@@ -96,6 +97,7 @@ class PromotionResult:
     candidate: Score | None = None
     champion: Score | None = None
     tracking_uri: str = ""
+    backend: str = DEFAULT_COMPUTE.backend
 
 
 class PromotionView(Protocol):
@@ -322,6 +324,7 @@ class Promotion:
             tuple(rules),
             *scores,
             tracking_uri=self._request.uri,
+            backend=tagged_compute(self._candidate.tags).backend,
         )
 
     # Measuring

@@ -79,7 +79,10 @@ def roll_back(
             f"{shlex.quote(name)}` and decide again."
         )
     text = f"champion   {name} version {target}, was version {current}"
-    return PromotionResult(Outcome.DONE, name, target, changed=True, text=text, tracking_uri=uri)
+    return PromotionResult(
+        Outcome.DONE, name, target, changed=True, text=text, tracking_uri=uri,
+        backend=tagged_compute(model.tags).backend,
+    )  # fmt: skip
 
 
 def _first(name: str, history: ChampionHistory, current: int) -> InputError:

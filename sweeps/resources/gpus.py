@@ -157,7 +157,11 @@ def _tensorflow() -> bool:
     PyTorch may bring those of another CUDA.
     """
     wheels = {"nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12"}
-    return wheels <= _distributions() or ctypes.util.find_library("cudnn") is not None
+    if wheels <= _distributions() or ctypes.util.find_library("cudnn") is not None:
+        return True
+    # `find_library` asks for what is installed, and the loader looks here first.
+    folders = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+    return any(any(Path(folder).glob("libcudnn.so*")) for folder in folders)
 
 
 def _jax() -> bool:
@@ -181,7 +185,9 @@ _HAS_CUDA: Mapping[str, Callable[[], bool]] = {
     "torch": _torch,
 }
 _WAYS = {
-    "tensorflow": "pip install -c constraints.txt -e '.[gpu]'",
-    "jax": "pip install -c constraints.txt -e '.[jax-gpu]'",
-    "torch": "install it from the package index, or as pytorch.org says for your CUDA",
+    "tensorflow": "pip install -c constraints.txt 'tensorflow[and-cuda]'",
+    "jax": "pip install -c constraints.txt 'jax[cuda12]'",
+    # The build for cores has the same number, so pip keeps it unless it is told.
+    "torch": "pip install -c constraints.txt --force-reinstall --index-url https://pypi.org/simple "
+    "torch (or as pytorch.org says for your CUDA)",
 }

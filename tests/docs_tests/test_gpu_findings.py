@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,17 @@ def test_the_goal_is_reached_by_trials_that_ended_only():
     assert goal(task(), {2: Rate(250.0, 28.8, 4, False)}, 10.0).held is True
 
 
+def test_a_trial_that_takes_more_than_its_part_is_a_complaint():
+    from gpu_parts.packing import within
+    from gpu_parts.trials import Life
+
+    epochs = ((1.0, {"system/gpu_memory_usage_megabytes": 4000.0}), (2.0, {}))
+    lives = [Life(0, 0.0, epochs, 3.0, "COMPLETE", 0.9)]
+    assert [found.held for found in within(4, 4 * 10**9, lives)] == [True]
+    assert [found.held for found in within(4, 3 * 10**9, lives)] == [False]
+    assert list(within(1, None, lives)) == list(within(4, 10**9, [life(0, "COMPLETE")])) == []
+
+
 def test_a_choice_that_cannot_be_compared_is_not_shown_to_hold():
     from gpu_parts.packing import Rate, chosen
 
@@ -246,3 +258,56 @@ def test_a_trial_of_more_epochs_takes_what_its_epochs_took():
     assert whole.seconds(5) == 4.0 and whole.seconds_for(5) == 5.0
     assert trained_seconds([life(1, "FAILED", 0.0, 1.0), whole], 5) == 5.0
     assert trained_seconds([life(1, "FAILED", 0.0, 1.0)], 5) is None
+
+
+def crowded(
+    number: int, num_retries: int = 1, kind: str = "out of memory", state: str = "COMPLETE"
+):
+    return replace(
+        life(number, state, 0.0, 9.0), num_retries=num_retries, retry_kind=kind,
+        retry_reason="OutOfMemoryError: no room", params={"rate": f"0.{number}"},
+    )  # fmt: skip
+
+
+AGAIN, ANEW = [0, 1, 1, 2], [0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lives", "level", "epochs", "broken"),
+    [
+        ([(0, 1), (1, 1)], 1, {"0.0": AGAIN, "0.1": AGAIN}, []),
+        ([(0, 1), (1, 0, "")], 1, {"0.0": AGAIN}, []),
+        ([(0, 2)], 1, {"0.0": AGAIN}, ["tried again, once"]),
+        ([(0, 1, "crash")], 1, {"0.0": AGAIN}, ["tried again, once"]),
+        ([(0, 1, "out of memory", "FAILED")], 1, {"0.0": AGAIN}, ["tried again, once"]),
+        ([(0, 1)], 2, {"0.0": AGAIN}, ["half as many at once"]),
+        ([(0, 1)], 1, {"0.0": ANEW}, ["from the last epoch"]),
+        ([(0, 1)], 1, {}, ["from the last epoch"]),
+    ],
+)
+def test_a_trial_without_room_goes_on_from_its_last_epoch_with_half_as_many(
+    lives, level, epochs, broken
+):
+    from gpu_parts.halving import findings
+
+    found = list(findings([crowded(*one) for one in lives], level, epochs))
+    assert complaints(*found) == [f"does not hold: a: without room: {name}" for name in broken]
+
+
+def test_what_looks_at_a_space_begins_no_epoch(tmp_path):
+    from gpu_parts.halving import begun
+
+    (tmp_path / "log").write_text("0.1 0\n0.2 0\n0.1 0\n0.1 1\n0.1 1\n0.2 0\n0.2 1\n0.2 0\n")
+    assert begun(tmp_path / "log") == {"0.1": [0, 1, 1], "0.2": [0, 1, 0]}
+    assert begun(tmp_path / "none") == {}
+
+
+def test_memory_that_is_granted_beyond_the_part_is_a_complaint():
+    from gpu_parts.halving import findings
+
+    told = complaints(*findings([crowded(0, 0, ""), crowded(1, 0, "")], 2, {}))
+    assert told == [
+        "does not hold: a: without room: tried again, once",
+        "does not hold: a: without room: half as many at once",
+        "not shown to hold: a: without room: from the last epoch",
+    ]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from backend_contract import BackendContract
 from mlflow import MlflowClient
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(__file__).parents[1] / "support" / "guide_models.py"
@@ -33,6 +43,34 @@ def python(tmp_path_factory) -> Path:
     said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "None\n"
     return python
+
+
+@contextlib.contextmanager
+def served(line: str, python: Path, folder: Path) -> Iterator[str]:
+    """Runs a command that serves, as it was printed, until the block ends; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = line.replace(" mlflow ", f" {python} -m mlflow ") + f" --port {port}"
+    environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    with (folder / "served.log").open("wb") as log:
+        process = subprocess.Popen(
+            line, shell=True, cwd=folder, env=environment, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    try:
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"{url}/ping", timeout=5).ok:
+                    break
+            said = (folder / "served.log").read_text(errors="replace")[-3000:]
+            assert process.poll() is None and time.monotonic() < deadline, said
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def commands(python: Path, folder: Path, script: str, *options: str):
@@ -58,9 +96,27 @@ class TestPyTorchAlone(BackendContract):
         names = [line.partition("==")[0] for line in asked.read_text().split()]
         assert names == ["mlflow", "keras", "numpy", "torch"]
 
-    def test_the_command_that_serves_says_the_backend(self, swept):
+    def test_the_command_that_is_printed_serves_the_champion(self, swept, python):
         done = swept.run("sweeps/promote.py", "s", "--force", "once more", "--model", "again")
-        assert "\n  KERAS_BACKEND=" in done.stdout, done.stdout + done.stderr
+        (line,) = re.findall(r"^  (KERAS_BACKEND=torch .* models serve .*)$", done.stdout, re.M)
+        with served(line, python, swept.folder) as url:
+            pixels = {"inputs": [[[[0]] * 8] * 8]}
+            answer = requests.post(f"{url}/invocations", json=pixels, timeout=60)
+        assert answer.ok, answer.text
+        assert len(answer.json()["predictions"][0]) == 10
+
+
+@pytest.mark.backends
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+class TestJaxAlone(BackendContract):
+    """The same on JAX."""
+
+    backend, compute = "jax", "JAX, float32, jit on"
+
+    @pytest.fixture(scope="class")
+    def python(self, python) -> Path:
+        return python
 
 
 @pytest.mark.backends
@@ -76,12 +132,21 @@ def test_a_users_space_on_jax_alone(python, tmp_path):
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     assert len(client.search_logged_models(ids)) == 1
     assert commands(python, tmp_path, "sweeps/doctor.py", "u").returncode == 0
+    done = commands(python, tmp_path, "sweeps/promote.py", "u", "--model", "u")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n  KERAS_BACKEND=jax " in done.stdout
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    done = commands(
+        python, tmp_path, "pipelines/predict.py", "black.png", "--model", "u@champion", "--json"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(json.loads(done.stdout)["predictions"][0]["probabilities"]) == 10
 
 
 @pytest.mark.backends
 def test_what_is_missing_is_one_line_with_two_ways_out(python, tmp_path):
     done = commands(python, tmp_path, "sweeps/run.py", "--space", "cnn", "--dataset", "digits")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "pip install -c constraints.txt -e . in the clone." in done.stderr
+    assert "pip install -c constraints.txt tensorflow in the clone." in done.stderr
     assert "Or choose what is installed: --backend " in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -235,7 +235,7 @@ def print_result(result: PromotionResult) -> None:
     if result.text:
         say(result.text)
     if result.changed:
-        _print_serving(result.tracking_uri, result.name)
+        _print_serving(result.tracking_uri, result.name, result.backend)
 
 
 def _print_comparison(candidate: Score, champion: Score | None) -> None:
@@ -257,11 +257,12 @@ def _print_comparison(candidate: Score, champion: Score | None) -> None:
     table_console().print(table)
 
 
-def _print_serving(uri: str, name: str) -> None:
+def _print_serving(uri: str, name: str, trained_on: str) -> None:
     where = "" if uri == DEFAULT_URI else f" --tracking-uri {shlex.quote(redacted(uri))}"
     there = installed_backends()
-    # Keras takes TensorFlow unless it is told, and a model of one backend runs on each.
-    backend = "" if "tensorflow" in there else f"KERAS_BACKEND={there[0]} "
+    # Its own, on which it predicts what was measured; a model of one backend runs on each.
+    served_on = trained_on if trained_on in there or not there else there[0]
+    backend = "" if served_on == "tensorflow" else f"KERAS_BACKEND={served_on} "
     print("\nNext:")
     print(f"  keras-sweeps predict IMAGE... --model '{name}@champion'{where}")
     print(f"  {backend}MLFLOW_TRACKING_URI={shlex.quote(redacted(uri))} mlflow models serve "

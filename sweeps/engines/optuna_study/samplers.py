@@ -33,7 +33,7 @@ def check_sampler(name: str) -> None:
     if name == "gp" and importlib.util.find_spec("torch") is None:
         raise InputError(
             "Sampler 'gp' needs PyTorch, which is not installed. Install it with "
-            "`pip install -c constraints.txt -e '.[gp]'`, or choose another: --sampler tpe."
+            "`pip install -c constraints.txt torch`, or choose another: --sampler tpe."
         )
 
 

@@ -19,8 +19,14 @@ _take, _prepare, _shares = device.take_share, process._prepare_jax, {
 }  # fmt: skip
 
 
+share_bytes: int | None = None
+"""What this process was told that it may allocate; None for all."""
+
+
 def take_share(gpu: str | None, memory: Any = None) -> None:
     """The real one, and then a note of what it left."""
+    global share_bytes  # noqa: PLW0603
+    share_bytes = None if memory is None else memory.num_bytes
     fractions: list[float] = []
     if os.environ.get("KERAS_BACKEND") == "torch":
         import torch

@@ -99,7 +99,7 @@ def test_gpus_without_cuda_libraries_are_a_note(monkeypatch):
     monkeypatch.setitem(gpus._HAS_CUDA, "jax", lambda: False)
     found = detect_machine("jax", fake_gpus.FakeInventory())
     assert found.gpus == () and "2 GPUs found, but JAX's CUDA build is not" in found.note
-    with pytest.raises(InputError, match=r"Received: 0. 2 GPUs found, but .*\[jax-gpu\]"):
+    with pytest.raises(InputError, match=r"Received: 0. 2 GPUs found, but .*jax\[cuda12\]"):
         with_gpus(found, "0")
     assert with_gpus(found, "none").note == ""
     monkeypatch.setitem(gpus._HAS_CUDA, "jax", lambda: True)
@@ -116,7 +116,10 @@ def test_each_backend_has_its_own_cuda_build(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "_distributions", lambda: set(names))
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-    assert TITLES[backend] in missing_cuda(backend) and "install" in missing_cuda(backend)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "")
+    said = missing_cuda(backend)
+    assert TITLES[backend] in said and "pip install -c constraints.txt " in said
+    assert " -e " not in said, "the package would bring TensorFlow along"
     if backend == "torch":
         (tmp_path / "torch" / "lib" / "libtorch_cuda.so").touch()
     else:
@@ -125,6 +128,18 @@ def test_each_backend_has_its_own_cuda_build(backend, tmp_path, monkeypatch):
         tensorflow = ["nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12"]
         names += {"tensorflow": tensorflow, "jax": ["jax-cuda12-plugin"]}[backend]
     assert missing_cuda(backend) == ""
+
+
+def test_tensorflow_finds_cudnn_where_the_loader_looks_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "_distributions", lambda: {"tensorflow", "nvidia-cudnn-cu13"})
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    other, folder = tmp_path / "other", tmp_path / "libraries"
+    other.mkdir()
+    folder.mkdir()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f":{tmp_path / 'none'}:{other}:{folder}")
+    assert missing_cuda("tensorflow") != ""
+    (folder / "libcudnn.so.9").touch()
+    assert missing_cuda("tensorflow") == ""
 
 
 def test_gpus_are_chosen_by_number_in_the_order_given():
