@@ -28,7 +28,9 @@ def keras_sweeps(*options: str, folder: Path, status: int = 0) -> str:
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "SWEEPS_DATA_DIR"}
+    hidden = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {**kept, "COLUMNS": "140"}
 
 
 def test_a_sweep_is_steered_from_another_terminal_and_resumed(tmp_path):

@@ -12,6 +12,8 @@ from sweeps.formatting import duration, moment
 from sweeps.history.listing import Summary, list_sweeps, summarized
 from sweeps.reporting.console import say, table_console, warn
 
+MIN_WIDTH = 110
+"""Columns from which on the times have room in the table."""
 DESCRIPTION = "List sweeps with their state, best trial, number of trials and time, newest first."
 EXAMPLES = """
 examples:
@@ -54,15 +56,21 @@ def _print_table(found: list[Summary]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("sweep", "state", "task", "best", "trials", "took", "began"):
-        table.add_column(name, overflow="fold")  # Nothing is cut on a narrow screen.
+    console = table_console(heeds_columns=True)
+    columns = ["sweep", "state", "task", "best", "trials", "took", "began"]
+    columns = columns if console.width >= MIN_WIDTH else columns[:-2]
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if console.width < MIN_WIDTH else (0, 1)
+    )
+    for name in columns:  # Names are wrapped on a narrow screen, and nothing is cut.
+        table.add_column(name, overflow="fold", no_wrap=name in ("state", "took", "began"))
     for one in found:
-        table.add_row(
+        cells = [
             one.name, one.state, one.task, _best_text(one), one.trials_text,
             duration(one.seconds), moment(one.begun_ms),
-        )  # fmt: skip
-    table_console(heeds_columns=True).print(table)
+        ]  # fmt: skip
+        table.add_row(*cells[: len(columns)])
+    console.print(table)
 
 
 def _best_text(one: Summary) -> str:
