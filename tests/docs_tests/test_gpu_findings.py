@@ -256,7 +256,8 @@ def test_a_trial_of_more_epochs_takes_what_its_epochs_took():
 
     whole = life(0, "COMPLETE", 10.0, 14.0)
     assert whole.seconds(5) == 4.0 and whole.seconds_for(5) == 5.0
-    assert trained_seconds([life(1, "FAILED", 0.0, 1.0), whole], 5) == 5.0
+    slow = replace(whole, epochs=((19.0, {"epoch_seconds": 1.0}), (21.0, {})))
+    assert trained_seconds([slow, whole, life(1, "FAILED", 0.0, 1.0)], 5) == 5.0
     assert trained_seconds([life(1, "FAILED", 0.0, 1.0)], 5) is None
 
 

@@ -42,6 +42,10 @@ def python(tmp_path_factory) -> Path:
     code = "import importlib.util as u, importlib.metadata as m; print(u.find_spec('tensorflow'))"
     said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "None\n"
+    for name in ("mlflow", "uvicorn"):  # Commands that serve.
+        script = python.with_name(name)
+        script.write_text(f'#!/bin/sh\nexec {python} -m {name} "$@"\n')
+        script.chmod(0o755)
     return python
 
 
@@ -51,11 +55,10 @@ def served(line: str, python: Path, folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = line.replace(" mlflow ", f" {python} -m mlflow ") + f" --port {port}"
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     with (folder / "served.log").open("wb") as log:
         process = subprocess.Popen(
-            line, shell=True, cwd=folder, env=environment, stdout=log, stderr=log,
+            f"{line} --port {port}", shell=True, cwd=folder, env=environment, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
@@ -69,7 +72,8 @@ def served(line: str, python: Path, folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # It has ended by itself.
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -100,7 +104,7 @@ class TestPyTorchAlone(BackendContract):
         done = swept.run("sweeps/promote.py", "s", "--force", "once more", "--model", "again")
         (line,) = re.findall(r"^  (KERAS_BACKEND=torch .* models serve .*)$", done.stdout, re.M)
         with served(line, python, swept.folder) as url:
-            pixels = {"inputs": [[[[0]] * 8] * 8]}
+            pixels = {"inputs": [[[[0]] * 28] * 28]}
             answer = requests.post(f"{url}/invocations", json=pixels, timeout=60)
         assert answer.ok, answer.text
         assert len(answer.json()["predictions"][0]) == 10

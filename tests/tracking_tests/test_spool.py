@@ -323,6 +323,94 @@ def test_after_one_the_others_of_its_kind_do_not_wait_as_long(tmp_path):
     assert store.attempts - len(store.arrived) < 2 * sender_module.MAX_ATTEMPTS + 3
 
 
+def test_messages_that_differ_in_ids_alone_are_one_cause(tmp_path):
+    class Telling(Broken):
+        def apply(self, record: Any, *, again: bool) -> dict[str, str]:
+            try:
+                return super().apply(record, again=again)
+            except LookupError:
+                where = f"/runs/{record.number:08x}{'3f2a9c0d' * 3}/trial-{record.number}"
+                raise LookupError(f"no metadata in {where}") from None
+
+    spool, models = Spool(tmp_path), set()
+    spool.put(RECORDS[0])
+    for number in range(4):
+        spool.put(TrialRecord(number, "t", {}, {}))
+        model = ModelRecord(number, "model.keras", (8, 8, 1), 3, {}, 1)
+        spool.put(model)
+        models.add(model.key)
+    spool.put(RECORDS[-1])
+    store = Telling(models)
+    assert sent_by(spool, store)
+    assert set(spool.reasons_aside()) == models
+    assert store.attempts - len(store.arrived) < 2 * sender_module.MAX_ATTEMPTS + 3
+
+
+def test_the_last_record_is_set_aside_too_when_one_that_was_sent_arrives_again(tmp_path):
+    spool, last = Spool(tmp_path), RECORDS[-1]
+    for record in RECORDS:
+        spool.put(record)
+    store = Broken({last.key})
+    assert sent_by(spool, store)
+    assert spool.aside_lines() == [f"{last.key}: LookupError: no metadata"]
+    again = [key for key in store.arrived if store.arrived.count(key) > 1]
+    assert set(again) == {"trial-0/epoch-1"}, "what says nothing of a state"
+    away = Spool(tmp_path / "away")
+    for record in RECORDS[:3]:
+        away.put(record)
+    store = Store()
+    assert sent_by(away, store)
+    store.away.set()
+    away.put(last)
+    assert not sent_by(away, store, patience=0.8)
+    assert away.aside_lines() == [] and away.num_waiting == 1
+
+
+def test_the_first_failure_after_an_outage_sets_nothing_aside(tmp_path):
+    class Returning(Store):
+        blips = 1
+
+        def apply(self, record: Any, *, again: bool) -> dict[str, str]:
+            if not self.away.is_set() and record.key == "trial-0" and self.blips:
+                self.blips -= 1
+                raise ConnectionError("server\ngone")
+            return super().apply(record, again=again)
+
+    for attempts in range(1, 2 * sender_module.MAX_ATTEMPTS):
+        spool, store = Spool(tmp_path / str(attempts)), Returning()
+        for record in RECORDS:
+            spool.put(record)
+        sender = Sender(spool, lambda store=store: store)
+        while not store.arrived:
+            time.sleep(0.001)
+        store.away.set()
+        before = store.attempts
+        while store.attempts - before < attempts and spool.num_waiting:
+            time.sleep(0.001)
+        store.away.clear()
+        assert sender.drain(5)
+        sender.close()
+        assert spool.aside_lines() == [], attempts
+
+
+def test_what_was_set_aside_is_tried_once_more_before_the_end(tmp_path):
+    class Mended(Broken):
+        """The library that was missing comes with the last record."""
+
+        def apply(self, record: Any, *, again: bool) -> dict[str, str]:
+            if record.key == RECORDS[-1].key:
+                self.broken.clear()
+            return super().apply(record, again=again)
+
+    spool, store = Spool(tmp_path), Mended({"trial-0/model"})
+    for record in RECORDS:
+        spool.put(record)
+    store.broken.add(RECORDS[-2].key)  # Else the probe reaches the last one first.
+    assert sent_by(spool, store)
+    assert spool.aside_lines() == [] and spool.num_waiting == 0
+    assert "trial-0/model" in store.arrived
+
+
 def test_a_store_that_is_away_sets_nothing_aside_however_often_it_is_tried(tmp_path):
     spool, store = Spool(tmp_path), Store()
     store.away.set()
