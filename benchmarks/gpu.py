@@ -360,16 +360,22 @@ def _scene(
         commit=_said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
         images=images,
         stand_in=options.stand_in,
+        nvidia_smi=_lines("nvidia-smi") if gpus else (),
     )
 
 
 def _said(*command: str) -> str:
     """The first line of what a program prints; `unknown` where it does not."""
+    return (_lines(*command) or ("unknown",))[0]
+
+
+def _lines(*command: str) -> tuple[str, ...]:
+    """What a program prints; nothing where it cannot be run, or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return (done.stdout.strip().splitlines() or ["unknown"])[0]
+        return ()
+    return tuple(done.stdout.strip().splitlines())
 
 
 def _last_line(path: Path) -> str:

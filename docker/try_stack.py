@@ -1,33 +1,40 @@
 #!/usr/bin/env python3
 """Tries the stack of compose.yaml in real containers, from base images to a doctor's visit.
 
-    python docker/try_stack.py [--engine docker|podman] [--keep]
+    python docker/try_stack.py [--engine docker|podman] [--gpu] [--keep]
 
 It builds the images `server` and `cpu`, starts PostgreSQL, the MLflow server, the study's tables
 and the dashboard, runs a sweep, finalists, a promotion and a prediction, kills the server and then
-the database in the middle of a second sweep, goes on, and asks the doctor. It ends with a table,
-and with status 1 where a step failed. About ten minutes, most of them for the images.
+the database in the middle of a second sweep, goes on, and asks the doctor. `--gpu` builds the image
+`gpu`, too, and asks it for its help and for what it lacks; no GPU is needed for that. It ends with
+a table, with status 1 where a step failed, and 130 after Ctrl-C. About ten minutes, most of them
+for the images; the image `gpu` downloads several GB more.
 
-Everything is called `keras-sweeps-try...` and is removed at the end, base images that were made
-included; `--keep` leaves images for the next time. Needs the environment of the README, and Docker
-with Compose, or podman and podman-compose. Where no registry can be reached, base images are made
-of Debian's packages: for that it needs root and debootstrap.
+Everything is called `keras-sweeps-try...` and is removed at the end, base images that were made or
+pulled included; `--keep` leaves images for the next time. Of a trial that failed only what was
+printed is left. Needs the environment of the README, and Docker (23 or later) with Compose, or
+podman and podman-compose. Where no registry can be reached, podman's base images are made of
+Debian's packages: for that it needs root and debootstrap.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.request import urlopen
 
@@ -36,12 +43,18 @@ from trial.engine import NAME, PROGRAMS, Engine, StepError, usable_engine
 from trial.images import Images
 
 HERE = Path(__file__).resolve().parent
-NUM_TRIALS = 10
-"""Of the second sweep."""
+FIRST_TRIALS, NUM_TRIALS = 4, 10
+"""Of the first sweep, and of the second."""
+NUM_CLASSES = 10
+BROKEN_OFF = "1"
+"""The status of a sweep that lost its study's database, and can be resumed."""
 MOST = 4096
 """Open files, and processes, of a container where podman is told a limit."""
 STAYING = ("postgres", "mlflow", "optuna-dashboard")
-SWEEP = ("run", "--space", "mlp", "--dataset", "digits", "--epochs", "3", "--timeout", "none")
+SWEEP = (
+    "run", "--space", "mlp", "--dataset", "digits", "--epochs", "3", "--timeout", "none",
+    "--pruner", "none",
+)  # fmt: skip
 
 
 class Stack:
@@ -98,7 +111,7 @@ class Stack:
         ends = time.monotonic() + seconds
         while not self.engine.succeeds("exec", f"{NAME}-{name}", *healthy):
             if time.monotonic() > ends:
-                logs = self.engine("logs", f"{NAME}-{name}", check=False)
+                logs = self.engine.logs(f"{NAME}-{name}")
                 last = logs.strip().splitlines()[-1:]
                 raise StepError(f"{name} is not healthy after {seconds:.0f} s: {last}")
             time.sleep(1)
@@ -126,27 +139,39 @@ DASHBOARD_READY = ("python", "docker/healthcheck.py", "http://127.0.0.1:8080/das
 class Trial:
     """The steps, each a row of the table."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, gpu: bool = False) -> None:
         self.stack, self.images = stack, Images(stack.engine, stack.folder)
         self.rows: list[tuple[str, float, str]] = []
-        self.failed = False
+        self._gpu = gpu
 
     def step(self, name: str, work: Callable[[], str]) -> None:
-        """Does one step and notes how long it took and what was seen; stops after a failure."""
+        """Does one step and notes how long it took and what was seen.
+
+        Raises:
+            StepError: It failed; that is a row, too.
+        """
         print(f"{name} ...", flush=True)
         started = time.monotonic()
         try:
             seen = work()
-        except StepError as error:
-            self.failed, seen = True, f"FAILED: {error}"
+        except KeyboardInterrupt:
+            self.rows.append((name, time.monotonic() - started, "interrupted"))
+            raise
+        except Exception as error:  # Whatever an engine or a network raises is a row.
+            what = "" if isinstance(error, StepError) else f"{type(error).__name__}: "
+            seen = f"FAILED: {what}{' '.join(str(error).split())}"
+            self.stack.engine.note(traceback.format_exc())
+            self.rows.append((name, time.monotonic() - started, seen))
+            raise StepError(seen) from error
         self.rows.append((name, time.monotonic() - started, seen))
-        if self.failed:
-            raise StepError(seen)
 
     def all(self) -> None:
         """Every step, in order; raises StepError at the first that fails."""
+        self.step("what an earlier trial left", self.earlier)
         self.step("base images", self.base_images)
         self.step("images server and cpu", self.own_images)
+        if self._gpu:
+            self.step("image gpu", self.images.gpu)
         self.step("PostgreSQL, MLflow server", self.start)
         self.step("tables of the study, dashboard", self.study)
         self.step("sweep", self.sweep)
@@ -154,6 +179,11 @@ class Trial:
         self.step("prediction from the registry", self.prediction)
         self.step("second sweep, server and database killed", self.kills)
         self.step("doctor", self.doctor)
+
+    def earlier(self) -> str:
+        """One that was killed could not clean up."""
+        self.stack.remove()
+        return "nothing is there any more"
 
     def base_images(self) -> str:
         """What the others are built on."""
@@ -185,10 +215,13 @@ class Trial:
 
     def sweep(self) -> str:
         """A sweep that says where its results can be looked at."""
-        out = self.stack.sweeps(*SWEEP, "--trials", "4", "--name", "first")
+        out = self.stack.sweeps(*SWEEP, "--trials", str(FIRST_TRIALS), "--name", "first")
         if f"{self.stack.public}/#/experiments/" not in out:
             raise StepError("no link that a browser outside can open was printed")
-        return _last(r"(\d+ complete.*)", out) + "; its link is that of the browser"
+        seen = _last(r"(\d+ complete.*)", out)
+        if not seen.startswith(f"{FIRST_TRIALS} complete"):
+            raise StepError(f"{FIRST_TRIALS} trials should be complete: {seen}")
+        return f"{seen}; its link is that of the browser"
 
     def promotion(self) -> str:
         """Finalists on fresh seeds, and the winner in the registry."""
@@ -207,12 +240,15 @@ class Trial:
             "predict", "/pictures/white.png", "--model", "mlp-digits@champion", "--json"
         )
         found = json.loads(out[out.index("{") : out.rindex("}") + 1])
-        return f"{len(found['predictions'][0]['probabilities'])} probabilities"
+        num = len(found["predictions"][0]["probabilities"])
+        if num != NUM_CLASSES:
+            raise StepError(f"{num} probabilities, not {NUM_CLASSES}")
+        return f"{num} probabilities"
 
     def kills(self) -> str:
         """The server, then the database, while a sweep runs; it goes on, or is resumed."""
-        long = ("--pruner", "none", "--epochs", "60")  # Some seconds a trial.
-        second = (*SWEEP, *long, "--trials", str(NUM_TRIALS), "--name", "second")
+        # Some seconds a trial.
+        second = (*SWEEP, "--epochs", "60", "--trials", str(NUM_TRIALS), "--name", "second")
         name, engine = f"{NAME}-second", self.stack.engine
         self.stack.composed(
             "run", "-d", "--no-deps", "--name", name, "sweep-cpu", *second
@@ -230,6 +266,8 @@ class Trial:
         engine("rm", "-f", name)
         if status == "0":
             return "it went on by itself"
+        if status != BROKEN_OFF:
+            raise StepError(f"the second sweep ended with status {status}, not 0 or {BROKEN_OFF}")
         self.stack.sweeps("run", "--resume", "--name", "second", seconds=600)
         return f"it ended with status {status}, and was resumed to its end"
 
@@ -240,7 +278,7 @@ class Trial:
             if time.monotonic() > ends:
                 raise StepError(f"trial {number} of the second sweep did not end")
             time.sleep(0.5)
-            out = self.stack.engine("logs", name)
+            out = self.stack.engine.logs(name)
             done = max(map(int, re.findall(rf"(\d+)/{NUM_TRIALS} done", out)), default=0)
         if done == NUM_TRIALS:
             raise StepError("the second sweep was over before anything could be killed")
@@ -248,10 +286,13 @@ class Trial:
     def doctor(self) -> str:
         """Study, spool and MLflow agree, of both sweeps."""
         seen = []
-        for sweep in ("first", "second"):
+        for sweep, num in (("first", FIRST_TRIALS), ("second", NUM_TRIALS)):
             self.stack.sweeps("sync", sweep)
             out = self.stack.sweeps("doctor", sweep)
-            seen.append(f"{sweep}: {_last(r'(.*) agree', out).strip()} agree")
+            said = f"{_last(r'(.*) agree', out).strip()} agree"
+            if f"{num} trials, {num} runs" not in said:
+                raise StepError(f"{sweep} should have {num} trials, and a run for each: {said}")
+            seen.append(f"{sweep}: {said}")
         return "; ".join(seen)
 
 
@@ -294,47 +335,94 @@ def _podman_settings(folder: Path) -> Iterator[None]:
         del os.environ["CONTAINERS_CONF"]
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether no other trial runs on this machine: all of them have the same names."""
+    path = Path(tempfile.gettempdir()) / f"{NAME}.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> Any:
+    """A service's end is that of Ctrl-C: everything is taken down first."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _refused(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
 def main() -> int:
     """Tries everything, cleans up, prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--engine", choices=tuple(PROGRAMS))
+    parser.add_argument("--gpu", action="store_true", help="build the image for GPUs, too")
     parser.add_argument("--keep", action="store_true", help="leave the images for the next time")
     arguments = parser.parse_args()
     engine = usable_engine(arguments.engine)
     if engine is None:
-        wanted = arguments.engine or "Docker or podman"
-        print(f"error: {wanted} must be installed, with Compose, and must answer. Install or start "
-              "it: on Debian, apt-get install podman runc netavark aardvark-dns, and pip install "
-              "podman-compose.", file=sys.stderr)  # fmt: skip
-        return 2
-    folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
-    settings = _podman_settings(folder) if engine == "podman" else contextlib.nullcontext()
+        return _refused(
+            f"{arguments.engine or 'Docker or podman'} must be installed, with Compose, and must "
+            "answer. Install or start it: on Debian, apt-get install podman runc netavark "
+            "aardvark-dns, and pip install podman-compose."
+        )
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
+    with _alone() as alone:
+        if not alone:
+            return _refused("Another trial runs on this machine. Start this one when it has ended.")
+        folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
+        settings = _podman_settings(folder) if engine == "podman" else contextlib.nullcontext()
+        with settings:
+            return _tried(Trial(Stack(engine, folder), gpu=arguments.gpu), keep=arguments.keep)
+
+
+def _tried(trial: Trial, *, keep: bool) -> int:
+    """Does all steps, and removes whatever they left; returns the exit status."""
     status = 1
     try:
-        with settings:
-            stack = Stack(engine, folder)
-            trial = Trial(stack)
-            try:
-                stack.remove()
-                trial.all()
-                status = 0
-            except StepError:
-                pass
-            finally:
-                print("taking everything down ...", flush=True)
-                stack.remove()
-                if not (arguments.keep or trial.failed):
-                    trial.images.remove()
+        trial.all()
+        status = 0
+    except StepError:
+        pass
     except KeyboardInterrupt:
         status = 130
+    finally:
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, signal.SIG_IGN)  # This must come to its end.
+        _take_down(trial, keep=keep)
     width = max((len(name) for name, _, _ in trial.rows), default=0)
     for name, seconds, seen in trial.rows:
         print(f"{name:<{width}}  {seconds:6.1f} s  {seen}")
-    if status:
-        print(f"what was printed: {stack.engine.log}")
+    folder, log = trial.stack.folder, trial.stack.engine.log
+    if status and log.exists():
+        for path in folder.iterdir():  # Secrets, above all.
+            if path != log:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        print(f"what was printed: {log}")
     else:
         shutil.rmtree(folder)
     return status
+
+
+def _take_down(trial: Trial, *, keep: bool) -> None:
+    """Removes all that has the trial's names; says what could not be removed."""
+    print("taking everything down ...", flush=True)
+    for remove in (trial.stack.remove, *(() if keep else (trial.images.remove,))):
+        try:
+            remove()
+        except StepError as error:
+            print(f"error: not everything was removed: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

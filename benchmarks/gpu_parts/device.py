@@ -9,7 +9,6 @@ import contextlib
 import inspect
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -28,8 +27,6 @@ def find(task: Task) -> Iterator[Finding]:
     )
     yield Finding("GPUs that nvidia-smi lists", names, expected="at least one", n=len(gpus),
                   held=bool(gpus))  # fmt: skip
-    if not task.stand_in:
-        subprocess.run(["nvidia-smi"], check=False)  # For the log.
     with _pytest_or_less() as patching:
         import gpu_contract
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpu_parts import trials
+from gpu_parts import cuda_graph, trials
 from gpu_parts.findings import Finding, Task
 from gpu_parts.jobs import fit_job
 from pipelines.data.prepared import PreparedData
@@ -42,6 +42,8 @@ def find(task: Task) -> Iterator[Finding]:
         "1 or more", min(len(epochs), len(ours)), "goal",
         None if task.stand_in else ratio >= 1,
     )  # fmt: skip
+    if task.backend == "torch":
+        yield from cuda_graph.find(task, data)
 
 
 def _side(name: str, epochs: list[float], num_images: int) -> Iterator[Finding]:

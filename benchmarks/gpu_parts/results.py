@@ -62,6 +62,7 @@ class Scene:
     Attributes:
         card: the GPUs, or that there is none.
         images: what was trained on, for people.
+        nvidia_smi: all that the program prints, by lines; for the JSON alone.
     """
 
     date: str
@@ -74,6 +75,7 @@ class Scene:
     commit: str
     images: str
     stand_in: bool
+    nvidia_smi: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

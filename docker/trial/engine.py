@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 NAME = "keras-sweeps-try"
 """What everything that the trial makes is called."""
 ROOT = Path(__file__).resolve().parents[2]
+LABEL = "keras-sweeps.trial"
+"""The label of the trial's images; its value is `NAME`."""
+_OURS = re.compile(rf"{NAME}([-_].*)?")
 PROGRAMS = {"docker": ("docker",), "podman": ("podman", "podman-compose")}
 
 
@@ -40,24 +44,45 @@ class Engine:
         self.name, self.log, self._variables = name, folder / "output.log", variables
 
     def run(self, *command: str, seconds: float = 300.0, check: bool = True) -> str:
-        """What any command prints; raises StepError where it fails."""
+        """What any command prints to standard output; raises StepError where it fails.
+
+        Warnings go to standard error, and a name in one of them names nothing of ours.
+        """
         try:
             done = subprocess.run(
                 command, env={**os.environ, **self._variables}, cwd=ROOT, capture_output=True,
-                text=True, timeout=seconds, check=False,
+                text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise StepError(f"{' '.join(command[:4])} took more than {seconds:.0f} s") from None
-        with self.log.open("a") as log:
-            log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}\n")
+        except OSError as error:
+            raise StepError(f"{command[0]} cannot be run ({error.strerror})") from None
+        self.note(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
         if check and done.returncode:
             last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["nothing was printed"]
             raise StepError(f"{' '.join(command[:6])} ... ended with {done.returncode}: {last[0]}")
-        return done.stdout + done.stderr
+        return done.stdout
+
+    def note(self, text: str) -> None:
+        """Adds a text to the log."""
+        with self.log.open("a") as log:
+            log.write(f"{text}\n")
 
     def __call__(self, *arguments: str, seconds: float = 300.0, check: bool = True) -> str:
         """What a command of the engine prints; raises StepError where it fails."""
         return self.run(self.name, *arguments, seconds=seconds, check=check)
+
+    def logs(self, container: str) -> str:
+        """What a container has printed, to both of its outputs."""
+        command = [self.name, "logs", container]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                timeout=60, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise StepError(f"{' '.join(command)} took more than 60 s") from None
+        return done.stdout
 
     def succeeds(self, *arguments: str) -> bool:
         """Whether a command of the engine ends with 0; it is not logged."""
@@ -65,11 +90,15 @@ class Engine:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def remove_all(self) -> None:
-        """Every container, volume and network of the trial's name."""
-        for listed, removed in (
-            (("ps", "-aq"), ("rm", "-f")),
-            (("volume", "ls", "-q"), ("volume", "rm", "-f")),
-            (("network", "ls", "-q"), ("network", "rm")),
+        """Every container, volume and network of the trial's name.
+
+        Engines filter by a part of the name, so the whole one is looked at here.
+        """
+        for listed, field, removed in (
+            (("ps", "-a"), "Names", ("rm", "-f")),
+            (("volume", "ls"), "Name", ("volume", "rm", "-f")),
+            (("network", "ls"), "Name", ("network", "rm")),
         ):
-            for found in self(*listed, "--filter", f"name={NAME}", check=False).split():
-                self(*removed, found, check=False)
+            names = self(*listed, "--format", f"{{{{.{field}}}}}", check=False).split()
+            for name in filter(_OURS.fullmatch, names):
+                self(*removed, name, check=False)

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import yaml
-from trial.engine import NAME, ROOT, Engine, StepError
+from trial.engine import LABEL, NAME, ROOT, Engine, StepError
 
 DOCKER = ROOT / "docker"
 TARGETS = ("server", "cpu")
+GPU = "gpu"
 BUILD_SECONDS = 1500
 
 
@@ -25,7 +26,7 @@ class Images:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self._engine, self._folder = engine, folder
-        self._nameless_before = self._nameless()
+        self._pulled: list[str] = []
         self.names: dict[str, str] = {}
 
     def base(self) -> str:
@@ -41,8 +42,15 @@ class Images:
         self.names |= {name: f"docker.io/library/{image}" for name, image in pulled.items()}
         with contextlib.suppress(StepError):
             for image in self.names.values():
-                self._engine("pull", image, seconds=600)
-            return "pulled"
+                if not self._engine.succeeds("image", "inspect", image):
+                    self._engine("pull", image, seconds=600)
+                    self._pulled.append(image)
+            return f"pulled {len(self._pulled)}" if self._pulled else "there before"
+        if self._engine.name == "docker":
+            raise StepError(
+                "no registry answers, and Docker's builds cannot be given this machine's settings "
+                "of pip and apt: without a registry take --engine podman"
+            )
         self._make_python()
         file = str(DOCKER / "trial" / "postgres.Dockerfile")
         self._build("postgres", "--file", file, settings=_apt_settings())
@@ -50,25 +58,36 @@ class Images:
 
     def own(self) -> str:
         """Builds the two of the project that need no GPU; says how long each took."""
+        return ", ".join(self._target(name) for name in TARGETS)
+
+    def gpu(self) -> str:
+        """Builds that for GPUs, whose device is not looked at; says how long, and how large."""
+        seconds, image = self._target(GPU), f"{NAME}-{GPU}"
+        if "keras-sweeps" not in self._engine("run", "--rm", image, "--help"):
+            raise StepError("the image for GPUs does not print its help")
+        run = ("run", "--rm", "--entrypoint", "python", image)
+        self._engine(*run, "-m", "pip", "check")
+        size = int(self._engine("image", "inspect", "--format", "{{.Size}}", image).strip())
+        return f"{seconds}, {size / 1e9:.1f} GB; --help and pip check hold"
+
+    def _target(self, name: str) -> str:
+        """Builds a target of the Dockerfile."""
         ignored = ["--ignorefile", str(DOCKER / "Dockerfile.dockerignore")]
         ignored = [] if self._engine.name == "docker" else ignored  # It finds the file itself.
-        seconds = []
-        for target in TARGETS:
-            started = time.monotonic()
-            file = ["--file", str(DOCKER / "Dockerfile"), "--target", target]
-            self._build(target, *ignored, *file, settings=_pip_settings())
-            seconds.append(f"{target} {time.monotonic() - started:.0f} s")
-        return ", ".join(seconds)
+        started = time.monotonic()
+        file = ["--file", str(DOCKER / "Dockerfile"), "--target", name]
+        self._build(name, *ignored, *file, settings=_pip_settings())
+        return f"{name} {time.monotonic() - started:.0f} s"
 
     def remove(self) -> None:
-        """Those that were made, and what stages of a build left: podman keeps it without a name."""
-        for name in (*TARGETS, "postgres", "python"):
+        """Those that were made or pulled, and what stages of a build left without a name."""
+        for name in (*TARGETS, GPU, "postgres", "python"):
             self._engine("rmi", "-f", f"{NAME}-{name}", check=False)
-        for image in self._nameless() - self._nameless_before:
+        ours = ("--filter", "dangling=true", "--filter", f"label={LABEL}={NAME}")
+        for image in sorted(set(self._engine("images", "-q", *ours, check=False).split())):
             self._engine("rmi", "-f", image, check=False)
-
-    def _nameless(self) -> set[str]:
-        return set(self._engine("images", "-q", "--filter", "dangling=true", check=False).split())
+        for image in self._pulled:  # Without force: somebody may use it by now.
+            self._engine("rmi", image, check=False)
 
     def _make_python(self) -> None:
         if os.geteuid() != 0 or shutil.which("debootstrap") is None:
@@ -92,8 +111,8 @@ class Images:
             volumes = []  # Its `build` takes none; it has a network instead.
         self._engine(
             "build", "--network", "host", *volumes, "--build-arg",
-            f"PYTHON_IMAGE={self.names['python']}", "--tag", f"{NAME}-{name}", *arguments,
-            str(ROOT), seconds=BUILD_SECONDS,
+            f"PYTHON_IMAGE={self.names['python']}", "--build-arg", f"TRIAL={NAME}",
+            "--tag", f"{NAME}-{name}", *arguments, str(ROOT), seconds=BUILD_SECONDS,
         )  # fmt: skip
         self.names[name] = f"{NAME}-{name}"
 

@@ -1,6 +1,8 @@
 # PostgreSQL of Debian, where the official image cannot be pulled: only for docker/try_stack.py.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE}
+ARG TRIAL=
+LABEL keras-sweeps.trial=${TRIAL}
 ENV LANG=C.UTF-8
 # hadolint ignore=DL3008
 RUN groupadd --gid 999 postgres \

@@ -312,3 +312,18 @@ def test_memory_that_is_granted_beyond_the_part_is_a_complaint():
         "does not hold: a: without room: half as many at once",
         "not shown to hold: a: without room: from the last epoch",
     ]
+
+
+def test_a_graph_that_cannot_be_captured_is_a_finding_with_its_exception():
+    from gpu_parts.cuda_graph import EAGER, GRAPH, TINY, StepTime, findings
+
+    times = [StepTime(EAGER, 0.004, 0.003), StepTime(TINY, 0.002, 0.002)]
+    captured = {found.name: found for found in findings([*times, StepTime(GRAPH, 0.001)], "")}
+    assert captured["steps/s: CUDA graph / step by step"].found == 4.0
+    assert captured[f"PyTorch, {EAGER}"].found == 250.0
+    assert captured[f"PyTorch, {EAGER}"].note == "3.00 ms of the host's for a step"
+    raised = StepTime(GRAPH, problem="RuntimeError: not when stream is capturing")
+    *_, graph = findings([*times, raised], "")
+    assert graph.found == "not possible" and graph.note == raised.problem
+    *_, died = findings(times, "Died: killed by SIGSEGV")
+    assert died.note == "Died: killed by SIGSEGV" and died.n == 0
