@@ -188,6 +188,6 @@ _WAYS = {
     "tensorflow": "pip install -c constraints.txt 'tensorflow[and-cuda]'",
     "jax": "pip install -c constraints.txt 'jax[cuda12]'",
     # The build for cores has the same number, so pip keeps it unless it is told.
-    "torch": "pip install -c constraints.txt --force-reinstall --index-url https://pypi.org/simple "
-    "torch (or as pytorch.org says for your CUDA)",
+    "torch": "pip install -c constraints.txt --force-reinstall torch (from the package index; or "
+    "as pytorch.org says for your CUDA)",
 }

@@ -73,6 +73,7 @@ def test_the_environment_may_name_it_and_nobody_is_told_by_default(monkeypatch):
     assert notifier_of(arguments).is_on
 
 
+@pytest.mark.long
 def test_a_sweep_tells_how_it_ended(hook, monkeypatch):
     address, bodies = hook
     monkeypatch.setenv("SWEEPS_NOTIFY", address)
