@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pipelines.data.custom.sources import absolute_dataset
 from pipelines.images.options import BROKEN, COLORS, RESIZES
+from pipelines.runtime.surroundings import warnings_shown
 from pipelines.training.options import OptionInfo, TrainingOptions, option_infos
 from search_spaces.errors import InputError, unknown_name
 from search_spaces.hyperparameters.narrowing import check_names, merged_rules
@@ -223,13 +224,15 @@ def named_as_in_python(
 ) -> Callable[_Arguments, _Result]:
     """A function of a program: its errors call options by the names of arguments.
 
-    `--min-epochs must be ...` becomes `min_epochs must be ...`.
+    `--min-epochs must be ...` becomes `min_epochs must be ...`. Warnings that the program makes
+    errors are shown.
     """
 
     @wraps(function)
     def called(*positional: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
         try:
-            return function(*positional, **named)
+            with warnings_shown():
+                return function(*positional, **named)
         except InputError as error:
             error.args = (_OPTION.sub(_argument, str(error)),)
             raise

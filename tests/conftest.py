@@ -24,6 +24,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "SWEEPS_DATA_DIR",
         "MLFLOW_TRACKING_URI",
         "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_EXPERIMENT_ID",
         "SWEEPS_STORAGE",
         "CUDA_VISIBLE_DEVICES",
     ):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MEMORIES = ("EarlyStopping", "ReduceLROnPlateau")
 """Keras' callbacks that count epochs; others that do have a `patience`, too."""
+CHANGED_SCALE = 4.0
+"""Times as large: what is augmented or has its mean subtracted changes by less."""
 CALL_ERROR = re.compile(
     r"multiple values for|unexpected keyword argument|missing (a|\d+) required|"
     r"positional arguments?"
@@ -222,6 +224,12 @@ def _look_at_fit(source: TunerSource, hp: Any, model: keras.Model) -> list[str]:
             f"the fit of '{label}' trains on images of {given}, but its models are measured on, "
             f"and take, the data's {own}: crop or resize in the model (keras.layers.CenterCrop or "
             "Resizing) instead of in fit"
+        )
+    if any(scale < 1 / CHANGED_SCALE or scale > CHANGED_SCALE for scale in done.scales):
+        notes.append(
+            f"the fit of '{label}' rescales the images that it trains on, but its models are "
+            "measured on, and take, those that it was given: rescale in the model "
+            "(keras.layers.Rescaling) or not at all (--pixels gives 0 to 1 or 0 to 255)"
         )
     if done.num_passes > 1:
         notes.append(

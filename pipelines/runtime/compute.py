@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.runtime.keras_file import check_keras_file
 from search_spaces.errors import InputError, unknown_name
 
 Backend = Literal["tensorflow", "jax", "torch"]
@@ -54,7 +55,7 @@ DEFAULT_COMPUTE = Compute()
 
 
 def check_backend(name: str) -> None:
-    """Raises InputError for a backend that Keras does not have, or that is not installed."""
+    """Raises InputError for a backend that Keras does not have, or cannot be imported with."""
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
     there = installed_backends()
@@ -64,6 +65,7 @@ def check_backend(name: str) -> None:
             f"A backend must be installed. Received: {name}, which is not. Install {TITLES[name]}: "
             f"pip install -c constraints.txt {name} in the clone.{others}"
         )
+    check_keras_file()
 
 
 def installed_backends() -> list[Backend]:

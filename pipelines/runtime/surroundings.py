@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 FILES_ONLY = "agg"
 DEBUGGING = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
@@ -46,6 +48,20 @@ def _never_raise_warnings() -> None:
     warnings.resetwarnings()
     for category in NOT_SHOWN:
         warnings.simplefilter("ignore", category)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Has warnings that a caller's program makes errors shown while we work, and puts that back.
+
+    Under `python -W error`, or in a test of pytest's `filterwarnings = error`, the first warning
+    inside a library would end a sweep.
+    """
+    with warnings.catch_warnings():
+        kept = [entry for entry in warnings.filters if entry[0] != "error"]
+        warnings.resetwarnings()
+        cast(list[Any], warnings.filters).extend(kept)
+        yield
 
 
 def _makes_errors(options: str) -> bool:

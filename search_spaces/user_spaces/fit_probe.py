@@ -41,6 +41,8 @@ class Pretended:
         num_passes: how many epochs a loop of its own told its callbacks of.
         callbacks: what it gave them.
         image_shapes: of what its calls of `model.fit` were given, where that tells.
+        scales: how many times as large the pixels were that it gave to `model.fit`, where that
+            tells.
         returned: names of what it returned (`fit_values`).
         weighs: whether class or sample weights that it was given reached one.
     """
@@ -51,6 +53,7 @@ class Pretended:
     num_passes: int = 0
     callbacks: list[Any] = field(default_factory=list)
     image_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    scales: list[float] = field(default_factory=list)
     returned: tuple[str, ...] = ()
     weighs: bool = False
 
@@ -95,7 +98,7 @@ def pretend_to_fit(
     }  # fmt: skip
     if look and _takes(hypermodel.fit, "class_weight"):
         given["class_weight"] = dict.fromkeys(range(num_classes), 1.0)
-    stand_in = _StandIn(model, done, steps=look)
+    stand_in = _StandIn(model, done, largest=float(np.max(x)), steps=look)
     # Past Keras, which would track what is set on a model.
     object.__setattr__(model, "fit", stand_in)
     try:
@@ -121,8 +124,8 @@ class _AnyMetric(dict):
 class _StandIn:
     """Replaces a model's `fit`; returns the history of no epoch, or of one step."""
 
-    def __init__(self, model: keras.Model, done: Pretended, *, steps: bool) -> None:
-        self._model, self._done, self._steps = model, done, steps
+    def __init__(self, model: keras.Model, done: Pretended, *, largest: float, steps: bool) -> None:
+        self._model, self._done, self._largest, self._steps = model, done, largest, steps
         self._fit = model.fit
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,6 +136,8 @@ class _StandIn:
         self._done.num_epochs.append(given.get("epochs", 1) - given.get("initial_epoch", 0))
         if (shape := _image_shape(given.get("x"))) is not None:
             self._done.image_shapes.append(shape)
+            if self._steps:
+                self._done.scales.append(_largest_pixel(given["x"]) / self._largest)
         callbacks = given.get("callbacks") or []
         self._done.callbacks += callbacks if isinstance(callbacks, list | tuple) else [callbacks]
         weights = (given.get("class_weight"), given.get("sample_weight"))
@@ -180,6 +185,14 @@ def _image_shape(x: Any) -> tuple[int, ...] | None:
     except ValueError:  # A tensor of unknown rank.
         return None
     return sizes if len(sizes) == 3 and all(isinstance(size, int) for size in sizes) else None
+
+
+def _largest_pixel(x: Any) -> float:
+    """The largest pixel of an array, or of the first batch of a data set."""
+    images = next(iter(x)) if hasattr(x, "element_spec") else x
+    while isinstance(images, tuple | list):
+        images = images[0]
+    return float(np.max(np.abs(np.asarray(images, np.float32))))
 
 
 def _noise(shape: Shape, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

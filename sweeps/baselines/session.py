@@ -33,7 +33,7 @@ from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import SweepSettings
 from sweeps.setup.data import prepare_data, reopen_data
 from sweeps.setup.resume import merged
-from sweeps.setup.stores import Destination, check_locations
+from sweeps.setup.stores import Destination, check_locations, chosen_experiment
 from sweeps.state.lock import driving
 from sweeps.state.log import told
 from sweeps.state.paths import SweepPaths, claim_name, compiled_folder, paths_of
@@ -51,7 +51,7 @@ from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
 from tracking.addresses import redacted
 from tracking.spool.records import SweepEnd
-from tracking.stores import resolve_experiment, resolve_uri
+from tracking.stores import resolve_uri
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
     if get_objective(settings.objective).metric not in OBJECTIVES:
         raise unknown_name("objective", settings.objective, OBJECTIVES)
     check_locations(settings, with_study=False, resume=earlier is not None)
+    if earlier is None:
+        settings = replace(settings, experiment=chosen_experiment(settings, say))
     had_earlier_names = earlier is not None and earlier.has_earlier_names
     chosen = list(baselines_of(settings.space, earlier=had_earlier_names))
     settings.training.check(get_space(chosen[0].space))
@@ -136,7 +138,7 @@ def reproduce_baselines(settings: SweepSettings, start: BaselinesStart) -> Basel
         settings = replace(
             settings,
             name=claim_name(settings, f"baselines-{data.name}"),
-            experiment=resolve_experiment(settings.experiment) or f"baselines-{data.name}",
+            experiment=settings.experiment or f"baselines-{data.name}",
             dataset=settings.dataset or data.name,
             tracking_uri=resolve_uri(settings.tracking_uri),
         )

@@ -34,7 +34,12 @@ from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.objective import with_objective
 from sweeps.setup.resume import merged
 from sweeps.setup.space import source_tags, space_of
-from sweeps.setup.stores import Destination, check_locations, open_engine
+from sweeps.setup.stores import (
+    Destination,
+    check_locations,
+    chosen_experiment,
+    open_engine,
+)
 from sweeps.state.lock import check_not_driven, driving
 from sweeps.state.log import sweep_log, told
 from sweeps.state.paths import claim_name, compiled_folder, paths_of
@@ -50,7 +55,7 @@ from sweeps.state.sweep_file import (
 from sweeps.workers.jobs import warm_up
 from sweeps.workers.start import start_workers
 from tracking.addresses import redacted
-from tracking.stores import EXPERIMENT_VARIABLE, resolve_experiment, resolve_uri
+from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
@@ -113,6 +118,8 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     name = short_name(settings.space)
     say(f"keras-sweeps: space {name}")
     check_locations(settings, resume=earlier is not None)
+    if earlier is None:  # One that began without it has its own.
+        settings = replace(settings, experiment=chosen_experiment(settings, say))
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
     data = sweep_data(settings, earlier, start.data_progress)
@@ -132,8 +139,6 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         for note in space.notes:  # Said before there was a log.
             sweep_log.warning("%s", note)
         _say_plan(say, file.settings, space, data, allotment, how, resumed=earlier is not None)
-        if file.settings.experiment != settings.experiment:
-            say(f"          experiment {file.settings.experiment}, as {EXPERIMENT_VARIABLE} says")
         with Interrupts() as interrupts:
             try:
                 started = _open(file, space, data, allotment, interrupts, start)
@@ -173,8 +178,6 @@ def _sweep_file(
     uid = earlier.uid if earlier is not None else uuid.uuid4().hex
     # As resolved now: another environment must not send the rest of the sweep somewhere else.
     settings = replace(settings, tracking_uri=resolve_uri(settings.tracking_uri))
-    if earlier is None:  # One that began without it has its own.
-        settings = replace(settings, experiment=resolve_experiment(settings.experiment))
     begun_in = earlier.begun_in if earlier is not None else FORMAT
     return SweepFile(
         uid, RUNNING, settings, data.name, data.fingerprint, space.fingerprint, begun_in=begun_in

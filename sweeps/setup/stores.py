@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,15 @@ from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
 from sweeps.state.sweep_file import SweepFile
 from tracking.addresses import redacted
-from tracking.stores import check_database, check_store, resolve_uri, sqlite_path
+from tracking.stores import (
+    EXPERIMENT_ID_VARIABLE,
+    EXPERIMENT_VARIABLE,
+    check_database,
+    check_store,
+    resolve_experiment,
+    resolve_uri,
+    sqlite_path,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -84,6 +93,29 @@ def check_locations(
 
         if sweep_exists(uri, settings.name):
             raise used_name(settings.name)
+
+
+def chosen_experiment(settings: SweepSettings, say: Callable[[str], None]) -> str | None:
+    """The experiment of a new sweep: as given, else as MLflow's variables say; None for neither.
+
+    Raises:
+        InputError: A variable has the id of an experiment that the store does not have.
+    """
+    name, variable = resolve_experiment(settings.experiment), EXPERIMENT_VARIABLE
+    experiment_id = os.environ.get(EXPERIMENT_ID_VARIABLE)
+    if name is None and experiment_id:
+        variable = EXPERIMENT_ID_VARIABLE
+        if settings.offline:
+            raise InputError(
+                f"{variable} is set, and an id cannot be looked up with --offline. Name the "
+                "experiment: --experiment NAME."
+            )
+        from tracking.runs.experiments import name_of_experiment
+
+        name = name_of_experiment(resolve_uri(settings.tracking_uri), experiment_id, variable)
+    if name != settings.experiment:
+        say(f"experiment {name}, as {variable} says")
+    return name
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:

@@ -40,6 +40,7 @@ def test_a_fit_that_fails_as_soon_as_it_is_called_is_refused(name, words):
     ("name", "words"),
     [
         ("FitsTwice", "calls model.fit 2 times, and it is called once per epoch"),
+        ("Divides", r"rescales the images that it trains on, .*keras.layers.Rescaling"),
         ("Crops", "trains on images of 6x6x1, .* the data's 8x8x1: crop or resize in the model"),
     ],
 )

@@ -62,6 +62,11 @@ class FitsTwice(Base):
         return model.fit(*args, **kwargs)
 
 
+class Divides(Base):
+    def fit(self, hp, model, x, y, validation_data, **kwargs):
+        return model.fit(x / 255, y, validation_data=validation_data, **kwargs)
+
+
 class Crops(Base):
     def fit(self, hp, model, x, y, validation_data, **kwargs):
         x_validation, y_validation = validation_data

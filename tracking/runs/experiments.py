@@ -9,6 +9,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
+from tracking.addresses import redacted
 from tracking.artifact_places import moved_experiment, new_location
 from tracking.errors import DENIED
 from tracking.stores import is_server, sqlite_path
@@ -41,6 +42,27 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def name_of_experiment(uri: str, experiment_id: str, given_as: str) -> str:
+    """The name of the experiment that a store has under an id; reads only.
+
+    Args:
+        given_as: what named the id, for the message.
+
+    Raises:
+        InputError: The store has none of that id.
+    """
+    path = sqlite_path(uri)
+    try:
+        if path is not None and not path.exists():
+            raise MlflowException("there is no store yet")  # Asking would make it.
+        return str(MlflowClient(uri).get_experiment(experiment_id).name)
+    except MlflowException as error:
+        raise InputError(
+            f"{given_as} is {experiment_id!r}, an experiment that {redacted(uri)} does not have. "
+            "Unset it, or name the experiment: --experiment NAME."
+        ) from error
 
 
 def _check_writable(client: MlflowClient, experiment: Experiment) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from pipelines.runtime.surroundings import settle_surroundings
+from pipelines.runtime.surroundings import settle_surroundings, warnings_shown
 
 SETTLED = """
 import os, sys, warnings
@@ -47,3 +48,15 @@ def test_warnings_are_shown_instead_of_ending_a_process(option, left):
     assert done.stdout == f"{left} False\n", done.stderr
     assert "old" not in done.stderr
     assert ("shown" in done.stderr) == (option == "error")
+
+
+def test_while_we_work_a_warning_is_no_error_and_afterwards_it_is_one_again():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="hidden")
+        with warnings_shown():
+            warnings.warn("hidden", stacklevel=1)
+            with pytest.warns(UserWarning, match="shown"):
+                warnings.warn("shown", stacklevel=1)
+        with pytest.raises(UserWarning, match="mine"):
+            warnings.warn("mine", stacklevel=1)
