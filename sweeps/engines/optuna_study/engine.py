@@ -254,7 +254,7 @@ class OptunaEngine:
             if trial.state is OptunaState.WAITING:
                 continue
             running = trial.state is OptunaState.RUNNING
-            params = self._reopen(trial) if running else self._params_of(trial)
+            params = self._sample(self._reopened(trial)) if running else self._params_of(trial)
             curve = self._know(trial.number, params, trial.user_attrs.get(BASELINE))
             curve.values.update(trial.intermediate_values)
             curve.paused = is_paused(trial)
@@ -273,8 +273,8 @@ class OptunaEngine:
                         attributes[key] = trial.user_attrs[key]
                 self._enqueue(params, attributes)
 
-    def _reopen(self, trial: FrozenTrial) -> Params:
-        """The trial object of a running trial; what was not sampled yet is sampled now."""
+    def _reopened(self, trial: FrozenTrial) -> optuna.Trial:
+        """The trial object of a running trial."""
         self._study._thread_local.cached_all_trials = None
         if trial.user_attrs.get(SAMPLED):
             # Nothing is to be sampled, so no sampler should think that something is.
@@ -284,7 +284,7 @@ class OptunaEngine:
         finally:
             self._study.sampler = self._sampler
         self._trials[trial.number] = reopened
-        return self._sample(reopened)
+        return reopened
 
     def _params_of(self, trial: FrozenTrial) -> Params:
         return stored_params(trial, self._space, self._grid)
@@ -312,24 +312,13 @@ class OptunaEngine:
         """
         if self._sampler.exhausted:
             return None
-        draft: Draft | None = None
         if self._drafts is not None and not self.has_waiting():
             draft = self._drafts.next(self._study, lambda p: _point_key(p) in self._points)
             if draft is None:
                 return None
-            # Waiting in the study from here on, so that a kill changes nothing.
-            self.enqueue(draft.stored, {PROPOSED_BY: draft.origin.stored()})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            trial = self._study.ask()
-            self._trials[trial.number] = trial
-            try:
-                params = self._sample(trial, draft)
-            except BaseException:
-                # The study knows the trial already: it must not stay RUNNING for ever.
-                self._know(trial.number, {}, None)
-                self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
-                raise
+            trial, params = self._begin(draft), draft.params
+        else:
+            trial, params = self._ask_optuna()
         baseline = trial.user_attrs.get(BASELINE)
         earlier = self._points.get(_point_key(params))
         self._know(trial.number, params, baseline).counts = earlier is None
@@ -340,17 +329,42 @@ class OptunaEngine:
             breaks_limit=self._economy.broken(params),
         )  # fmt: skip
 
-    def _sample(self, trial: optuna.Trial, draft: Draft | None = None) -> Params:
+    def _ask_optuna(self) -> tuple[optuna.Trial, Params]:
+        """The trial of a point that waits, or that Optuna's sampler proposes by parameter."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            trial = self._study.ask()
+            self._trials[trial.number] = trial
+            try:
+                return trial, self._sample(trial)
+            except BaseException:
+                # The study knows the trial already: it must not stay RUNNING for ever.
+                self._know(trial.number, {}, None)
+                self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
+                raise
+
+    def _begin(self, draft: Draft) -> optuna.Trial:
+        """The trial of a whole point, which the study gets in one write.
+
+        Asked for by parameter it would be a write for each, which takes longer than all the rest.
+        """
+        storage, study_id = self._study._storage, self._study._study_id
+        attributes = {PROPOSED_BY: draft.origin.stored(), SAMPLED: draft.params or True}
+        template = optuna.trial.create_trial(
+            state=OptunaState.RUNNING,
+            params=dict(draft.stored),
+            distributions=dict(draft.distributions),
+            user_attrs=attributes,
+        )
+        trial_id = storage.create_new_trial(study_id, template_trial=template)
+        return self._reopened(storage.get_trial(trial_id))
+
+    def _sample(self, trial: optuna.Trial) -> Params:
         known = trial.user_attrs.get(SAMPLED)
         if isinstance(known, dict):
             return known
         # A space that builds a model to be sampled is not to be asked twice.
-        if draft is not None:
-            for name, distribution in draft.distributions.items():
-                trial._suggest(name, distribution)
-            params = draft.params
-        else:
-            params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
+        params = self._space.sample(OptunaHyperParameters(trial, self._grid, self._names))
         trial.set_user_attr(SAMPLED, params or True)
         return params
 

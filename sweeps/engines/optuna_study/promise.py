@@ -19,6 +19,9 @@ from sweeps.engines.optuna_study.unit_cube import Spread
 
 KERNEL = Spread(sd=0.2, moved=1.0, redrawn=0.3)
 """Between the spreads of priors and of mutations, as it has to tell points of both apart."""
+MAX_COMPARED = 50
+"""A drawn point is compared with so many of the best, and of the others, taken evenly from all:
+else a proposal would take longer with every trial. What it costs is in docs/log.md."""
 MIN_RESULTS, MIN_BEST = 9, 3
 """Before so many results, and so many best among them, the ratio says where luck was."""
 
@@ -32,12 +35,13 @@ class Promise:
 
     def __init__(self, best: Elite, trials: Sequence[FrozenTrial]) -> None:
         numbers = {trial.number for trial in best.trials}
-        self._best = best.trials
-        self._others = [
+        self._best = best.trials[:MAX_COMPARED]
+        others = [
             trial
             for trial in trials
             if trial.number not in numbers and trial.state is not TrialState.FAIL
         ]
+        self._others = others[:: max(1, -(-len(others) // MAX_COMPARED))]
         self.is_known = best.num_results >= MIN_RESULTS and len(self._best) >= MIN_BEST
 
     def of(self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> float:

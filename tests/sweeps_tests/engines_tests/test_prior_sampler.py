@@ -330,7 +330,12 @@ def test_cheap_points_are_preferred_among_equals():
     assert mean(cost=lambda params: None) > 0
 
 
-def test_a_kill_between_drawing_and_asking_changes_nothing():
+def dying(*args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["before the study has it", "after it"])
+def test_a_kill_between_drawing_and_training_changes_nothing(where):
     storages = [optuna.storages.InMemoryStorage() for _ in range(2)]
     cost = {"cost": lambda params: filters(params)["parameters"]}
     whole, killed = (make_engine(storage=storage, **cost) for storage in storages)
@@ -338,16 +343,29 @@ def test_a_kill_between_drawing_and_asking_changes_nothing():
     proposals(killed, 15)
     expected = whole.ask()
 
-    def dying(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    killed._study.ask = dying
+    if where == "after it":
+        killed._reopened = dying
+    else:
+        killed._study._storage.create_new_trial = dying
     with pytest.raises(KeyboardInterrupt):
         killed.ask()
+    if where != "after it":
+        del killed._study._storage.create_new_trial
     resumed = make_engine(storage=storages[1], resume=True, **cost)
-    found = resumed.ask()
+    found = resumed.past()[-1] if where == "after it" else resumed.ask()
     assert (found.number, found.params, found.proposed_by) == (
         expected.number, expected.params, expected.proposed_by,
     )  # fmt: skip
     again = make_engine(storage=storages[1], resume=True, **cost).past()[-1]
     assert (again.params, again.proposed_by) == (found.params, found.proposed_by)
+    assert again.state is TrialState.RUNNING
+
+
+def test_a_whole_point_is_one_write_of_the_study():
+    engine = make_engine()
+    storage, written = engine._study._storage, []
+    for name in [name for name in dir(storage) if name.startswith(("set_", "create_"))]:
+        call = getattr(storage, name)
+        setattr(storage, name, lambda *a, c=call, n=name, **k: (written.append(n), c(*a, **k))[1])
+    engine.ask()
+    assert written == ["create_new_trial"]
