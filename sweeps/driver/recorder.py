@@ -24,6 +24,7 @@ from sweeps.executors.base import Slot
 from sweeps.state.log import sweep_log
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import option_tags
+from tracking.metric_names import MetricNames
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -75,6 +76,12 @@ class Recorder:
     """Records one sweep. A record that the spool has already is not put again.
 
     Trials with a fixed plan are recorded by subclasses, which record other facts of a run.
+
+    Args:
+        names: what metrics are called in MLflow, where nothing has begun; None for the usual.
+
+    Attributes:
+        names: what they are called: as when the sweep began.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Recorder:
         paths: SweepPaths,
         models: BestModels,
         training: TrainingOptions = DEFAULT_TRAINING,
+        names: MetricNames | None = None,
     ) -> None:
         self._spool = spool
         self._history = TrialHistory(spool)
@@ -93,6 +101,8 @@ class Recorder:
         self._paths = paths
         self._models = models
         self.training = training
+        new = names or MetricNames(True, models.objective.metric)
+        self.names = metric_names(spool) or new
         self._progress_step = -1
 
     def sweep_started(
@@ -103,7 +113,7 @@ class Recorder:
         if self._space is not None:  # None where the trials are points of several spaces.
             common[Tag.SPACE] = self._space.name
             common[Tag.SPACE_FINGERPRINT] = self._space.fingerprint
-        common |= tags
+        common |= {**self.names.tags, **tags}
         record = SweepRecord(name, params, common, data_record(self._data), uid)
         if not self._spool.put(record):
             self._spool.put(SweepStateRecord("RUNNING", {Tag.STOPPED_BY: "not yet"}))
@@ -339,6 +349,12 @@ class Recorder:
                 self._spool.adopt(path, record.key)
         if self._spool.folder_of(record.key).is_dir():
             self._spool.put(record)
+
+
+def metric_names(spool: Spool) -> MetricNames | None:
+    """How a sweep names its metrics in MLflow; None where it has not begun."""
+    first = next(spool.replay(), None)
+    return MetricNames.of(first.tags) if isinstance(first, SweepRecord) else None
 
 
 def model_tags(

@@ -226,6 +226,8 @@ class _Search:
             params=names,
             log_params=[name for name in names if parameters[name].sampling == "log"],
             minimize=objective.direction == "minimize",
+            names=self._session.recorder.names,
+            has_steps=self._budget.rungs.reports.per_epoch > 1,
         )
         self._session.recorder.views(view_tags(view, now_ms()))
 

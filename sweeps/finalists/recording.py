@@ -29,6 +29,7 @@ from sweeps.finalists.selection import (
 )
 from sweeps.formatting import params_text
 from sweeps.state.paths import SweepPaths
+from tracking.metric_names import MetricNames
 from tracking.spool.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
 from tracking.tags import Tag
 
@@ -49,8 +50,9 @@ class FinalistRecorder(Recorder):
         data: PreparedData,
         paths: SweepPaths,
         training: TrainingOptions,
+        names: MetricNames | None,
     ) -> None:
-        super().__init__(spool, space, data, paths, BestModels(objective, 0), training)
+        super().__init__(spool, space, data, paths, BestModels(objective, 0), training, names)
         self._file, self._models_folder = file, models
 
     def models_known(self, board: Board) -> None:

@@ -17,6 +17,7 @@ from pipelines.objectives import get_objective
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import metric_names
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
 from sweeps.driver.status import Board, TrialRow, View
@@ -163,7 +164,7 @@ class _Comparison:
         self._spool = Spool(paths.spool)
         self._recorder = FinalistRecorder(
             file, self._objective, self._models, self._spool, space, data, paths,
-            settings.training,
+            settings.training, metric_names(Spool(sweep.paths.spool, read_only=True)),
         )  # fmt: skip
         num_trials = len(file.finalists) * file.num_seeds + (file.retrain == "all")
         plan = LoopPlan(

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from sweeps.executors.base import Executor
 from sweeps.resources.nvml import GpuFigures, GpuMeter, MeterError, NvmlMeter, ProcessFigures
 from sweeps.resources.packing import GpuLayout
+from tracking.metric_names import SYSTEM
 
 INTERVAL_SECONDS = 0.5
 MACHINE_SECONDS = 10.0
 """Between two machine-wide figures, as in MLflow's own monitor."""
 MEGABYTE = 1e6
-SYSTEM = "system/"
-"""What a metric's name begins with when the machine was measured, not the model."""
 
 
 @dataclass(frozen=True)

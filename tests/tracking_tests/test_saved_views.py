@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from tracking.metric_names import MetricNames
 from tracking.views.links import VIEW_PREFIX, charts_link, plain_link, table_link, trials_view
 from tracking.views.saved_views import MAX_CHARACTERS, MAX_PARAMS, TrialsView, view_tags
 
@@ -20,20 +21,26 @@ def state_of(text: str) -> dict:
 
 
 def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
-    view = TrialsView("nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], ["lr"], True)
+    names = MetricNames(True, "val_loss")
+    view = TrialsView(
+        "nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], names, ["lr"], True
+    )  # fmt: skip
     tags = view_tags(view, 5)
     assert list(tags) == ["mlflow.sharedViewState.sweep-0123456789ab"]
     (text,) = tags.values()
     assert json.loads(text)["name"] == "Sweep nightly"
     state = state_of(text)
-    assert state["orderByKey"] == "metrics.`best_val_loss`" and state["orderByAsc"] is True
-    assert state["selectedColumns"][0] == "metrics.`best_val_loss`"
+    assert state["orderByKey"] == "metrics.`best/val_loss`" and state["orderByAsc"] is True
+    assert state["selectedColumns"][:4] == [
+        "metrics.`best/val_loss`", "metrics.`training/epochs`", "metrics.`model/parameters`",
+        "metrics.`training/seconds`",
+    ]  # fmt: skip
     assert state["selectedColumns"][-2:] == ["params.`lr`", "params.`depth`"]
     assert "0123456789abcdef" in state["searchFilter"] and "'trial'" in state["searchFilter"]
     kinds = [chart["type"] for chart in state["compareRunCharts"]]
     assert kinds == ["LINE", "PARALLEL", "SCATTER", "SCATTER", "SCATTER"]
     line, parallel, *scatters = state["compareRunCharts"]
-    assert line["selectedXAxisMetricKey"] == "epoch" and line["metricKey"] == "val_loss"
+    assert (line["metricKey"], line["xAxisKey"]) == ("epoch/val_loss", "step")
     assert parallel["selectedParams"] == ["lr", "depth"]
     assert scatters[-1]["xaxis"] == {"key": "lr", "type": "PARAM"}
     assert scatters[-1]["xAxisScaleType"] == "log"
@@ -41,10 +48,23 @@ def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
     assert sections == {section["uuid"] for section in state["compareRunSections"]}
 
 
+def test_a_view_of_an_earlier_sweep_has_its_names_and_reports_within_epochs_their_axis():
+    for names, metric, epochs in (
+        (MetricNames(), "val_loss", "epoch"),
+        (MetricNames(True, "val_loss"), "epoch/val_loss", "epoch/epoch"),
+    ):
+        view = TrialsView("x", "u" * 32, "val_loss", ["lr"], names, has_steps=True)
+        state = state_of(*view_tags(view, 5).values())
+        line = state["compareRunCharts"][0]
+        assert (line["metricKey"], line["selectedXAxisMetricKey"]) == (metric, epochs)
+        assert state["orderByKey"] == f"metrics.`{names.of_end('best_val_loss')}`"
+
+
 @pytest.mark.parametrize("length", [10, 60, 240])
 def test_many_or_long_names_still_fit_into_a_tag(length):
     names = [f"{'n' * length}{k * 7919}" for k in range(60)]
-    ((_, text),) = view_tags(TrialsView("x", "u" * 32, "val_accuracy", names, names), 5).items()
+    view = TrialsView("x", "u" * 32, "val_accuracy", names, MetricNames(), names)
+    ((_, text),) = view_tags(view, 5).items()
     assert len(text) <= MAX_CHARACTERS
     shown = [c for c in state_of(text)["selectedColumns"] if c.startswith("params.")]
     assert 0 < len(shown) <= MAX_PARAMS

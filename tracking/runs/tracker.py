@@ -35,10 +35,10 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError
-from search_spaces.recorded_metrics import accepted_metric
 from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
+from tracking.metric_names import MetricNames
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
@@ -161,6 +161,11 @@ class MlflowTracker:
         """What names the sweep among all sweeps; empty before it was told."""
         return self._sweep.uid if self._sweep else ""
 
+    @property
+    def _names(self) -> MetricNames:
+        assert self._sweep is not None
+        return MetricNames.of(self._sweep.tags)
+
     def run_id(self, number: int) -> str | None:
         """The run of a trial; None while it has not arrived in the store."""
         return self._ids.get(f"trial-{number}")
@@ -243,7 +248,8 @@ class MlflowTracker:
 
     def _epoch(self, record: EpochRecord, again: bool) -> None:
         del again
-        self._log(self._run(record.number), record.metrics, record.epoch, record.at_ms)
+        metrics = self._names.report(record.metrics, record.epoch)
+        self._log(self._run(record.number), metrics, record.epoch, record.at_ms)
 
     def _trial_state(self, record: TrialStateRecord, again: bool) -> None:
         del again
@@ -272,12 +278,14 @@ class MlflowTracker:
         if created in self._doubtful:
             self._only_run(created, run_id)  # By now a late double has arrived, and goes.
         tags = {Tag.STATE: record.state, **record.tags}
-        self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._finish(run_id, tags, metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
 
     def _progress(self, record: ProgressRecord | MachineRecord, again: bool) -> None:
         del again
-        self._log(self.parent_run_id, record.metrics, record.step, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._log(self.parent_run_id, metrics, record.step, record.at_ms)
 
     def _keep_model(self, record: ModelRecord, again: bool) -> str:
         """Logs a trial's model and removes its local file."""
@@ -310,7 +318,7 @@ class MlflowTracker:
             run_id,
             metrics=[
                 Metric(key, value, record.at_ms, 0, model_id=model_id, run_id=run_id)
-                for key, value in record.metrics.items()
+                for key, value in self._names.end(record.metrics).items()
             ],
         )
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -343,7 +351,8 @@ class MlflowTracker:
         run_id = self.parent_run_id
         if record.leaderboard:
             self._log_table(run_id, record.leaderboard)
-        self._finish(run_id, record.tags, record.metrics, record.texts, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._finish(run_id, record.tags, metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, record.status, record.at_ms)
 
     def _log_table(self, run_id: str, columns: Mapping[str, list[object]]) -> None:
@@ -431,11 +440,7 @@ class MlflowTracker:
             raise RejectedError(f"MLflow has no run of trial {number}") from None
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-        # Earlier versions spooled names that MLflow refuses; now the trials rename them.
-        entries = [
-            Metric(accepted_metric(key), value, timestamp_ms, step)
-            for key, value in metrics.items()
-        ]
+        entries = [Metric(key, value, timestamp_ms, step) for key, value in metrics.items()]
         self._client.log_batch(run_id, metrics=entries)
 
     def _finish(

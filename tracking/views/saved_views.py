@@ -12,9 +12,10 @@ import json
 import uuid
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tracking.metric_names import MetricNames
 from tracking.tags import Tag
 from tracking.views.links import VIEW_PREFIX, trials_view
 
@@ -25,6 +26,7 @@ MAX_CHARACTERS = 5_000
 MAX_AXES = 7
 """Of parallel coordinates: more cannot be told apart beside the other charts."""
 _COLUMN_PIXELS = 150
+_SINGLE = ("num_epochs", "num_parameters", "training_seconds")
 _NUM_RUNS = 100
 """Runs that a chart shows; MLflow draws no more anyway."""
 
@@ -34,23 +36,27 @@ class TrialsView:
     """What the view of a sweep's trials shows.
 
     Attributes:
-        metric: the objective, as it is logged after each epoch.
+        metric: the plain name of the objective.
         params: parameters that differ between trials, the most important first.
+        names: what the sweep's metrics are called.
         log_params: those of them whose axis is logarithmic.
         minimize: whether less is better.
+        has_steps: whether trials report within epochs, too.
     """
 
     name: str
     uid: str
     metric: str
     params: Sequence[str]
+    names: MetricNames
     log_params: Sequence[str] = ()
     minimize: bool = False
+    has_steps: bool = False
 
     @property
     def best(self) -> str:
-        """The metric of a trial's best epoch."""
-        return f"best_{self.metric}"
+        """The objective of a trial's best epoch."""
+        return self.names.of_end(f"best_{self.metric}")
 
 
 def view_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
@@ -65,10 +71,7 @@ def view_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
     }  # fmt: skip
     text = json.dumps(envelope)
     if len(text) > MAX_CHARACTERS:  # Names of parameters may be long.
-        shorter = TrialsView(
-            view.name, view.uid, view.metric, view.params[: len(view.params) // 2],
-            view.log_params, view.minimize,
-        )  # fmt: skip
+        shorter = replace(view, params=view.params[: len(view.params) // 2])
         return view_tags(shorter, at_ms) if view.params else {}
     return {f"{VIEW_PREFIX}{trials_view(view.uid)}": text}
 
@@ -77,9 +80,7 @@ def _state(view: TrialsView) -> dict[str, Any]:
     params = list(view.params)[:MAX_PARAMS]
     columns = [
         _metric(view.best),
-        _metric("num_epochs"),
-        _metric("num_parameters"),
-        _metric("training_seconds"),
+        *(_metric(view.names.of_end(name)) for name in _SINGLE),
         _tag(Tag.STATE),
         _tag(Tag.BASELINE),
         *map(_param, params),
@@ -124,11 +125,14 @@ def _state(view: TrialsView) -> dict[str, Any]:
 
 def _charts(view: TrialsView, params: list[str]) -> list[dict[str, Any]]:
     """The objective over its epochs, all parameters at once, then one quantity each against it."""
+    metric, epochs = view.names.of_report(view.metric), view.names.of_report("epoch")
+    by_metric = view.has_steps or not view.names.is_grouped  # Else a step is an epoch.
     charts: list[dict[str, Any]] = [
         {
-            "type": "LINE", "displayName": view.metric, "metricKey": view.metric,
-            "selectedMetricKeys": [view.metric], "xAxisKey": "metric",
-            "selectedXAxisMetricKey": "epoch", "scaleType": "linear", "xAxisScaleType": "linear",
+            "type": "LINE", "displayName": view.metric, "metricKey": metric,
+            "selectedMetricKeys": [metric], "xAxisKey": "metric" if by_metric else "step",
+            "selectedXAxisMetricKey": epochs if by_metric else "",
+            "scaleType": "linear", "xAxisScaleType": "linear",
             "lineSmoothness": 0, "runsCountToCompare": _NUM_RUNS, "useGlobalXaxisKey": False,
             "useGlobalLineSmoothing": False, "yAxisKey": "metric", "yAxisExpressions": [],
             "range": {},
@@ -143,8 +147,9 @@ def _charts(view: TrialsView, params: list[str]) -> list[dict[str, Any]]:
                 "runsCountToCompare": _NUM_RUNS,
             }
         )  # fmt: skip
-    for metric in ("num_parameters", "training_seconds"):
-        charts.append(_scatter({"key": metric, "type": "METRIC"}, view.best))
+    for name in ("num_parameters", "training_seconds"):
+        axis = {"key": view.names.of_end(name), "type": "METRIC"}
+        charts.append(_scatter(axis, view.best))
     for param in (name for name in params if name in view.log_params):
         charts.append(_scatter({"key": param, "type": "PARAM"}, view.best, scale="log"))
     return charts
