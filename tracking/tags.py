@@ -33,6 +33,7 @@ class Tag:
     STOPPED_BY = "sweeps.stopped_by"
     NOTE = "sweeps.note"
     RUN_NOTE = "mlflow.note.content"  # What MLflow's page of a run shows as its description.
+    NOTE_CHECKSUM = "sweeps.note_checksum"
 
     # What was trained, on what, from which seed.
     SPACE = "sweeps.space"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from pipelines.training.trial import TrialResult
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.trial_note import trial_note, with_link
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.log import sweep_log
@@ -49,6 +52,8 @@ from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool
+
+TABLE_AS_CSV = "leaderboard.csv"
 
 
 @dataclass
@@ -84,6 +89,9 @@ class Recorder:
         names: what they are called: as when the sweep began.
     """
 
+    has_view = True
+    """Whether MLflow has a saved view of the trials."""
+
     def __init__(
         self,
         spool: Spool,
@@ -103,12 +111,13 @@ class Recorder:
         self.training = training
         new = names or MetricNames(True, models.objective.metric)
         self.names = metric_names(spool) or new
-        self._progress_step = -1
+        self._uid, self._progress_step = "", -1
 
     def sweep_started(
         self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
         """The parent run; in a resumed sweep, that it runs again."""
+        self._uid = uid
         common = {Tag.DATA: self._data.name, Tag.DATA_FINGERPRINT: self._data.fingerprint}
         if self._space is not None:  # None where the trials are points of several spaces.
             common[Tag.SPACE] = self._space.name
@@ -248,6 +257,7 @@ class Recorder:
             Tag.STOPPED_BY: result.stopped_by,
             Tag.REASON: row.reason,
             **not_kept,
+            **self._note_of(row, state, result),
         }
         if result.test_metrics:
             tags[Tag.TEST_SPLIT_READ] = "true"
@@ -262,6 +272,7 @@ class Recorder:
     def trial_lost(self, row: TrialRow, state: TrialState) -> None:
         """Ends a run without a result of its own, with the reason and the traceback."""
         tags = {Tag.REASON: row.reason} if row.reason else {}
+        tags |= self._note_of(row, state)
         if row.duplicate_of is not None:
             tags[Tag.DUPLICATE_OF] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
@@ -269,6 +280,18 @@ class Recorder:
         log = self._paths.trial_log(row.number)
         if log.exists() and log.stat().st_size:
             self._upload(row.number, "log", [log])
+
+    def _note_of(
+        self, row: TrialRow, state: TrialState, result: TrialResult | None = None
+    ) -> dict[str, str]:
+        metric = self._models.objective.metric
+        note = trial_note(row, metric, state, result, self._origin_of(row))
+        return {Tag.RUN_NOTE: with_link(note, self._uid) if self.has_view else note}
+
+    def _origin_of(self, row: TrialRow) -> str:
+        """Where a trial's point comes from, in words."""
+        by = row.proposed_by
+        return f"Origin: {by}" if by else ""
 
     def figures_drawn(self, number: int, epoch: int, failure: str) -> None:
         """Uploads a trial's files as of an epoch; a failure to draw becomes a tag."""
@@ -300,7 +323,9 @@ class Recorder:
         self._spool.put(SweepStateRecord(status, {Tag.STOPPED_BY: reason}))
 
     def sweep_ended(self, end: SweepEnd) -> None:
-        """Ends the parent run."""
+        """Ends the parent run; its table goes there as CSV, too."""
+        if end.leaderboard:
+            end = replace(end, texts={**end.texts, TABLE_AS_CSV: _csv(end.leaderboard)})
         self._spool.put(end)
 
     def forget(self, number: int) -> None:
@@ -349,6 +374,13 @@ class Recorder:
                 self._spool.adopt(path, record.key)
         if self._spool.folder_of(record.key).is_dir():
             self._spool.put(record)
+
+
+def _csv(columns: Mapping[str, list[object]]) -> str:
+    text = io.StringIO()
+    rows = zip(*columns.values(), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
 
 
 def metric_names(spool: Spool) -> MetricNames | None:

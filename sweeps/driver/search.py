@@ -36,7 +36,7 @@ from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
-from tracking.views.saved_views import TrialsView, view_tags
+from tracking.views.sweep_views import TrialsView, sweeps_tags, trials_tags
 
 if TYPE_CHECKING:
     from tracking.spool.records import SweepEnd
@@ -203,7 +203,6 @@ class _Search:
         self._session.recorder.sweep_started(
             settings.name, self._opened.file.uid, params, self._opened.tags
         )
-
         self._save_view()
 
     def _save_view(self, first: Sequence[str] = ()) -> None:
@@ -229,7 +228,8 @@ class _Search:
             names=self._session.recorder.names,
             has_steps=self._budget.rungs.reports.per_epoch > 1,
         )
-        self._session.recorder.views(view_tags(view, now_ms()))
+        of_sweeps = sweeps_tags(view.metric, view.names, now_ms(), minimize=view.minimize)
+        self._session.recorder.views({**trials_tags(view, now_ms()), **of_sweeps})
 
     def _packed(self, plan: LoopPlan, watch: GpuWatch | None) -> LoopPlan:
         """Settles how many trials share a GPU."""
@@ -260,7 +260,7 @@ class _Search:
     def _write_report(self, stop: StopReason) -> None:
         try:
             report = write_report(self._paths, stop.value)
-            self._pages[self._paths.report.name] = report.page
+            self._pages |= report.texts
             self._note = report.note
             self._save_view(report.important)
         except Exception as problem:  # A page must not cost the sweep its end.
@@ -316,6 +316,7 @@ def _import_for_the_end() -> None:
     import threading
 
     def work() -> None:
+        import matplotlib.figure  # noqa: F401
         import plotly.offline  # noqa: F401
 
         import sweeps.engines.optuna_study.importance  # noqa: F401

@@ -17,7 +17,7 @@ from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.finalists.estimates import RankedFinalist
-from sweeps.finalists.report import Compared, finalists_columns, render_report
+from sweeps.finalists.report import Compared, finalists_columns, finalists_note, render_report
 from sweeps.finalists.selection import (
     Finalist,
     FinalistResult,
@@ -69,6 +69,12 @@ class FinalistRecorder(Recorder):
             Tag.KIND: "retrained" if retrained else "finalist",
             Tag.FINALIST_OF: str(finalist.trial),
         }
+
+    def _origin_of(self, row: TrialRow) -> str:
+        on = " and on all data" if row.number == self._file.retrained_number else ""
+        finalist = self._file.finalist_of(row.params)
+        again = f"trained again with the fresh seed {row.seed}{on}"
+        return f"The point of {finalist.name} of the search, {again}"
 
     def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
         metrics = super()._metrics_of(row, result)
@@ -140,6 +146,7 @@ class WinnerRecorder:
             Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[ranking[0].key]),
             Tag.LEFT_OUT: "; ".join(left_out),
             Tag.TEST_SPLIT_READ: "true",
+            Tag.RUN_NOTE: finalists_note(compared),
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)

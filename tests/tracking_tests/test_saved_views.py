@@ -5,12 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from tracking.metric_names import MetricNames
 from tracking.views.links import VIEW_PREFIX, charts_link, plain_link, table_link, trials_view
-from tracking.views.saved_views import MAX_CHARACTERS, MAX_PARAMS, TrialsView, view_tags
+from tracking.views.saved_views import MAX_CHARACTERS
+from tracking.views.sweep_views import (
+    MAX_PARAMS,
+    TrialsView,
+    finalists_tags,
+    sweeps_tags,
+    trials_tags,
+)
 
 
 def state_of(text: str) -> dict:
@@ -25,7 +33,7 @@ def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
     view = TrialsView(
         "nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], names, ["lr"], True
     )  # fmt: skip
-    tags = view_tags(view, 5)
+    tags = trials_tags(view, 5)
     assert list(tags) == ["mlflow.sharedViewState.sweep-0123456789ab"]
     (text,) = tags.values()
     assert json.loads(text)["name"] == "Sweep nightly"
@@ -44,8 +52,11 @@ def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
     assert parallel["selectedParams"] == ["lr", "depth"]
     assert scatters[-1]["xaxis"] == {"key": "lr", "type": "PARAM"}
     assert scatters[-1]["xAxisScaleType"] == "log"
-    sections = {chart["metricSectionId"] for chart in state["compareRunCharts"]}
-    assert sections == {section["uuid"] for section in state["compareRunSections"]}
+    sections = {section["uuid"]: section["columns"] for section in state["compareRunSections"]}
+    shown = [sections[chart["metricSectionId"]] for chart in state["compareRunCharts"]]
+    assert shown == [1, 1, 2, 2, 2], "parallel coordinates need the whole width"
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == set(sections)
+    assert len({chart["uuid"] for chart in state["compareRunCharts"]}) == 5
 
 
 def test_a_view_of_an_earlier_sweep_has_its_names_and_reports_within_epochs_their_axis():
@@ -54,17 +65,44 @@ def test_a_view_of_an_earlier_sweep_has_its_names_and_reports_within_epochs_thei
         (MetricNames(True, "val_loss"), "epoch/val_loss", "epoch/epoch"),
     ):
         view = TrialsView("x", "u" * 32, "val_loss", ["lr"], names, has_steps=True)
-        state = state_of(*view_tags(view, 5).values())
+        state = state_of(*trials_tags(view, 5).values())
         line = state["compareRunCharts"][0]
         assert (line["metricKey"], line["selectedXAxisMetricKey"]) == (metric, epochs)
         assert state["orderByKey"] == f"metrics.`{names.of_end('best_val_loss')}`"
+
+
+def test_finalists_are_averaged_over_their_seeds_and_those_on_all_data_left_out():
+    view = TrialsView("x", "f" * 32, "val_loss", ["lr"], MetricNames(True, "val_loss"))
+    ((key, text),) = finalists_tags(view, 5).items()
+    state = state_of(text)
+    assert key == f"{VIEW_PREFIX}{trials_view('f' * 32)}"
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "sweeps.finalist_of"}]
+    assert state["searchFilter"].endswith("tags.`sweeps.kind` = 'finalist'")
+    assert state["selectedColumns"][:2] == ["metrics.`best/val_loss`", "metrics.`test/accuracy`"]
+    assert [chart["type"] for chart in state["compareRunCharts"]] == ["BAR", "BAR", "LINE"]
+    (text,) = finalists_tags(replace(view, params=["lr", "depth"]), 5).values()
+    assert state_of(text)["compareRunCharts"][-1]["selectedParams"] == ["lr", "depth"]
+
+
+def test_the_sweeps_of_an_experiment_have_one_view():
+    ((key, text),) = sweeps_tags(
+        "val_loss", MetricNames(True, "val_loss"), 5, minimize=True
+    ).items()
+    state = state_of(text)
+    assert key == f"{VIEW_PREFIX}sweeps"
+    assert state["searchFilter"] == "tags.`sweeps.kind` = 'sweep'" and state["orderByAsc"]
+    assert state["selectedColumns"][:2] == [
+        "metrics.`best/val_loss`", "metrics.`sweep/num_complete`",
+    ]  # fmt: skip
+    lines = [chart for chart in state["compareRunCharts"] if chart["type"] == "LINE"]
+    assert [chart["xAxisKey"] for chart in lines] == ["step", "time-relative"]
 
 
 @pytest.mark.parametrize("length", [10, 60, 240])
 def test_many_or_long_names_still_fit_into_a_tag(length):
     names = [f"{'n' * length}{k * 7919}" for k in range(60)]
     view = TrialsView("x", "u" * 32, "val_accuracy", names, MetricNames(), names)
-    ((_, text),) = view_tags(view, 5).items()
+    ((_, text),) = trials_tags(view, 5).items()
     assert len(text) <= MAX_CHARACTERS
     shown = [c for c in state_of(text)["selectedColumns"] if c.startswith("params.")]
     assert 0 < len(shown) <= MAX_PARAMS

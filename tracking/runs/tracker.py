@@ -39,8 +39,9 @@ from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
 from tracking.metric_names import MetricNames
-from tracking.models.model_folder import write_model_folder
+from tracking.models.model_folder import model_name, write_model_folder
 from tracking.runs.experiments import open_experiment
+from tracking.runs.notes import note_sweeps, tags_with_note
 from tracking.spool.records import (
     EpochRecord,
     FilesRecord,
@@ -66,7 +67,6 @@ from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
 """Longer values are refused or cut by MLflow."""
-MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
 VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
 """MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
@@ -213,7 +213,9 @@ class MlflowTracker:
         tags = {
             Tag.KIND: "sweep", **self._identity(), **record.tags, **self._tags_of_parent
         }  # fmt: skip
-        return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
+        found = self._create(record.key, record.name, tags, record.params, record.at_ms, again)
+        note_sweeps(self._client, self.experiment_id)
+        return found
 
     def _sweep_state(self, record: SweepStateRecord, again: bool) -> None:
         del again
@@ -222,7 +224,7 @@ class MlflowTracker:
 
     def _sweep_tags(self, record: SweepTagsRecord, again: bool) -> None:
         del again
-        self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
+        self._finish(self.parent_run_id, record.tags, {}, record.texts, record.at_ms)
 
     def _save_view(self, record: ViewRecord, again: bool) -> None:
         del again
@@ -299,13 +301,13 @@ class MlflowTracker:
         if model_id is None:
             model_id = self._client.create_logged_model(
                 self.experiment_id,
-                name=MODEL_NAME,
+                name=model_name(record.tags),
                 source_run_id=run_id,
                 tags={**record.tags, Tag.RECORD: tag},
                 model_type="keras",
             ).model_id
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as scratch:
-            folder = Path(scratch) / MODEL_NAME
+            folder = Path(scratch) / "model"
             write_model_folder(
                 folder, path, record.input_shape, record.num_classes, run_id=run_id,
                 model_id=model_id, backend=record.tags.get(Tag.BACKEND, "tensorflow"),
@@ -354,6 +356,7 @@ class MlflowTracker:
         metrics = self._names.end(record.metrics)
         self._finish(run_id, record.tags, metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, record.status, record.at_ms)
+        note_sweeps(self._client, self.experiment_id)
 
     def _log_table(self, run_id: str, columns: Mapping[str, list[object]]) -> None:
         """As MLflow's `log_table`, which would append to the table of an earlier session."""
@@ -451,6 +454,9 @@ class MlflowTracker:
         texts: Mapping[str, str],
         at_ms: int,
     ) -> None:
+        if Tag.RUN_NOTE in tags:
+            known = self._client.get_run(run_id).data.tags
+            tags = tags_with_note(tags, known, self.experiment_id, run_id)
         self._client.log_batch(
             run_id,
             metrics=[Metric(key, value, at_ms, 0) for key, value in metrics.items()],
