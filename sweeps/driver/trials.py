@@ -13,7 +13,7 @@ from sweeps.engines.base import LEFT_OUT_VALUE, Engine, TrialState
 from sweeps.engines.limits import broken_limit
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills
-from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
+from sweeps.resources.gpu_monitor import GpuWatch, ResourceUsage
 from sweeps.resources.packer import Packer
 
 SMALL_PREDICT_BATCH = PREDICT_BATCH // 4
@@ -43,7 +43,7 @@ class Trials:
             plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
             recorder.packed,
         )  # fmt: skip
-        self.usage = GpuUsage(executor, watch)
+        self.usage = ResourceUsage(executor, watch)
         self.last_report: dict[int, float] = {}
         """By trial, when it last started or reported (`Board.clock`)."""
         self.slots: dict[int, Slot] = {}
