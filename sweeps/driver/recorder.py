@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +84,7 @@ class Recorder:
 
     Args:
         names: what metrics are called in MLflow, where nothing has begun; None for the usual.
+        run_page: the address of a trial's run in MLflow; empty while it has none.
 
     Attributes:
         names: what they are called: as when the sweep began.
@@ -101,8 +102,9 @@ class Recorder:
         models: BestModels,
         training: TrainingOptions = DEFAULT_TRAINING,
         names: MetricNames | None = None,
+        run_page: Callable[[int], str] = lambda number: "",
     ) -> None:
-        self._spool = spool
+        self._spool, self.run_page = spool, run_page
         self._history = TrialHistory(spool)
         self._space = space
         self._data = data

@@ -125,6 +125,7 @@ class _Search:
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,
             BestModels(objective, settings.num_kept_models), settings.training,
+            run_page=opened.recording.run_page,
         )  # fmt: skip
         target = settings.target
         plan = LoopPlan(

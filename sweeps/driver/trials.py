@@ -9,7 +9,7 @@ from pipelines.training.trial import TrialTask
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, TrialRow, View
-from sweeps.engines.base import LEFT_OUT_VALUE, Engine, TrialState
+from sweeps.engines.base import LEFT_OUT_VALUE, RUN_PAGE, Engine, TrialState
 from sweeps.engines.limits import broken_limit
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills
@@ -126,6 +126,7 @@ class Trials:
             "num_parameters": row.num_parameters,
             "seconds": round(row.seconds, 3),
             "duplicate_of": row.duplicate_of,
+            RUN_PAGE: self.recorder.run_page(row.number),
         }
         broken = row.breaks_limit or broken_limit(self.plan.limits, row.measured)
         if broken:

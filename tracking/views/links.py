@@ -58,6 +58,11 @@ def charts_link(base: str, experiment_id: str, view_id: str) -> str:
     return f"{table_link(base, experiment_id, view_id)}&compareRunsMode=CHART"
 
 
+def run_link(base: str, run_id: str) -> str:
+    """The page of a run."""
+    return f"{base.rstrip('/')}/#/runs/{run_id}"
+
+
 def plain_link(base: str, experiment_id: str, uid: str) -> str:
     """A sweep's runs where there is no saved view of them."""
     text = f"tags.`{Tag.UID}` = '{uid}'"
