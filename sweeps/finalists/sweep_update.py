@@ -34,7 +34,8 @@ def update_sweep(sweep: StoredSweep, *, send: bool, give_up: Callable[[], bool])
 
     try:
         recorded = read_sweep(sweep.paths)
-        recorded.state = FINISHED if sweep.file.is_finished else INTERRUPTED
+        # Its lock is held, so it seems to run.
+        recorded.state = FINISHED if recorded.file.is_finished else INTERRUPTED
         report = write_report_of(recorded)
         spool = Spool(sweep.paths.spool)
         spool.put(SweepTagsRecord({Tag.RUN_NOTE: report.note}, report.texts))
