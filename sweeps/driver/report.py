@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.runtime.filesystem import replaced_atomically
@@ -12,7 +12,7 @@ from sweeps.driver.status import Board
 from sweeps.driver.views import QuietView
 from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
 from sweeps.html_report.curve_picture import curve_picture
-from sweeps.html_report.findings import parameter_findings
+from sweeps.html_report.findings import ParameterFinding, parameter_findings
 from sweeps.html_report.note import CURVE_FILE, run_note
 from sweeps.html_report.page import report_page
 from sweeps.state.paths import SweepPaths
@@ -31,12 +31,12 @@ class Report:
     Attributes:
         texts: files of its run in MLflow: the page, and the picture in the note.
         note: Markdown, for its run in MLflow.
-        important: parameters, the most important first; empty while nobody can say.
+        telling: the parameters that differ between trials, the most important first.
     """
 
     texts: Mapping[str, str]
     note: str
-    important: tuple[str, ...]
+    telling: tuple[str, ...]
 
 
 def write_report(paths: SweepPaths, ended: str = "") -> Report:
@@ -68,8 +68,18 @@ def write_report_of(sweep: RecordedSweep) -> Report:
         curve = ""
     if curve:
         texts[CURVE_FILE] = curve
-    important = tuple(finding.name for finding in findings)
-    return Report(texts, run_note(sweep, findings, now_ms(), has_curve=bool(curve)), important)
+    note = run_note(sweep, findings, now_ms(), has_curve=bool(curve))
+    return Report(texts, note, _telling(sweep, findings))
+
+
+def _telling(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> tuple[str, ...]:
+    """Those whose importance nobody can say follow, by how many values they took."""
+
+    def num_values(name: str) -> int:
+        return len({repr(trial.params.get(name)) for trial in sweep.trained})
+
+    others = sorted(sweep.varying, key=num_values, reverse=True)
+    return tuple(dict.fromkeys([*(finding.name for finding in findings), *others]))
 
 
 class ReportView(QuietView):

@@ -206,11 +206,11 @@ class _Search:
         )
         self._save_view()
 
-    def _save_view(self, first: Sequence[str] = ()) -> None:
+    def _save_view(self, telling: Sequence[str] = ()) -> None:
         """What MLflow's page of the trials shows.
 
         Args:
-            first: the most important parameters, where that is known.
+            telling: the parameters to show, in their order; empty while nothing was tried.
         """
         space, objective = self._opened.space, self._board.objective
         parameters = {
@@ -218,7 +218,9 @@ class _Search:
             for parameter in space.parameters
             if parameter.kind != "fixed"
         }
-        names = list(dict.fromkeys([*(name for name in first if name in parameters), *parameters]))
+        # What is drawn on a log axis, the learning rate above all, decides most.
+        by_scale = sorted(parameters, key=lambda name: parameters[name].sampling != "log")
+        names = [name for name in telling if name in parameters] or by_scale
         view = TrialsView(
             name=self._paths.name,
             uid=self._opened.file.uid,
@@ -263,7 +265,7 @@ class _Search:
             report = write_report(self._paths, stop.value)
             self._pages |= report.texts
             self._note = report.note
-            self._save_view(report.important)
+            self._save_view(report.telling)
         except Exception as problem:  # A page must not cost the sweep its end.
             log.warning("no report: %s", self._session.broke_off(problem))
 

@@ -27,8 +27,11 @@ def curve_picture(sweep: RecordedSweep) -> str:
             note["text"], (0, shape["y0"]), (4, 2), xycoords=("axes fraction", "data"),
             textcoords="offset points", fontsize=8, color="tab:orange",
         )  # fmt: skip
-    if limits := figure.layout["yaxis"]["range"]:
-        axes.set_ylim(*limits)
+    # The first third of the improvements may be steep, and would flatten the rest.
+    shown = [*trace["y"][len(trace["y"]) // 3 :], *(s["y0"] for s in figure.layout["shapes"])]
+    margin = (max(shown) - min(shown)) * 0.1 or 0.01
+    axes.set_ylim(min(shown) - margin, max(shown) + margin)
+    axes.set_xlim(left=0)
     axes.set_xlabel(figure.layout["xaxis"]["title"]["text"])
     axes.set_ylabel(sweep.objective.metric)
     axes.grid(alpha=0.3)

@@ -22,10 +22,12 @@ from tracking.views.saved_views import (
     view_tag,
 )
 
-MAX_PARAMS = 12
-"""Columns and axes beyond that are not looked at."""
-MAX_AXES = 7
-"""Of parallel coordinates: more cannot be told apart beside the other charts."""
+MAX_PARAMS = 24
+"""Columns; what does not fit into a tag is left out anyway."""
+MAX_AXES = 9
+"""Of parallel coordinates: more names cannot be read beside each other."""
+MAX_ON_LOG_AXIS = 4
+"""Charts of one parameter each."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def trials_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
     """
     of_end, best = view.names.of_end, view.best
     seconds, size = of_end("training_seconds"), of_end("num_parameters")
-    on_log_axis = [name for name in view.shown if name in view.log_params]
+    on_log_axis = [name for name in view.shown if name in view.log_params][:MAX_ON_LOG_AXIS]
     against = [scatter(size, best), scatter(seconds, best)]
     against += [scatter(name, best, is_param=True, scale="log") for name in on_log_axis]
     sections = [
@@ -107,11 +109,9 @@ def finalists_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
     Params are those in which the finalists differ.
     """
     best, test = view.best, view.names.of_end("test_accuracy")
-    axes = view.shown[:MAX_AXES] if len(view.params) > 1 else []
-    sections = [
+    sections = [  # MLflow draws no parallel coordinates of groups.
         Section("Means over the fresh seeds", [bar(best), bar(test)], 2),
         Section(f"{view.metric} over epochs", [view.curve], 1),
-        Section("Parameters that differ", [parallel(axes, best)] if axes else [], 1),
     ]
     saved = SavedView(
         trials_view(view.uid),
