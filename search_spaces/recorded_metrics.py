@@ -25,11 +25,16 @@ def recorded_metric(name: str) -> str:
     return _renamed(name) if name in OURS else accepted_metric(name)
 
 
-def accepted_metric(name: str) -> str:
-    """The name itself where MLflow takes it; else what it takes of it, with a checksum."""
+def accepted_metric(name: str, section: str = "") -> str:
+    """The name itself where MLflow takes it; else what it takes of it, with a checksum.
+
+    Args:
+        section: what stands before it in MLflow, slash included; it never changes.
+    """
     path = posixpath.normpath(name)
     is_plain = path == name and path != "." and not path.startswith(("..", "/"))
-    return name if is_plain and _ACCEPTED.fullmatch(name) else _renamed(name)
+    is_accepted = is_plain and _ACCEPTED.fullmatch(section + name)
+    return section + (name if is_accepted else _renamed(name))
 
 
 def _renamed(name: str) -> str:

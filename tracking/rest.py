@@ -11,6 +11,7 @@ from typing import Any
 
 from search_spaces.errors import InputError
 from tracking.addresses import redacted
+from tracking.metric_names import MetricNames
 from tracking.stores import check_store, credentials, is_server
 
 PAGE = 1_000
@@ -20,7 +21,12 @@ ANSWER_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class RestRun:
-    """A run as the server tells it; `metrics` has the latest value of each."""
+    """A run as the server tells it.
+
+    Attributes:
+        metrics: the latest value of each, by its plain name (`tracking.metric_names`).
+        last_step: the highest step of those values; 0 without any.
+    """
 
     run_id: str
     begun_ms: int
@@ -29,6 +35,7 @@ class RestRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    last_step: int = 0
 
 
 def search_runs(uri: str, text: str) -> Iterator[RestRun]:
@@ -108,12 +115,15 @@ def _asked(
 
 def _run(found: Mapping[str, Any]) -> RestRun:
     info, data = found["info"], found.get("data", {})
+    tags = {item["key"]: item.get("value", "") for item in data.get("tags", ())}
+    metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", ())}
     return RestRun(
         run_id=info["run_id"],
         begun_ms=int(info.get("start_time", 0)),
         ended_ms=int(info.get("end_time", 0)),
         status=info.get("status", ""),
         params={item["key"]: item.get("value", "") for item in data.get("params", ())},
-        tags={item["key"]: item.get("value", "") for item in data.get("tags", ())},
-        metrics={item["key"]: float(item["value"]) for item in data.get("metrics", ())},
+        tags=tags,
+        metrics=MetricNames.of(tags).plain(metrics),
+        last_step=max((int(item.get("step", 0)) for item in data.get("metrics", ())), default=0),
     )

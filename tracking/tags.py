@@ -28,9 +28,12 @@ class Tag:
     RECORD = "sweeps.record"
     STATE = "sweeps.state"
     REASON = "sweeps.reason"
+    OBJECTIVE = "sweeps.objective"
+    METRIC_NAMES = "sweeps.metric_names"
     STOPPED_BY = "sweeps.stopped_by"
     NOTE = "sweeps.note"
     RUN_NOTE = "mlflow.note.content"  # What MLflow's page of a run shows as its description.
+    NOTE_CHECKSUM = "sweeps.note_checksum"
 
     # What was trained, on what, from which seed.
     SPACE = "sweeps.space"

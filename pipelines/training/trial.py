@@ -231,7 +231,9 @@ def run_trial(
     while True:
         step = training.step
         if step and step >= task.reported_step:
+            asked = time.perf_counter()
             decision = report(training.history[-1])
+            training.waited_seconds += time.perf_counter() - asked
             if decision is not Decision.GO_ON:
                 stopped_by = decision.value
                 break
@@ -292,7 +294,7 @@ class _Training:
         self.best_step = 0
         self._best_weights: list[np.ndarray] = []
         self._best_probabilities = np.empty(0)
-        self._earlier_seconds = 0.0
+        self._earlier_seconds, self.waited_seconds = 0.0, 0.0
         self._is_compiled_here = False
         self._path = Path(task.folder) / CHECKPOINT_FILE
         found = load_checkpoint(self._path, task.identity)
@@ -478,7 +480,8 @@ class _Training:
         return bool(getattr(self._model, "jit_compile", True))
 
     def _seconds(self) -> float:
-        return self._earlier_seconds + time.perf_counter() - self._started
+        here = time.perf_counter() - self._started - self.waited_seconds
+        return self._earlier_seconds + here
 
 
 def _write_history(path: Path, history: list[TrialReport], reports: Reports) -> None:

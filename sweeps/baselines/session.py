@@ -361,6 +361,8 @@ class _Baselines:
 class _BaselineRecorder(Recorder):
     """Records trainings of published models, with what was published beside what they reach."""
 
+    has_view = False
+
     def __init__(
         self,
         chosen: Sequence[Baseline],

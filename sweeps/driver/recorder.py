@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +21,13 @@ from pipelines.training.trial import TrialResult
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.trial_note import trial_note, with_link
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.log import sweep_log
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import option_tags
+from tracking.metric_names import MetricNames
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -48,6 +52,8 @@ from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
     from tracking.spool.spool import Spool
+
+TABLE_AS_CSV = "leaderboard.csv"
 
 
 @dataclass
@@ -75,7 +81,17 @@ class Recorder:
     """Records one sweep. A record that the spool has already is not put again.
 
     Trials with a fixed plan are recorded by subclasses, which record other facts of a run.
+
+    Args:
+        names: what metrics are called in MLflow, where nothing has begun; None for the usual.
+        run_page: the address of a trial's run in MLflow; empty while it has none.
+
+    Attributes:
+        names: what they are called: as when the sweep began.
     """
+
+    has_view = True
+    """Whether MLflow has a saved view of the trials."""
 
     def __init__(
         self,
@@ -85,25 +101,30 @@ class Recorder:
         paths: SweepPaths,
         models: BestModels,
         training: TrainingOptions = DEFAULT_TRAINING,
+        names: MetricNames | None = None,
+        run_page: Callable[[int], str] = lambda number: "",
     ) -> None:
-        self._spool = spool
+        self._spool, self.run_page = spool, run_page
         self._history = TrialHistory(spool)
         self._space = space
         self._data = data
         self._paths = paths
         self._models = models
         self.training = training
-        self._progress_step = -1
+        new = names or MetricNames(True, models.objective.metric)
+        self.names = metric_names(spool) or new
+        self._uid, self._progress_step = "", -1
 
     def sweep_started(
         self, name: str, uid: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> None:
         """The parent run; in a resumed sweep, that it runs again."""
+        self._uid = uid
         common = {Tag.DATA: self._data.name, Tag.DATA_FINGERPRINT: self._data.fingerprint}
         if self._space is not None:  # None where the trials are points of several spaces.
             common[Tag.SPACE] = self._space.name
             common[Tag.SPACE_FINGERPRINT] = self._space.fingerprint
-        common |= tags
+        common |= {**self.names.tags, **tags}
         record = SweepRecord(name, params, common, data_record(self._data), uid)
         if not self._spool.put(record):
             self._spool.put(SweepStateRecord("RUNNING", {Tag.STOPPED_BY: "not yet"}))
@@ -238,6 +259,7 @@ class Recorder:
             Tag.STOPPED_BY: result.stopped_by,
             Tag.REASON: row.reason,
             **not_kept,
+            **self._note_of(row, state, result),
         }
         if result.test_metrics:
             tags[Tag.TEST_SPLIT_READ] = "true"
@@ -252,6 +274,7 @@ class Recorder:
     def trial_lost(self, row: TrialRow, state: TrialState) -> None:
         """Ends a run without a result of its own, with the reason and the traceback."""
         tags = {Tag.REASON: row.reason} if row.reason else {}
+        tags |= self._note_of(row, state)
         if row.duplicate_of is not None:
             tags[Tag.DUPLICATE_OF] = str(row.duplicate_of)
         texts = {"traceback.txt": row.details} if row.details else {}
@@ -259,6 +282,18 @@ class Recorder:
         log = self._paths.trial_log(row.number)
         if log.exists() and log.stat().st_size:
             self._upload(row.number, "log", [log])
+
+    def _note_of(
+        self, row: TrialRow, state: TrialState, result: TrialResult | None = None
+    ) -> dict[str, str]:
+        metric = self._models.objective.metric
+        note = trial_note(row, metric, state, result, self._origin_of(row))
+        return {Tag.RUN_NOTE: with_link(note, self._uid) if self.has_view else note}
+
+    def _origin_of(self, row: TrialRow) -> str:
+        """Where a trial's point comes from, in words."""
+        by = row.proposed_by
+        return f"Origin: {by}" if by else ""
 
     def figures_drawn(self, number: int, epoch: int, failure: str) -> None:
         """Uploads a trial's files as of an epoch; a failure to draw becomes a tag."""
@@ -290,7 +325,9 @@ class Recorder:
         self._spool.put(SweepStateRecord(status, {Tag.STOPPED_BY: reason}))
 
     def sweep_ended(self, end: SweepEnd) -> None:
-        """Ends the parent run."""
+        """Ends the parent run; its table goes there as CSV, too."""
+        if end.leaderboard:
+            end = replace(end, texts={**end.texts, TABLE_AS_CSV: _csv(end.leaderboard)})
         self._spool.put(end)
 
     def forget(self, number: int) -> None:
@@ -339,6 +376,19 @@ class Recorder:
                 self._spool.adopt(path, record.key)
         if self._spool.folder_of(record.key).is_dir():
             self._spool.put(record)
+
+
+def _csv(columns: Mapping[str, list[object]]) -> str:
+    text = io.StringIO()
+    rows = zip(*columns.values(), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
+
+
+def metric_names(spool: Spool) -> MetricNames | None:
+    """How a sweep names its metrics in MLflow; None where it has not begun."""
+    first = next(spool.replay(), None)
+    return MetricNames.of(first.tags) if isinstance(first, SweepRecord) else None
 
 
 def model_tags(

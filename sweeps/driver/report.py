@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.runtime.filesystem import replaced_atomically
 from sweeps.driver.status import Board
 from sweeps.driver.views import QuietView
-from sweeps.history.recorded_sweep import read_sweep
-from sweeps.html_report.findings import parameter_findings
-from sweeps.html_report.note import run_note
+from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
+from sweeps.html_report.curve_picture import curve_picture
+from sweeps.html_report.findings import ParameterFinding, parameter_findings
+from sweeps.html_report.note import CURVE_FILE, run_note
 from sweeps.html_report.page import report_page
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import FINISHED
@@ -27,14 +29,14 @@ class Report:
     """What is told of a sweep.
 
     Attributes:
-        page: HTML.
+        texts: files of its run in MLflow: the page, and the picture in the note.
         note: Markdown, for its run in MLflow.
-        important: parameters, the most important first; empty while nobody can say.
+        telling: the parameters that differ between trials, the most important first.
     """
 
-    page: str
+    texts: Mapping[str, str]
     note: str
-    important: tuple[str, ...]
+    telling: tuple[str, ...]
 
 
 def write_report(paths: SweepPaths, ended: str = "") -> Report:
@@ -50,11 +52,34 @@ def write_report(paths: SweepPaths, ended: str = "") -> Report:
     sweep = read_sweep(paths)
     if ended:
         sweep.state, sweep.stopped_by = FINISHED, ended
+    return write_report_of(sweep)
+
+
+def write_report_of(sweep: RecordedSweep) -> Report:
+    """As `write_report`, of a sweep that was read."""
     page, findings = report_page([sweep]), parameter_findings(sweep)
-    with replaced_atomically(paths.report) as file:
+    with replaced_atomically(sweep.paths.report) as file:
         file.write(page.encode())
-    important = tuple(finding.name for finding in findings)
-    return Report(page, run_note(sweep, findings, now_ms()), important)
+    texts = {sweep.paths.report.name: page}
+    try:
+        curve = curve_picture(sweep)
+    except Exception as problem:  # Fonts, folders: a picture must not cost the page.
+        log.warning("no picture: %s: %s", type(problem).__name__, problem)
+        curve = ""
+    if curve:
+        texts[CURVE_FILE] = curve
+    note = run_note(sweep, findings, now_ms(), has_curve=bool(curve))
+    return Report(texts, note, _telling(sweep, findings))
+
+
+def _telling(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> tuple[str, ...]:
+    """Those whose importance nobody can say follow, by how many values they took."""
+
+    def num_values(name: str) -> int:
+        return len({repr(trial.params.get(name)) for trial in sweep.trained})
+
+    others = sorted(sweep.varying, key=num_values, reverse=True)
+    return tuple(dict.fromkeys([*(finding.name for finding in findings), *others]))
 
 
 class ReportView(QuietView):

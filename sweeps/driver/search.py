@@ -36,7 +36,7 @@ from sweeps.state.paths import paths_of
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, SweepFile, write_sweep_file
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
-from tracking.views.saved_views import TrialsView, view_tags
+from tracking.views.sweep_views import TrialsView, sweeps_tags, trials_tags
 
 if TYPE_CHECKING:
     from tracking.spool.records import SweepEnd
@@ -125,6 +125,7 @@ class _Search:
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,
             BestModels(objective, settings.num_kept_models), settings.training,
+            run_page=opened.recording.run_page,
         )  # fmt: skip
         target = settings.target
         plan = LoopPlan(
@@ -203,14 +204,13 @@ class _Search:
         self._session.recorder.sweep_started(
             settings.name, self._opened.file.uid, params, self._opened.tags
         )
-
         self._save_view()
 
-    def _save_view(self, first: Sequence[str] = ()) -> None:
+    def _save_view(self, telling: Sequence[str] = ()) -> None:
         """What MLflow's page of the trials shows.
 
         Args:
-            first: the most important parameters, where that is known.
+            telling: the parameters to show, in their order; empty while nothing was tried.
         """
         space, objective = self._opened.space, self._board.objective
         parameters = {
@@ -218,7 +218,9 @@ class _Search:
             for parameter in space.parameters
             if parameter.kind != "fixed"
         }
-        names = list(dict.fromkeys([*(name for name in first if name in parameters), *parameters]))
+        # What is drawn on a log axis, the learning rate above all, decides most.
+        by_scale = sorted(parameters, key=lambda name: parameters[name].sampling != "log")
+        names = [name for name in telling if name in parameters] or by_scale
         view = TrialsView(
             name=self._paths.name,
             uid=self._opened.file.uid,
@@ -226,8 +228,11 @@ class _Search:
             params=names,
             log_params=[name for name in names if parameters[name].sampling == "log"],
             minimize=objective.direction == "minimize",
+            names=self._session.recorder.names,
+            has_steps=self._budget.rungs.reports.per_epoch > 1,
         )
-        self._session.recorder.views(view_tags(view, now_ms()))
+        of_sweeps = sweeps_tags(view.metric, view.names, now_ms(), minimize=view.minimize)
+        self._session.recorder.views({**trials_tags(view, now_ms()), **of_sweeps})
 
     def _packed(self, plan: LoopPlan, watch: GpuWatch | None) -> LoopPlan:
         """Settles how many trials share a GPU."""
@@ -258,9 +263,9 @@ class _Search:
     def _write_report(self, stop: StopReason) -> None:
         try:
             report = write_report(self._paths, stop.value)
-            self._pages[self._paths.report.name] = report.page
+            self._pages |= report.texts
             self._note = report.note
-            self._save_view(report.important)
+            self._save_view(report.telling)
         except Exception as problem:  # A page must not cost the sweep its end.
             log.warning("no report: %s", self._session.broke_off(problem))
 
@@ -314,6 +319,7 @@ def _import_for_the_end() -> None:
     import threading
 
     def work() -> None:
+        import matplotlib.figure  # noqa: F401
         import plotly.offline  # noqa: F401
 
         import sweeps.engines.optuna_study.importance  # noqa: F401

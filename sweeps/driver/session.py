@@ -41,6 +41,7 @@ class Recording:
         uri: the tracking store.
         connect: opens it, again where it was away; None where nothing is to be sent now.
         secrets: addresses whose passwords no message may show.
+        run_page: the address of a trial's run in MLflow's pages; empty while it has none.
     """
 
     spool: Spool
@@ -48,6 +49,7 @@ class Recording:
     uri: str
     connect: Callable[[], MlflowTracker] | None
     secrets: tuple[str, ...] = ()
+    run_page: Callable[[int], str] = lambda number: ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -343,7 +343,14 @@ def leaderboard_columns(board: Board) -> dict[str, list[object]]:
         "num_epochs": [row.epochs for row in rows],
         "audit_value": [board.audits.get(row.number) for row in rows],
         "reason": [row.reason for row in rows],
+        **param_columns([row.params for row in rows]),
     }
+
+
+def param_columns(points: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    """A column `params_NAME` for each parameter, as exports have it; None where it is inactive."""
+    names = dict.fromkeys(name for point in points for name in point)
+    return {f"params_{name}": [point.get(name) for point in points] for name in names}
 
 
 class View(Protocol):

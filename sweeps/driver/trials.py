@@ -9,11 +9,11 @@ from pipelines.training.trial import TrialTask
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.status import Board, TrialRow, View
-from sweeps.engines.base import LEFT_OUT_VALUE, Engine, TrialState
+from sweeps.engines.base import LEFT_OUT_VALUE, RUN_PAGE, Engine, TrialState
 from sweeps.engines.limits import broken_limit
 from sweeps.executors.base import Executor, Raised, Slot
 from sweeps.executors.failures import kernel_memory_kills
-from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch
+from sweeps.resources.gpu_monitor import GpuWatch, ResourceUsage
 from sweeps.resources.packer import Packer
 
 SMALL_PREDICT_BATCH = PREDICT_BATCH // 4
@@ -43,7 +43,7 @@ class Trials:
             plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
             recorder.packed,
         )  # fmt: skip
-        self.usage = GpuUsage(executor, watch)
+        self.usage = ResourceUsage(executor, watch)
         self.last_report: dict[int, float] = {}
         """By trial, when it last started or reported (`Board.clock`)."""
         self.slots: dict[int, Slot] = {}
@@ -126,6 +126,7 @@ class Trials:
             "num_parameters": row.num_parameters,
             "seconds": round(row.seconds, 3),
             "duplicate_of": row.duplicate_of,
+            RUN_PAGE: self.recorder.run_page(row.number),
         }
         broken = row.breaks_limit or broken_limit(self.plan.limits, row.measured)
         if broken:

@@ -13,6 +13,8 @@ from search_spaces.space import Space
 
 LEFT_OUT_VALUE = "left_out_value"
 """The fact of a trial that has the objective of one that a limit left out after its training."""
+RUN_PAGE = "run_page"
+"""The fact of a trial that is the address of its run in MLflow."""
 
 AT_RUNG = "waits at a rung with its checkpoint"
 """The reason of a trial that its pruner has paused."""

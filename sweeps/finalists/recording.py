@@ -17,7 +17,7 @@ from sweeps.driver.recorder import BestModels, Recorder, model_tags
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.finalists.estimates import RankedFinalist
-from sweeps.finalists.report import Compared, finalists_columns, render_report
+from sweeps.finalists.report import Compared, finalists_columns, finalists_note, render_report
 from sweeps.finalists.selection import (
     Finalist,
     FinalistResult,
@@ -29,6 +29,7 @@ from sweeps.finalists.selection import (
 )
 from sweeps.formatting import params_text
 from sweeps.state.paths import SweepPaths
+from tracking.metric_names import MetricNames
 from tracking.spool.records import ModelRecord, SweepEnd, TagsRecord, TrialEnd
 from tracking.tags import Tag
 
@@ -49,8 +50,9 @@ class FinalistRecorder(Recorder):
         data: PreparedData,
         paths: SweepPaths,
         training: TrainingOptions,
+        names: MetricNames | None,
     ) -> None:
-        super().__init__(spool, space, data, paths, BestModels(objective, 0), training)
+        super().__init__(spool, space, data, paths, BestModels(objective, 0), training, names)
         self._file, self._models_folder = file, models
 
     def models_known(self, board: Board) -> None:
@@ -67,6 +69,12 @@ class FinalistRecorder(Recorder):
             Tag.KIND: "retrained" if retrained else "finalist",
             Tag.FINALIST_OF: str(finalist.trial),
         }
+
+    def _origin_of(self, row: TrialRow) -> str:
+        on = " and on all data" if row.number == self._file.retrained_number else ""
+        finalist = self._file.finalist_of(row.params)
+        again = f"trained again with the fresh seed {row.seed}{on}"
+        return f"The point of {finalist.name} of the search, {again}"
 
     def _metrics_of(self, row: TrialRow, result: TrialResult) -> dict[str, float]:
         metrics = super()._metrics_of(row, result)
@@ -138,6 +146,7 @@ class WinnerRecorder:
             Tag.WINNER_SEEDS: ", ".join(str(r.seed) for r in rows[ranking[0].key]),
             Tag.LEFT_OUT: "; ".join(left_out),
             Tag.TEST_SPLIT_READ: "true",
+            Tag.RUN_NOTE: finalists_note(compared),
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import OBJECTIVES, Objective
 from search_spaces.registry import all_baselines
+from sweeps.driver.status import param_columns
 from sweeps.finalists.estimates import ANY, CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
 from sweeps.finalists.selection import FinalistsFile
 from sweeps.formatting import count, params_text
+from tracking.markdown import literal
+from tracking.views.links import charts_here, table_here, trials_view
 
 WIDTH = 128
+NUM_NOTED = 10
+"""Finalists in the note of a run."""
 
 
 def scale_of(metric: str, num_images: int) -> Scale:
@@ -63,6 +68,7 @@ def finalists_columns(found: Compared) -> tuple[dict[str, list[object]], dict[st
         "probability_best": [s.probability_best for s in ranking],
         "num_seeds": [s.estimate.num for s in ranking],
         "params": [params_text(file.finalists[s.key].params) for s in ranking],
+        **param_columns([file.finalists[s.key].params for s in ranking]),
     }
     measured = {
         found.objective.metric: [s.estimate for s in ranking],
@@ -77,6 +83,27 @@ def finalists_columns(found: Compared) -> tuple[dict[str, list[object]], dict[st
             columns[f"{metric}_{name}"] = [getattr(e, name) for e in estimates]
             metrics[f"winner_{metric}_{name}"] = float(getattr(estimates[0], name))
     return columns, metrics
+
+
+def finalists_note(found: Compared) -> str:
+    """The winner and the table as the note of the comparison's run, in Markdown."""
+    winner = found.file.finalists[found.ranking[0].key].name
+    metric = literal(found.objective.metric)
+    rows = []
+    for ranked in found.ranking[:NUM_NOTED]:
+        (mean, interval), (test, _) = _cells(ranked.estimate), _cells(found.test(ranked.key))
+        name = literal(found.file.finalists[ranked.key].name)
+        rows.append(f"| {name} | {mean} ({interval}) | {test} | {ranked.probability_best:.0%} |")
+    view = trials_view(found.file.uid)
+    return "\n".join(
+        [
+            f"**On fresh seeds {literal(winner)} won.**", "",
+            f"| finalist | mean {metric} ({CONFIDENCE:.0%} interval) | test accuracy "
+            "| probability best |",
+            "| --- | --- | --- | --- |", *rows, "",
+            f"[Table of the trainings]({table_here(view)}) · [Charts]({charts_here(view)})",
+        ]
+    )  # fmt: skip
 
 
 def render_report(found: Compared) -> str:

@@ -15,8 +15,10 @@ from functools import partial
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
 from pipelines.training.trial import Schedule
+from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
 from sweeps.driver.plan import LoopPlan
+from sweeps.driver.recorder import metric_names
 from sweeps.driver.session import LoopEnd, Recording, Session
 from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
 from sweeps.driver.status import Board, TrialRow, View
@@ -33,6 +35,7 @@ from sweeps.finalists.selection import (
     models_folder,
     sweep_run_id,
 )
+from sweeps.finalists.sweep_update import update_sweep
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -48,8 +51,9 @@ from sweeps.state.recorded_options import compute_tags
 from sweeps.state.sweep_file import StoredSweep, check_same_data
 from sweeps.workers.jobs import train_job, warm_up
 from sweeps.workers.start import start_workers
-from tracking.spool.records import SweepEnd, TrialRecord
+from tracking.spool.records import SweepEnd, TrialRecord, now_ms
 from tracking.tags import Tag
+from tracking.views.sweep_views import TrialsView, finalists_tags
 
 Say = Callable[[str], None]
 
@@ -163,7 +167,7 @@ class _Comparison:
         self._spool = Spool(paths.spool)
         self._recorder = FinalistRecorder(
             file, self._objective, self._models, self._spool, space, data, paths,
-            settings.training,
+            settings.training, metric_names(Spool(sweep.paths.spool, read_only=True)),
         )  # fmt: skip
         num_trials = len(file.finalists) * file.num_seeds + (file.retrain == "all")
         plan = LoopPlan(
@@ -218,6 +222,9 @@ class _Comparison:
         end = self._session.run_loop(self._engine)
         result = self._concluded(end)
         problems = [*end.problems, *result.problems, *self._session.send_rest()]
+        if result.outcome is Outcome.DONE:
+            interrupts, send = self._session.interrupts, self._destination is not None
+            update_sweep(self._sweep, send=send, give_up=lambda: interrupts.urgent)
         sweep_log.info("the comparison of finalists is %s. %s", result.outcome.value, result.error)
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,
@@ -273,6 +280,24 @@ class _Comparison:
         }
         name = f"{self._sweep.paths.name} finalists"
         self._recorder.sweep_started(name, file.uid, params, tags)
+        self._recorder.views(finalists_tags(self._view(), now_ms()))
+
+    def _view(self) -> TrialsView:
+        points = [
+            recorded_params(self._space.parameters, finalist.params)
+            for finalist in self._file.finalists
+        ]
+        differing = {
+            name: None for point in points for name in point if point[name] != points[0].get(name)
+        }
+        return TrialsView(
+            self._sweep.paths.name,
+            self._file.uid,
+            self._objective.metric,
+            list(differing),
+            self._recorder.names,
+            minimize=self._objective.direction == "minimize",
+        )
 
     def _is_lost(self, number: int) -> bool:
         """Whether a complete training's model is not where it belongs: a kill came before that."""

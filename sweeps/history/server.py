@@ -108,7 +108,8 @@ def _trial(run: RestRun) -> RecordedTrial:
     number = int(run.tags[Tag.TRIAL])
     end = run.ended_ms or None
     latest = {name: value for name, value in run.metrics.items() if not name.startswith("best_")}
-    epochs = run.metrics.get("epoch", run.metrics.get("num_epochs", 0.0))
+    # Where reports are whole epochs, a report's step is all that says its epoch.
+    epochs = run.metrics.get("epoch", run.metrics.get("num_epochs", run.last_step))
     return RecordedTrial(
         number=number,
         name=run.tags.get("mlflow.runName", f"trial {number}"),

@@ -13,8 +13,8 @@ from pipelines.training.reports import EVERY_EPOCH, Reports
 from sweeps.executors.failures import FailureKind
 from sweeps.formatting import count
 from sweeps.replaying.recipe import Device
-from sweeps.resources.gpu_monitor import SYSTEM
 from sweeps.state.recorded_options import tagged_compute
+from tracking.metric_names import SYSTEM
 from tracking.tags import Tag
 
 NOT_TRAINED = frozenset(

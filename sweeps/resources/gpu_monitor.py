@@ -14,15 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sweeps.executors.base import Executor
+from sweeps.resources.host_meter import HostMeter
 from sweeps.resources.nvml import GpuFigures, GpuMeter, MeterError, NvmlMeter, ProcessFigures
 from sweeps.resources.packing import GpuLayout
+from tracking.metric_names import SYSTEM
 
 INTERVAL_SECONDS = 0.5
 MACHINE_SECONDS = 10.0
 """Between two machine-wide figures, as in MLflow's own monitor."""
 MEGABYTE = 1e6
-SYSTEM = "system/"
-"""What a metric's name begins with when the machine was measured, not the model."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,12 @@ def closed(watch: GpuWatch | None) -> list[str]:
     return [f"no more GPU metrics: {watch.problem}"] if watch.problem else []
 
 
-class GpuUsage:
-    """Figures of the trials that run; with no watch there are none."""
+class ResourceUsage:
+    """Figures of the trials that run and of the machine; with no watch, of its GPUs none."""
 
     def __init__(self, executor: Executor, watch: GpuWatch | None) -> None:
         self._executor, self._watch = executor, watch
+        self._host = HostMeter()
         self._reported = time.monotonic()
 
     def started(self, job_id: str) -> None:
@@ -168,18 +169,24 @@ class GpuUsage:
 
     def taken(self, job_id: str) -> dict[str, float]:
         """What a job's process did since the last time; empty where nobody saw it."""
-        if self._watch is None:
-            return {}
         process_id = self._executor.process_id(job_id)
-        usage = None if process_id is None else self._watch.take(process_id)
-        return {} if usage is None else _metrics(usage, f"{SYSTEM}gpu_")
+        if process_id is None:
+            return {}
+        usage = None if self._watch is None else self._watch.take(process_id)
+        of_gpu = {} if usage is None else _metrics(usage, f"{SYSTEM}gpu_")
+        return {**self._host.process(process_id), **of_gpu}
 
     def machine(self) -> dict[str, float]:
-        """The figures of every GPU, when it is time for them again; else empty."""
-        if self._watch is None or time.monotonic() - self._reported < MACHINE_SECONDS:
+        """The figures of the machine and every GPU, when it is time for them again; else empty."""
+        if time.monotonic() - self._reported < MACHINE_SECONDS:
             return {}
         self._reported = time.monotonic()
+        return {**self._host.machine(), **self._gpus()}
+
+    def _gpus(self) -> dict[str, float]:
         found: dict[str, float] = {}
+        if self._watch is None:
+            return found
         for gpu, usage in self._watch.take_machine().items():
             prefix, total = f"{SYSTEM}gpu_{gpu}_", self._watch.total_bytes(gpu)
             found |= _metrics(usage, prefix)

@@ -280,7 +280,10 @@ def _open(
             file=file,
             engine=engine,
             executor=executor,
-            recording=Recording(spool, settings.name, uri, destination, (settings.storage,)),
+            recording=Recording(
+                spool, settings.name, uri, destination, (settings.storage,),
+                destination.run_page if destination else lambda number: "",
+            ),
             tags={**git_tags(), **version_tags(), **source_tags(space, data),
                   **file.space_tags, **compute_tags(settings.training.compute)},
             texts=start.config(settings, data),

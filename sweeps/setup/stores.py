@@ -23,15 +23,19 @@ from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
 from sweeps.state.sweep_file import SweepFile
 from tracking.addresses import redacted
+from tracking.mlflow_server.options import LOOPBACK, UI_PORT
 from tracking.stores import (
     EXPERIMENT_ID_VARIABLE,
     EXPERIMENT_VARIABLE,
     check_database,
     check_store,
+    is_server,
+    public_address,
     resolve_experiment,
     resolve_uri,
     sqlite_path,
 )
+from tracking.views.links import run_link
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -269,7 +273,7 @@ class Destination:
         self._open: Callable[[], MlflowTracker] = lambda: connect_tracker(
             settings, data_name, spool, parent_run_id()
         )
-        self._begun = spool.has("sweep")
+        self._begun, self._uri = spool.has("sweep"), resolve_uri(settings.tracking_uri)
         self.tracker: MlflowTracker | None = None
 
     def __call__(self) -> MlflowTracker:
@@ -281,6 +285,12 @@ class Destination:
         if self.tracker is None:
             self.tracker = self._open()
         return self.tracker
+
+    def run_page(self, number: int) -> str:
+        """The address of a trial's run: on the server, or where `ui` shows an embedded store."""
+        run_id = self.tracker.run_id(number) if self.tracker else None
+        base = public_address(self._uri) if is_server(self._uri) else f"http://{LOOPBACK}:{UI_PORT}"
+        return run_link(base, run_id) if run_id else ""
 
     def check(self) -> None:
         """Opens the store; raises InputError where a new sweep's cannot be used.

@@ -93,7 +93,7 @@ def test_the_sweep_over_colour_pictures_trains(sources, tmp_path):
     experiment = client.get_experiment_by_name("cnn-photos")
     runs = client.search_runs([experiment.experiment_id], "tags.`sweeps.kind` = 'trial'")
     assert [run.info.status for run in runs] == ["FINISHED"] * 2
-    assert all(run.data.metrics["val_loss"] > 0 for run in runs)
+    assert all(run.data.metrics["epoch/val_loss"] > 0 for run in runs)
 
 
 def test_the_page_names_every_metric_and_the_limits():

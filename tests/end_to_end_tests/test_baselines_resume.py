@@ -88,11 +88,11 @@ def check_finished(folder: Path) -> None:
     assert Counter(run.data.tags["sweeps.baseline"] for run in children) == Counter(BASELINES)
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     for run in children:
-        for metric in ("loss", "accuracy"):
+        for metric in ("epoch/loss", "epoch/accuracy"):
             history = client.get_metric_history(run.info.run_id, metric)
             steps = sorted(value.step for value in history)
             assert steps == list(range(1, NUM_EPOCHS + 1)), (run.info.run_name, metric)
-        assert run.data.metrics["test_accuracy"] == 0.9
+        assert run.data.metrics["test/accuracy"] == 0.9
     checked = command(folder, "doctor", "b")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

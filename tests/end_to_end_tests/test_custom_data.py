@@ -238,5 +238,5 @@ def test_from_a_folder_to_a_champion_and_back(tmp_path):
     experiments = [e.experiment_id for e in client.search_experiments()]
     for kind in ("trial", "finalist"):
         found = client.search_runs(experiments, f"tags.`sweeps.kind` = '{kind}'")[0]
-        assert {"val_auc", "val_macro_f1", "best_val_auc"} <= set(found.data.metrics)
+        assert {"epoch/val_auc", "epoch/val_macro_f1", "best/val_auc"} <= set(found.data.metrics)
         assert "identical" in run("replay", found.info.run_id)

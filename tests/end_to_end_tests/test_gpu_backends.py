@@ -48,7 +48,7 @@ def test_trials_are_measured_packed_and_trained(backend, tmp_path):
     for run in trials:
         assert run.data.tags["sweeps.device"] == "gpu 0: Stand-in"
         assert run.data.tags["sweeps.backend"] == backend
-        assert run.data.metrics["val_accuracy"] > 0.2
+        assert run.data.metrics["epoch/val_accuracy"] > 0.2
     told = [json.loads(path.read_text()) for path in tmp_path.glob("told-*.json")]
     assert len(told) >= 3 + 4, "three that measured, one for each trial"
     assert {one["CUDA_VISIBLE_DEVICES"] for one in told} == {"0"}

@@ -114,7 +114,7 @@ def test_a_packed_sweep_is_measured_halved_and_accounted_for(command):
         assert run.data.metrics["system/gpu_utilization_percentage"] == 25.0
         assert not [name for name in run.data.metrics if "gpu_0" in name]
         assert run.data.tags["sweeps.gpu_share"] in ("1/4", "1/2")
-        history = client.get_metric_history(run.info.run_id, "val_accuracy")
+        history = client.get_metric_history(run.info.run_id, "epoch/val_accuracy")
         assert sorted(m.step for m in history) == [1, 2, 3, 4]
 
 

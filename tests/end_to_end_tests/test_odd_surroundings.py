@@ -101,7 +101,7 @@ def best(folder: Path) -> list[float]:
     ids = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(ids, "tags.`sweeps.kind` = 'trial'")
     assert all(run.info.status == "FINISHED" for run in runs)
-    return [run.data.metrics["best_val_accuracy"] for run in runs]
+    return [run.data.metrics["best/val_accuracy"] for run in runs]
 
 
 @pytest.fixture

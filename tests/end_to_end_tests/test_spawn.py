@@ -75,7 +75,7 @@ def test_a_sweep_trains_and_is_recorded(ended, name):
     runs = {run.data.tags["sweeps.kind"]: run for run in client.search_runs(experiments)}
     assert [run.info.status for run in runs.values()] == ["FINISHED"] * 2
     assert runs["trial"].data.tags["sweeps.state"] == "COMPLETE"
-    assert runs["trial"].data.metrics["best_val_accuracy"] > 0.5
+    assert runs["trial"].data.metrics["best/val_accuracy"] > 0.5
 
 
 def test_no_worker_runs_the_script(ended):

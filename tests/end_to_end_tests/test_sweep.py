@@ -89,13 +89,13 @@ def test_study_and_mlflow_hold_the_same_trials(sweep):
         trial = trials[number]
         assert trial.state is TrialState.COMPLETE and run.info.status == "FINISHED"
         assert run.data.tags["sweeps.state"] == "COMPLETE"
-        assert run.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)
+        assert run.data.metrics["best/val_accuracy"] == pytest.approx(trial.value)
         assert set(run.data.params) == names | {"max_epochs"}
         for name in names:
             expected, found = trial.params.get(name, "inactive"), run.data.params[name]
             # Optuna's own grid carries rounding errors: 0.8500000000000001 is our 0.85.
             assert found == str(expected) or float(found) == pytest.approx(expected, rel=1e-12)
-        history = sweep.client.get_metric_history(run.info.run_id, "val_accuracy")
+        history = sweep.client.get_metric_history(run.info.run_id, "epoch/val_accuracy")
         history = [m for m in history if m.model_id is None]
         assert {m.step: m.value for m in history} == pytest.approx(trial.intermediate_values)
 
@@ -116,10 +116,14 @@ def test_a_trial_can_be_understood_from_its_run_alone(sweep):
         ):  # fmt: skip
             assert tags[f"sweeps.{name}"]
         for name in (
-            "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds",
-            "images_per_second", "best_epoch", "num_parameters", "model_bytes", "training_seconds",
+            "best/val_accuracy", "epoch/loss", "epoch/accuracy", "epoch/val_loss",
+            "epoch/val_accuracy", "epoch/learning_rate", "training/epoch_seconds",
+            "training/images_per_second", "training/best_epoch", "training/epochs",
+            "training/seconds", "model/parameters", "model/bytes",
         ):  # fmt: skip
             assert metrics[name] >= 0
+        assert all("/" in name for name in metrics), "a metric without a section"
+        assert min(metrics) == "best/val_accuracy", "MLflow's pages begin with it"
         assert {a.path for a in sweep.client.list_artifacts(run.info.run_id)} >= {
             "model_summary.txt", "curves.csv", "curves.png", "confusion_validation.png",
             "confusion_validation.csv", "mistakes_validation.png",
@@ -142,7 +146,7 @@ def test_the_parent_shows_the_sweep(sweep):
     assert parent.info.status == "FINISHED"
     assert parent.data.params["num_trials"] == str(NUM_TRIALS)
     assert parent.data.params["seed"] == "4"
-    curve = sweep.client.get_metric_history(parent.info.run_id, "best_val_accuracy")
+    curve = sweep.client.get_metric_history(parent.info.run_id, "best/val_accuracy")
     values = [m.value for m in sorted(curve, key=lambda m: m.step)]
     assert len(values) == NUM_TRIALS and values == sorted(values)
     assert values[-1] == sweep.study.best_value
@@ -284,5 +288,5 @@ def test_published_models_are_trained_and_compared_on_demand(tmp_path):
     assert re.search(r"mlp_512x2\s+669,706\s+0\.9800\s+0\.\d{4}\s+[-+]\d", done.done.stdout)
     (run,) = done.runs("trial")
     assert run.data.tags["sweeps.test_split_read"] == "true"
-    assert 0 < run.data.metrics["test_accuracy"] <= 1
+    assert 0 < run.data.metrics["test/accuracy"] <= 1
     assert not (tmp_path / "optuna.db").exists()

@@ -134,7 +134,7 @@ def test_trials_are_recorded_with_every_parameter_and_the_defaults_first(life):
     }  # fmt: skip
     for run in runs.values():
         assert run.params["num_layers"] == "2" and run.params["units_0"] in ("8", "16")
-        assert run.metrics["best_val_accuracy"] > 0 and run.metrics["model_bytes"] > 0
+        assert run.metrics["best/val_accuracy"] > 0 and run.metrics["model/bytes"] > 0
         source = json.loads(run.tags["sweeps.space_source"])
         assert source["reference"] == f"{FILE}:Small"
 
@@ -202,7 +202,7 @@ def test_a_model_that_needs_code_is_said_trained_and_not_kept(life):
     assert "cannot be saved without their code" in done["err"] and "Doubled" in done["err"]
     (run,) = runs_of(life, "c")
     assert "Doubled" in run.data.tags["sweeps.model_not_kept"]
-    assert run.data.metrics["best_val_accuracy"] > 0 and "model_bytes" not in run.data.metrics
+    assert run.data.metrics["best/val_accuracy"] > 0 and "model/bytes" not in run.data.metrics
     experiment = run.info.experiment_id
     assert not life["client"].search_logged_models([experiment])
 
@@ -211,8 +211,8 @@ def test_a_loop_without_compile_is_recorded_and_its_model_kept(life):
     assert life["loop"]["status"] == 0, life["loop"]["err"]
     (run,) = runs_of(life, "l")
     assert run.data.params.keys() >= {"units", "batch_size", "learning_rate"}
-    assert run.data.metrics["val_loss"] > 0 and run.data.metrics["model_bytes"] > 0
-    assert "loss" not in run.data.metrics and "learning_rate" not in run.data.metrics
+    assert run.data.metrics["epoch/val_loss"] > 0 and run.data.metrics["model/bytes"] > 0
+    assert "epoch/loss" not in run.data.metrics and "epoch/learning_rate" not in run.data.metrics
 
 
 def test_a_point_that_cannot_be_built_fails_in_its_own_trial(life):

@@ -48,7 +48,7 @@ def test_every_metric_of_every_epoch_is_in_mlflow_under_a_name_that_it_takes(lif
     assert life["names"]["status"] == 0, life["names"]["err"]
     (run,) = runs_of(life, "names")
     client = MlflowClient(life["uri"])
-    tops = [name for name in run.data.metrics if re.fullmatch(r"top_2-[0-9a-f]{8}", name)]
+    tops = [name for name in run.data.metrics if re.fullmatch(r"epoch/top_2-[0-9a-f]{8}", name)]
     assert len(tops) == 2
     for name in ("val_accuracy", "accuracy", *tops):
         assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == [1, 2]
@@ -89,7 +89,7 @@ def test_a_kept_model_of_logits_gives_the_probabilities_that_were_measured(life)
     found = model.predict(np.asarray(pixels))
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     accuracy = (found.argmax(axis=1) == labels).mean()
-    assert accuracy == pytest.approx(run.data.metrics["best_val_accuracy"]) and accuracy > 0.2
+    assert accuracy == pytest.approx(run.data.metrics["best/val_accuracy"]) and accuracy > 0.2
 
 
 def test_weights_of_classes_that_a_step_cannot_take_are_refused(life):

@@ -22,8 +22,10 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 from search_spaces import cnn_blocks
 from search_spaces.errors import InputError
 from tracking.errors import store_errors
+from tracking.metric_names import MetricNames
+from tracking.models.model_store import ModelStore
 from tracking.runs import tracker as tracker_module
-from tracking.runs.run_reader import RunReader
+from tracking.runs.run_reader import RunReader, read_run
 from tracking.runs.tracker import MlflowTracker, sweep_exists
 from tracking.spool import sender as sender_module
 from tracking.spool.records import (
@@ -98,6 +100,28 @@ def test_a_run_holds_what_it_was_told(tracker, uri):
     (entry,) = run.inputs.dataset_inputs
     assert entry.dataset.name == "tiny"
     assert json.loads(entry.dataset.source)["sha256"] == "f" * 64
+
+
+def test_grouped_metrics_are_read_back_by_their_plain_names(tracker, uri, tmp_path, request):
+    name, names = request.node.name, MetricNames(True, "val_loss")
+    grouped = MlflowTracker(uri, name, lambda key: tmp_path / key)
+    grouped.apply(SweepRecord("s", {}, {"sweeps.space": "cnn", **names.tags}, DATA, uid="grouped"))
+    grouped.apply(TrialRecord(0, "trial 0", {}, {}))
+    grouped.apply(EpochRecord(0, 1, {"epoch": 1.0, "val_loss": 0.6, "own": 2.0}, 1_000))
+    grouped.apply(TrialEnd(0, "COMPLETE", {"best_val_loss": 0.6, "best_loss": 1.0}))
+    grouped.apply(SweepEnd("FINISHED", {}, {"num_complete": 1.0}))
+    run = MlflowClient(uri).get_run(grouped.run_id(0))
+    assert run.data.metrics == {"epoch/val_loss": 0.6, "epoch/own": 2.0, "best/val_loss": 0.6}
+    plain = {"val_loss": 0.6, "own": 2.0, "best_val_loss": 0.6}
+    (stored,) = RunReader(uri, "grouped", "val_loss").trial_runs()[0]
+    assert (stored.reports, dict(stored.metrics)) == ({1: 0.6}, plain)
+    assert read_run(uri, run.info.run_id).epochs == {1: {"val_loss": 0.6, "own": 2.0}}
+    facts = ModelStore(uri).facts(run.info.run_id)
+    assert (facts.metrics, facts.parent_metrics) == (plain, {"num_complete": 1.0})
+    # A sweep of an earlier version goes on with its plain names.
+    tracker.apply(EpochRecord(0, 1, {"epoch": 1.0, "val_loss": 0.6}, 1_000))
+    earlier = MlflowClient(uri).get_run(tracker.run_id(0)).data.metrics
+    assert earlier == {"epoch": 1.0, "val_loss": 0.6}
 
 
 def test_names_that_are_not_utf_8_are_recorded_with_escapes(tracker, uri):

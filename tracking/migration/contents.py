@@ -27,7 +27,8 @@ from tracking.tags import Tag
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # No remark on every version.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-_ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])")
+_ID = re.compile(r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])|(?<=#/)experiments/\d+")
+"""Ids of runs and models, and of experiments in links of notes."""
 _PAGE = 1000
 Ids = Mapping[str, str]
 Point = tuple[str, int, int, str]
@@ -279,7 +280,7 @@ def model_of(version: ModelVersion) -> str:
 
 def is_remark(key: str) -> bool:
     """Whether a tag is somebody's own, which the server's people may have changed."""
-    own = ("mlflow.note.content", "mlflow.runName")
+    own = (Tag.RUN_NOTE, Tag.NOTE_CHECKSUM, "mlflow.runName")
     return not key.startswith((Tag.PREFIX, "mlflow.")) or key in own
 
 

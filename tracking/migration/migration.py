@@ -143,7 +143,10 @@ class Migration:
             found = self._to.get_experiment(made)
         if found.lifecycle_stage == "deleted":
             return found, GONE
-        for key, value in experiment.tags.items():
+        here, there = experiment.experiment_id, found.experiment_id
+        self.ids[f"experiments/{here}"] = f"experiments/{there}"
+        for key, text in experiment.tags.items():
+            value = self.source.mapped(text)
             if found.tags.get(key) != value and not (key in found.tags and is_remark(key)):
                 self._to.set_experiment_tag(found.experiment_id, key, value)
         is_new = found.tags.get(MARK) == BEGUN

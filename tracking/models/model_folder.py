@@ -10,7 +10,9 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,26 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types.schema import Schema, TensorSpec
 
 from tracking.models.model_store import KERAS_FILE
+from tracking.tags import Tag
 
+_REFUSED = re.compile(r"[/:.%\"']")
+"""MLflow's rule for names of logged models."""
 REQUIRED = ("mlflow", "keras", "numpy")
 BACKENDS_REQUIRED = ("tensorflow", "jax", "torch")
 """Of these TensorFlow, where it is installed: Keras takes it unless it is told, and the file fits
 each; and what the model was trained on."""
+
+
+def model_name(tags: Mapping[str, str]) -> str:
+    """What a logged model is called: `nightly-trial-3`, `nightly-winner-trial-3`.
+
+    Args:
+        tags: those of the model.
+    """
+    if not {Tag.SWEEP, Tag.TRIAL} <= tags.keys():
+        return "model"
+    trial = f"winner-trial-{tags[Tag.FINALIST_OF]}" if Tag.FINALIST_OF in tags else None
+    return _REFUSED.sub("-", f"{tags[Tag.SWEEP]}-{trial or f'trial-{tags[Tag.TRIAL]}'}")
 
 
 def write_model_folder(

@@ -25,6 +25,7 @@ from search_spaces.hyperparameters.parameter import INACTIVE
 from tracking.artifact_places import gone
 from tracking.client import open_client
 from tracking.errors import MISSING_OR_WRONG, unless
+from tracking.metric_names import MetricNames
 from tracking.tags import Tag, class_names_of
 
 KERAS_FILE = "data/model.keras"
@@ -63,7 +64,10 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of the run that a model comes from, and of the run that it is a child of."""
+    """What is known of the run that a model comes from, and of the run that it is a child of.
+
+    Metrics have their plain names (`tracking.metric_names`).
+    """
 
     run_id: str
     name: str
@@ -150,7 +154,7 @@ class ModelStore:
                 f"Sweep '{name}' has no best trial: it has not ended, or no trial completed. "
                 f"`keras-sweeps run --resume --name {name}` continues it."
             )
-        count = int(sweep.data.metrics.get("num_complete", 0))
+        count = int(_metrics(sweep).get("num_complete", 0))
         what = (
             f"best trial of {count} (single seed, so its score is optimistic); `keras-sweeps "
             f"finalize {name}` chooses on fresh seeds"
@@ -163,7 +167,7 @@ class ModelStore:
         params = {key: value for key, value in run.data.params.items() if value != INACTIVE}
         parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
         name = str(run.info.run_name)
-        tags, metrics = dict(run.data.tags), dict(run.data.metrics)
+        tags, metrics = dict(run.data.tags), _metrics(run)
         parent = None
         with unless(MISSING_OR_WRONG):  # Deleted since; the model is none the worse for it.
             parent = self._client.get_run(parent_id) if parent_id else None
@@ -171,7 +175,7 @@ class ModelStore:
             return RunFacts(run_id, name, params, tags, metrics)
         return RunFacts(
             run_id, name, params, tags, metrics, str(parent.info.run_name),
-            dict(parent.data.tags), dict(parent.data.metrics),
+            dict(parent.data.tags), _metrics(parent),
         )  # fmt: skip
 
     def registered(self, reference: str) -> StoredModel:
@@ -282,6 +286,11 @@ class ModelStore:
             f"The registered model '{name}' has no such {what}. Received: '{wanted}'. There are: "
             f"{', '.join(has) or 'none'}."
         )
+
+
+def _metrics(run: Run) -> dict[str, float]:
+    """A run's metrics by their plain names."""
+    return MetricNames.of(run.data.tags).plain(run.data.metrics)
 
 
 def _foreign(label: str) -> InputError:

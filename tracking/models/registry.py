@@ -28,6 +28,7 @@ from search_spaces.errors import InputError
 from tracking.client import open_client
 from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
 from tracking.models.model_store import CHAMPION, StoredModel
+from tracking.runs.notes import note_registered
 from tracking.runs.tracker import VERSIONS_TAG
 from tracking.spool.records import now_ms
 from tracking.stores import absolute_uri
@@ -173,6 +174,8 @@ class Registry:
             with unless(MISSING_OR_WRONG):  # The other one deletes it, too.
                 self._client.delete_model_version(name, str(double))
         repeated(lambda: self._note(name, number, model.model_id, tags))
+        if model.run_id:
+            note_registered(self._client, model.run_id, name, number)
         return number
 
     def _note(self, name: str, number: int, model_id: str, tags: Mapping[str, str]) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Run, ViewType
+from mlflow.entities import Experiment, LoggedModelOutput, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking.client import open_client
+from tracking.runs.notes import note_sweeps
 from tracking.stores import is_server
 from tracking.tags import Tag
-from tracking.views.links import VIEW_PREFIX, trials_view
+from tracking.views.links import SWEEPS_VIEW, VIEW_PREFIX, trials_view
 
 _PAGE = 1_000
 
@@ -29,12 +30,14 @@ class FoundRuns:
         model_ids: logged models of theirs.
         registered: names of registered models that have a version of one of them.
         views: experiment -> its tags that hold saved views of the sweep.
+        experiments: where its runs are; views and experiments that are deleted are left out.
     """
 
     run_ids: tuple[str, ...]
     model_ids: tuple[str, ...]
     registered: tuple[str, ...]
     views: tuple[tuple[str, str], ...] = ()
+    experiments: tuple[str, ...] = ()
 
 
 def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
@@ -51,9 +54,12 @@ def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
     ids = {run.info.run_id for run in runs}
     models = [output.model_id for run in runs for output in _outputs(run)]
     there = [model_id for model_id in models if _is_there(client, model_id)]
+    found = map(client.get_experiment, sorted({run.info.experiment_id for run in runs}))
+    active = [one for one in found if one.lifecycle_stage == "active"]
     return FoundRuns(
-        tuple(sorted(ids)), tuple(there), tuple(_registered(client, ids)), _views(client, runs)
-    )
+        tuple(sorted(ids)), tuple(there), tuple(_registered(client, ids)), _views(active, runs),
+        tuple(one.experiment_id for one in active),
+    )  # fmt: skip
 
 
 def remove_runs(uri: str, found: FoundRuns) -> None:
@@ -81,6 +87,11 @@ def remove_runs(uri: str, found: FoundRuns) -> None:
             client.delete_run(run_id)
         if not is_server(uri):
             store._hard_delete_run(run_id)
+    for experiment in found.experiments:
+        of_sweeps = f"{VIEW_PREFIX}{SWEEPS_VIEW}"
+        is_last = not note_sweeps(client, experiment)
+        if is_last and of_sweeps in client.get_experiment(experiment).tags:
+            client.delete_experiment_tag(experiment, of_sweeps)
 
 
 def _remove_files(uri: str, location: str | None) -> None:
@@ -103,14 +114,11 @@ def _outputs(run: Run) -> list[LoggedModelOutput]:
     return list(run.outputs.model_outputs) if run.outputs else []
 
 
-def _views(client: MlflowClient, runs: Collection[Run]) -> tuple[tuple[str, str], ...]:
+def _views(experiments: Iterable[Experiment], runs: Collection[Run]) -> tuple[tuple[str, str], ...]:
     """The experiments' tags that hold a saved view of the sweep."""
-    experiments = {run.info.experiment_id for run in runs}
     tags = {f"{VIEW_PREFIX}{trials_view(run.data.tags[Tag.UID])}" for run in runs}
     return tuple(
-        (experiment, tag)
-        for experiment in sorted(experiments)
-        for tag in sorted(tags & client.get_experiment(experiment).tags.keys())
+        (one.experiment_id, tag) for one in experiments for tag in sorted(tags & one.tags.keys())
     )
 
 

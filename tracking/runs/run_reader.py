@@ -13,6 +13,7 @@ from search_spaces.errors import InputError
 from tracking.artifact_places import gone, moved_experiment
 from tracking.client import open_client
 from tracking.errors import MISSING, unless
+from tracking.metric_names import MetricNames
 from tracking.runs.tracker import VERSIONS_TAG, unusable_store
 from tracking.tags import Tag
 
@@ -27,6 +28,7 @@ class StoredRun:
     Attributes:
         reports: step -> value of the objective.
         num_points: points of the objective's history, repetitions included.
+        metrics: by their plain names (`tracking.metric_names`).
         status: MLflow's own status.
         state: the tag `sweeps.state`.
     """
@@ -47,6 +49,7 @@ class RecordedRun:
 
     Attributes:
         epochs: epoch -> metric -> value; epochs count from 1, and final metrics are not among them.
+            Metrics have their plain names (`tracking.metric_names`).
         parent_params: of the run that it is a child of; None where that one is gone.
         related: the first of a sweep's trials, or the trial whose point this one repeats, as
             `id (name)`.
@@ -169,14 +172,16 @@ class RunReader:
                 return found
 
     def _read(self, run: Run) -> StoredRun:
-        history = self._client.get_metric_history(run.info.run_id, self._metric)
+        names = MetricNames.of(run.data.tags)
+        name = names.of_report(self._metric)
+        history = self._client.get_metric_history(run.info.run_id, name)
         return StoredRun(
             run_id=str(run.info.run_id),
             status=str(run.info.status),
             state=run.data.tags.get(Tag.STATE, ""),
             params=dict(run.data.params),
             tags=dict(run.data.tags),
-            metrics=dict(run.data.metrics),
+            metrics=names.plain(run.data.metrics),
             reports={point.step: point.value for point in history},
             num_points=len(history),
         )
@@ -216,8 +221,10 @@ class _OneRunReader:
 
     def _epochs(self, run: Run) -> dict[int, dict[str, float]]:
         epochs: dict[int, dict[str, float]] = {}
-        for name in run.data.metrics:
-            points = self._client.get_metric_history(run.info.run_id, name)
+        names = MetricNames.of(run.data.tags)
+        for recorded in run.data.metrics:
+            name = names.plain_name(recorded)
+            points = self._client.get_metric_history(run.info.run_id, recorded)
             for point in sorted(points, key=lambda point: int(point.timestamp)):
                 if point.step >= 1:  # Final metrics are those of step 0.
                     epochs.setdefault(int(point.step), {})[name] = float(point.value)

@@ -35,12 +35,13 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from search_spaces.errors import InputError
-from search_spaces.recorded_metrics import accepted_metric
 from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
-from tracking.models.model_folder import write_model_folder
+from tracking.metric_names import MetricNames
+from tracking.models.model_folder import model_name, write_model_folder
 from tracking.runs.experiments import open_experiment
+from tracking.runs.notes import note_sweeps, tags_with_note
 from tracking.spool.records import (
     EpochRecord,
     FilesRecord,
@@ -66,7 +67,6 @@ from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
 """Longer values are refused or cut by MLflow."""
-MODEL_NAME = "model"
 TABLE_FILE = "leaderboard.json"
 VERSIONS_TAG: str = MLFLOW_MODEL_VERSIONS
 """MLflow's own tag of a logged model, by which its page links to the registered versions: JSON, a
@@ -161,6 +161,11 @@ class MlflowTracker:
         """What names the sweep among all sweeps; empty before it was told."""
         return self._sweep.uid if self._sweep else ""
 
+    @property
+    def _names(self) -> MetricNames:
+        assert self._sweep is not None
+        return MetricNames.of(self._sweep.tags)
+
     def run_id(self, number: int) -> str | None:
         """The run of a trial; None while it has not arrived in the store."""
         return self._ids.get(f"trial-{number}")
@@ -208,7 +213,9 @@ class MlflowTracker:
         tags = {
             Tag.KIND: "sweep", **self._identity(), **record.tags, **self._tags_of_parent
         }  # fmt: skip
-        return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
+        found = self._create(record.key, record.name, tags, record.params, record.at_ms, again)
+        note_sweeps(self._client, self.experiment_id)
+        return found
 
     def _sweep_state(self, record: SweepStateRecord, again: bool) -> None:
         del again
@@ -217,7 +224,7 @@ class MlflowTracker:
 
     def _sweep_tags(self, record: SweepTagsRecord, again: bool) -> None:
         del again
-        self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
+        self._finish(self.parent_run_id, record.tags, {}, record.texts, record.at_ms)
 
     def _save_view(self, record: ViewRecord, again: bool) -> None:
         del again
@@ -243,7 +250,8 @@ class MlflowTracker:
 
     def _epoch(self, record: EpochRecord, again: bool) -> None:
         del again
-        self._log(self._run(record.number), record.metrics, record.epoch, record.at_ms)
+        metrics = self._names.report(record.metrics, record.epoch)
+        self._log(self._run(record.number), metrics, record.epoch, record.at_ms)
 
     def _trial_state(self, record: TrialStateRecord, again: bool) -> None:
         del again
@@ -272,12 +280,14 @@ class MlflowTracker:
         if created in self._doubtful:
             self._only_run(created, run_id)  # By now a late double has arrived, and goes.
         tags = {Tag.STATE: record.state, **record.tags}
-        self._finish(run_id, tags, record.metrics, record.texts, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._finish(run_id, tags, metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, run_status(record.state), record.at_ms)
 
     def _progress(self, record: ProgressRecord | MachineRecord, again: bool) -> None:
         del again
-        self._log(self.parent_run_id, record.metrics, record.step, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._log(self.parent_run_id, metrics, record.step, record.at_ms)
 
     def _keep_model(self, record: ModelRecord, again: bool) -> str:
         """Logs a trial's model and removes its local file."""
@@ -291,13 +301,13 @@ class MlflowTracker:
         if model_id is None:
             model_id = self._client.create_logged_model(
                 self.experiment_id,
-                name=MODEL_NAME,
+                name=model_name(record.tags),
                 source_run_id=run_id,
                 tags={**record.tags, Tag.RECORD: tag},
                 model_type="keras",
             ).model_id
         with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as scratch:
-            folder = Path(scratch) / MODEL_NAME
+            folder = Path(scratch) / "model"
             write_model_folder(
                 folder, path, record.input_shape, record.num_classes, run_id=run_id,
                 model_id=model_id, backend=record.tags.get(Tag.BACKEND, "tensorflow"),
@@ -310,7 +320,7 @@ class MlflowTracker:
             run_id,
             metrics=[
                 Metric(key, value, record.at_ms, 0, model_id=model_id, run_id=run_id)
-                for key, value in record.metrics.items()
+                for key, value in self._names.end(record.metrics).items()
             ],
         )
         shutil.rmtree(path.parent, ignore_errors=True)
@@ -343,8 +353,10 @@ class MlflowTracker:
         run_id = self.parent_run_id
         if record.leaderboard:
             self._log_table(run_id, record.leaderboard)
-        self._finish(run_id, record.tags, record.metrics, record.texts, record.at_ms)
+        metrics = self._names.end(record.metrics)
+        self._finish(run_id, record.tags, metrics, record.texts, record.at_ms)
         self._client.set_terminated(run_id, record.status, record.at_ms)
+        note_sweeps(self._client, self.experiment_id)
 
     def _log_table(self, run_id: str, columns: Mapping[str, list[object]]) -> None:
         """As MLflow's `log_table`, which would append to the table of an earlier session."""
@@ -431,11 +443,7 @@ class MlflowTracker:
             raise RejectedError(f"MLflow has no run of trial {number}") from None
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-        # Earlier versions spooled names that MLflow refuses; now the trials rename them.
-        entries = [
-            Metric(accepted_metric(key), value, timestamp_ms, step)
-            for key, value in metrics.items()
-        ]
+        entries = [Metric(key, value, timestamp_ms, step) for key, value in metrics.items()]
         self._client.log_batch(run_id, metrics=entries)
 
     def _finish(
@@ -446,6 +454,9 @@ class MlflowTracker:
         texts: Mapping[str, str],
         at_ms: int,
     ) -> None:
+        if Tag.RUN_NOTE in tags:
+            known = self._client.get_run(run_id).data.tags
+            tags = tags_with_note(tags, known, self.experiment_id, run_id)
         self._client.log_batch(
             run_id,
             metrics=[Metric(key, value, at_ms, 0) for key, value in metrics.items()],

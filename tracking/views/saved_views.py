@@ -1,4 +1,4 @@
-"""A saved view of a sweep's trials: a table of what matters, and the charts that compare them.
+"""Saved views of MLflow's experiment page: which runs, columns and charts it shows.
 
 MLflow keeps a view as a tag of the experiment; its format is that of MLflow's own pages
 (`savedViewEnvelope.ts` and `useSharedExperimentViewState.ts` in mlflow/mlflow, version 3.17). An
@@ -15,81 +15,68 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracking.tags import Tag
-from tracking.views.links import VIEW_PREFIX, trials_view
+from tracking.views.links import VIEW_PREFIX
 
-MAX_PARAMS = 12
-"""Columns and axes beyond that are not looked at."""
 MAX_CHARACTERS = 5_000
 """What a tag of an experiment holds."""
-MAX_AXES = 7
-"""Of parallel coordinates: more cannot be told apart beside the other charts."""
 _COLUMN_PIXELS = 150
 _NUM_RUNS = 100
 """Runs that a chart shows; MLflow draws no more anyway."""
+Chart = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TrialsView:
-    """What the view of a sweep's trials shows.
-
-    Attributes:
-        metric: the objective, as it is logged after each epoch.
-        params: parameters that differ between trials, the most important first.
-        log_params: those of them whose axis is logarithmic.
-        minimize: whether less is better.
-    """
+class Section:
+    """Charts under one heading, so many in a row."""
 
     name: str
-    uid: str
-    metric: str
-    params: Sequence[str]
-    log_params: Sequence[str] = ()
-    minimize: bool = False
-
-    @property
-    def best(self) -> str:
-        """The metric of a trial's best epoch."""
-        return f"best_{self.metric}"
+    charts: Sequence[Chart]
+    num_columns: int = 3
 
 
-def view_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
-    """The tags of the experiment that hold the view.
+@dataclass(frozen=True)
+class SavedView:
+    """One view.
+
+    Attributes:
+        view_id: what links call it (`tracking.views.links`).
+        name: in MLflow's menu of views.
+        search: which runs, in MLflow's search language.
+        columns: of the table, as `metric`, `param` and `tag` write them; the first one sorts it.
+        ascending: whether less is better there.
+        group_tag: the tag by which runs are put together and averaged; empty for each alone.
+    """
+
+    view_id: str
+    name: str
+    search: str
+    columns: Sequence[str]
+    sections: Sequence[Section]
+    ascending: bool = False
+    group_tag: str = ""
+
+
+def view_tag(view: SavedView, at_ms: int) -> dict[str, str]:
+    """The tag of the experiment that holds the view; empty where it is too long for one.
 
     Args:
         at_ms: when it was made, in ms since 1970.
     """
     state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(_state(view)).encode())).decode()
-    envelope = {
-        "name": f"Sweep {view.name}", "createdAt": at_ms, "updatedAt": at_ms, "state": state,
-    }  # fmt: skip
+    envelope = {"name": view.name, "createdAt": at_ms, "updatedAt": at_ms, "state": state}
     text = json.dumps(envelope)
-    if len(text) > MAX_CHARACTERS:  # Names of parameters may be long.
-        shorter = TrialsView(
-            view.name, view.uid, view.metric, view.params[: len(view.params) // 2],
-            view.log_params, view.minimize,
-        )  # fmt: skip
-        return view_tags(shorter, at_ms) if view.params else {}
-    return {f"{VIEW_PREFIX}{trials_view(view.uid)}": text}
+    return {f"{VIEW_PREFIX}{view.view_id}": text} if len(text) <= MAX_CHARACTERS else {}
 
 
-def _state(view: TrialsView) -> dict[str, Any]:
-    params = list(view.params)[:MAX_PARAMS]
-    columns = [
-        _metric(view.best),
-        _metric("num_epochs"),
-        _metric("num_parameters"),
-        _metric("training_seconds"),
-        _tag(Tag.STATE),
-        _tag(Tag.BASELINE),
-        *map(_param, params),
-    ]
-    section = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{view.uid}/section"))
+def _state(view: SavedView) -> dict[str, Any]:
+    columns = list(view.columns)
+    shown = [section for section in view.sections if section.charts]
+    ids = {section.name: _id(view, section.name) for section in shown}
+    keys = [{"mode": "tag", "groupByData": view.group_tag}]
     return {
-        # Its own trials, without the run of the sweep itself.
-        "searchFilter": f"tags.`{Tag.UID}` = '{view.uid}' AND tags.`{Tag.KIND}` = 'trial'",
-        "orderByKey": _metric(view.best),
-        "orderByAsc": view.minimize,
+        "searchFilter": view.search,
+        "orderByKey": columns[0],
+        "orderByAsc": view.ascending,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
@@ -102,7 +89,8 @@ def _state(view: TrialsView) -> dict[str, Any]:
         "runsHidden": [],
         "runsVisibilityMap": {},
         "runsHiddenMode": "SHOW_ALL",
-        "groupBy": None,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys}
+        if view.group_tag else None,
         "groupsExpanded": {},
         "viewMaximized": False,
         "runListHidden": False,
@@ -111,60 +99,73 @@ def _state(view: TrialsView) -> dict[str, Any]:
         "hideEmptyCharts": True,
         "autoRefreshEnabled": True,
         "compareRunSections": [
-            {"uuid": section, "name": view.name, "display": True, "isReordered": True,
-             "deleted": False, "isGenerated": False},
+            {"uuid": ids[section.name], "name": section.name, "display": True,
+             "isReordered": True, "deleted": False, "isGenerated": False,
+             "columns": section.num_columns}
+            for section in shown
         ],
         "compareRunCharts": [
-            {"uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{view.uid}/{place}")),
-             "deleted": False, "isGenerated": False, "metricSectionId": section, **chart}
-            for place, chart in enumerate(_charts(view, params))
+            {"uuid": _id(view, f"{section.name}/{place}"), "deleted": False, "isGenerated": False,
+             "metricSectionId": ids[section.name], **chart}
+            for section in shown for place, chart in enumerate(section.charts)
         ],
     }  # fmt: skip
 
 
-def _charts(view: TrialsView, params: list[str]) -> list[dict[str, Any]]:
-    """The objective over its epochs, all parameters at once, then one quantity each against it."""
-    charts: list[dict[str, Any]] = [
-        {
-            "type": "LINE", "displayName": view.metric, "metricKey": view.metric,
-            "selectedMetricKeys": [view.metric], "xAxisKey": "metric",
-            "selectedXAxisMetricKey": "epoch", "scaleType": "linear", "xAxisScaleType": "linear",
-            "lineSmoothness": 0, "runsCountToCompare": _NUM_RUNS, "useGlobalXaxisKey": False,
-            "useGlobalLineSmoothing": False, "yAxisKey": "metric", "yAxisExpressions": [],
-            "range": {},
-        }
-    ]  # fmt: skip
-    if params:
-        charts.append(
-            {
-                "type": "PARALLEL", "displayName": "parameters",
-                "selectedParams": params[:MAX_AXES], "selectedMetrics": [view.best],
-                "showAllRuns": True,
-                "runsCountToCompare": _NUM_RUNS,
-            }
-        )  # fmt: skip
-    for metric in ("num_parameters", "training_seconds"):
-        charts.append(_scatter({"key": metric, "type": "METRIC"}, view.best))
-    for param in (name for name in params if name in view.log_params):
-        charts.append(_scatter({"key": param, "type": "PARAM"}, view.best, scale="log"))
-    return charts
+def _id(view: SavedView, part: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{view.view_id}/{part}"))
 
 
-def _scatter(axis: dict[str, str], metric: str, scale: str = "linear") -> dict[str, Any]:
+def line(name: str, over: str = "step") -> Chart:
+    """A metric's curve.
+
+    Args:
+        over: `step`, `time-relative`, or the name of a metric.
+    """
+    axis = over if over in ("step", "time-relative") else "metric"
     return {
-        "type": "SCATTER", "displayName": f"{axis['key']} and {metric}", "xaxis": axis,
-        "yaxis": {"key": metric, "type": "METRIC"}, "xAxisScaleType": scale,
+        "type": "LINE", "displayName": name, "metricKey": name, "selectedMetricKeys": [name],
+        "xAxisKey": axis, "selectedXAxisMetricKey": over if axis == "metric" else "",
+        "scaleType": "linear", "xAxisScaleType": "linear", "lineSmoothness": 0,
+        "runsCountToCompare": _NUM_RUNS, "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": False, "yAxisKey": "metric", "yAxisExpressions": [],
+        "range": {},
+    }  # fmt: skip
+
+
+def bar(name: str) -> Chart:
+    """A metric's latest value of each run."""
+    return {"type": "BAR", "displayName": name, "metricKey": name, "runsCountToCompare": _NUM_RUNS}
+
+
+def parallel(params: Sequence[str], name: str) -> Chart:
+    """Parallel coordinates of parameters and a metric."""
+    return {
+        "type": "PARALLEL", "displayName": "parameters", "selectedParams": list(params),
+        "selectedMetrics": [name], "showAllRuns": True, "runsCountToCompare": _NUM_RUNS,
+    }  # fmt: skip
+
+
+def scatter(x: str, name: str, *, is_param: bool = False, scale: str = "linear") -> Chart:
+    """A metric against another one, or against a parameter."""
+    return {
+        "type": "SCATTER", "displayName": f"{x} and {name}",
+        "xaxis": {"key": x, "type": "PARAM" if is_param else "METRIC"},
+        "yaxis": {"key": name, "type": "METRIC"}, "xAxisScaleType": scale,
         "runsCountToCompare": _NUM_RUNS,
     }  # fmt: skip
 
 
-def _metric(name: str) -> str:
+def metric(name: str) -> str:
+    """A metric's column."""
     return f"metrics.`{name}`"
 
 
-def _param(name: str) -> str:
+def param(name: str) -> str:
+    """A parameter's column."""
     return f"params.`{name}`"
 
 
-def _tag(name: str) -> str:
+def tag(name: str) -> str:
+    """A tag's column."""
     return f"tags.`{name}`"

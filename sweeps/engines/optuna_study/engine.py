@@ -17,8 +17,9 @@ from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params, Value
 from search_spaces.space import DEFAULT_NAME, Space
-from sweeps.engines.base import PastTrial, Proposal, TrialState
+from sweeps.engines.base import RUN_PAGE, PastTrial, Proposal, TrialState
 from sweeps.engines.limits import Limit
+from sweeps.engines.optuna_study.dashboard import note_trial
 from sweeps.engines.optuna_study.drafts import Draft, Drafts, Economy
 from sweeps.engines.optuna_study.forecasts import MEASURED, features_of
 from sweeps.engines.optuna_study.hyperparameters import (
@@ -446,6 +447,8 @@ class OptunaEngine:
             trial.set_user_attr("reason", reason)
         if facts:
             trial.set_user_attr(FACTS, dict(facts))
+        baseline = str(trial.user_attrs.get(BASELINE) or "")
+        note_trial(self._study, trial, baseline, str((facts or {}).get(RUN_PAGE) or ""))
         values = value if state is TrialState.COMPLETE else None
         self._study.tell(trial, values, state=_STATES[state])
         del self._trials[number]  # Only now: what could not be written can be told again.

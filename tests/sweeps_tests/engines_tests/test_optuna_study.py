@@ -107,6 +107,26 @@ def test_each_state_is_told_truthfully(state, value, stored, tmp_path):
     assert trial.intermediate_values == {1: 0.4}
 
 
+def test_optuna_dashboard_shows_the_baselines_name_and_a_link_to_the_run(tmp_path):
+    get_note = pytest.importorskip("optuna_dashboard._note").get_note_from_system_attrs
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    ((names, point), *_) = get_space("cnn").distinct_baselines()
+    engine = make_engine(storage=storage, baselines=[(names, point)])
+    page = {"run_page": "http://127.0.0.1:5000/#/runs/ab"}
+    numbers = [engine.ask().number for _ in range(3)]
+    (study_id,) = [study._study_id for study in storage.get_all_studies()]
+    ids = [trial._trial_id for trial in storage.get_all_trials(study_id)]
+    storage.set_study_system_attr(study_id, f"dashboard:{ids[2]}:note_ver", 1)
+    storage.set_study_system_attr(study_id, f"dashboard:{ids[2]}:note_str:0", "somebody's")
+    for number, facts in zip(numbers, (page, {"run_page": ""}, page), strict=True):
+        engine.tell(number, TrialState.COMPLETE, 0.5, facts=facts)
+    attributes = storage.get_study_system_attrs(study_id)
+    assert [get_note(attributes, trial_id)["body"] for trial_id in ids] == [
+        f"Baseline: {', '.join(names)}\n\n[Run in MLflow](http://127.0.0.1:5000/#/runs/ab)",
+        "", "somebody's",
+    ]  # fmt: skip
+
+
 def test_a_used_name_is_refused(tiny_data, tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     make_engine(storage=storage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +37,7 @@ from tracking.spool.records import (
     TagsRecord,
     TrialEnd,
     TrialRecord,
+    ViewRecord,
 )
 from tracking.spool.spool import Spool
 
@@ -145,7 +147,7 @@ def outcome(sweep: StoredSweep) -> dict[str, Any]:
         "values": {n: dict(e.metrics) for n, e in sorted(last.items())},
         "model": (model.number, model.tags["sweeps.model_sha256"]),
         "winners": {r.number for r in records(sweep, TagsRecord) if "sweeps.winner" in r.tags},
-        "end": end,
+        "end": re.sub("sweep-[0-9a-f]{12}", "VIEW", end),  # Each comparison has its own.
     }
 
 
@@ -162,6 +164,20 @@ def test_every_finalist_is_trained_on_every_seed_and_measured_once(sweep, capsys
     ends = records(sweep, TrialEnd)
     assert all(end.tags["sweeps.test_split_read"] == "true" for end in ends)
     assert all("test_accuracy" in end.metrics for end in ends)
+    assert (
+        ends[0]
+        .tags["mlflow.note.content"]
+        .splitlines()[1]
+        .startswith("The point of trial 0 of the search, trained again with the fresh seed")
+    )
+    (whole,) = records(sweep, SweepEnd)
+    note = whole.tags["mlflow.note.content"]
+    assert note.startswith("**On fresh seeds trial ") and " won.**" in note
+    assert r"mean val\_accuracy (95% interval)" in note and "[Table of the trainings](#/" in note
+    (view,) = records(sweep, ViewRecord)
+    assert [json.loads(text)["name"] for text in view.tags.values()] == ["Finalists of s"]
+    header, *rows = whole.texts["leaderboard.csv"].splitlines()
+    assert len(rows) == 2 and "params_num_layers" in header.split(",")
     text = capsys.readouterr().out
     assert "\x1b" not in text, "what is stored has no colours"
     assert "Winner: trial" in text and "2 configurations x 3 fresh seeds, 3 epochs each" in text

@@ -92,7 +92,7 @@ def test_finalists_are_runs_below_the_sweeps_own(here, capsys):
     for child in children:
         assert child.data.tags["mlflow.parentRunId"] == final.info.run_id
         assert child.data.tags["sweeps.test_split_read"] == "true"
-        assert 0.5 < child.data.metrics["test_accuracy"] <= 1
+        assert 0.5 < child.data.metrics["test/accuracy"] <= 1
     for trial in runs("trial"):
         assert "sweeps.test_split_read" not in trial.data.tags
         assert not [name for name in trial.data.metrics if "test" in name]
@@ -103,7 +103,7 @@ def test_finalists_are_runs_below_the_sweeps_own(here, capsys):
         int(child is winner) for child in children
     ]
     low, mean, high = (
-        final.data.metrics[f"winner_test_accuracy_{name}"] for name in ("low", "mean", "high")
+        final.data.metrics[f"winner/test_accuracy_{name}"] for name in ("low", "mean", "high")
     )
     assert low <= mean <= high
     assert main(["doctor", "strong"]) == 0
@@ -179,7 +179,7 @@ def test_a_better_candidate_is_accepted_and_carries_what_is_needed_to_trust_it(h
     assert tags["sweeps.seed"] == run.data.tags["sweeps.seed"]
     assert tags["sweeps.data_fingerprint"] == run.data.tags["sweeps.data_fingerprint"]
     assert float(tags["sweeps.test_accuracy"]) == pytest.approx(
-        run.data.metrics["test_accuracy"], abs=1e-6
+        run.data.metrics["test/accuracy"], abs=1e-6
     )
     assert "n = 2" in tags["sweeps.test_accuracy_over_seeds"]
     assert len(tags["sweeps.finalist_seeds"].split(", ")) == 2

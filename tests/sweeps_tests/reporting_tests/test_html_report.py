@@ -16,6 +16,7 @@ from sweeps.cli.main import main
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.html_report import figures, page
 from sweeps.html_report.answer import answer, next_steps
+from sweeps.html_report.curve_picture import curve_picture
 from sweeps.html_report.findings import (
     beside_baseline,
     compute_of,
@@ -120,9 +121,29 @@ def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
     text = run_note(sweep, [], NOW)
     assert text.startswith("**trial 1 won with val\\_accuracy 0.9000: defaults.**")
     assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
-    assert "`keras-sweeps finalize made`" in text and len(text) < 4_000
-    sweep.run_id = "ab12"
-    assert "(get-artifact?path=report.html&run_uuid=ab12)" in run_note(sweep, [], NOW)
+    assert "`keras-sweeps finalize made`: " in text and len(text) < 4_000
+    assert "[Report](get-artifact?path=report.html&run_uuid=RUN_ID)" in text
+    assert "#/experiments/EXPERIMENT_ID/runs?" in text and "![" not in text
+    shown = run_note(sweep, [], NOW, has_curve=True)
+    assert "![Best so far](get-artifact?path=best_so_far.svg&run_uuid=RUN_ID)" in shown
+
+
+def test_the_note_has_the_finalists_with_their_intervals(sweep):
+    folder = sweep.paths.sweep / "finalists"
+    folder.mkdir()
+    (folder / "finalists.json").write_text(json.dumps({"ranking": RANKED}))
+    text = run_note(sweep, [], NOW)
+    assert text.startswith("**On fresh seeds trial 1 won")
+    assert "| trial 1 | 0.9000 (0.8800 to 0.9200) | 0.9100 | 70% |" in text
+    assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
+    assert "keras-sweeps finalize" not in text and "`keras-sweeps promote made`: " in text
+
+
+def test_the_curve_is_one_picture_with_the_published_models_as_lines(sweep):
+    picture = curve_picture(sweep)
+    assert picture.startswith("<?xml") and "</svg>" in picture and len(picture) < 60_000
+    sweep.trials.clear()
+    assert curve_picture(sweep) == ""
 
 
 def test_curves_and_progress_hold_what_was_recorded(sweep):

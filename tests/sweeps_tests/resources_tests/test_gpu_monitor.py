@@ -14,7 +14,14 @@ from loop_scene import Scene
 
 import sweeps.resources.nvml as gpu_meter
 from sweeps.resources import gpu_monitor
-from sweeps.resources.gpu_monitor import GpuUsage, GpuWatch, Mean, Tally, closed, watch_over
+from sweeps.resources.gpu_monitor import (
+    GpuWatch,
+    Mean,
+    ResourceUsage,
+    Tally,
+    closed,
+    watch_over,
+)
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.resources.nvml import GpuFigures, MeterError, NvmlMeter, ProcessFigures
@@ -198,6 +205,20 @@ def test_a_trials_own_figures_are_in_its_run_and_the_machines_in_the_sweeps(scen
     )
 
 
+def test_without_a_gpu_there_are_cores_and_memory(scene, monkeypatch):
+    monkeypatch.setattr(gpu_monitor, "MACHINE_SECONDS", 0.0)
+    s = scene(num_trials=1, num_points=1)
+    s.run()
+    last = s.tracker.machine[max(s.tracker.machine)]
+    assert "system/cpu_utilization_percentage" in last
+    assert 0 < last["system/system_memory_usage_percentage"] <= 100
+    usage = ResourceUsage(SimpleNamespace(process_id=lambda job_id: os.getpid()), None)  # type: ignore[arg-type]
+    usage.started("trial-0")
+    assert set(usage.taken("trial-0")) == {
+        "system/cpu_utilization_percentage", "system/memory_usage_megabytes",
+    }  # fmt: skip
+
+
 def threading_id() -> int:
     import threading
 
@@ -207,15 +228,16 @@ def threading_id() -> int:
 def test_what_a_process_did_before_its_job_is_not_the_jobs():
     meter = fake_gpus.FakeMeter(gpu0={os.getpid(): ProcessFigures(5, 90.0)})
     watch = GpuWatch(meter, ["0"], 0.001)
-    usage = GpuUsage(SimpleNamespace(process_id=lambda job_id: os.getpid()), watch)  # type: ignore[arg-type]
+    usage = ResourceUsage(SimpleNamespace(process_id=lambda job_id: os.getpid()), watch)  # type: ignore[arg-type]
     readings_after(meter)
     meter.gpus["0"] = GpuFigures(1, 2, 0.0, 0.0, {os.getpid(): ProcessFigures(3, 10.0)})
     readings_after(meter)
     usage.started("trial-0")
     readings_after(meter)
-    assert usage.taken("trial-0") == {
+    taken = usage.taken("trial-0")
+    assert {name: value for name, value in taken.items() if "gpu" in name} == {
         "system/gpu_memory_usage_megabytes": 3e-6, "system/gpu_utilization_percentage": 10.0,
     }  # fmt: skip
     watch.close()
-    unseen = GpuUsage(SimpleNamespace(process_id=lambda job_id: None), watch)  # type: ignore[arg-type]
-    assert unseen.taken("x") == {} and GpuUsage(None, None).machine() == {}  # type: ignore[arg-type]
+    unseen = ResourceUsage(SimpleNamespace(process_id=lambda job_id: None), watch)  # type: ignore[arg-type]
+    assert unseen.taken("x") == {} and ResourceUsage(None, None).machine() == {}  # type: ignore[arg-type]

@@ -1,0 +1,21 @@
+"""Text of ours and of users' in Markdown."""
+
+from __future__ import annotations
+
+import pytest
+
+from tracking.markdown import literal
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("val_accuracy 0.9 | <b> [x](y) *z*", r"val\_accuracy 0.9 \| \<b\> \[x\](y) \*z\*"),
+        ("`keras-sweeps finalize my_sweep` compares", "`keras-sweeps finalize my_sweep` compares"),
+        ("a_b `my_sweep` c_d", r"a\_b `my_sweep` c\_d"),
+        ("one ` alone_", r"one \` alone\_"),
+        ("plain", "plain"),
+    ],
+)
+def test_only_code_in_backticks_is_taken_as_markdown(text, written):
+    assert literal(text) == written
