@@ -37,11 +37,7 @@ def answer(
     said.append(_cost(sweep, now_ms))
     for one in findings:
         if one.at_border:
-            said.append(
-                f"The best three trials lie at an end of the range of {one.name} "
-                f"({one.at_border}), so the optimum may lie beyond it; a wider range needs a space "
-                "of your own."
-            )
+            said.append(_at_border(one, sweep))
     return said
 
 
@@ -145,6 +141,17 @@ def _cost(sweep: RecordedSweep, now_ms: int) -> str:
         f"It cost {duration(sweep.seconds)} for {count(len(sweep.trained), 'point')}, "
         f"{len(sweep.ranking())} of them complete: {duration(total)} of training{pruned}."
     )
+
+
+def _at_border(one: ParameterFinding, sweep: RecordedSweep) -> str:
+    said = (
+        f"The optimum may lie beyond the range of {one.name}: the best three trials are at its end "
+        f"({one.at_border}). "
+    )
+    if one.widened:
+        return f"{said}A new sweep with `{one.widened}` searches there, too."
+    space = sweep.file.settings.space
+    return f"{said}Space {space} ends there; a wider range needs a space of your own."
 
 
 def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, str]]:

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.engines.base import TrialState
-from sweeps.formatting import difference_text
+from sweeps.formatting import count, param_text
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
-from sweeps.history.references import recorded_references
 from sweeps.html_report.findings import (
+    Finalist,
     ParameterFinding,
     comparable_trials,
-    compute_of,
     is_published,
-    lanes,
     reached,
 )
 
@@ -28,6 +25,9 @@ SERIES = (BLUE, GREEN, "#9b59b6", "#d4a017", "#17a2b8", "#c2185b", "#5d7a3a", "#
 NUM_COLOURED = 8
 """Complete trials with a colour and a place in the legend; the others are pale."""
 NUM_SLICES = 6
+MAX_BASELINES = 3
+BEST_SHARE = 5
+"""One trial in so many is among the best, whose values are shaded; three at least."""
 MAX_AXES = 8
 Trace = dict[str, Any]
 
@@ -66,16 +66,22 @@ def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
     if not traces:
         return None
     shapes, notes = _baseline_lines(sweeps[0]) if len(sweeps) == 1 else ([], [])
-    metric = sweeps[0].objective.metric
+    metric, range_ = sweeps[0].objective.metric, _zoomed(sweeps)
+    below = [
+        note["text"] for note in notes if range_ and not range_[0] <= note["y"] <= range_[1]
+    ]  # fmt: skip
+    dotted = " Dotted: published models." if len(notes) > len(below) else ""
+    if below:
+        dotted += f" Outside the frame: {', '.join(below)}."
     unit = "minutes since the sweep began" if over == "minutes" else "epochs of all trials together"
     return Figure(
         f"Best so far over {over}",
         "Each step is a trial that measured better than all before it, on all validation images."
-        + (" Dotted: published models." if shapes else ""),
+        + dotted,
         traces,
         {
             "xaxis": {"title": {"text": unit}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed(sweeps)},
+            "yaxis": {"title": {"text": metric}, "range": range_},
             "shapes": shapes, "annotations": notes, "showlegend": len(traces) > 1,
         },
     )  # fmt: skip
@@ -118,21 +124,25 @@ def _zoomed(sweeps: Sequence[RecordedSweep]) -> list[float] | None:
 
 
 def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
+    """Published models as lines: their value in full, else the best that they reached."""
     shapes, notes = [], []
-    for trial in sweep.ranking():
-        value = trial.value(sweep.objective)
-        if not is_published(trial) or value is None:
+    for trial in (trial for trial in sweep.ordered() if is_published(trial)):
+        value, name = trial.value(sweep.objective), trial.baseline.partition(",")[0]
+        if value is None:
+            value = reached(trial, sweep)
+            name += f" (pruned at epoch {trial.epochs:.3g})"
+        if value is None:
             continue
         shapes.append(
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value,
              "line": {"color": ORANGE, "width": 1, "dash": "dot"}}
         )  # fmt: skip
         notes.append(
-            {"xref": "paper", "x": 0, "y": value, "text": trial.baseline.partition(",")[0],
+            {"xref": "paper", "x": 0, "y": value, "text": f"{name} {value:.4f}",
              "showarrow": False, "xanchor": "left", "yanchor": "bottom",
              "font": {"size": 11, "color": ORANGE}}
         )  # fmt: skip
-    return shapes[:3], notes[:3]
+    return shapes[:MAX_BASELINES], notes[:MAX_BASELINES]
 
 
 def learning_curves(sweep: RecordedSweep) -> Figure | None:
@@ -232,7 +242,7 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
     layout: dict[str, Any] = {
         "grid": {"rows": -(-len(names) // 2), "columns": 2, "pattern": "independent",
                  "xgap": 0.16, "ygap": 0.42},
-        "showlegend": False, "hovermode": "closest",
+        "showlegend": False, "hovermode": "closest", "shapes": [],
     }  # fmt: skip
     for place, name in enumerate(names, start=1):
         points = [(trial, value) for trial, value in rows if name in trial.params]
@@ -248,14 +258,38 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
                         "color": [ORANGE if is_published(t) else BLUE for t, _ in points]},
              "hovertemplate": "%{text}<br>" + name + " %{x}<br>%{y:.4f}<extra></extra>"}
         )  # fmt: skip
-        layout[f"xaxis{axis}"] = {"title": {"text": name}, "type": kind, **ticks}
+        region, text = _best_region(points, name, kind, sweep)
+        layout["shapes"] += [
+            {"type": "rect", "layer": "below", "xref": f"x{axis}", "yref": f"y{axis} domain",
+             "x0": x0, "x1": x1, "y0": 0, "y1": 1, "line": {"width": 0}, "fillcolor": GREEN,
+             "opacity": 0.15}
+            for x0, x1 in region
+        ]  # fmt: skip
+        layout[f"xaxis{axis}"] = {"title": {"text": f"{name}{text}"}, "type": kind, **ticks}
         layout[f"yaxis{axis}"] = {"range": _range([v for _, v in points], sweep), "nticks": 5}
     return Figure(
         "The most important parameters, one by one",
         f"{sweep.objective.metric} {epochs}, for every trial that came so far; published models "
-        "are orange. The worst lie below the frames.",
+        "are orange. Green is where the best fifth lies. The worst lie below the frames.",
         traces, layout, height=120 + 235 * (-(-len(names) // 2)),
     )  # fmt: skip
+
+
+def _best_region(
+    points: Sequence[tuple[RecordedTrial, float]], name: str, kind: str, sweep: RecordedSweep
+) -> tuple[list[tuple[float, float]], str]:
+    """Where a parameter's best values lie: on its axis, and in words after its name."""
+    ordered = sorted(points, key=lambda point: sweep.objective.sort_key(point[1]))
+    best = [trial.params[name] for trial, _ in ordered[: max(3, len(ordered) // BEST_SHARE)]]
+    if kind == "category":
+        texts = [str(value).lower() for value in best]
+        most = max(dict.fromkeys(texts), key=texts.count)
+        return [], f", best: {most} ({texts.count(most)} of {len(texts)})"
+    low, high = min(best), max(best)  # type: ignore[type-var]
+    text = param_text(low) if low == high else f"{param_text(low)} to {param_text(high)}"
+    if kind == "log":  # Shapes on such an axis are given in its own exponents.
+        return [(math.log10(float(low)), math.log10(float(high)))], f", best: {text}"
+    return [(float(low), float(high))], f", best: {text}"
 
 
 def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedSweep) -> str:
@@ -335,115 +369,26 @@ def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
     return {"label": name, "values": logs, "tickvals": ticks, "ticktext": texts}
 
 
-def trade_offs(sweep: RecordedSweep) -> Figure | None:
-    """The objective against size and training time, with the front of what nothing beats."""
-    rows = [(t, v) for t in sweep.trained if (v := t.value(sweep.objective)) is not None]
-    if len(rows) < 2:
+def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
+    """The means of the finalists with their intervals, the best on top."""
+    if len(ranked) < 2:
         return None
-    traces: list[Trace] = []
-    quantities = (("num_parameters", "parameters of the model"), ("seconds", "seconds on a slot"))
-    for place, (quantity, _) in enumerate(quantities, start=1):
-        axis = "" if place == 1 else str(place)
-        points = [
-            (t.seconds(0) if quantity == "seconds" else t.metrics.get(quantity, math.nan), v, t)
-            for t, v in rows
-        ]
-        points = [point for point in points if not math.isnan(point[0])]
-        front = _front(points, sweep)
-        traces += [
-            {"type": "scatter", "mode": "markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
-             "x": [x for x, *_ in points], "y": [round(v, 6) for _, v, _ in points],
-             "text": [t.name for *_, t in points],
-             "marker": {"size": 9, "opacity": 0.8,
-                        "color": [ORANGE if is_published(t) else BLUE for *_, t in points]},
-             "hovertemplate": "%{text}<br>%{x:,.4g}<br>%{y:.4f}<extra></extra>"},
-            {"type": "scatter", "mode": "lines", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
-             "x": [x for x, *_ in front], "y": [v for _, v, _ in front], "hoverinfo": "skip",
-             "line": {"color": GREEN, "width": 1.5, "shape": "hv"}},
-        ]  # fmt: skip
-    titles = [title for _, title in quantities]
+    shown = list(ranked)[::-1]
     return Figure(
-        "What it costs",
-        "Trials trained in full; nothing is both cheaper and better than those on the green line.",
-        traces,
-        {
-            "grid": {"rows": 1, "columns": 2, "pattern": "independent", "xgap": 0.14},
-            "xaxis": {"title": {"text": titles[0]}, "rangemode": "tozero"},
-            "xaxis2": {"title": {"text": titles[1]}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": sweep.objective.metric}}, "yaxis2": {},
-            "showlegend": False, "hovermode": "closest",
-        },
-    )  # fmt: skip
-
-
-def _front(
-    points: Sequence[tuple[float, float, RecordedTrial]], sweep: RecordedSweep
-) -> list[tuple[float, float, RecordedTrial]]:
-    found: list[tuple[float, float, RecordedTrial]] = []
-    for point in sorted(points, key=lambda p: (p[0], sweep.objective.sort_key(p[1]))):
-        if not found or sweep.objective.beats(point[1], found[-1][1]):
-            found.append(point)
-    return found
-
-
-def timeline(sweep: RecordedSweep, now_ms: int) -> Figure | None:
-    """Which trial had which slot when."""
-    found = lanes(sweep, now_ms)
-    if not found:
-        return None
-    colours = {
-        TrialState.COMPLETE: GREEN, TrialState.PRUNED: GREY, TrialState.FAILED: RED,
-        TrialState.KILLED: RED, TrialState.RUNNING: BLUE, TrialState.PAUSED: "#d4a017",
-    }  # fmt: skip
-    references = recorded_references(sweep)
-    bars: dict[str, list[tuple[RecordedTrial, int, int, int]]] = {}
-    for one in found:
-        bars.setdefault(one[0].state.value, []).append(one)
-    traces = [
-        {"type": "bar", "orientation": "h", "name": state.lower(),
-         "base": [round((begin - sweep.begun_ms) / 60_000, 4) for _, begin, _, _ in rows],
-         "x": [round((end - begin) / 60_000, 4) for _, begin, end, _ in rows],
-         "y": [f"slot {lane}" for *_, lane in rows],
-         "text": [trial.name for trial, *_ in rows], "textposition": "none",
-         "customdata": [difference_text(t.params, references) for t, *_ in rows],
-         "marker": {"color": colours[TrialState(state)], "line": {"width": 0.5, "color": "white"}},
-         "hovertemplate": "%{text}<br>%{customdata}<br>%{x:.2f} min<extra></extra>"}
-        for state, rows in bars.items()
-    ]  # fmt: skip
-    num_slots = max(lane for *_, lane in found) + 1
-    return Figure(
-        "Timeline",
-        "Each bar is a stretch of training on a slot; a trial that waited at a rung has several.",
-        traces,
-        {"barmode": "overlay", "xaxis": {"title": {"text": "minutes since the sweep began"}},
-         "yaxis": {"autorange": "reversed", "automargin": True}, "showlegend": True},
-        height=170 + 46 * num_slots,
-    )  # fmt: skip
-
-
-def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
-    """Where the time on slots went."""
-    found = compute_of(sweep, now_ms)
-    parts = [
-        ("trained in full", found.complete, GREEN), ("pruned", found.pruned, GREY),
-        ("published models", found.published, ORANGE), ("failed", found.failed, RED),
-        ("waiting or running", found.running, BLUE), ("no trial there", found.idle, "#c9ced6"),
-    ]  # fmt: skip
-    total = sum(seconds for _, seconds, _ in parts)
-    if not total:
-        return None
-    return Figure(
-        "Where the time went",
-        f"Of {found.num_slots} slot{'' if found.num_slots == 1 else 's'} over the sweep's wall "
-        "time. Without a trial on it, a slot waited for the start, for a decision, or for the end.",
+        "Means of the finalists",
+        f"Over {count(ranked[0].num_seeds, 'seed')}, with 95% intervals. Where they overlap, the "
+        "order may be luck.",
         [
-            {"type": "bar", "orientation": "h", "name": f"{name} {seconds / total:.0%}",
-             "x": [round(seconds / 60, 3)], "y": [""], "marker": {"color": colour},
-             "hovertemplate": f"{name}: %{{x:.1f}} min<extra></extra>"}
-            for name, seconds, colour in parts if seconds
+            {"type": "scatter", "mode": "markers", "x": [one.mean for one in shown],
+             "y": [one.name for one in shown],
+             "error_x": {"type": "data", "symmetric": False, "thickness": 1.5,
+                         "array": [one.high - one.mean for one in shown],
+                         "arrayminus": [one.mean - one.low for one in shown]},
+             "marker": {"size": 9, "color": [BLUE] * (len(shown) - 1) + [GREEN]},
+             "hovertemplate": "%{y}<br>%{x:.4f}<extra></extra>"}
         ],
-        {"barmode": "stack", "xaxis": {"title": {"text": "minutes"}}, "showlegend": True},
-        height=210,
+        {"xaxis": {"title": {"text": metric}}, "yaxis": {"automargin": True, "type": "category"}},
+        height=130 + 34 * len(shown),
     )  # fmt: skip
 
 

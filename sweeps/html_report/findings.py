@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Parameter
+from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.registry import get_space
 from search_spaces.space import DEFAULT_NAME
@@ -107,6 +108,17 @@ def beside_baseline(sweep: RecordedSweep) -> BaselineComparison | None:
     return BaselineComparison(trial, own, last.metrics[metric], last.epochs)
 
 
+def beside(found: BaselineComparison, trial: RecordedTrial, sweep: RecordedSweep) -> float | None:
+    """A trial's value less the baseline's, after equal training; None where there is no such."""
+    if found.epochs is None:
+        value = trial.value(sweep.objective)
+    else:
+        metric = sweep.objective.metric
+        at = {report.epochs: report.metrics.get(metric) for report in trial.reports}
+        value = at.get(found.epochs)
+    return None if value is None or math.isnan(value) else value - found.other
+
+
 def accuracy_margin(sweep: RecordedSweep, value: float) -> float | None:
     """Half the 95 % interval of a share of so many validation images; None for other objectives.
 
@@ -169,6 +181,26 @@ def lanes(sweep: RecordedSweep, now_ms: int) -> list[tuple[RecordedTrial, int, i
     return found
 
 
+def gaps(
+    sweep: RecordedSweep, found: Sequence[tuple[RecordedTrial, int, int, int]]
+) -> list[tuple[int, int, int]]:
+    """When a lane had no trial within a session: begin and end in ms, and the lane."""
+    waits = []
+    for lane in range(max((lane for *_, lane in found), default=-1) + 1):
+        busy = sorted((begin, end) for _, begin, end, at in found if at == lane)
+        for first, last in sweep.sessions:
+            free = first
+            for begin, end in busy:
+                if begin >= last or end <= first:
+                    continue
+                if begin > free:
+                    waits.append((free, begin, lane))
+                free = max(free, end)
+            if last > free:
+                waits.append((free, last, lane))
+    return waits
+
+
 def failures(sweep: RecordedSweep) -> dict[str, list[int]]:
     """Why trials failed -> their numbers, the most frequent reason first."""
     found: dict[str, list[int]] = {}
@@ -186,12 +218,14 @@ class ParameterFinding:
         importance: 0 to 1, all together 1.
         direction: in words: `higher is better`, or the value that did best.
         at_border: the end of the range that the best trials lie at, as text; empty for none.
+        widened: what gives the sweep a wider range there, as an option; empty where the space ends.
     """
 
     name: str
     importance: float
     direction: str
     at_border: str = ""
+    widened: str = ""
 
 
 def parameter_findings(sweep: RecordedSweep) -> list[ParameterFinding]:
@@ -206,14 +240,14 @@ def parameter_findings(sweep: RecordedSweep) -> list[ParameterFinding]:
     sign = 1.0 if sweep.objective.direction == "maximize" else -1.0
     values = [sign * value for _, value in rows]
     found = importance_of(points, values)
-    ranges = _parameters(sweep)
-    return [
-        ParameterFinding(
-            name, share, _direction([point[name] for point in points], values),
-            _border(ranges.get(name), rows, name, sweep.objective.sort_key),
-        )
-        for name, share in sorted(found.items(), key=lambda one: -one[1])
-    ]  # fmt: skip
+    searched, whole = _parameters(sweep, narrowed_too=True), _parameters(sweep)
+    findings = []
+    for name, share in sorted(found.items(), key=lambda one: -one[1]):
+        direction = _direction([point[name] for point in points], values)
+        border = _border(searched.get(name), rows, name, sweep.objective.sort_key)
+        widened = _widened(searched[name], whole[name], border) if border else ""
+        findings.append(ParameterFinding(name, share, direction, border, widened))
+    return findings
 
 
 def comparable_trials(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
@@ -234,15 +268,33 @@ def comparable_trials(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]
     return at[max(at, key=lambda epochs: (len(at[epochs]), epochs))] if at else []
 
 
-def _parameters(sweep: RecordedSweep) -> dict[str, Parameter]:
-    """Ranges by name, for our own spaces; a user's code is not run to look at its results."""
-    space = sweep.file.settings.space
-    if is_reference(space):
+def _parameters(sweep: RecordedSweep, *, narrowed_too: bool = False) -> dict[str, Parameter]:
+    """Ranges by name, for our own spaces; a user's code is not run to look at its results.
+
+    Args:
+        narrowed_too: whether the sweep's own `--set` and `--fix` hold.
+    """
+    settings = sweep.file.settings
+    if is_reference(settings.space):
         return {}
     try:
-        return {recorded_name(p.name): p for p in get_space(space).parameters}
+        space = get_space(settings.space)
+        if narrowed_too:
+            space = narrowed(space, settings.narrowing)
+        return {recorded_name(p.name): p for p in space.parameters}
     except InputError:
         return {}
+
+
+def _widened(searched: Parameter, whole: Parameter, border: str) -> str:
+    """`--set NAME=LOW..HIGH` with more of the space's range at that end; empty without more."""
+    if border == f"{searched.low:g}":
+        low, high = whole.low, searched.high
+    else:
+        low, high = searched.low, whole.high
+    if (low, high) == (searched.low, searched.high):
+        return ""
+    return f"--set {searched.name}={low:g}..{high:g}"
 
 
 def _direction(values: Sequence[object], scores: Sequence[float]) -> str:

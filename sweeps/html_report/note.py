@@ -8,7 +8,7 @@ from sweeps.formatting import difference_text, duration
 from sweeps.history.recorded_sweep import RecordedSweep
 from sweeps.history.references import recorded_references
 from sweeps.html_report.answer import answer, next_steps
-from sweeps.html_report.findings import ParameterFinding
+from sweeps.html_report.findings import ParameterFinding, finalists_of
 
 NUM_SHOWN = 5
 MAX_CHARACTERS = 4_000
@@ -17,7 +17,8 @@ MAX_CHARACTERS = 4_000
 
 def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms: int) -> str:
     """What won, how sure that is, the best trials, and what comes next."""
-    first, *rest = answer(sweep, [], findings, now_ms)
+    finalists = finalists_of(sweep.paths)
+    first, *rest = answer(sweep, finalists, findings, now_ms)
     lines = [f"**{_plain(first)}**", "", *(f"- {_plain(text)}" for text in rest), ""]
     if sweep.run_id:
         lines += [f"[Report](get-artifact?path=report.html&run_uuid={sweep.run_id})", ""]
@@ -35,7 +36,10 @@ def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms:
         )
     lines += [
         "",
-        *(f"`{command}`: {why}  " for command, why in next_steps(sweep, has_finalists=False)),
+        *(
+            f"`{command}`: {why}  "
+            for command, why in next_steps(sweep, has_finalists=bool(finalists))
+        ),
     ]
     while len("\n".join(lines)) > MAX_CHARACTERS and len(lines) > 1:
         lines.pop()

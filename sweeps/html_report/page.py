@@ -12,17 +12,26 @@ from typing import Any
 from sweeps.formatting import count, difference_text, duration, moment, param_text
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
-from sweeps.html_report import figures
+from sweeps.html_report import cost_figures, figures
 from sweeps.html_report.answer import answer, next_steps
 from sweeps.html_report.figures import Figure
 from sweeps.html_report.findings import (
+    MIN_TRIALS,
     Finalist,
+    ParameterFinding,
+    beside,
     beside_baseline,
     failures,
     finalists_of,
     is_published,
     parameter_findings,
     reached,
+)
+from sweeps.html_report.mistakes import (
+    answers_of,
+    comparison_section,
+    confusion,
+    mistakes_section,
 )
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
@@ -52,39 +61,65 @@ def report_page(sweeps: Sequence[RecordedSweep]) -> str:
 def _single(sweep: RecordedSweep) -> list[str]:
     now = now_ms()
     finalists, findings = finalists_of(sweep.paths), parameter_findings(sweep)
-    sentences = answer(sweep, finalists, findings, now)
-    first, *rest = sentences
-    steps = next_steps(sweep, has_finalists=bool(finalists))
-    drawn = [
-        figures.best_so_far([sweep], over="minutes"),
-        figures.learning_curves(sweep),
-        figures.importance(findings),
-        figures.slices(sweep, findings),
-        figures.parallel_coordinates(sweep, findings),
-        figures.trade_offs(sweep),
-        figures.timeline(sweep, now),
-        figures.compute(sweep, now),
-        figures.best_so_far([sweep], over="epochs"),
-    ]
+    first, *rest = answer(sweep, finalists, findings, now)
+    answers = answers_of(sweep, finalists[0].trial if finalists else None)
+    drawn = _Drawn()
     parts = [
         _header(sweep),
         f"<section class='answer'><p class='won'>{escape(first)}</p>",
         "<ul>" + "".join(f"<li>{_code(text)}</li>" for text in rest) + "</ul>",
-        _steps(steps), "</section>",
-    ]  # fmt: skip
-    shown = [figure for figure in drawn if figure is not None]
-    parts += [_figure(figure, place) for place, figure in enumerate(shown[:2])]
+        _steps(next_steps(sweep, has_finalists=bool(finalists))),
+        "</section>",
+        drawn(figures.best_so_far([sweep], over="minutes")),
+        drawn(figures.learning_curves(sweep)),
+    ]
     if finalists:
-        parts.append(_finalists(finalists, sweep))
-    parts.append(_leaderboard(sweep))
-    parts += [_figure(figure, place) for place, figure in enumerate(shown[2:], start=2)]
-    if not findings and sweep.trained:
-        parts.append(
-            "<p class='note'>How important each parameter is cannot be said yet: that takes at "
-            "least 12 trials that were measured after equally many epochs.</p>"
-        )
-    parts += [_failed(sweep), _settings(sweep)]
+        parts += [
+            _finalists(finalists, sweep),
+            drawn(figures.finalists(finalists, sweep.objective.metric)),
+        ]
+    parts += [
+        _leaderboard(sweep),
+        drawn(figures.importance(findings)),
+        _too_few(findings, sweep),
+        drawn(figures.slices(sweep, findings)),
+        drawn(figures.parallel_coordinates(sweep, findings)),
+        drawn(cost_figures.trade_offs(sweep)),
+        drawn(cost_figures.timeline(sweep, now)),
+        drawn(cost_figures.compute(sweep, now)),
+        drawn(figures.best_so_far([sweep], over="epochs")),
+        _failed(sweep),
+    ]
+    if answers is not None:
+        parts += [
+            drawn(confusion(answers)),
+            mistakes_section(answers),
+            comparison_section(answers),
+        ]
+    parts.append(_settings(sweep))
     return [part for part in parts if part]
+
+
+class _Drawn:
+    """Numbers the figures of a page, which are written as they come; none for None."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def __call__(self, figure: Figure | None) -> str:
+        if figure is None:
+            return ""
+        self._number += 1
+        return _figure(figure, self._number)
+
+
+def _too_few(findings: Sequence[ParameterFinding], sweep: RecordedSweep) -> str:
+    if findings or not sweep.trained:
+        return ""
+    return (
+        "<p class='note'>How important each parameter is cannot be said yet: that takes at "
+        f"least {MIN_TRIALS} trials that were measured after equally many epochs.</p>"
+    )
 
 
 def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
@@ -125,8 +160,8 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
     )
     parts.append(f"<div class='scroll'><table><tr><th></th>{head}</tr>{body}</table></div>")
     if same:
-        drawn = [figures.best_so_far(sweeps, over=over) for over in ("minutes", "epochs")]
-        parts += [_figure(one, place) for place, one in enumerate(drawn) if one]
+        drawn = _Drawn()
+        parts += [drawn(figures.best_so_far(sweeps, over=over)) for over in ("minutes", "epochs")]
     for sweep in sweeps:
         parts += [f"<h2>{escape(sweep.name)}</h2>", _leaderboard(sweep)]
     return parts
@@ -175,11 +210,15 @@ def _leaderboard(sweep: RecordedSweep) -> str:
     rows = sweep.ordered()
     if not rows:
         return ""
-    references, beside = recorded_references(sweep), beside_baseline(sweep)
-    other = beside.other if beside and beside.epochs is None else None
+    references, other = recorded_references(sweep), beside_baseline(sweep)
     heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "size"]
     if other is not None:
-        heads.insert(4, "beside baseline")
+        after = (
+            ""
+            if other.epochs is None
+            else f" after {other.epochs:.3g} epoch{'s' * (other.epochs != 1)}"
+        )
+        heads.insert(4, f"beside {other.baseline.baseline.partition(',')[0]}{after}")
     ranks = {trial.number: place for place, trial in enumerate(sweep.ranking(), start=1)}
     body = []
     for trial in rows[:MAX_ROWS]:
@@ -195,7 +234,7 @@ def _leaderboard(sweep: RecordedSweep) -> str:
             _sortable(*_size(trial)),
         ]
         if other is not None:
-            difference = None if value is None else value - other
+            difference = beside(other, trial, sweep)
             text = "" if difference is None else f"{difference:+.4f}"
             cells.insert(4, _sortable(text, difference))
         point = difference_text(trial.params, references)
@@ -232,7 +271,8 @@ def _finalists(finalists: Sequence[Finalist], sweep: RecordedSweep) -> str:
     )
     return (
         "<section><h2>Finalists on fresh seeds</h2><p class='caption'>Seeds that took no part in "
-        "the search; the interval is that of the mean.</p><div class='scroll'><table><tr><th>#</th>"
+        "the search; the interval is that of the mean; the test split decides nothing.</p>"
+        "<div class='scroll'><table><tr><th>#</th>"
         f"<th>configuration</th><th>mean {escape(sweep.objective.metric)}</th><th>95% interval</th>"
         f"<th>P(best)</th><th>test accuracy</th><th>seeds</th></tr>{rows}</table></div></section>"
     )

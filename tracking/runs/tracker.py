@@ -217,7 +217,7 @@ class MlflowTracker:
 
     def _sweep_tags(self, record: SweepTagsRecord, again: bool) -> None:
         del again
-        self._finish(self.parent_run_id, record.tags, {}, {}, record.at_ms)
+        self._finish(self.parent_run_id, record.tags, {}, record.texts, record.at_ms)
 
     def _save_view(self, record: ViewRecord, again: bool) -> None:
         del again

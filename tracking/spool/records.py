@@ -88,9 +88,10 @@ class SweepStateRecord:
 
 @dataclass(frozen=True)
 class SweepTagsRecord:
-    """Tags to add to the sweep's run."""
+    """Tags and files to add to the sweep's run, or to replace there."""
 
     tags: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict)
     at_ms: int = field(default_factory=now_ms)
 
     @property
