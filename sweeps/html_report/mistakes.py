@@ -93,14 +93,15 @@ def confusion(answers: Answers) -> Figure | None:
         "images; what is right is not coloured.",
         [
             {"type": "heatmap", "z": np.round(shares, 4).tolist(), "x": labels, "y": labels,
-             "customdata": matrix.tolist(), "colorscale": [[0, "rgba(0,0,0,0)"], [1, RED]],
+             "customdata": matrix.tolist(), "colorscale": [[0, "rgba(208,72,72,0)"], [1, RED]],
              "zmin": 0, "zmax": max(0.005, float(shares.max())), "showscale": False, "xgap": 1,
              "ygap": 1, "hovertemplate": "%{y} taken for %{x}: %{customdata}<extra></extra>",
              **({"text": texts, "texttemplate": "%{text}"} if num <= TEXT_CLASSES else {})}
         ],
-        {"xaxis": {"title": {"text": "predicted"}, "type": "category", "tickmode": "linear"},
+        {"xaxis": {"title": {"text": "predicted"}, "type": "category", "tickmode": "linear",
+                   "showgrid": False},
          "yaxis": {"title": {"text": "label"}, "type": "category", "autorange": "reversed",
-                   "tickmode": "linear"}},
+                   "tickmode": "linear", "showgrid": False}},
         height=min(900, 190 + 26 * num),
     )  # fmt: skip
 

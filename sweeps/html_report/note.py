@@ -18,8 +18,13 @@ MAX_CHARACTERS = 4_000
 def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms: int) -> str:
     """What won, how sure that is, the best trials, and what comes next."""
     finalists = finalists_of(sweep.paths)
-    first, *rest = answer(sweep, finalists, findings, now_ms)
-    lines = [f"**{_plain(first)}**", "", *(f"- {_plain(text)}" for text in rest), ""]
+    found = answer(sweep, finalists, findings, now_ms)
+    facts = {"Its point:": f"{found.point}."} if found.point else {}
+    facts |= found.facts
+    lines = [
+        f"**{_plain(found.won)}**", "",
+        *(f"- **{question}** {_plain(text)}" for question, text in facts.items()), "",
+    ]  # fmt: skip
     if sweep.run_id:
         lines += [f"[Report](get-artifact?path=report.html&run_uuid={sweep.run_id})", ""]
     ranking, references = sweep.ranking()[:NUM_SHOWN], recorded_references(sweep)

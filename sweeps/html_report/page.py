@@ -13,7 +13,7 @@ from sweeps.formatting import count, difference_text, duration, moment, param_te
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
 from sweeps.html_report import cost_figures, figures
-from sweeps.html_report.answer import answer, next_steps
+from sweeps.html_report.answer import Answer, answer, next_steps
 from sweeps.html_report.figures import Figure
 from sweeps.html_report.findings import (
     MIN_TRIALS,
@@ -61,15 +61,14 @@ def report_page(sweeps: Sequence[RecordedSweep]) -> str:
 def _single(sweep: RecordedSweep) -> list[str]:
     now = now_ms()
     finalists, findings = finalists_of(sweep.paths), parameter_findings(sweep)
-    first, *rest = answer(sweep, finalists, findings, now)
     answers = answers_of(sweep, finalists[0].trial if finalists else None)
     drawn = _Drawn()
     parts = [
         _header(sweep),
-        f"<section class='answer'><p class='won'>{escape(first)}</p>",
-        "<ul>" + "".join(f"<li>{_code(text)}</li>" for text in rest) + "</ul>",
-        _steps(next_steps(sweep, has_finalists=bool(finalists))),
-        "</section>",
+        _answer(
+            answer(sweep, finalists, findings, now),
+            next_steps(sweep, has_finalists=bool(finalists)),
+        ),
         drawn(figures.best_so_far([sweep], over="minutes")),
         drawn(figures.learning_curves(sweep)),
     ]
@@ -177,12 +176,24 @@ def _header(sweep: RecordedSweep) -> str:
     )
 
 
+def _answer(found: Answer, steps: Sequence[tuple[str, str]]) -> str:
+    point = f"<p class='point'>{escape(found.point)}</p>" if found.point else ""
+    facts = "".join(
+        f"<dt>{escape(question)}</dt><dd>{_code(text)}</dd>"
+        for question, text in found.facts.items()
+    )
+    return (
+        f"<section class='answer'><p class='won'>{escape(found.won)}</p>{point}"
+        f"<dl>{facts}{_steps(steps)}</dl></section>"
+    )
+
+
 def _steps(steps: Sequence[tuple[str, str]]) -> str:
     rows = "".join(
         f"<li><code>{escape(command)}</code> <span>{escape(why)}</span></li>"
         for command, why in steps
     )
-    return f"<h3>Next</h3><ul class='steps'>{rows}</ul>" if rows else ""
+    return f"<dt>What next?</dt><dd><ul class='steps'>{rows}</ul></dd>" if rows else ""
 
 
 def _code(text: str) -> str:
@@ -218,7 +229,7 @@ def _leaderboard(sweep: RecordedSweep) -> str:
             if other.epochs is None
             else f" after {other.epochs:.3g} epoch{'s' * (other.epochs != 1)}"
         )
-        heads.insert(4, f"beside {other.baseline.baseline.partition(',')[0]}{after}")
+        heads.insert(4, f"against {other.baseline.baseline.partition(',')[0]}{after}")
     ranks = {trial.number: place for place, trial in enumerate(sweep.ranking(), start=1)}
     body = []
     for trial in rows[:MAX_ROWS]:

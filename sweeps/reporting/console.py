@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -90,4 +91,6 @@ def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
     plain = PLAIN_WIDTH
     if heeds_columns:
         plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    if os.environ.get("NO_COLOR"):  # rich keeps what is bold.
+        options |= {"color_system": None, "highlight": False}
     return Console(width=None if Console().is_terminal else plain, **options)

@@ -9,7 +9,8 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, in_work_dir, param_text
 from sweeps.reporting.console import table_console
-from sweeps.reporting.progress import AGAIN, best_text, point_text
+from sweeps.reporting.progress import best_text, point_text
+from sweeps.reporting.trial_end import AGAIN
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
 from tracking.stores import is_server, public_address, resolve_uri

@@ -61,13 +61,27 @@ def figures_of(text: str) -> list[dict]:
     return [json.loads(content) for content in found]
 
 
-def test_the_answer_names_winner_baseline_and_cost_in_words(sweep):
+def test_the_answer_names_winner_baseline_doubt_and_cost_in_words(sweep):
     said = answer(sweep, [], [], NOW)
-    assert said[0] == "trial 1 won with val_accuracy 0.9000: defaults."
-    assert "That is 0.2000 better than mlp_512x2" in said[1]
-    assert "picked as the best of 3 points, so its value is optimistic" in " ".join(said)
-    assert "1:10 min for 3 points, 2 of them complete" in said[-1]
+    assert (said.won, said.point) == ("trial 1 won with val_accuracy 0.9000.", "defaults")
+    assert list(said.facts) == ["By how much?", "Is it real?", "What did it cost?"]
+    assert "0.2000 better than the published model mlp_512x2" in said.facts["By how much?"]
+    assert said.facts["Is it real?"].startswith("Not known yet: it is one training, the best of 3")
+    assert (
+        "1:10 min on 1 slot: 3 points tried, 2 trained in full" in said.facts["What did it cost?"]
+    )
     assert len(next_steps(sweep, has_finalists=False)) <= 3
+
+
+def test_the_measurement_says_from_which_trials_it_tells_the_winner(sweep):
+    sweep.data = {"profile": {"num_images": {"validation": 100}}}
+    said = answer(sweep, [], [], NOW).facts["Is it real?"]
+    assert said.endswith(
+        "Measured on 100 images it is ±0.0588 (95%), which tells it from all others."
+    )
+    sweep.trials[0].metrics = {"best_val_accuracy": 0.88}
+    said = answer(sweep, [], [], NOW).facts["Is it real?"]
+    assert said.endswith("which does not tell it from trial 0.")
 
 
 def test_finalists_answer_before_single_trials(sweep):
@@ -76,19 +90,23 @@ def test_finalists_answer_before_single_trials(sweep):
     (folder / "finalists.json").write_text(json.dumps({"ranking": RANKED}))
     found = finalists_of(sweep.paths)
     said = answer(sweep, found, [], NOW)
-    assert said[0].startswith("On fresh seeds trial 1 won, the best trial of the search, too: mean")
-    assert "0.8800 to 0.9200" in said[0] and "test accuracy 0.9100" in said[0]
-    assert any("is 70%; the next one is trial 0" in text for text in said)
+    assert said.won == "trial 1 won on fresh seeds: mean val_accuracy 0.9000, test accuracy 0.9100."
+    real = said.facts["Is it real?"]
+    assert real.startswith("Probably: it is the best of 2 finalists with a probability of 70%")
+    assert "0.8800 to 0.9200" in real and "the next one, trial 0, has 0.9000" in real
     text = page.report_page([sweep])
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
+    drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
+    assert drawn["data"][0]["y"] == ["trial 0", "trial 1"]
+    assert "won on fresh seeds" in run_note(sweep, [], NOW)
 
 
 def test_a_winner_that_was_published_is_said_to_be_nothing_new(tmp_path):
     records = made_trial(0, [0.9, 0.9, 0.9], point(), tags={"sweeps.baseline": "mlp_512x2"})
     records += made_trial(1, [0.5, 0.5, 0.5], point(num_layers=1), begun=30)
     said = answer(read_sweep(write_sweep(tmp_path / ".sweeps", "old", records)), [], [], NOW)
-    assert "the published model mlp_512x2" in said[0] or "published model" in said[0]
-    assert any("found nothing new" in text for text in said)
+    assert "a published model, won" in said.won
+    assert said.facts["By how much?"] == "Not at all: no proposed point was better than it."
 
 
 def test_a_baseline_that_was_pruned_is_compared_after_as_many_epochs(tmp_path):
@@ -118,7 +136,8 @@ def test_what_users_wrote_is_escaped(tmp_path):
 
 def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
     text = run_note(sweep, [], NOW)
-    assert text.startswith("**trial 1 won with val\\_accuracy 0.9000: defaults.**")
+    assert text.startswith("**trial 1 won with val\\_accuracy 0.9000.**")
+    assert "- **Its point:** defaults." in text and "- **Is it real?** Not known yet" in text
     assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
     assert "`keras-sweeps finalize made`" in text and len(text) < 4_000
     sweep.run_id = "ab12"
