@@ -52,13 +52,13 @@ def answer(
     best = sweep.best
     if best is None:
         return Answer(_without_winner(sweep), "", {})
+    winner = sweep.trials.get(finalists[0].trial, best) if finalists else best
     facts = {
-        "By how much?": _by_how_much(sweep, best),
+        "By how much?": _by_how_much(sweep, winner),
         "Is it real?": _how_sure(sweep, best, finalists),
         "What did it cost?": _cost(sweep, now_ms),
         "What may be missing?": " ".join(_at_border(f, sweep) for f in findings if f.at_border),
     }
-    winner = sweep.trials.get(finalists[0].trial, best) if finalists else best
     point = difference_text(winner.params, recorded_references(sweep))
     won = _won(sweep, best, finalists)
     return Answer(won, point, {question: text for question, text in facts.items() if text})
@@ -89,10 +89,10 @@ def _won(sweep: RecordedSweep, best: RecordedTrial, finalists: Sequence[Finalist
     return f"{best.name}{kind} {leads} with {metric} {best.value(sweep.objective) or 0:.4f}."
 
 
-def _by_how_much(sweep: RecordedSweep, best: RecordedTrial) -> str:
-    if is_published(best):
+def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial) -> str:
+    if is_published(winner):
         return "Not at all: no proposed point was better than it."
-    found = beside_baseline(sweep)
+    found = beside_baseline(sweep, winner)
     return "" if found is None else _beside(found, sweep)
 
 

@@ -111,16 +111,19 @@ def _progress(sweep: RecordedSweep, over: str) -> list[tuple[float, float, str]]
     return points
 
 
-def _zoomed(sweeps: Sequence[RecordedSweep]) -> list[float] | None:
-    """An axis that shows the better half of the values: the worst guess hides all differences."""
+def _zoomed(sweeps: Sequence[RecordedSweep], *, share: float = 0.5) -> list[float] | None:
+    """An axis that shows the better part of the values: the worst guess hides all differences.
+
+    Args:
+        share: of the values, which are shown.
+    """
     values = sorted(v for s in sweeps for t in s.trained if (v := reached(t, s)) is not None)
     if len(values) < 4:
         return None
-    half = values[len(values) // 2 :]
-    if sweeps[0].objective.direction == "minimize":
-        half = values[: len(values) // 2 + 1]
-    margin = (half[-1] - half[0]) * 0.08 or 0.01
-    return [half[0] - margin, half[-1] + margin]
+    num = math.ceil(len(values) * share)
+    part = values[:num] if sweeps[0].objective.direction == "minimize" else values[-num:]
+    margin = (part[-1] - part[0]) * 0.08 or 0.01
+    return [part[0] - margin, part[-1] + margin]
 
 
 def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
@@ -185,12 +188,12 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
     rungs = sorted({_rung(text) for text in str(sweep.params.get("rungs", "")).split(",")} - {0.0})
     return Figure(
         "Learning curves",
-        "Every trial; those with a colour were trained in full. Dotted lines are the rungs, where "
-        "a trial that is not among the best waits.",
+        "Every trial; those with a colour were trained in full, pale ones were not. Dotted lines "
+        "are the rungs, where a trial that is not among the best waits. The worst lie below.",
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed([sweep])},
+            "yaxis": {"title": {"text": metric}, "range": _zoomed([sweep], share=0.65)},
             "shapes": [
                 {"type": "line", "yref": "paper", "x0": rung, "x1": rung, "y0": 0, "y1": 1,
                  "line": {"color": GREY, "width": 1, "dash": "dot"}}
@@ -287,9 +290,13 @@ def _best_region(
         return [], f", best: {most} ({texts.count(most)} of {len(texts)})"
     low, high = min(best), max(best)  # type: ignore[type-var]
     text = param_text(low) if low == high else f"{param_text(low)} to {param_text(high)}"
+    places = [float(trial.params[name]) for trial, _ in points]
+    ends = float(low), float(high)
     if kind == "log":  # Shapes on such an axis are given in its own exponents.
-        return [(math.log10(float(low)), math.log10(float(high)))], f", best: {text}"
-    return [(float(low), float(high))], f", best: {text}"
+        places = [math.log10(place) for place in places]
+        ends = math.log10(low), math.log10(high)  # type: ignore[arg-type]
+    margin = 0.02 * (max(places) - min(places))  # One value alone is to be seen, too.
+    return [(ends[0] - margin, ends[1] + margin)], f", best: {text}"
 
 
 def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedSweep) -> str:
@@ -381,7 +388,7 @@ def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
         [
             {"type": "scatter", "mode": "markers", "x": [one.mean for one in shown],
              "y": [one.name for one in shown],
-             "error_x": {"type": "data", "symmetric": False, "thickness": 1.5,
+             "error_x": {"type": "data", "symmetric": False, "thickness": 1.5, "color": GREY,
                          "array": [one.high - one.mean for one in shown],
                          "arrayminus": [one.mean - one.low for one in shown]},
              "marker": {"size": 9, "color": [BLUE] * (len(shown) - 1) + [GREEN]},

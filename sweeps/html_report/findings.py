@@ -82,14 +82,19 @@ class BaselineComparison:
     epochs: float | None = None
 
 
-def beside_baseline(sweep: RecordedSweep) -> BaselineComparison | None:
-    """The winner and the best published model: in full, or else after as many epochs."""
-    best, key = sweep.best, sweep.objective.sort_key
+def beside_baseline(
+    sweep: RecordedSweep, winner: RecordedTrial | None = None
+) -> BaselineComparison | None:
+    """The winner and the best published model: in full, or else after as many epochs.
+
+    Args:
+        winner: a complete trial; None for the best of the search.
+    """
+    best, key = winner or sweep.best, sweep.objective.sort_key
     published = [trial for trial in sweep.trained if is_published(trial)]
-    if best is None or not published:
+    value = best.value(sweep.objective) if best is not None else None
+    if best is None or value is None or not published:
         return None
-    value = best.value(sweep.objective)
-    assert value is not None
     complete = [trial for trial in sweep.ranking() if is_published(trial)]
     if complete:
         other = complete[0].value(sweep.objective)
@@ -355,7 +360,7 @@ def _border(
     if len(places) < 3:
         return ""
     if all(place <= BORDER for place in places):
-        return f"{parameter.low:g}"
+        return f"{parameter.low:g}" if parameter.low else ""  # Nothing lies below none at all.
     return f"{parameter.high:g}" if all(place >= 1 - BORDER for place in places) else ""
 
 

@@ -26,7 +26,7 @@ def end_text(board: Board, row: TrialRow) -> str:
     if row.state in (TrialState.PAUSED, TrialState.PRUNED) and not math.isnan(row.last_value):
         reached = f"at epoch {row.epochs_text}: {row.last_value:.4f}{_rank_text(board, row)}"
         waits = row.state is TrialState.PAUSED
-        return f"paused {reached}" if waits else f"stopped {reached}; {_why(board, row)}"
+        return f"paused {reached}" if waits else f"stopped {reached}; {why_stopped(board, row)}"
     if row.state in (TrialState.KILLED, TrialState.PRUNED):
         reason = AGAIN if row.state is TrialState.KILLED else row.reason
         why = reason.removeprefix("stopped ")  # Said once.
@@ -34,7 +34,7 @@ def end_text(board: Board, row: TrialRow) -> str:
     return f"{row.state.value.lower()} after {took}: {row.reason}"
 
 
-def _why(board: Board, row: TrialRow) -> str:
+def why_stopped(board: Board, row: TrialRow) -> str:
     """Why a trial was stopped, beside the epoch at which it was."""
     at, reason = row.epochs_text, row.reason
     short = f"pruned at epoch {at}"

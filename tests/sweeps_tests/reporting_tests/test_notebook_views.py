@@ -128,6 +128,7 @@ def test_a_bar_without_a_limit_of_points_shows_the_time(board, clock):
 
 def test_a_cells_command_prints_few_lines(board, clock, monkeypatch, capsys):
     no_kernel(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     terminal = make_view(quiet=False)
     assert isinstance(terminal, LiveView)
