@@ -32,7 +32,7 @@ def show_finalists(sweep: StoredSweep, data_name: str, interrupts: Interrupts) -
         report = write_report(sweep.paths, is_over=True)
         spool = Spool(sweep.paths.spool)
         texts = {sweep.paths.report.name: report.page}
-        spool.put(SweepTagsRecord({Tag.RUN_NOTE: report.note}, texts))
+        spool.put(SweepTagsRecord({Tag.RUN_NOTE: report.note}, texts=texts))
     except Exception as problem:  # A page must not cost a comparison its end.
         log.warning("no report: %s", error_text(problem))
         return []

@@ -6,22 +6,32 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
 from made_sweeps import BEGAN_MS, made_trial, write_sweep
 
+from pipelines.evaluation.predictions import write_predictions
 from search_spaces.registry import get_space
 from sweeps.cli.main import main
 from sweeps.history.recorded_sweep import read_sweep
-from sweeps.html_report import figures, page
+from sweeps.html_report import cost_figures, figures, page
 from sweeps.html_report.answer import answer, next_steps
 from sweeps.html_report.findings import (
     beside_baseline,
     compute_of,
     finalists_of,
+    gaps,
     lanes,
     parameter_findings,
+)
+from sweeps.html_report.mistakes import (
+    answers_of,
+    comparison_section,
+    confusion,
+    mistakes_section,
 )
 from sweeps.html_report.note import run_note
 
@@ -204,11 +214,132 @@ def test_the_command_writes_the_sweeps_own_page_and_compares_several(sweep, tmp_
     assert "exists. Name another file, or add --overwrite." in capsys.readouterr().err
 
 
+@pytest.fixture
+def answered(sweep, tiny_data):
+    """The sweep with the answers of two kept models to the 24 images of `tiny`."""
+    meta = tiny_data.num_images
+    sweep.data = {"profile": {"num_images": meta}}
+    folder = sweep.paths.data / "tiny-000000000000"
+    folder.parent.mkdir(exist_ok=True)
+    shutil.copytree(tiny_data.folder, folder)
+    _, labels = tiny_data.arrays("validation")
+    for number, wrong in ((1, [0, 5]), (0, [5, 7])):
+        probabilities = np.full((len(labels), 3), 0.1, np.float32)
+        said = labels.copy()
+        said[wrong] = (labels[wrong] + 1) % 3
+        probabilities[range(len(labels)), said] = 0.8
+        probabilities[wrong[0], said[wrong[0]]] = 0.95
+        path = sweep.paths.answers(number)
+        path.parent.mkdir(exist_ok=True)
+        write_predictions(path, probabilities)
+    return sweep
+
+
+def test_what_the_winner_confuses_and_its_mistakes_are_shown(answered, tiny_data):
+    _, labels = tiny_data.arrays("validation")
+    found = answers_of(answered)
+    assert found is not None and found.names == ("trial 1", "trial 0")
+    matrix = confusion(found)
+    assert matrix is not None and "2 mistakes on 24 validation images." in matrix.caption
+    counts = matrix.data[0]["customdata"]
+    assert np.trace(counts) == 22 and np.sum(counts) == 24
+    assert all(matrix.data[0]["z"][k][k] == 0 for k in range(3)), "what is right has no colour"
+    text = mistakes_section(found)
+    names = tiny_data.class_names
+    worst = f"{names[labels[0]]} taken for <b>{names[(labels[0] + 1) % 3]}</b><br>95% sure"
+    assert text.index(worst) < text.index("80% sure") and text.count("<img") == 2
+    side = comparison_section(found)
+    assert "They disagree about 2 images; 1 image is wrong for all of them." in side
+    assert side.count("<img") == 2 and side.count("class='failed'") == 2
+    page_text = page.report_page([answered])
+    assert "What trial 1 confuses" in page_text and "through the best models" in page_text
+
+
+def test_the_winner_of_finalists_comes_first_and_missing_data_leave_the_section_out(answered):
+    assert answers_of(answered, winner=0).names == ("trial 0", "trial 1")
+    answered.data = {"profile": {"num_images": {"validation": 23}}}
+    assert answers_of(answered) is None, "they are of other images"
+    answered.data = {"profile": {"num_images": {"validation": 24}}}
+    shutil.rmtree(answered.paths.data)
+    assert answers_of(answered) is None
+    assert "confuses" not in page.report_page([answered])
+
+
+def test_many_classes_have_their_pairs_in_words(answered):
+    found = answers_of(answered)
+    names = ("<b>0", *(str(k) for k in range(1, 100)))
+    many = replace(found, class_names=names)
+    assert confusion(many) is None
+    assert "Most often: " in mistakes_section(many) and "<b>0 taken" not in mistakes_section(many)
+
+
+def test_a_pruned_baseline_has_a_line_and_each_trial_its_difference_to_it(tmp_path):
+    tags = {"sweeps.baseline": "mlp_512x2"}
+    records = made_trial(0, [0.7], point(optimizer="sgd"), state="PRUNED", tags=tags)
+    records += made_trial(1, [0.6, 0.8, 0.9], point(), begun=30)
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "part", records))
+    progress = figures.best_so_far([sweep], over="minutes")
+    assert [note["text"] for note in progress.layout["annotations"]] == [
+        "mlp_512x2 (pruned at epoch 1) 0.7000"
+    ]
+    text = page.report_page([sweep])
+    assert "against mlp_512x2 after 1 epoch" in text and "-0.1000" in text
+
+
+def test_the_border_of_a_range_is_said_with_the_option_that_widens_it(tmp_path):
+    def trials() -> list:
+        found = []
+        for k, rate in enumerate([*np.linspace(0.0004, 0.0017, 13), 0.00184, 0.00187, 0.0019]):
+            values = [0.4 + 0.02 * k] * 3
+            params = point(learning_rate=round(rate, 6), batch_size=(32, 64, 128)[k % 3])
+            found += made_trial(k, values, params, begun=30 * k)
+        return found
+
+    narrow = write_sweep(
+        tmp_path / ".sweeps", "n", trials(), narrowed=("learning_rate=0.0004..0.0019",)
+    )
+    sweep = read_sweep(narrow)
+    found = next(f for f in parameter_findings(sweep) if f.name == "learning_rate")
+    whole = next(p for p in SPACE.parameters if p.name == "learning_rate")
+    assert (found.at_border, found.widened) == (
+        "0.0019", f"--set learning_rate=0.0004..{whole.high:g}"
+    )  # fmt: skip
+    said = answer(sweep, [], [found], NOW).facts["What may be missing?"]
+    assert "lies at the border of `learning_rate` (0.0019)" in said and found.widened in said
+    at_end = replace(found, widened="")
+    assert (
+        "needs a space of your own"
+        in answer(sweep, [], [at_end], NOW).facts["What may be missing?"]
+    )
+    panels = figures.slices(sweep, parameter_findings(sweep))
+    assert "best: 0.00184 to 0.0019" in panels.layout["xaxis"]["title"]["text"]
+    low, high = panels.layout["shapes"][0]["x0"], panels.layout["shapes"][0]["x1"]
+    assert low == pytest.approx(0.00181) and high == pytest.approx(0.00193)
+
+
+def test_latency_is_one_of_the_costs_and_slots_that_wait_are_drawn(sweep):
+    assert len(cost_figures.trade_offs(sweep).layout["grid"]) and "xaxis3" not in (
+        cost_figures.trade_offs(sweep).layout
+    )
+    for trial, value in ((0, 1.5), (1, 2.5)):
+        sweep.trials[trial].metrics = {**sweep.trials[trial].metrics, "latency_ms": value}
+    layout = cost_figures.trade_offs(sweep).layout
+    assert layout["xaxis3"]["title"]["text"] == "ms to predict one image"
+    waits = gaps(sweep, lanes(sweep, NOW))
+    assert waits == []
+    sweep.sessions = [(BEGAN_MS - 5_000, BEGAN_MS + 80_000)]
+    assert gaps(sweep, lanes(sweep, NOW)) == [
+        (BEGAN_MS - 5_000, BEGAN_MS, 0), (BEGAN_MS + 70_000, BEGAN_MS + 80_000, 0)
+    ]  # fmt: skip
+    assert "slot waits" in {trace["name"] for trace in cost_figures.timeline(sweep, NOW).data}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("width", [1280, 800, 500])
 def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
-    sweep, tmp_path, monkeypatch, width
+    answered, tmp_path, monkeypatch, width
 ):
+    sweep = answered
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs Chromium")
@@ -233,7 +364,7 @@ def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
     assert title, "the page's script did not run"
     found = json.loads(unescape(title[1]))
     assert found["wide"] <= 0
-    assert found["plots"] >= 4 and found["drawn"] >= found["plots"]
+    assert found["plots"] >= 6 and found["drawn"] >= found["plots"]
     assert {"epochs trained", "val_accuracy", "minutes since the sweep began"} <= set(
         found["labels"]
     )
