@@ -315,34 +315,38 @@ class Board:
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
-        done = [row for row in self.ended() if row.curve and not row.past]
-        if not done:
-            return None
-        spent = sum(self.clock() - row.started for row in self.running())
-        left = math.inf
-        if self.num_trials is not None:
-            mean = sum(row.seconds for row in done) / len(done)
-            todo = self.num_trials - self.num_tried()
-            left = max(0.0, (mean * todo - spent) / self.num_slots)
-        if self.max_epochs is not None:
-            pace = sum(row.seconds for row in done) / sum(row.epochs for row in done)
-            epochs = self.max_epochs - self.num_epochs_trained()
-            left = min(left, max(0.0, pace * epochs / self.num_slots))
-        if self.timeout_seconds is not None:
-            left = min(left, max(0.0, self.timeout_seconds - self.limited_seconds()))
-        return None if math.isinf(left) else left
+        return min((left for _, left in self._limits() if left is not None), default=None)
 
     def progress(self) -> Progress:
-        """How far the sweep is, in the unit of the limit that it is nearest to."""
-        limits = []
+        """How far the sweep is, in the unit of the limit that ends it first, as far as is known."""
+        limits = self._limits()
+        if all(left is not None for _, left in limits):
+            limits.sort(key=lambda one: one[1] or 0.0)
+        else:
+            limits.sort(key=lambda one: -one[0].share)
+        return limits[0][0] if limits else Progress("trials", 0.0, 0.0)
+
+    def _limits(self) -> list[tuple[Progress, float | None]]:
+        """How far each limit is, and an estimate of the seconds to it; None before any trial."""
+        done = [row for row in self.ended() if row.curve and not row.past]
+        seconds = sum(row.seconds for row in done)
+        limits: list[tuple[Progress, float | None]] = []
         if self.num_trials is not None:
-            limits.append(Progress("trials", self.num_trials, self.num_tried()))
+            trials = Progress("trials", self.num_trials, self.num_tried())
+            spent = sum(self.clock() - row.started for row in self.running())
+            todo = seconds / max(1, len(done)) * (trials.total - trials.done) - spent
+            limits.append((trials, max(0.0, todo / self.num_slots) if done else None))
         if self.timeout_seconds is not None:
             limit = self.timeout_seconds
-            limits.append(Progress("seconds", limit, min(limit, self.limited_seconds())))
+            passed = min(limit, self.limited_seconds())
+            left = max(0.0, limit - passed) if done else None
+            limits.append((Progress("seconds", limit, passed), left))
         if self.max_epochs is not None:
-            limits.append(Progress("epochs", self.max_epochs, self.num_epochs_trained()))
-        return max(limits, key=lambda one: one.share, default=Progress("trials", 0.0, 0.0))
+            epochs = Progress("epochs", self.max_epochs, self.num_epochs_trained())
+            pace = seconds / max(1e-9, sum(row.epochs for row in done))
+            todo = pace * (epochs.total - epochs.done) / self.num_slots
+            limits.append((epochs, max(0.0, todo) if done else None))
+        return limits
 
     def rung_counts(self) -> dict[str, tuple[int, int]]:
         """For each rung, by its epoch: how many trials came to it, and how many of them wait."""

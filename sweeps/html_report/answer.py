@@ -9,7 +9,7 @@ from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration
 from sweeps.history.listing import leader_of
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
-from sweeps.history.references import recorded_references
+from sweeps.history.references import DEFAULTS, recorded_references
 from sweeps.html_report.findings import (
     BaselineComparison,
     Finalist,
@@ -32,8 +32,8 @@ class Answer:
 
     Attributes:
         won: one sentence: what won, with which value.
-        point: what it is: its difference from the defaults or the nearest published model; empty
-            where nothing has won yet.
+        point: what it is, after a colon: its difference from the defaults or the nearest published
+            model; empty where nothing has won yet.
         facts: question -> its answer in a sentence or two.
     """
 
@@ -53,13 +53,14 @@ def answer(
     if best is None:
         return Answer(_without_winner(sweep), "", {})
     winner = sweep.trials.get(finalists[0].trial, best) if finalists else best
+    margin = accuracy_margin(sweep, best.value(sweep.objective) or 0.0)
     facts = {
-        "By how much?": _by_how_much(sweep, winner),
-        "Is it real?": _how_sure(sweep, best, finalists),
+        "By how much?": _by_how_much(sweep, winner, margin),
+        "Is it real?": _how_sure(sweep, best, finalists, margin),
         "What did it cost?": _cost(sweep, now_ms),
         "What may be missing?": " ".join(_at_border(f, sweep) for f in findings if f.at_border),
     }
-    point = difference_text(winner.params, recorded_references(sweep))
+    point = _configuration(winner, sweep)
     won = _won(sweep, best, finalists)
     return Answer(won, point, {question: text for question, text in facts.items() if text})
 
@@ -89,29 +90,42 @@ def _won(sweep: RecordedSweep, best: RecordedTrial, finalists: Sequence[Finalist
     return f"{best.name}{kind} {leads} with {metric} {best.value(sweep.objective) or 0:.4f}."
 
 
-def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial) -> str:
+def _configuration(winner: RecordedTrial, sweep: RecordedSweep) -> str:
+    point = difference_text(winner.params, recorded_references(sweep))
+    if point == DEFAULTS:
+        return f"the defaults of space {sweep.file.settings.space}"
+    return f"the published model {point}" if is_published(winner) else point
+
+
+def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial, margin: float | None) -> str:
     if is_published(winner):
         return "Not at all: no proposed point was better than it."
     found = beside_baseline(sweep, winner)
-    return "" if found is None else _beside(found, sweep)
+    return "" if found is None else _beside(found, sweep, margin)
 
 
-def _beside(found: BaselineComparison, sweep: RecordedSweep) -> str:
+def _beside(found: BaselineComparison, sweep: RecordedSweep, margin: float | None) -> str:
     name = found.baseline.baseline.partition(",")[0]
     word = "better" if sweep.objective.beats(found.own, found.other) else "worse"
     by = f"{abs(found.own - found.other):.4f} {word} than the published model {name}"
     if found.epochs is None:
-        return f"In the search {by}, the best that was trained in full ({found.other:.4f})."
+        within = margin is not None and abs(found.own - found.other) <= margin
+        unsure = f": less than the ±{margin:.4f} of measuring it" if within else ""
+        return f"In the search {by}, the best that was trained in full ({found.other:.4f}){unsure}."
     return (
         f"After {found.epochs:.3g} epoch{'s' * (found.epochs != 1)} {by} ({found.own:.4f} and "
         f"{found.other:.4f}); no published model was trained in full."
     )
 
 
-def _how_sure(sweep: RecordedSweep, best: RecordedTrial, finalists: Sequence[Finalist]) -> str:
+def _how_sure(
+    sweep: RecordedSweep,
+    best: RecordedTrial,
+    finalists: Sequence[Finalist],
+    margin: float | None,
+) -> str:
     if finalists:
         return _sure_of(finalists, best)
-    margin = accuracy_margin(sweep, best.value(sweep.objective) or 0.0)
     said = (
         f"Not known yet: it is one training, the best of {count(len(sweep.trained), 'point')}, so "
         "its value is optimistic."
@@ -155,10 +169,12 @@ def _within(sweep: RecordedSweep, best: RecordedTrial, margin: float) -> list[st
 def _cost(sweep: RecordedSweep, now_ms: int) -> str:
     found = compute_of(sweep, now_ms)
     total = found.complete + found.pruned + found.published + found.failed + found.running
-    pruned = f", {found.pruned / total:.0%} of it on points that were pruned" if total else ""
+    pruned = (
+        f", {found.pruned / total:.0%} of it on points that were pruned" if found.pruned else ""
+    )
     failed = sweep.num_in(TrialState.FAILED)
     return (
-        f"{duration(sweep.seconds)} on {count(found.num_slots, 'slot')}: "
+        f"{duration(sweep.seconds)} with {count(found.num_slots, 'trial')} at a time: "
         f"{count(len(sweep.trained), 'point')} tried, {len(sweep.ranking())} trained in full"
         f"{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
     )

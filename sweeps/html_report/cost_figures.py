@@ -51,7 +51,8 @@ def trade_offs(sweep: RecordedSweep) -> Figure | None:
              "line": {"color": GREEN, "width": 1.5, "shape": "hv"}},
         ]  # fmt: skip
         layout[f"xaxis{axis}"] = {
-            "title": {"text": title}, "rangemode": "tozero", "nticks": 4, "tickformat": "~s",
+            "title": {"text": title}, "rangemode": "tozero", "nticks": 4,
+            **({"tickformat": "~s"} if title == COSTS[0][1] else {}),
         }  # fmt: skip
         layout[f"yaxis{axis}"] = {"title": {"text": sweep.objective.metric}} if place == 1 else {}
     return Figure(
@@ -150,6 +151,7 @@ def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
              "hovertemplate": f"{name}: %{{x:.1f}} min<extra></extra>"}
             for name, seconds, colour in parts if seconds
         ],
-        {"barmode": "stack", "xaxis": {"title": {"text": "minutes"}}, "showlegend": True},
+        {"barmode": "stack", "xaxis": {"title": {"text": "minutes"}}, "showlegend": True,
+         "legend": {"traceorder": "normal"}},
         height=210,
     )  # fmt: skip

@@ -22,25 +22,41 @@ from sweeps.html_report.findings import (
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b76d6", "#e07b39", "#2f9e63", "#d04848", "#8a8f98"
 SERIES = (BLUE, GREEN, "#9b59b6", "#d4a017", "#17a2b8", "#c2185b", "#5d7a3a", "#6b5bd6")
+WORST_TO_BEST = ((0, "#b9a394"), (0.5, "#d4a017"), (1, "#2f9e63"))
+"""Seen on white and on black, which none of plotly's own scales is at both of its ends."""
 NUM_COLOURED = 8
 """Complete trials with a colour and a place in the legend; the others are pale."""
 NUM_SLICES = 6
 MAX_BASELINES = 3
+NUM_STEPS = 6
 BEST_SHARE = 5
 """One trial in so many is among the best, whose values are shaded; three at least."""
 MAX_AXES = 8
+AXIS_WIDTH = 84
+"""Pixels that a name above an axis of parallel coordinates takes."""
+LOG_RATIO = 8
+"""From so many times the smallest value on, the largest needs an axis of powers."""
+MAX_TICKS = 6
+"""So few different values of as few characters are each a tick of their axis."""
+MIN_GAP = 0.13
+"""Between two ticks, as a share of their axis."""
 Trace = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `caption` says what to see in it, in words."""
+    """One figure: `caption` says what to see in it, in words.
+
+    Attributes:
+        height, min_width: in pixels; on a narrower screen it is scrolled.
+    """
 
     title: str
     caption: str
     data: Sequence[Trace]
     layout: dict[str, Any]
     height: int = 380
+    min_width: int = 0
 
 
 def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
@@ -66,7 +82,10 @@ def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
     if not traces:
         return None
     shapes, notes = _baseline_lines(sweeps[0]) if len(sweeps) == 1 else ([], [])
-    metric, range_ = sweeps[0].objective.metric, _zoomed(sweeps)
+    metric = sweeps[0].objective.metric
+    # The first steps are large, and would hide the last ones; the best published model is seen.
+    values = [value for trace in traces for value in trace["y"][-NUM_STEPS:]]
+    range_ = _zoomed([*values, *(note["y"] for note in notes[:1])], sweeps[0], share=1)
     below = [
         note["text"] for note in notes if range_ and not range_[0] <= note["y"] <= range_[1]
     ]  # fmt: skip
@@ -111,19 +130,21 @@ def _progress(sweep: RecordedSweep, over: str) -> list[tuple[float, float, str]]
     return points
 
 
-def _zoomed(sweeps: Sequence[RecordedSweep], *, share: float = 0.5) -> list[float] | None:
+def _zoomed(
+    values: Sequence[float], sweep: RecordedSweep, *, share: float = 0.5, margin: float = 0.08
+) -> list[float] | None:
     """An axis that shows the better part of the values: the worst guess hides all differences.
 
     Args:
         share: of the values, which are shown.
+        margin: beyond them, as a share of what is shown.
     """
-    values = sorted(v for s in sweeps for t in s.trained if (v := reached(t, s)) is not None)
     if len(values) < 4:
         return None
-    num = math.ceil(len(values) * share)
-    part = values[:num] if sweeps[0].objective.direction == "minimize" else values[-num:]
-    margin = (part[-1] - part[0]) * 0.08 or 0.01
-    return [part[0] - margin, part[-1] + margin]
+    ordered, num = sorted(values), math.ceil(len(values) * share)
+    part = ordered[:num] if sweep.objective.direction == "minimize" else ordered[-num:]
+    beyond = (part[-1] - part[0]) * margin or 0.01
+    return [part[0] - beyond, part[-1] + beyond]
 
 
 def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
@@ -141,8 +162,8 @@ def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
              "line": {"color": ORANGE, "width": 1, "dash": "dot"}}
         )  # fmt: skip
         notes.append(
-            {"xref": "paper", "x": 0, "y": value, "text": f"{name} {value:.4f}",
-             "showarrow": False, "xanchor": "left", "yanchor": "bottom",
+            {"xref": "paper", "x": 1, "y": value, "text": f"{name} {value:.4f}",
+             "showarrow": False, "xanchor": "right", "yanchor": "bottom",
              "font": {"size": 11, "color": ORANGE}}
         )  # fmt: skip
     return shapes[:MAX_BASELINES], notes[:MAX_BASELINES]
@@ -185,15 +206,17 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         )  # fmt: skip
     if not any(trial.reports for trial in sweep.trained):
         return None
+    whole = [value for _, value in _whole_epochs(sweep)]
     rungs = sorted({_rung(text) for text in str(sweep.params.get("rungs", "")).split(",")} - {0.0})
     return Figure(
         "Learning curves",
         "Every trial; those with a colour were trained in full, pale ones were not. Dotted lines "
-        "are the rungs, where a trial that is not among the best waits. The worst lie below.",
+        "are the rungs, where a trial that is not among the best waits. The worst lie outside the "
+        "frame.",
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed([sweep], share=0.65)},
+            "yaxis": {"title": {"text": metric}, "range": _zoomed(whole, sweep, share=0.8)},
             "shapes": [
                 {"type": "line", "yref": "paper", "x0": rung, "x1": rung, "y0": 0, "y1": 1,
                  "line": {"color": GREY, "width": 1, "dash": "dot"}}
@@ -205,6 +228,17 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
     )  # fmt: skip
 
 
+def _whole_epochs(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
+    """What was measured on all validation images."""
+    metric = sweep.objective.metric
+    return [
+        (trial, value)
+        for trial in sweep.trained
+        for report in trial.reports
+        if report.epochs >= 1 and (value := _number(report.metrics.get(metric))) is not None
+    ]
+
+
 def _rung(text: str) -> float:
     try:
         return float(text.strip().partition(" ")[0])
@@ -212,15 +246,18 @@ def _rung(text: str) -> float:
         return 0.0
 
 
-def importance(findings: Sequence[ParameterFinding]) -> Figure | None:
+def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure | None:
     """Bars, the longest on top."""
     shown = [one for one in findings if one.importance > 0][:12][::-1]
     if not shown:
         return None
+    rows = comparable_trials(sweep)
     return Figure(
         "Importance of the parameters",
-        "What being among the better half depended on most (PED-ANOVA), with the direction beside "
-        "it. It is an association in this sweep's points, not a cause.",
+        f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
+        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}; beside it the direction, where "
+        "chance alone would seldom show it. It is an association in this sweep's points, not a "
+        "cause.",
         [
             {"type": "bar", "orientation": "h", "x": [round(one.importance, 4) for one in shown],
              "y": [one.name for one in shown], "marker": {"color": BLUE},
@@ -229,8 +266,8 @@ def importance(findings: Sequence[ParameterFinding]) -> Figure | None:
         ],
         {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%",
                    "range": [0, 1.9 * max(one.importance for one in shown)]},
-         "yaxis": {"automargin": True, "tickmode": "linear"}},
-        height=110 + 26 * len(shown),
+         "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
+        height=110 + 26 * len(shown), min_width=640,
     )  # fmt: skip
 
 
@@ -269,11 +306,12 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
             for x0, x1 in region
         ]  # fmt: skip
         layout[f"xaxis{axis}"] = {"title": {"text": f"{name}{text}"}, "type": kind, **ticks}
-        layout[f"yaxis{axis}"] = {"range": _range([v for _, v in points], sweep), "nticks": 5}
+        shown = _zoomed([v for _, v in points], sweep, share=0.75, margin=0.12)
+        layout[f"yaxis{axis}"] = {"range": shown, "nticks": 5}
     return Figure(
         "The most important parameters, one by one",
         f"{sweep.objective.metric} {epochs}, for every trial that came so far; published models "
-        "are orange. Green is where the best fifth lies. The worst lie below the frames.",
+        "are orange. Green is where the best fifth lies. The worst lie outside the frames.",
         traces, layout, height=120 + 235 * (-(-len(names) // 2)),
     )  # fmt: skip
 
@@ -291,12 +329,12 @@ def _best_region(
     low, high = min(best), max(best)  # type: ignore[type-var]
     text = param_text(low) if low == high else f"{param_text(low)} to {param_text(high)}"
     places = [float(trial.params[name]) for trial, _ in points]
-    ends = float(low), float(high)
-    if kind == "log":  # Shapes on such an axis are given in its own exponents.
-        places = [math.log10(place) for place in places]
-        ends = math.log10(low), math.log10(high)  # type: ignore[arg-type]
-    margin = 0.02 * (max(places) - min(places))  # One value alone is to be seen, too.
-    return [(ends[0] - margin, ends[1] + margin)], f", best: {text}"
+    x0, x1 = float(low), float(high)
+    if kind == "log":  # One value alone is to be seen, too.
+        wider = (max(places) / min(places)) ** 0.02
+        return [(x0 / wider, x1 * wider)], f", best: {text}"
+    margin = 0.02 * (max(places) - min(places))
+    return [(x0 - margin, x1 + margin)], f", best: {text}"
 
 
 def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedSweep) -> str:
@@ -308,25 +346,38 @@ def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedS
     return f"after {epochs:.3g} epoch{'' if epochs == 1 else 's'}"
 
 
-def _range(values: Sequence[float], sweep: RecordedSweep) -> list[float] | None:
-    """As `_zoomed`, for these values."""
-    ordered = sorted(values)
-    if len(ordered) < 4:
-        return None
-    quarter = len(ordered) // 4
-    low, high = ordered[quarter], ordered[-1]
-    if sweep.objective.direction == "minimize":
-        low, high = ordered[0], ordered[-1 - quarter]
-    margin = (high - low) * 0.12 or 0.01
-    return [low - margin, high + margin]
-
-
 def _axis_of(values: Sequence[object]) -> tuple[str, dict[str, Any]]:
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    """`category`, `linear` or `log`, and further settings of such an axis of plotly."""
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or len(set(numbers)) < 3:
         return "category", {"categoryorder": "category ascending"}
     low, high = min(numbers), max(numbers)
-    return ("log", {}) if low > 0 and high / low > 50 else ("linear", {})
+    kind = "log" if low > 0 and high / low > LOG_RATIO else "linear"
+    ticks = _ticks(numbers, kind)
+    return kind, {"tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks]} if ticks else {}
+
+
+def _ticks(numbers: Sequence[float], kind: str) -> list[float]:
+    """Where an axis has a number; empty leaves it to plotly, which writes 2 for 0.002."""
+    different = sorted(set(numbers))
+    if len(different) <= MAX_TICKS and all(len(f"{number:g}") <= MAX_TICKS for number in different):
+        return _apart(different, kind)
+    if kind == "linear":
+        return []
+    powers = range(math.floor(math.log10(different[0])), math.ceil(math.log10(different[-1])) + 1)
+    steps = (1, 2, 5) if len(powers) < 4 else (1,)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return [tick for tick in ticks if different[0] <= tick <= different[-1]]
+
+
+def _apart(ticks: Sequence[float], kind: str) -> list[float]:
+    """Without those that would touch the one before."""
+    places = [math.log(tick) if kind == "log" else tick for tick in ticks]
+    shown = [0]
+    for index, place in enumerate(places):
+        if place - places[shown[-1]] >= MIN_GAP * (places[-1] - places[0]):
+            shown.append(index)
+    return [ticks[index] for index in shown]
 
 
 def parallel_coordinates(
@@ -340,7 +391,7 @@ def parallel_coordinates(
         return None
     values = [value for _, value in rows]
     dimensions = [_dimension(name, [trial.params[name] for trial, _ in rows]) for name in names]
-    low, high = _range(values, sweep) or [min(values), max(values)]
+    low, high = _zoomed(values, sweep, share=0.75) or [min(values), max(values)]
     dimensions.append({"label": sweep.objective.metric, "values": values})
     minimize = sweep.objective.direction == "minimize"
     return Figure(
@@ -349,16 +400,16 @@ def parallel_coordinates(
         "part of it.",
         [
             {"type": "parcoords", "dimensions": dimensions,
-             "line": {"color": values, "colorscale": "Viridis", "reversescale": minimize,
+             "line": {"color": values, "colorscale": WORST_TO_BEST, "reversescale": minimize,
                       "cmin": low, "cmax": high, "showscale": True}}
         ],
         {"margin": {"l": 70, "r": 40, "t": 60, "b": 30}},
-        height=430,
+        height=430, min_width=150 + AXIS_WIDTH * len(dimensions),
     )  # fmt: skip
 
 
 def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
-    kind, _ = _axis_of(values)
+    kind, ticks = _axis_of(values)
     if kind == "category":
         texts = sorted({str(value).lower() for value in values})
         places = {text: place for place, text in enumerate(texts)}
@@ -367,13 +418,10 @@ def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
             "tickvals": list(range(len(texts))), "ticktext": texts,
         }  # fmt: skip
     numbers = [float(value) for value in values]  # type: ignore[arg-type]
-    if kind == "linear":
-        return {"label": name, "values": numbers}
-    logs = [math.log10(number) for number in numbers]
-    ticks = sorted({round(min(logs), 2), *range(math.ceil(min(logs)), math.floor(max(logs)) + 1),
-                    round(max(logs), 2)})  # fmt: skip
-    texts = [f"{10**tick:.2g}" for tick in ticks]
-    return {"label": name, "values": logs, "tickvals": ticks, "ticktext": texts}
+    if kind == "log":
+        numbers = [math.log10(number) for number in numbers]
+        ticks = {**ticks, "tickvals": [math.log10(tick) for tick in ticks["tickvals"]]}
+    return {"label": name, "values": numbers, **ticks}
 
 
 def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:

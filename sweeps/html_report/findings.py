@@ -23,6 +23,8 @@ MIN_TRIALS = 12
 BORDER = 0.05
 """An optimum so near to an end of its range, in parts of it, may lie beyond."""
 FEW_VALUES = 6
+MIN_GROUP = 3
+"""Trials of a value from which its median is said."""
 Z95 = 1.96
 
 
@@ -303,16 +305,21 @@ def _widened(searched: Parameter, whole: Parameter, border: str) -> str:
 
 
 def _direction(values: Sequence[object], scores: Sequence[float]) -> str:
+    """In words, where chance alone would show it in one of twenty parameters at most.
+
+    Without any relation Spearman's coefficient of n pairs has the standard deviation
+    1 / sqrt(n - 1) (Kendall and Gibbons, Rank Correlation Methods, 1990).
+    """
     pairs = [(v, s) for v, s in zip(values, scores, strict=True) if v is not None]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in pairs):
         rho = _rank_correlation([float(v) for v, _ in pairs], [s for _, s in pairs])  # type: ignore[arg-type]
-        if abs(rho) < 0.2:
+        if abs(rho) < max(0.2, Z95 / math.sqrt(len(pairs) - 1)):
             return "no clear direction"
         return f"{'higher' if rho > 0 else 'lower'} is better (rank correlation {rho:+.2f})"
     groups: dict[str, list[float]] = {}
     for value, score in pairs:
         groups.setdefault(str(value).lower(), []).append(score)
-    groups = {value: found for value, found in groups.items() if len(found) > 1}
+    groups = {value: found for value, found in groups.items() if len(found) >= MIN_GROUP}
     if len(groups) < 2:
         return "too few trials of each value"
     best = max(groups, key=lambda value: sorted(groups[value])[len(groups[value]) // 2])

@@ -19,7 +19,7 @@ def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms:
     """What won, how sure that is, the best trials, and what comes next."""
     finalists = finalists_of(sweep.paths)
     found = answer(sweep, finalists, findings, now_ms)
-    facts = {"Its point:": f"{found.point}."} if found.point else {}
+    facts = {"Its configuration:": f"{found.point}."} if found.point else {}
     facts |= found.facts
     lines = [
         f"**{_plain(found.won)}**", "",

@@ -79,7 +79,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
         ]
     parts += [
         _leaderboard(sweep),
-        drawn(figures.importance(findings)),
+        drawn(figures.importance(sweep, findings)),
         _too_few(findings, sweep),
         drawn(figures.slices(sweep, findings)),
         drawn(figures.parallel_coordinates(sweep, findings)),
@@ -177,7 +177,7 @@ def _header(sweep: RecordedSweep) -> str:
 
 
 def _answer(found: Answer, steps: Sequence[tuple[str, str]]) -> str:
-    point = f"<p class='point'>{escape(found.point)}</p>" if found.point else ""
+    point = f"<p class='point'>Configuration: {escape(found.point)}.</p>" if found.point else ""
     facts = "".join(
         f"<dt>{escape(question)}</dt><dd>{_code(text)}</dd>"
         for question, text in found.facts.items()
@@ -210,7 +210,8 @@ def _figure(figure: Figure, place: int) -> str:
     content = content.replace("<", "\\u003c")
     return (
         f"<section><h2>{escape(figure.title)}</h2><p class='caption'>{escape(figure.caption)}</p>"
-        f"<div class='plot' id='plot-{place}' style='height:{figure.height}px'></div>"
+        f"<div class='across'><div class='plot' id='plot-{place}' "
+        f"style='height:{figure.height}px;min-width:{figure.min_width}px'></div></div>"
         f"<script type='application/json' class='figure' data-for='plot-{place}'>{content}"
         "</script></section>"
     )
@@ -312,6 +313,7 @@ def _settings(sweep: RecordedSweep) -> str:
     images = ", ".join(f"{n:,} {part}" for part, n in profile.get("num_images", {}).items())
     facts = {
         "data": f"{sweep.file.data_name} ({images}), content {sweep.file.data_fingerprint[:12]}",
+        "device": ", ".join(sorted({t.tags.get(Tag.DEVICE, "") for t in sweep.trained} - {""})),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "commit": sweep.tags.get("mlflow.source.git.commit", "")[:12],
         "MLflow run": sweep.run_id,

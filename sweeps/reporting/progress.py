@@ -16,7 +16,7 @@ from sweeps.reporting.console import say
 from sweeps.reporting.trial_end import end_text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.live import Live
 
 NUM_RECENT = 6
@@ -81,7 +81,7 @@ class LiveView(QuietView):
             self._live.stop()
             self._console.clear()
             self._live, self._size = self._started(), self._console.size
-        self._live.update(live_screen(board), refresh=True)
+        self._live.update(fitting_screen(board, self._console), refresh=True)
 
     def close(self) -> None:
         """Clears the screen's own lines."""
@@ -180,8 +180,25 @@ def part_text(row: TrialRow) -> str:
     return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
 
 
-def live_screen(board: Board) -> RenderableType:
-    """The whole screen: progress, best so far, running trials with their curves, latest ends."""
+def fitting_screen(board: Board, console: Console) -> RenderableType:
+    """As much of the screen as the terminal has lines for: what is higher could not be redrawn."""
+    sizes = [(NUM_RUNNING, ended) for ended in range(NUM_RECENT, -1, -1)]
+    sizes += [(running, 0) for running in range(NUM_RUNNING - 1, -1, -1)]
+    for running, ended in sizes:
+        screen = live_screen(board, num_running=running, num_ended=ended)
+        if len(console.render_lines(screen, pad=False)) <= console.height:
+            break
+    return screen
+
+
+def live_screen(
+    board: Board, *, num_running: int = NUM_RUNNING, num_ended: int = NUM_RECENT
+) -> RenderableType:
+    """The whole screen: progress, best so far, running trials with their curves, latest ends.
+
+    Args:
+        num_running, num_ended: at most so many trials are shown.
+    """
     from rich import box
     from rich.console import Group
     from rich.panel import Panel
@@ -208,18 +225,19 @@ def live_screen(board: Board) -> RenderableType:
         pad_edge=False,
     )  # fmt: skip
     points: list[RenderableType] = []
-    for row in board.running()[:NUM_RUNNING]:
+    for row in board.running()[:num_running]:
         now = f"{row.last_value:.4f}" if row.curve else "training"
         passed = duration(board.clock() - row.started)
         epochs = f"{row.epochs_text}/{row.schedule.end_epoch}"
         curve = sparkline(list(row.curve.values())[-NUM_BARS:])
         running.add_row(row.name, epochs, now, curve, passed)
         points.append(Text(f"{row.name}: {point_text(row)}"))
-    lines += [running, *points]
-    if (more := len(board.running()) - NUM_RUNNING) > 0:
+    lines += [running, *points] if points else []
+    if (more := len(board.running()) - num_running) > 0:
         lines.append(Text(f"and {count(more, 'more trial')} running"))
     recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in board.ended()[-NUM_RECENT:]:
+    ended = sorted(board.ended(), key=lambda row: -1 if row.end_order is None else row.end_order)
+    for row in ended[len(ended) - min(num_ended, len(ended)) :]:
         style = "red" if row.state is TrialState.FAILED else ""
         curve = sparkline(list(row.curve.values())[-NUM_BARS:])
         recent.add_row(row.name, Text(end_text(board, row), style=style), curve)

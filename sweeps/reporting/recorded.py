@@ -110,8 +110,12 @@ def board_of(sweep: RecordedSweep) -> Board:
         reduction_factor=settings.reduction_factor if settings.pruner in HALVING else None,
     )
     space = SPACES.get(settings.space) or _unopened(settings.space)
+    ended = [trial for trial in sweep.trials.values() if trial.state.is_end and trial.stretches]
+    ended.sort(key=lambda trial: trial.stretches[-1][1] or 0)
     for trial in sweep.trials.values():
         board.rows[trial.number] = _row(sweep, trial, space, now, board.elapsed_seconds())
+    for order, trial in enumerate(ended):
+        board.rows[trial.number].end_order = order
     return board
 
 

@@ -28,7 +28,13 @@ from sweeps.formatting import (
 )
 from sweeps.reporting.descriptions import left_text
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
-from sweeps.reporting.progress import LiveView, PlainView, live_screen, progress_text
+from sweeps.reporting.progress import (
+    LiveView,
+    PlainView,
+    fitting_screen,
+    live_screen,
+    progress_text,
+)
 from sweeps.reporting.trial_end import end_text
 from sweeps.reporting.views import make_view
 from sweeps.settings import Budget, SweepSettings
@@ -273,13 +279,15 @@ def test_what_is_said_of_a_stopped_trial_has_its_value_its_rank_and_why(board):
     [
         ({"num_trials": 5, "timeout_seconds": None}, "2 of 5 trials done (2 trained)"),
         ({"num_trials": 5, "timeout_seconds": 900.0}, "2 of 5 trials done (2 trained)"),
-        ({"num_trials": 50, "timeout_seconds": 900.0}, "8:20 of 15:00 min, 2 done (2 trained)"),
+        ({"num_trials": 500, "timeout_seconds": 900.0}, "8:20 of 15:00 min, 2 done (2 trained)"),
+        ({"num_trials": 30, "timeout_seconds": 900.0}, "2 of 30 trials done (2 trained)"),
         ({"num_trials": None, "max_epochs": 12, "timeout_seconds": None},
          "6 of 12 epochs, 2 done (2 trained)"),
         ({"num_trials": None, "timeout_seconds": None}, "2 done (2 trained)"),
     ],
 )  # fmt: skip
 def test_how_far_a_sweep_is_is_said_in_the_unit_that_ends_it(board, limits, said):
+    board.rows[3].started = board.clock()
     changed = replace(board, earlier_seconds=500.0 if limits.get("num_trials") != 5 else 1.0)
     for name, value in limits.items():
         setattr(changed, name, value)
@@ -288,6 +296,7 @@ def test_how_far_a_sweep_is_is_said_in_the_unit_that_ends_it(board, limits, said
     assert (left is None) == (said == "2 done (2 trained)")
     if left is not None:
         assert ("about" in progress_text(changed)) == ("min," not in said)
+        assert left == pytest.approx(400.0, abs=1.0) or "min," not in said
 
 
 def test_the_screen_says_how_many_came_to_each_rung_and_since_when_one_is_the_best(board):
@@ -299,6 +308,24 @@ def test_the_screen_says_how_many_came_to_each_rung_and_since_when_one_is_the_be
     text = console.export_text()
     assert "rungs: 3 at epoch 1 (1 waiting), 2 at epoch 2, 0 at epoch 4" in text
     assert "best 0.9700 (trial 1, 1:05 min ago)" in text
+
+
+@pytest.mark.parametrize("height", [40, 24, 12])
+def test_the_screen_has_no_more_lines_than_the_terminal_and_shows_the_latest_ends(board, height):
+    params = {**board.rows[3].params, "learning_rate": 0.003021, "block_dropout": 0.05}
+    for number in range(4, 12):
+        made = replace(board.rows[3], number=number, name=f"trial {number}", params=params)
+        board.rows[number] = made
+    board.rows[0].end_order, board.rows[1].end_order, board.rows[2].end_order = 2, 0, 1
+    console = Console(width=80, height=height, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(fitting_screen(board, console))
+    text = console.export_text()
+    assert len(text.splitlines()) <= height and "best 0.9700" in text and "╰" in text
+    if height == 40:
+        ended = text.partition(" ended")[2]
+        assert ended.index("trial 1 ") < ended.index("trial 2 ") < ended.index("trial 0 ")
+    else:
+        assert "more trials running" in text
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140])
