@@ -99,7 +99,7 @@ def _configuration(winner: RecordedTrial, sweep: RecordedSweep) -> str:
 
 def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial, margin: float | None) -> str:
     if is_published(winner):
-        return "Not at all: no proposed point was better than it."
+        return "Not at all: no proposed configuration was better than it."
     found = beside_baseline(sweep, winner)
     return "" if found is None else _beside(found, sweep, margin)
 
@@ -107,14 +107,17 @@ def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial, margin: float | No
 def _beside(found: BaselineComparison, sweep: RecordedSweep, margin: float | None) -> str:
     name = found.baseline.baseline.partition(",")[0]
     word = "better" if sweep.objective.beats(found.own, found.other) else "worse"
-    by = f"{abs(found.own - found.other):.4f} {word} than the published model {name}"
+    by = f"{abs(found.own - found.other):.4f} {word} than"
     if found.epochs is None:
         within = margin is not None and abs(found.own - found.other) <= margin
         unsure = f": less than the ±{margin:.4f} of measuring it" if within else ""
-        return f"In the search {by}, the best that was trained in full ({found.other:.4f}){unsure}."
+        return (
+            f"In the search {by} {name} ({found.other:.4f}), the best of the published models"
+            f"{unsure}."
+        )
     return (
-        f"After {found.epochs:.3g} epoch{'s' * (found.epochs != 1)} {by} ({found.own:.4f} and "
-        f"{found.other:.4f}); no published model was trained in full."
+        f"After {found.epochs:.3g} epoch{'s' * (found.epochs != 1)} {by} the published model "
+        f"{name} ({found.own:.4f} and {found.other:.4f}); no published model was trained in full."
     )
 
 
@@ -126,10 +129,8 @@ def _how_sure(
 ) -> str:
     if finalists:
         return _sure_of(finalists, best)
-    said = (
-        f"Not known yet: it is one training, the best of {count(len(sweep.trained), 'point')}, so "
-        "its value is optimistic."
-    )
+    tried = count(len(sweep.trained), "configuration")
+    said = f"Not known yet: it is one training, the best of {tried}, so its value is optimistic."
     if margin is None:
         return said
     close = _within(sweep, best, margin)
@@ -169,14 +170,12 @@ def _within(sweep: RecordedSweep, best: RecordedTrial, margin: float) -> list[st
 def _cost(sweep: RecordedSweep, now_ms: int) -> str:
     found = compute_of(sweep, now_ms)
     total = found.complete + found.pruned + found.published + found.failed + found.running
-    pruned = (
-        f", {found.pruned / total:.0%} of it on points that were pruned" if found.pruned else ""
-    )
+    pruned = f", {found.pruned / total:.0%} of it on pruned ones" if found.pruned else ""
     failed = sweep.num_in(TrialState.FAILED)
     return (
         f"{duration(sweep.seconds)} with {count(found.num_slots, 'trial')} at a time: "
-        f"{count(len(sweep.trained), 'point')} tried, {len(sweep.ranking())} trained in full"
-        f"{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
+        f"{count(len(sweep.trained), 'configuration')} tried, {len(sweep.ranking())} trained in "
+        f"full{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
     )
 
 
@@ -205,7 +204,7 @@ def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, 
     steps = []
     if not has_finalists:
         steps.append(
-            (f"keras-sweeps finalize {name}", "whether it is real: the best points on fresh seeds")
+            (f"keras-sweeps finalize {name}", "whether it is real: the best ones on fresh seeds")
         )
     steps.append((f"keras-sweeps promote {name}", "register the model, if it beats the champion"))
     more = f"keras-sweeps run --resume --name {name} --timeout 30m"

@@ -255,9 +255,9 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
     return Figure(
         "Importance of the parameters",
         f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
-        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}; beside it the direction, where "
-        "chance alone would seldom show it. It is an association in this sweep's points, not a "
-        "cause.",
+        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}; beside it the direction, with "
+        "the rank correlation, where chance alone would seldom show one, or the value with the "
+        "best median. It is an association in this sweep's points, not a cause.",
         [
             {"type": "bar", "orientation": "h", "x": [round(one.importance, 4) for one in shown],
              "y": [one.name for one in shown], "marker": {"color": BLUE},
@@ -265,9 +265,9 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
              "cliponaxis": False, "hovertemplate": "%{y}: %{x:.0%}<br>%{text}<extra></extra>"}
         ],
         {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%",
-                   "range": [0, 1.9 * max(one.importance for one in shown)]},
+                   "range": [0, 3.2 * max(one.importance for one in shown)]},
          "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
-        height=110 + 26 * len(shown), min_width=640,
+        height=110 + 26 * len(shown),
     )  # fmt: skip
 
 

@@ -223,7 +223,7 @@ class ParameterFinding:
 
     Attributes:
         importance: 0 to 1, all together 1.
-        direction: in words: `higher is better`, or the value that did best.
+        direction: in words: `higher is better (+0.62)`, or the value that did best.
         at_border: the end of the range that the best trials lie at, as text; empty for none.
         widened: what gives the sweep a wider range there, as an option; empty where the space ends.
     """
@@ -305,7 +305,9 @@ def _widened(searched: Parameter, whole: Parameter, border: str) -> str:
 
 
 def _direction(values: Sequence[object], scores: Sequence[float]) -> str:
-    """In words, where chance alone would show it in one of twenty parameters at most.
+    """In words, with the rank correlation or by medians.
+
+    A correlation is said where chance alone would show it in one of twenty parameters at most.
 
     Without any relation Spearman's coefficient of n pairs has the standard deviation
     1 / sqrt(n - 1) (Kendall and Gibbons, Rank Correlation Methods, 1990).
@@ -315,15 +317,15 @@ def _direction(values: Sequence[object], scores: Sequence[float]) -> str:
         rho = _rank_correlation([float(v) for v, _ in pairs], [s for _, s in pairs])  # type: ignore[arg-type]
         if abs(rho) < max(0.2, Z95 / math.sqrt(len(pairs) - 1)):
             return "no clear direction"
-        return f"{'higher' if rho > 0 else 'lower'} is better (rank correlation {rho:+.2f})"
+        return f"{'higher' if rho > 0 else 'lower'} is better ({rho:+.2f})"
     groups: dict[str, list[float]] = {}
     for value, score in pairs:
         groups.setdefault(str(value).lower(), []).append(score)
     groups = {value: found for value, found in groups.items() if len(found) >= MIN_GROUP}
     if len(groups) < 2:
-        return "too few trials of each value"
+        return "too few to tell"
     best = max(groups, key=lambda value: sorted(groups[value])[len(groups[value]) // 2])
-    return f"{best} did best (median of {len(groups[best])})"
+    return f"{best} did best"
 
 
 def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:

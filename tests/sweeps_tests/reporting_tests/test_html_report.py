@@ -76,10 +76,13 @@ def test_the_answer_names_winner_baseline_doubt_and_cost_in_words(sweep):
     assert said.won == "trial 1 won with val_accuracy 0.9000."
     assert said.point == "the defaults of space mlp"
     assert list(said.facts) == ["By how much?", "Is it real?", "What did it cost?"]
-    assert "0.2000 better than the published model mlp_512x2" in said.facts["By how much?"]
+    assert (
+        "0.2000 better than mlp_512x2 (0.7000), the best of the published"
+        in said.facts["By how much?"]
+    )
     assert said.facts["Is it real?"].startswith("Not known yet: it is one training, the best of 3")
     assert said.facts["What did it cost?"].startswith(
-        "1:10 min with 1 trial at a time: 3 points tried, 2 trained in full; "
+        "1:10 min with 1 trial at a time: 3 configurations tried, 2 trained in full; "
     )
     assert len(next_steps(sweep, has_finalists=False)) <= 3
 
@@ -94,7 +97,9 @@ def test_the_measurement_says_from_which_trials_it_tells_the_winner(sweep):
     sweep.trials[0].metrics = {"best_val_accuracy": 0.88}
     facts = answer(sweep, [], [], NOW).facts
     assert facts["Is it real?"].endswith("which does not tell it from trial 0.")
-    assert facts["By how much?"].endswith("(0.8800): less than the ±0.0588 of measuring it.")
+    assert facts["By how much?"].endswith(
+        "published models: less than the ±0.0588 of measuring it."
+    )
 
 
 def test_finalists_answer_before_single_trials(sweep):
@@ -119,7 +124,7 @@ def test_a_winner_that_was_published_is_said_to_be_nothing_new(tmp_path):
     records += made_trial(1, [0.5, 0.5, 0.5], point(num_layers=1), begun=30)
     said = answer(read_sweep(write_sweep(tmp_path / ".sweeps", "old", records)), [], [], NOW)
     assert "a published model, won" in said.won
-    assert said.facts["By how much?"] == "Not at all: no proposed point was better than it."
+    assert said.facts["By how much?"] == "Not at all: no proposed configuration was better than it."
 
 
 def test_a_baseline_that_was_pruned_is_compared_after_as_many_epochs(tmp_path):
