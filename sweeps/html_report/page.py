@@ -140,8 +140,7 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
         )
     rows: dict[str, list[object]] = {
         "state": [s.state for s in sweeps],
-        "space": [s.file.settings.space or "published models" for s in sweeps],
-        "data": [s.file.data_name for s in sweeps],
+        "task": [s.task for s in sweeps],
         "objective": [s.objective.metric for s in sweeps],
         "best": [_value(s.best, s) if s.best else "" for s in sweeps],
         "best point": [
@@ -167,12 +166,11 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
 
 
 def _header(sweep: RecordedSweep) -> str:
-    task = f"{sweep.file.settings.space or 'published models'} on {sweep.file.data_name}"
     stopped = f": {sweep.stopped_by}" if sweep.stopped_by and sweep.state != "running" else ""
     note = f"<p class='note'>{escape(sweep.note)}</p>" if sweep.note else ""
     return (
-        f"<header><h1>{escape(sweep.name)}</h1><p>{escape(task)}, {sweep.state}{escape(stopped)}; "
-        f"began {moment(sweep.begun_ms)}</p>{note}</header>"
+        f"<header><h1>{escape(sweep.name)}</h1><p>{escape(sweep.task)}, "
+        f"{sweep.state}{escape(stopped)}; began {moment(sweep.begun_ms)}</p>{note}</header>"
     )
 
 

@@ -97,7 +97,7 @@ def board_of(sweep: RecordedSweep) -> Board:
     running = sweep.state == RUNNING
     limit = sweep.params.get("timeout_seconds")
     board = Board(
-        title=f"{sweep.name}: {settings.space or 'published models'} on {sweep.file.data_name}",
+        title=f"{sweep.name}: {sweep.task}",
         objective=sweep.objective,
         num_trials=sweep.params.get("num_trials"),
         num_slots=max(1, sweep.num_in(TrialState.RUNNING)),

@@ -65,9 +65,8 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
     from rich.table import Table
 
     settings, metric = sweep.file.settings, sweep.objective.metric
-    what = f"{settings.space or 'published models'} on {sweep.file.data_name}"
     stopped = f" ({sweep.stopped_by})" if sweep.stopped_by and sweep.state != "running" else ""
-    say(f"{sweep.name}: {what}, {sweep.state}{stopped}")
+    say(f"{sweep.name}: {sweep.task}, {sweep.state}{stopped}")
     took, is_over = duration(sweep.seconds), sweep.state == FINISHED
     took = f"took {took}" if is_over else f"{took} so far"
     say(f"began {moment(sweep.begun_ms)}, {took}, seed {settings.seed}")

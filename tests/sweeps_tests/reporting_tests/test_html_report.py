@@ -141,6 +141,33 @@ def test_a_sweep_without_any_report_has_a_page_too(tmp_path):
     assert "Nothing has been measured yet." in text and "run --resume --name empty" in text
 
 
+def test_a_users_space_is_told_by_its_name_not_by_where_its_file_lies(sweep):
+    assert sweep.task == "mlp on tiny"
+    settings = replace(sweep.file.settings, space="/home/me/mine.py:build")
+    sweep.file = replace(sweep.file, settings=settings)
+    sweep.tags["sweeps.space"] = "mine-build"
+    assert sweep.task == "mine-build on tiny"
+    assert "mine-build on tiny, finished" in page.report_page([sweep])
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "megabytes"), [(100, 6), pytest.param(2000, 15, marks=pytest.mark.long)]
+)
+def test_a_page_stays_small_enough_to_be_sent(sweep, num_trials, megabytes):
+    first, report = sweep.trials[1], sweep.trials[1].reports[0]
+    for number in range(2, num_trials):
+        values = [round((number * 7 + epoch * 13) % 101 / 101, 4) for epoch in range(20)]
+        reports = [
+            replace(report, epochs=float(epoch), metrics={"val_accuracy": value})
+            for epoch, value in enumerate(values, start=1)
+        ]
+        params = {**first.params, "learning_rate": 0.0004 + number / 1e6, "units": 64 + number % 64}
+        made = replace(first, number=number, name=f"trial {number}", params=params, reports=reports)
+        sweep.trials[number] = made
+    plotly = 4.8  # Megabytes of plotly.js, which `small` leaves out.
+    assert len(page.report_page([sweep]).encode()) / 1e6 + plotly < megabytes
+
+
 def test_what_users_wrote_is_escaped(tmp_path):
     evil = "</script><img src=x onerror=alert(1)>"
     records = made_trial(0, [0.5, 0.6, 0.7], {"layer": evil, **point()})
