@@ -38,6 +38,7 @@ START_SECONDS, DRAW_MS, POLL_SECONDS = 120.0, 60_000, 1.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 KERAS_SWEEPS = (sys.executable, "-c", "from sweeps.cli.main import console_main; console_main()")
 COLUMNS, LINES = 100, 36
+LASTING_SECONDS = 600
 NUM_FRAMES = 20
 """Of the recording: Chromium draws them below each other, on a page of 16,384 pixels at most."""
 FRAME_WIDTH, LINE_HEIGHT, MARGIN = 880, 18, 16
@@ -106,28 +107,31 @@ def run_page(charts: str, run_id: str) -> str:
 def recorded(options: Sequence[str], folder: Path) -> list[str]:
     """Runs a sweep in a terminal of its own; returns what the terminal showed, each change once."""
     line = shlex.join(["keras-sweeps", "run", *options])
-    command = shlex.join([*KERAS_SWEEPS, "run", *options])
     tmux = ["tmux", "-L", f"pictures-{os.getpid()}", "-f", os.devnull]
-    start = [
-        *tmux, "set", "-g", "remain-on-exit", "on", ";", "new-session", "-d", "-x", str(COLUMNS),
-        "-y", str(LINES), "-c", str(folder), f"echo {shlex.quote(f'$ {line}')}; exec {command}",
-    ]  # fmt: skip
-    subprocess.run([*tmux, "start-server", ";", *start[len(tmux) :]], check=True)
     frames: list[str] = []
-    try:
-        while True:
-            state = _told(tmux, "display-message", "-p", "#{pane_dead} #{pane_dead_status}").split()
-            frame = _told(tmux, "capture-pane", "-e", "-p")
-            frame = "\n".join(row for row in frame.splitlines() if "Pane is dead" not in row)
-            if not frames or frame != frames[-1]:
-                frames.append(frame)
-            if state[0] == "1":
-                break
-            time.sleep(POLL_SECONDS)
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
-    if state[1:] != ["0"]:
-        raise SystemExit(f"error: the sweep did not end well:\n{Text.from_ansi(frames[-1]).plain}")
+    with tempfile.TemporaryDirectory() as place:
+        status = Path(place) / "status"
+        # The terminal must outlive the command, or what it showed last could not be read.
+        script = (
+            f"echo {shlex.quote(f'$ {line}')}; {shlex.join([*KERAS_SWEEPS, 'run', *options])}; "
+            f"echo $? > {shlex.quote(str(status))}.new; mv {shlex.quote(str(status))}.new "
+            f"{shlex.quote(str(status))}; exec sleep {LASTING_SECONDS}"
+        )
+        size = ["-x", str(COLUMNS), "-y", str(LINES)]
+        subprocess.run([*tmux, "new-session", "-d", *size, "-c", str(folder), script], check=True)
+        try:
+            is_over = False
+            while not is_over:
+                time.sleep(POLL_SECONDS)
+                is_over = status.exists()
+                frame = _told(tmux, "capture-pane", "-e", "-p")
+                if not frames or frame != frames[-1]:
+                    frames.append(frame)
+        finally:
+            subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
+        if status.read_text().strip() != "0":
+            shown = Text.from_ansi(frames[-1]).plain
+            raise SystemExit(f"error: the sweep did not end well:\n{shown}")
     return frames
 
 
