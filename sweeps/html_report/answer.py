@@ -189,6 +189,28 @@ def _at_border(one: ParameterFinding, sweep: RecordedSweep) -> str:
     return f"{said}Space {space} ends there: a wider range needs a space of your own."
 
 
+def compared(sweeps: Sequence[RecordedSweep]) -> str:
+    """Which of several sweeps with the same data and objective has the best trial, and by how much.
+
+    Args:
+        sweeps: at least one has a complete trial.
+    """
+    objective = sweeps[0].objective
+    values = [(s.name, s.best.value(objective) or 0.0) for s in sweeps if s.best is not None]
+    values.sort(key=lambda one: objective.sort_key(one[1]))
+    best = values[0][1]
+    first = [name for name, value in values if value == best]
+    if len(first) > 1:
+        return (
+            f"{' and '.join(first)} have equally good best trials: {objective.metric} {best:.4f}."
+        )
+    said = f"{first[0]} has the best trial: {objective.metric} {best:.4f}"
+    if len(values) == 1:
+        return f"{said}; no other sweep has a complete one."
+    name, value = values[1]
+    return f"{said}, {abs(best - value):.4f} better than that of {name} ({value:.4f})."
+
+
 def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, str]]:
     """At most three commands that come next, and why."""
     name = sweep.name

@@ -10,10 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from sweeps.formatting import count, difference_text, duration, moment, param_text
+from sweeps.history.differences import differing_settings
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
 from sweeps.html_report import cost_figures, figures
-from sweeps.html_report.answer import Answer, answer, next_steps
+from sweeps.html_report.answer import Answer, answer, compared, next_steps
 from sweeps.html_report.figures import Figure
 from sweeps.html_report.findings import (
     MIN_TRIALS,
@@ -124,14 +125,11 @@ def _too_few(findings: Sequence[ParameterFinding], sweep: RecordedSweep) -> str:
 def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
     same = len({(s.file.data_fingerprint, s.objective.metric) for s in sweeps}) == 1
     parts = [f"<header><h1>{escape(' and '.join(s.name for s in sweeps))}</h1></header>"]
-    ranked = [s for s in sweeps if s.best]
-    if same and ranked:
-        first = min(ranked, key=lambda s: s.objective.sort_key(s.best.value(s.objective) or 0.0))  # type: ignore[union-attr]
-        value = first.best.value(first.objective) if first.best else None
+    if same and any(s.best for s in sweeps):
         parts.append(
-            f"<section class='answer'><p class='won'>{escape(first.name)} has the best trial: "
-            f"{escape(first.objective.metric)} {value or 0:.4f}.</p><p>Each value is of one "
-            "training, picked among many, so a small difference may be luck.</p></section>"
+            f"<section class='answer'><p class='won'>{escape(compared(sweeps))}</p><p>Each value "
+            "is of one training, picked among many, so a small difference may be luck: <code>"
+            "keras-sweeps finalize</code> trains the best of each on fresh seeds.</p></section>"
         )
     elif not same:
         parts.append(
@@ -143,13 +141,17 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
         "task": [s.task for s in sweeps],
         "objective": [s.objective.metric for s in sweeps],
         "best": [_value(s.best, s) if s.best else "" for s in sweeps],
-        "best point": [
+        "best configuration": [
             difference_text(s.best.params, recorded_references(s)) if s.best else "" for s in sweeps
         ],
-        "points tried": [len(s.trained) for s in sweeps],
+        "configurations tried": [len(s.trained) for s in sweeps],
         "trained in full": [len(s.ranking()) for s in sweeps],
         "wall time": [duration(s.seconds) for s in sweeps],
         "seed": [s.file.settings.seed for s in sweeps],
+        **{
+            name: ["-" if value is None else value for value in values]
+            for name, values in differing_settings(sweeps).items()
+        },
     }
     head = "".join(f"<th>{escape(s.name)}</th>" for s in sweeps)
     body = "".join(

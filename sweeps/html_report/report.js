@@ -55,5 +55,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 draw();
 dark.addEventListener("change", draw);
+function printed(on) {  // Paper is light, and nothing on it unfolds.
+  document.documentElement.classList.toggle("printed", on);
+  for (const part of document.querySelectorAll("details")) part.open = on;
+  draw();
+}
+window.addEventListener("beforeprint", () => printed(true));
+window.addEventListener("afterprint", () => printed(false));
 let width = window.innerWidth;
 window.addEventListener("resize", () => { if (Math.abs(window.innerWidth - width) > 80) { width = window.innerWidth; draw(); } });

@@ -253,7 +253,12 @@ def test_the_command_writes_the_sweeps_own_page_and_compares_several(sweep, tmp_
     assert (sweep.paths.sweep / "report.html").exists()
     assert main(["report", "made"]) == 0, "it is made anew each time"
     assert main(["report", "made", "other", "--output", "both.html"]) == 0
-    assert "other has the best trial: val_accuracy 0.9500" in (tmp_path / "both.html").read_text()
+    text = (tmp_path / "both.html").read_text()
+    assert "other has the best trial: val_accuracy 0.9500, 0.0500 better than that of made" in text
+    twin = read_sweep(write_sweep(tmp_path / ".sweeps", "twin", made_trial(0, [0.9], point())))
+    assert "made and twin have equally good best trials: val_accuracy 0.9000." in page.report_page(
+        [sweep, twin]
+    )
     capsys.readouterr()
     assert main(["report", "made", "other", "--output", "both.html"]) == 2
     assert "exists. Name another file, or add --overwrite." in capsys.readouterr().err
