@@ -35,3 +35,11 @@ def _seconds(model: keras.Model, image: np.ndarray) -> float:
     before = time.perf_counter()
     model.predict_on_batch(image)
     return time.perf_counter() - before
+
+
+def latency_or_none(model: keras.Model, image: np.ndarray) -> float | None:
+    """The same; None for a model that cannot predict one image alone."""
+    try:
+        return latency_ms(model, image)
+    except Exception:  # A model of a user's own: its training must not be lost for a figure.
+        return None

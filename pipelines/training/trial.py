@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
-from pipelines.evaluation.latency import latency_ms
+from pipelines.evaluation.latency import latency_ms, latency_or_none
 from pipelines.evaluation.metrics import (
     PREDICT_BATCH,
     accuracy,
@@ -28,10 +28,12 @@ from pipelines.evaluation.metrics import (
     predict,
     validation_metrics,
 )
+from pipelines.evaluation.predictions import write_predictions
 from pipelines.models.input_scale import decided
 from pipelines.models.keras_files import load_saved_model, store_model
 from pipelines.objectives import Objective
 from pipelines.training.checkpoints import (
+    ANSWERS_FILE,
     CHECKPOINT_FILE,
     HISTORY_FILE,
     MODEL_FILE,
@@ -185,7 +187,8 @@ class TrialResult:
     nothing validated. Epochs are whole numbers, but for a trial that ended within its first one.
     `stopped_by` is `epochs`, `early stopping` or the driver's Decision. `test_metrics` holds
     test_accuracy and test_loss where the test split was read. `not_stored` says why a complete
-    trial left no model. `pixels` is what a user's model was given, `raw` or `unit`.
+    trial left no model. `pixels` is what a user's model was given, `raw` or `unit`. `latency_ms` is
+    of one image, for complete trials whose model can be timed.
     """
 
     number: int
@@ -202,6 +205,7 @@ class TrialResult:
     test_metrics: dict[str, float] = field(default_factory=dict)
     not_stored: str = ""
     pixels: str = ""
+    latency_ms: float | None = None
 
 
 def run_trial(
@@ -432,7 +436,9 @@ class _Training:
         (folder / SUMMARY_FILE).write_text("\n".join(summary) + "\n", encoding="utf-8")
         if self._validates and not self._reports.is_early(self.best_step):
             np.savez(folder / PREDICTIONS_FILE, probabilities=self._best_probabilities)
+            write_predictions(folder / ANSWERS_FILE, self._best_probabilities)
         _write_history(folder / HISTORY_FILE, self.history, self._reports)
+        first = self._train[0][np.arange(1)]
         return TrialResult(
             number=task.number,
             value=task.objective.value(best.metrics) if self._validates else math.nan,
@@ -451,6 +457,7 @@ class _Training:
             test_metrics=self._test_metrics() if task.schedule.measure_test and is_complete else {},
             not_stored=not_stored,
             pixels="" if self._assembled.is_ours else task.training.pixels,
+            latency_ms=latency_or_none(self._model, first) if is_complete else None,
         )
 
     def _test_metrics(self) -> dict[str, float]:

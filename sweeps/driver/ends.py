@@ -11,8 +11,9 @@ from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 
-_WAITED = "paused at epoch {} and not promoted before the sweep ended"
-_AHEAD = "paused at epoch {}, ahead of the winner there; the sweep ended before it could go on"
+OUTRANKED = "pruned at epoch {}: too many trials are better there"
+WAITED = "paused at epoch {} and not promoted before the sweep ended"
+AHEAD = "paused at epoch {}, ahead of the winner there; the sweep ended before it could go on"
 
 
 class Ends:
@@ -34,13 +35,13 @@ class Ends:
             row = self._board.rows[number]
             if self._board.is_ahead(row):
                 continue
-            row.reason = f"pruned at epoch {row.epochs_text}: too many trials are better there"
+            row.reason = OUTRANKED.format(row.epochs_text)
             self.end_one_paused(row)
 
     def end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self._board.in_state(TrialState.PAUSED):
-            reason = _AHEAD if self._board.is_ahead(row) else _WAITED
+            reason = AHEAD if self._board.is_ahead(row) else WAITED
             row.reason = reason.format(row.epochs_text)
             self.end_one_paused(row)
         for row in self._board.rows.values():

@@ -200,6 +200,7 @@ class SweepLoop:
         decision = self._engine.report(report.number, report.step, value, row.measured)
         if new:
             row.curve[report.step] = value
+            row.measured_at = self.board.elapsed_seconds()
             first = self._trials.compiled(row)
             self._time_plan.reported(row, report.metrics, waited, first=first)
         if row.number in self._finishing:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import Objective
-from pipelines.training.checkpoints import FIGURE_FILES, MODEL_FILE, RESULT_FILE
+from pipelines.training.checkpoints import ANSWERS_FILE, FIGURE_FILES, MODEL_FILE, RESULT_FILE
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.reports import TrialReport
 from pipelines.training.trial import TrialResult
@@ -252,6 +252,8 @@ class Recorder:
         metrics = self._metrics_of(row, result)
         if not result.model_bytes:
             metrics.pop("model_bytes", None)
+        if result.latency_ms is not None:
+            metrics["latency_ms"] = result.latency_ms
         not_kept = {Tag.MODEL_NOT_KEPT: result.not_stored} if result.not_stored else {}
         metrics |= result.test_metrics
         tags = {
@@ -338,6 +340,7 @@ class Recorder:
         if result.not_stored:
             return
         keep, replaced = self._models.offer(row.number, result.value)
+        self._keep_answers(row.number, keep=keep, replaced=replaced)
         path = self._paths.trial(row.number) / MODEL_FILE
         key = f"trial-{row.number}/model"
         if not keep or self._spool.has(key):
@@ -366,6 +369,15 @@ class Recorder:
             self._spool.put(record)
         if replaced is not None:
             self._spool.put(ModelDropRecord(replaced))
+
+    def _keep_answers(self, number: int, *, keep: bool, replaced: int | None) -> None:
+        """Keeps what a kept model says of the validation images, for the sweep's page."""
+        path, target = self._paths.trial(number) / ANSWERS_FILE, self._paths.answers(number)
+        if keep and path.exists():
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+        if replaced is not None:
+            self._paths.answers(replaced).unlink(missing_ok=True)
 
     def _upload(self, number: int, name: str, paths: list[Path]) -> None:
         record = FilesRecord(number, "", name)

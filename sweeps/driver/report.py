@@ -16,7 +16,7 @@ from sweeps.html_report.findings import ParameterFinding, parameter_findings
 from sweeps.html_report.note import CURVE_FILE, run_note
 from sweeps.html_report.page import report_page
 from sweeps.state.paths import SweepPaths
-from sweeps.state.sweep_file import FINISHED
+from sweeps.state.sweep_file import FINISHED, INTERRUPTED
 from tracking.spool.records import now_ms
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,12 @@ class Report:
     telling: tuple[str, ...]
 
 
-def write_report(paths: SweepPaths, ended: str = "") -> Report:
+def write_report(paths: SweepPaths, ended: str = "", *, is_over: bool = False) -> Report:
     """Writes the page, and returns all of the report.
 
     Args:
         ended: why the sweep ends, which its records do not say yet; empty while it runs.
+        is_over: whether it is over as its records say, although this process holds its lock.
 
     Raises:
         OSError: There is no room.
@@ -52,11 +53,8 @@ def write_report(paths: SweepPaths, ended: str = "") -> Report:
     sweep = read_sweep(paths)
     if ended:
         sweep.state, sweep.stopped_by = FINISHED, ended
-    return write_report_of(sweep)
-
-
-def write_report_of(sweep: RecordedSweep) -> Report:
-    """As `write_report`, of a sweep that was read."""
+    elif is_over:
+        sweep.state = FINISHED if sweep.file.is_finished else INTERRUPTED
     page, findings = report_page([sweep]), parameter_findings(sweep)
     with replaced_atomically(sweep.paths.report) as file:
         file.write(page.encode())

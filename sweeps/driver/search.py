@@ -121,6 +121,9 @@ class _Search:
             earlier_seconds=opened.recording.spool.active_seconds(),
             ended_seconds=opened.recording.spool.active_seconds(up_to_end=True),
             counts_untrained=settings.counts_untrained,
+            max_epochs=settings.max_total_epochs,
+            rungs=budget.rungs.steps if settings.pruner in HALVING else (),
+            reduction_factor=settings.reduction_factor if settings.pruner in HALVING else None,
         )
         recorder = Recorder(
             opened.recording.spool, opened.space, data, self._paths,

@@ -37,6 +37,7 @@ class TrialRow:
         breaks_limit: the limit that it broke, as `epoch_seconds 41 > 30`.
         left_out_value: what it reached where it was trained to its end all the same.
         end_order: how many trials of the sweep had ended before it; None before its own end.
+        measured_at: wall time of the sweep when it last reported; None where nobody knows.
     """
 
     number: int
@@ -69,6 +70,7 @@ class TrialRow:
     measured: dict[str, float] = field(default_factory=dict)
     breaks_limit: str = ""
     left_out_value: float | None = None
+    measured_at: float | None = None
 
     @property
     def step(self) -> int:
@@ -101,6 +103,20 @@ class TrialRow:
         return 1 + self.num_retries + self.num_repacked
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How much of something that ends a sweep is done: `trials`, `seconds` or `epochs`."""
+
+    unit: str
+    total: float
+    done: float
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+
 @dataclass
 class Board:
     """All rows of a sweep, with what does not change while it runs.
@@ -116,6 +132,9 @@ class Board:
             present estimates; None where no time is reserved.
         counts_untrained: whether a trial that was not trained counts as tried, as in sweeps of
             before.
+        max_epochs: of all trials together; None for no limit.
+        rungs: the steps at which trials wait for others; empty without.
+        reduction_factor: of so many trials of a rung one goes on; None without rungs.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -134,6 +153,9 @@ class Board:
     final_phase_from: float | None = None
     competes: bool = True
     counts_untrained: bool = False
+    max_epochs: int | None = None
+    rungs: tuple[int, ...] = ()
+    reduction_factor: int | None = None
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 
@@ -293,25 +315,53 @@ class Board:
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that ended, never beyond the time limit; None before any."""
-        done = [row for row in self.ended() if row.curve and not row.past]
-        if not done:
-            return None
-        mean = sum(row.seconds for row in done) / len(done)
-        spent = sum(self.clock() - row.started for row in self.running())
-        left = math.inf
-        if self.num_trials is not None:
-            todo = self.num_trials - self.num_tried()
-            left = max(0.0, (mean * todo - spent) / self.num_slots)
-        if self.timeout_seconds is not None:
-            left = min(left, max(0.0, self.timeout_seconds - self.limited_seconds()))
-        return left
+        return min((left for _, left in self._limits() if left is not None), default=None)
 
-    def progress(self) -> tuple[float, float]:
-        """All that is to be done and what of it is: points, or seconds where only time limits."""
+    def progress(self) -> Progress:
+        """How far the sweep is, in the unit of the limit that ends it first, as far as is known."""
+        limits = self._limits()
+        if all(left is not None for _, left in limits):
+            limits.sort(key=lambda one: one[1] or 0.0)
+        else:
+            limits.sort(key=lambda one: -one[0].share)
+        return limits[0][0] if limits else Progress("trials", 0.0, 0.0)
+
+    def _limits(self) -> list[tuple[Progress, float | None]]:
+        """How far each limit is, and an estimate of the seconds to it; None before any trial."""
+        done = [row for row in self.ended() if row.curve and not row.past]
+        seconds = sum(row.seconds for row in done)
+        limits: list[tuple[Progress, float | None]] = []
         if self.num_trials is not None:
-            return self.num_trials, self.num_tried()
-        limit = self.timeout_seconds or math.inf
-        return limit, min(limit, self.limited_seconds())
+            trials = Progress("trials", self.num_trials, self.num_tried())
+            spent = sum(self.clock() - row.started for row in self.running())
+            todo = seconds / max(1, len(done)) * (trials.total - trials.done) - spent
+            limits.append((trials, max(0.0, todo / self.num_slots) if done else None))
+        if self.timeout_seconds is not None:
+            limit = self.timeout_seconds
+            passed = min(limit, self.limited_seconds())
+            left = max(0.0, limit - passed) if done else None
+            limits.append((Progress("seconds", limit, passed), left))
+        if self.max_epochs is not None:
+            epochs = Progress("epochs", self.max_epochs, self.num_epochs_trained())
+            pace = seconds / max(1e-9, sum(row.epochs for row in done))
+            todo = pace * (epochs.total - epochs.done) / self.num_slots
+            limits.append((epochs, max(0.0, todo) if done else None))
+        return limits
+
+    def rung_counts(self) -> dict[str, tuple[int, int]]:
+        """For each rung, by its epoch: how many trials came to it, and how many of them wait."""
+        if not self.rungs or not self.rows:
+            return {}
+        reports = next(iter(self.rows.values())).schedule.reports
+        reached = [row for row in self.rows.values() if row.duplicate_of is None]
+        waiting = [row for row in reached if row.state is TrialState.PAUSED]
+        return {
+            reports.text(rung): (
+                sum(row.step >= rung for row in reached),
+                sum(row.step == rung for row in waiting),
+            )
+            for rung in self.rungs
+        }
 
     def compute_seconds(self) -> float:
         """Time that all trials took together."""

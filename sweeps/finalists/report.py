@@ -17,7 +17,8 @@ from sweeps.formatting import count, params_text
 from tracking.markdown import literal
 from tracking.views.links import charts_here, table_here, trials_view
 
-WIDTH = 128
+WIDTH = 100
+"""Columns of the text, which is an artifact, too."""
 NUM_NOTED = 10
 """Finalists in the note of a run."""
 
@@ -115,8 +116,10 @@ def render_report(found: Compared) -> str:
     file, ranking = found.file, found.ranking
     interval = f"{CONFIDENCE:.0%} interval"
     table = Table(
-        "#", Column("configuration", no_wrap=True), found.objective.metric, interval, "sd",
-        "P(best)", "test accuracy", interval, "n", box=box.SIMPLE_HEAD, title_justify="left",
+        "#", Column("configuration", no_wrap=True),
+        Column(found.objective.metric, overflow="fold"), interval, "sd",
+        "P(best)", "test accuracy", interval, "n", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        title_justify="left",
         title=f"Finalists: {count(len(file.finalists), 'configuration')} x "
         f"{count(file.num_seeds, 'fresh seed')}, {count(file.num_epochs, 'epoch')} each",
     )  # fmt: skip

@@ -25,6 +25,7 @@ from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.fixed import FixedEngine
 from sweeps.finalists.estimates import RankedFinalist, compare, median_key
+from sweeps.finalists.page import show_finalists
 from sweeps.finalists.recording import FinalistRecorder, WinnerRecorder, remove_leftovers
 from sweeps.finalists.report import scale_of
 from sweeps.finalists.selection import (
@@ -35,7 +36,6 @@ from sweeps.finalists.selection import (
     models_folder,
     sweep_run_id,
 )
-from sweeps.finalists.sweep_update import update_sweep
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -161,7 +161,7 @@ class _Comparison:
 
         settings = sweep.file.settings
         self._sweep, self._file, self._data, self._space = sweep, file, data, space
-        self._settings, self._output = settings, output
+        self._settings, self._output, self._interrupts = settings, output, interrupts
         self._objective = get_objective(settings.objective)
         paths, self._models = finalists_paths(sweep.paths), models_folder(sweep.paths)
         self._spool = Spool(paths.spool)
@@ -223,8 +223,7 @@ class _Comparison:
         result = self._concluded(end)
         problems = [*end.problems, *result.problems, *self._session.send_rest()]
         if result.outcome is Outcome.DONE:
-            interrupts, send = self._session.interrupts, self._destination is not None
-            update_sweep(self._sweep, send=send, give_up=lambda: interrupts.urgent)
+            problems += show_finalists(self._sweep, self._data.name, self._interrupts)
         sweep_log.info("the comparison of finalists is %s. %s", result.outcome.value, result.error)
         return ComparisonResult(
             result.outcome, result.report, result.error, tuple(problems), result.keeps_model,

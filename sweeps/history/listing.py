@@ -90,11 +90,10 @@ def summarized(sweep: RecordedSweep) -> Summary:
     if best is not None:
         value = best.value(sweep.objective)
         value = best.last_value(sweep.objective) if value is None else value
-    settings = sweep.file.settings
     return Summary(
         name=sweep.name,
         state=sweep.state,
-        task=f"{settings.space or 'published models'} on {sweep.file.data_name}",
+        task=sweep.task,
         objective=sweep.objective.metric,
         best_trial=best.number if best else None,
         best_value=value,

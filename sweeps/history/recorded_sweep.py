@@ -16,6 +16,7 @@ from typing import Any
 from pipelines.objectives import Objective, get_objective
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters.parameter import INACTIVE, RUN_PARAMS, Value
+from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import TrialState
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
@@ -132,6 +133,14 @@ class RecordedSweep:
     def name(self) -> str:
         """Its name, which is its study's, too."""
         return self.paths.name
+
+    @property
+    def task(self) -> str:
+        """What is searched on which data: `cnn on mnist`; a user's space by its short name."""
+        space = self.file.settings.space
+        if is_reference(space):  # Where its file lies is nobody else's matter.
+            space = self.tags.get(Tag.SPACE) or space
+        return f"{space or 'published models'} on {self.file.data_name}"
 
     @property
     def begun_ms(self) -> int:

@@ -59,7 +59,7 @@ def _summary(run: RestRun) -> Summary:
     return Summary(
         name=sweep.name,
         state=sweep.state,
-        task=f"{sweep.file.settings.space or 'published models'} on {sweep.file.data_name}",
+        task=sweep.task,
         objective=sweep.objective.metric,
         best_trial=int(best) if best.isdigit() else None,
         best_value=metrics.get(f"best_{sweep.objective.metric}"),

@@ -1,13 +1,15 @@
-"""The answer in words: what won, by how much, how sure, against what, at what cost, what next."""
+"""The answer in words: what won, by how much, whether it is real, at what cost, what next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration
 from sweeps.history.listing import leader_of
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
-from sweeps.history.references import recorded_references
+from sweeps.history.references import DEFAULTS, recorded_references
 from sweeps.html_report.findings import (
     BaselineComparison,
     Finalist,
@@ -21,6 +23,23 @@ from sweeps.html_report.findings import (
 
 MANY = 3
 """From so many trials on that the measurement cannot tell from the winner, their number is said."""
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reader asks first.
+
+    Attributes:
+        won: one sentence: what won, with which value.
+        point: what it is, after a colon: its difference from the defaults or the nearest published
+            model; empty where nothing has won yet.
+        facts: question -> its answer in a sentence or two.
+    """
+
+    won: str
+    point: str
+    facts: Mapping[str, str]
 
 
 def answer(
@@ -28,123 +47,168 @@ def answer(
     finalists: Sequence[Finalist],
     findings: Sequence[ParameterFinding],
     now_ms: int,
-) -> list[str]:
-    """Sentences, each with one thing to know, the most important first."""
+) -> Answer:
+    """What won, by how much, whether that is real, and what it cost."""
     best = sweep.best
     if best is None:
-        return _without_winner(sweep)
-    said = [_won(sweep, best, finalists), *_by_how_much(sweep, best), *_how_sure(sweep, finalists)]
-    said.append(_cost(sweep, now_ms))
-    for one in findings:
-        if one.at_border:
-            said.append(
-                f"The best three trials lie at an end of the range of {one.name} "
-                f"({one.at_border}), so the optimum may lie beyond it; a wider range needs a space "
-                "of your own."
-            )
-    return said
+        return Answer(_without_winner(sweep), "", {})
+    winner = sweep.trials.get(finalists[0].trial, best) if finalists else best
+    margin = accuracy_margin(sweep, best.value(sweep.objective) or 0.0)
+    facts = {
+        "By how much?": _by_how_much(sweep, winner, margin),
+        "Is it real?": _how_sure(sweep, best, finalists, margin),
+        "What did it cost?": _cost(sweep, now_ms),
+        "What may be missing?": " ".join(_at_border(f, sweep) for f in findings if f.at_border),
+    }
+    point = _configuration(winner, sweep)
+    won = _won(sweep, best, finalists)
+    return Answer(won, point, {question: text for question, text in facts.items() if text})
 
 
-def _without_winner(sweep: RecordedSweep) -> list[str]:
+def _without_winner(sweep: RecordedSweep) -> str:
     leader = leader_of(sweep)
     if leader is None:
-        return ["Nothing has been measured yet."]
+        return "Nothing has been measured yet."
     value = reached(leader, sweep)
     value = leader.last_value(sweep.objective) if value is None else value
-    return [
+    return (
         f"No trial is complete yet. The furthest is {leader.name} with {sweep.objective.metric} "
         f"{value or 0:.4f} after epoch {leader.epochs:.3g} of {leader.num_epochs}."
-    ]
+    )
 
 
 def _won(sweep: RecordedSweep, best: RecordedTrial, finalists: Sequence[Finalist]) -> str:
-    winner = sweep.trials.get(finalists[0].trial, best) if finalists else best
-    point = difference_text(winner.params, recorded_references(sweep))
-    kind = "the published model " if is_published(best) else ""
+    metric = sweep.objective.metric
     if finalists:
         first = finalists[0]
-        same = "" if first.trial != best.number else ", the best trial of the search, too"
         return (
-            f"On fresh seeds {first.name} won{same}: mean {sweep.objective.metric} {first.mean:.4f}"
-            f" (95% interval {first.low:.4f} to {first.high:.4f}, {first.num_seeds} seeds), test "
-            f"accuracy {first.test_accuracy:.4f}. Its point: {point}."
+            f"{first.name} won on fresh seeds: mean {metric} {first.mean:.4f}, "
+            f"test accuracy {first.test_accuracy:.4f}."
         )
-    value = best.value(sweep.objective)
-    return f"{best.name} won with {sweep.objective.metric} {value or 0:.4f}: {kind}{point}."
+    kind = ", a published model," if is_published(best) else ""
+    leads = "leads" if sweep.state == "running" else "won"
+    return f"{best.name}{kind} {leads} with {metric} {best.value(sweep.objective) or 0:.4f}."
 
 
-def _by_how_much(sweep: RecordedSweep, best: RecordedTrial) -> list[str]:
-    said = []
-    found = beside_baseline(sweep)
-    if found is not None and not is_published(best):
-        said.append(_beside(found, sweep))
-    elif is_published(best):
-        said.append("No proposed point was better: the search found nothing new.")
-    return said
+def _configuration(winner: RecordedTrial, sweep: RecordedSweep) -> str:
+    point = difference_text(winner.params, recorded_references(sweep))
+    if point == DEFAULTS:
+        return f"the defaults of space {sweep.file.settings.space}"
+    return f"the published model {point}" if is_published(winner) else point
 
 
-def _beside(found: BaselineComparison, sweep: RecordedSweep) -> str:
+def _by_how_much(sweep: RecordedSweep, winner: RecordedTrial, margin: float | None) -> str:
+    if is_published(winner):
+        return "Not at all: no proposed configuration was better than it."
+    found = beside_baseline(sweep, winner)
+    return "" if found is None else _beside(found, sweep, margin)
+
+
+def _beside(found: BaselineComparison, sweep: RecordedSweep, margin: float | None) -> str:
     name = found.baseline.baseline.partition(",")[0]
-    difference = found.own - found.other
-    is_better = sweep.objective.beats(found.own, found.other)
-    word = "better" if is_better else "worse"
+    word = "better" if sweep.objective.beats(found.own, found.other) else "worse"
+    by = f"{abs(found.own - found.other):.4f} {word} than"
     if found.epochs is None:
+        within = margin is not None and abs(found.own - found.other) <= margin
+        unsure = f": less than the ±{margin:.4f} of measuring it" if within else ""
         return (
-            f"That is {abs(difference):.4f} {word} than {name}, the best published model that was "
-            f"trained in full ({found.other:.4f})."
+            f"In the search {by} {name} ({found.other:.4f}), the best of the published models"
+            f"{unsure}."
         )
     return (
-        f"No published model was trained in full. At epoch {found.epochs:.3g} the winner had "
-        f"{found.own:.4f}, and {name}, the best of them, {found.other:.4f}."
+        f"After {found.epochs:.3g} epoch{'s' * (found.epochs != 1)} {by} the published model "
+        f"{name} ({found.own:.4f} and {found.other:.4f}); no published model was trained in full."
     )
 
 
-def _how_sure(sweep: RecordedSweep, finalists: Sequence[Finalist]) -> list[str]:
+def _how_sure(
+    sweep: RecordedSweep,
+    best: RecordedTrial,
+    finalists: Sequence[Finalist],
+    margin: float | None,
+) -> str:
     if finalists:
-        first = finalists[0]
-        if len(finalists) == 1:
-            return ["It was the only finalist, so nothing was compared on fresh seeds."]
-        return [
-            f"The probability that it is the best of the {len(finalists)} finalists is "
-            f"{first.probability_best:.0%}; the next one is {finalists[1].name} with "
-            f"{finalists[1].mean:.4f}."
-        ]
-    best = sweep.best
-    value = best.value(sweep.objective) if best else None
-    if value is None:
-        return []
-    margin = accuracy_margin(sweep, value)
-    tried = count(len(sweep.trained), "point")
-    said = (
-        f"It is one training, picked as the best of {tried}, so its value is optimistic. "
-        f"`keras-sweeps finalize {sweep.name}` compares the best on fresh seeds."
-    )
+        return _sure_of(finalists, best)
+    tried = count(len(sweep.trained), "configuration")
+    said = f"Not known yet: it is one training, the best of {tried}, so its value is optimistic."
     if margin is None:
-        return [said]
-    close = [
-        trial for trial in sweep.ranking()[1:]
-        if (other := trial.value(sweep.objective)) is not None and value - other <= margin
-    ]  # fmt: skip
-    within = ""
-    if close:
-        names = f"{len(close)} further trials" if len(close) >= MANY else " and ".join(
-            trial.name for trial in close
-        )  # fmt: skip
-        within = f", within which {names} cannot be told from it"
+        return said
+    close = _within(sweep, best, margin)
+    names = f"{len(close)} further trials" if len(close) >= MANY else " and ".join(close)
+    images = sweep.data["profile"]["num_images"]["validation"]
+    tells = f"does not tell it from {names}" if close else "tells it from all others"
+    return f"{said} Measured on {images:,} images it is ±{margin:.4f} (95%), which {tells}."
+
+
+def _sure_of(finalists: Sequence[Finalist], best: RecordedTrial) -> str:
+    first = finalists[0]
+    interval = f"95% interval {first.low:.4f} to {first.high:.4f}, {first.num_seeds} seeds"
+    same = "" if first.trial != best.number else " It was the best trial of the search, too."
+    if len(finalists) == 1:
+        return (
+            f"Its value is ({interval}); it was the only finalist, so nothing was compared.{same}"
+        )
+    verdict = "Yes" if first.probability_best >= SURE else "Probably"
+    verdict = verdict if first.probability_best > 0.5 else "Open"
+    return (
+        f"{verdict}: it is the best of {len(finalists)} finalists with a probability of "
+        f"{first.probability_best:.0%} ({interval}); the next one, {finalists[1].name}, has "
+        f"{finalists[1].mean:.4f}.{same}"
+    )
+
+
+def _within(sweep: RecordedSweep, best: RecordedTrial, margin: float) -> list[str]:
+    """The names of the complete trials that a margin does not tell from the best one."""
+    value = best.value(sweep.objective) or 0.0
     return [
-        f"Its validation images measure it to about ±{margin:.4f} (95%){within}.",
-        said,
+        trial.name
+        for trial in sweep.ranking()[1:]
+        if (other := trial.value(sweep.objective)) is not None and value - other <= margin
     ]
 
 
 def _cost(sweep: RecordedSweep, now_ms: int) -> str:
     found = compute_of(sweep, now_ms)
     total = found.complete + found.pruned + found.published + found.failed + found.running
-    pruned = f", {found.pruned / total:.0%} of it in trials that were pruned" if total else ""
+    pruned = f", {found.pruned / total:.0%} of it on pruned ones" if found.pruned else ""
+    failed = sweep.num_in(TrialState.FAILED)
     return (
-        f"It cost {duration(sweep.seconds)} for {count(len(sweep.trained), 'point')}, "
-        f"{len(sweep.ranking())} of them complete: {duration(total)} of training{pruned}."
+        f"{duration(sweep.seconds)} with {count(found.num_slots, 'trial')} at a time: "
+        f"{count(len(sweep.trained), 'configuration')} tried, {len(sweep.ranking())} trained in "
+        f"full{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
     )
+
+
+def _at_border(one: ParameterFinding, sweep: RecordedSweep) -> str:
+    said = (
+        f"The optimum lies at the border of `{one.name}` ({one.at_border}), so it may lie beyond. "
+    )
+    if one.widened:
+        return f"{said}`{one.widened}` widens the range."
+    space = sweep.file.settings.space
+    return f"{said}Space {space} ends there: a wider range needs a space of your own."
+
+
+def compared(sweeps: Sequence[RecordedSweep]) -> str:
+    """Which of several sweeps with the same data and objective has the best trial, and by how much.
+
+    Args:
+        sweeps: at least one has a complete trial.
+    """
+    objective = sweeps[0].objective
+    values = [(s.name, s.best.value(objective) or 0.0) for s in sweeps if s.best is not None]
+    values.sort(key=lambda one: objective.sort_key(one[1]))
+    best = values[0][1]
+    first = [name for name, value in values if value == best]
+    if len(first) > 1:
+        return (
+            f"{' and '.join(first)} have equally good best trials: {objective.metric} {best:.4f}."
+        )
+    said = f"{first[0]} has the best trial: {objective.metric} {best:.4f}"
+    if len(values) == 1:
+        return f"{said}; no other sweep has a complete one."
+    name, value = values[1]
+    return f"{said}, {abs(best - value):.4f} better than that of {name} ({value:.4f})."
 
 
 def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, str]]:
@@ -161,7 +225,9 @@ def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, 
         return [(f"keras-sweeps show {name}", "why nothing was trained to its end")]
     steps = []
     if not has_finalists:
-        steps.append((f"keras-sweeps finalize {name}", "the best points on fresh seeds"))
+        steps.append(
+            (f"keras-sweeps finalize {name}", "whether it is real: the best ones on fresh seeds")
+        )
     steps.append((f"keras-sweeps promote {name}", "register the model, if it beats the champion"))
     more = f"keras-sweeps run --resume --name {name} --timeout 30m"
     steps.append((more, "search on with more time"))

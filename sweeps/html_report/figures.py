@@ -10,37 +10,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.engines.base import TrialState
-from sweeps.formatting import difference_text
+from sweeps.formatting import count, param_text
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
-from sweeps.history.references import recorded_references
 from sweeps.html_report.findings import (
+    Finalist,
     ParameterFinding,
     comparable_trials,
-    compute_of,
     is_published,
-    lanes,
     reached,
 )
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b76d6", "#e07b39", "#2f9e63", "#d04848", "#8a8f98"
 SERIES = (BLUE, GREEN, "#9b59b6", "#d4a017", "#17a2b8", "#c2185b", "#5d7a3a", "#6b5bd6")
+WORST_TO_BEST = ((0, "#b9a394"), (0.5, "#d4a017"), (1, "#2f9e63"))
+"""Seen on white and on black, which none of plotly's own scales is at both of its ends."""
 NUM_COLOURED = 8
 """Complete trials with a colour and a place in the legend; the others are pale."""
 NUM_SLICES = 6
+MAX_BASELINES = 3
+NUM_STEPS = 6
+BEST_SHARE = 5
+"""One trial in so many is among the best, whose values are shaded; three at least."""
 MAX_AXES = 8
+AXIS_WIDTH = 84
+"""Pixels that a name above an axis of parallel coordinates takes."""
+LOG_RATIO = 8
+"""From so many times the smallest value on, the largest needs an axis of powers."""
+MAX_TICKS = 6
+"""So few different values of as few characters are each a tick of their axis."""
+MIN_GAP = 0.13
+"""Between two ticks, as a share of their axis."""
 Trace = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `caption` says what to see in it, in words."""
+    """One figure: `caption` says what to see in it, in words.
+
+    Attributes:
+        height, min_width: in pixels; on a narrower screen it is scrolled.
+    """
 
     title: str
     caption: str
     data: Sequence[Trace]
     layout: dict[str, Any]
     height: int = 380
+    min_width: int = 0
 
 
 def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
@@ -67,15 +83,24 @@ def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
         return None
     shapes, notes = _baseline_lines(sweeps[0]) if len(sweeps) == 1 else ([], [])
     metric = sweeps[0].objective.metric
+    # The first steps are large, and would hide the last ones; the best published model is seen.
+    values = [value for trace in traces for value in trace["y"][-NUM_STEPS:]]
+    range_ = _zoomed([*values, *(note["y"] for note in notes[:1])], sweeps[0], share=1)
+    below = [
+        note["text"] for note in notes if range_ and not range_[0] <= note["y"] <= range_[1]
+    ]  # fmt: skip
+    dotted = " Dotted: published models." if len(notes) > len(below) else ""
+    if below:
+        dotted += f" Outside the frame: {', '.join(below)}."
     unit = "minutes since the sweep began" if over == "minutes" else "epochs of all trials together"
     return Figure(
         f"Best so far over {over}",
         "Each step is a trial that measured better than all before it, on all validation images."
-        + (" Dotted: published models." if shapes else ""),
+        + dotted,
         traces,
         {
             "xaxis": {"title": {"text": unit}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed(sweeps)},
+            "yaxis": {"title": {"text": metric}, "range": range_},
             "shapes": shapes, "annotations": notes, "showlegend": len(traces) > 1,
         },
     )  # fmt: skip
@@ -105,34 +130,43 @@ def _progress(sweep: RecordedSweep, over: str) -> list[tuple[float, float, str]]
     return points
 
 
-def _zoomed(sweeps: Sequence[RecordedSweep]) -> list[float] | None:
-    """An axis that shows the better half of the values: the worst guess hides all differences."""
-    values = sorted(v for s in sweeps for t in s.trained if (v := reached(t, s)) is not None)
+def _zoomed(
+    values: Sequence[float], sweep: RecordedSweep, *, share: float = 0.5, margin: float = 0.08
+) -> list[float] | None:
+    """An axis that shows the better part of the values: the worst guess hides all differences.
+
+    Args:
+        share: of the values, which are shown.
+        margin: beyond them, as a share of what is shown.
+    """
     if len(values) < 4:
         return None
-    half = values[len(values) // 2 :]
-    if sweeps[0].objective.direction == "minimize":
-        half = values[: len(values) // 2 + 1]
-    margin = (half[-1] - half[0]) * 0.08 or 0.01
-    return [half[0] - margin, half[-1] + margin]
+    ordered, num = sorted(values), math.ceil(len(values) * share)
+    part = ordered[:num] if sweep.objective.direction == "minimize" else ordered[-num:]
+    beyond = (part[-1] - part[0]) * margin or 0.01
+    return [part[0] - beyond, part[-1] + beyond]
 
 
 def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
+    """Published models as lines: their value in full, else the best that they reached."""
     shapes, notes = [], []
-    for trial in sweep.ranking():
-        value = trial.value(sweep.objective)
-        if not is_published(trial) or value is None:
+    for trial in (trial for trial in sweep.ordered() if is_published(trial)):
+        value, name = trial.value(sweep.objective), trial.baseline.partition(",")[0]
+        if value is None:
+            value = reached(trial, sweep)
+            name += f" (pruned at epoch {trial.epochs:.3g})"
+        if value is None:
             continue
         shapes.append(
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value,
              "line": {"color": ORANGE, "width": 1, "dash": "dot"}}
         )  # fmt: skip
         notes.append(
-            {"xref": "paper", "x": 0, "y": value, "text": trial.baseline.partition(",")[0],
-             "showarrow": False, "xanchor": "left", "yanchor": "bottom",
+            {"xref": "paper", "x": 1, "y": value, "text": f"{name} {value:.4f}",
+             "showarrow": False, "xanchor": "right", "yanchor": "bottom",
              "font": {"size": 11, "color": ORANGE}}
         )  # fmt: skip
-    return shapes[:3], notes[:3]
+    return shapes[:MAX_BASELINES], notes[:MAX_BASELINES]
 
 
 def learning_curves(sweep: RecordedSweep) -> Figure | None:
@@ -172,15 +206,17 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         )  # fmt: skip
     if not any(trial.reports for trial in sweep.trained):
         return None
+    whole = [value for _, value in _whole_epochs(sweep)]
     rungs = sorted({_rung(text) for text in str(sweep.params.get("rungs", "")).split(",")} - {0.0})
     return Figure(
         "Learning curves",
-        "Every trial; those with a colour were trained in full. Dotted lines are the rungs, where "
-        "a trial that is not among the best waits.",
+        "Every trial; those with a colour were trained in full, pale ones were not. Dotted lines "
+        "are the rungs, where a trial that is not among the best waits. The worst lie outside the "
+        "frame.",
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed([sweep])},
+            "yaxis": {"title": {"text": metric}, "range": _zoomed(whole, sweep, share=0.8)},
             "shapes": [
                 {"type": "line", "yref": "paper", "x0": rung, "x1": rung, "y0": 0, "y1": 1,
                  "line": {"color": GREY, "width": 1, "dash": "dot"}}
@@ -192,6 +228,17 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
     )  # fmt: skip
 
 
+def _whole_epochs(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
+    """What was measured on all validation images."""
+    metric = sweep.objective.metric
+    return [
+        (trial, value)
+        for trial in sweep.trained
+        for report in trial.reports
+        if report.epochs >= 1 and (value := _number(report.metrics.get(metric))) is not None
+    ]
+
+
 def _rung(text: str) -> float:
     try:
         return float(text.strip().partition(" ")[0])
@@ -199,15 +246,18 @@ def _rung(text: str) -> float:
         return 0.0
 
 
-def importance(findings: Sequence[ParameterFinding]) -> Figure | None:
+def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure | None:
     """Bars, the longest on top."""
     shown = [one for one in findings if one.importance > 0][:12][::-1]
     if not shown:
         return None
+    rows = comparable_trials(sweep)
     return Figure(
         "Importance of the parameters",
-        "What being among the better half depended on most (PED-ANOVA), with the direction beside "
-        "it. It is an association in this sweep's points, not a cause.",
+        f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
+        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}; beside it the direction, with "
+        "the rank correlation, where chance alone would seldom show one, or the value with the "
+        "best median. It is an association in this sweep's points, not a cause.",
         [
             {"type": "bar", "orientation": "h", "x": [round(one.importance, 4) for one in shown],
              "y": [one.name for one in shown], "marker": {"color": BLUE},
@@ -215,8 +265,8 @@ def importance(findings: Sequence[ParameterFinding]) -> Figure | None:
              "cliponaxis": False, "hovertemplate": "%{y}: %{x:.0%}<br>%{text}<extra></extra>"}
         ],
         {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%",
-                   "range": [0, 1.9 * max(one.importance for one in shown)]},
-         "yaxis": {"automargin": True, "tickmode": "linear"}},
+                   "range": [0, 3.2 * max(one.importance for one in shown)]},
+         "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
         height=110 + 26 * len(shown),
     )  # fmt: skip
 
@@ -232,7 +282,7 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
     layout: dict[str, Any] = {
         "grid": {"rows": -(-len(names) // 2), "columns": 2, "pattern": "independent",
                  "xgap": 0.16, "ygap": 0.42},
-        "showlegend": False, "hovermode": "closest",
+        "showlegend": False, "hovermode": "closest", "shapes": [],
     }  # fmt: skip
     for place, name in enumerate(names, start=1):
         points = [(trial, value) for trial, value in rows if name in trial.params]
@@ -248,14 +298,43 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
                         "color": [ORANGE if is_published(t) else BLUE for t, _ in points]},
              "hovertemplate": "%{text}<br>" + name + " %{x}<br>%{y:.4f}<extra></extra>"}
         )  # fmt: skip
-        layout[f"xaxis{axis}"] = {"title": {"text": name}, "type": kind, **ticks}
-        layout[f"yaxis{axis}"] = {"range": _range([v for _, v in points], sweep), "nticks": 5}
+        region, text = _best_region(points, name, kind, sweep)
+        layout["shapes"] += [
+            {"type": "rect", "layer": "below", "xref": f"x{axis}", "yref": f"y{axis} domain",
+             "x0": x0, "x1": x1, "y0": 0, "y1": 1, "line": {"width": 0}, "fillcolor": GREEN,
+             "opacity": 0.15}
+            for x0, x1 in region
+        ]  # fmt: skip
+        layout[f"xaxis{axis}"] = {"title": {"text": f"{name}{text}"}, "type": kind, **ticks}
+        shown = _zoomed([v for _, v in points], sweep, share=0.75, margin=0.12)
+        layout[f"yaxis{axis}"] = {"range": shown, "nticks": 5}
     return Figure(
         "The most important parameters, one by one",
         f"{sweep.objective.metric} {epochs}, for every trial that came so far; published models "
-        "are orange. The worst lie below the frames.",
+        "are orange. Green is where the best fifth lies. The worst lie outside the frames.",
         traces, layout, height=120 + 235 * (-(-len(names) // 2)),
     )  # fmt: skip
+
+
+def _best_region(
+    points: Sequence[tuple[RecordedTrial, float]], name: str, kind: str, sweep: RecordedSweep
+) -> tuple[list[tuple[float, float]], str]:
+    """Where a parameter's best values lie: on its axis, and in words after its name."""
+    ordered = sorted(points, key=lambda point: sweep.objective.sort_key(point[1]))
+    best = [trial.params[name] for trial, _ in ordered[: max(3, len(ordered) // BEST_SHARE)]]
+    if kind == "category":
+        texts = [str(value).lower() for value in best]
+        most = max(dict.fromkeys(texts), key=texts.count)
+        return [], f", best: {most} ({texts.count(most)} of {len(texts)})"
+    low, high = min(best), max(best)  # type: ignore[type-var]
+    text = param_text(low) if low == high else f"{param_text(low)} to {param_text(high)}"
+    places = [float(trial.params[name]) for trial, _ in points]
+    x0, x1 = float(low), float(high)
+    if kind == "log":  # One value alone is to be seen, too.
+        wider = (max(places) / min(places)) ** 0.02
+        return [(x0 / wider, x1 * wider)], f", best: {text}"
+    margin = 0.02 * (max(places) - min(places))
+    return [(x0 - margin, x1 + margin)], f", best: {text}"
 
 
 def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedSweep) -> str:
@@ -267,25 +346,38 @@ def _common_epochs(rows: Sequence[tuple[RecordedTrial, float]], sweep: RecordedS
     return f"after {epochs:.3g} epoch{'' if epochs == 1 else 's'}"
 
 
-def _range(values: Sequence[float], sweep: RecordedSweep) -> list[float] | None:
-    """As `_zoomed`, for these values."""
-    ordered = sorted(values)
-    if len(ordered) < 4:
-        return None
-    quarter = len(ordered) // 4
-    low, high = ordered[quarter], ordered[-1]
-    if sweep.objective.direction == "minimize":
-        low, high = ordered[0], ordered[-1 - quarter]
-    margin = (high - low) * 0.12 or 0.01
-    return [low - margin, high + margin]
-
-
 def _axis_of(values: Sequence[object]) -> tuple[str, dict[str, Any]]:
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    """`category`, `linear` or `log`, and further settings of such an axis of plotly."""
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or len(set(numbers)) < 3:
         return "category", {"categoryorder": "category ascending"}
     low, high = min(numbers), max(numbers)
-    return ("log", {}) if low > 0 and high / low > 50 else ("linear", {})
+    kind = "log" if low > 0 and high / low > LOG_RATIO else "linear"
+    ticks = _ticks(numbers, kind)
+    return kind, {"tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks]} if ticks else {}
+
+
+def _ticks(numbers: Sequence[float], kind: str) -> list[float]:
+    """Where an axis has a number; empty leaves it to plotly, which writes 2 for 0.002."""
+    different = sorted(set(numbers))
+    if len(different) <= MAX_TICKS and all(len(f"{number:g}") <= MAX_TICKS for number in different):
+        return _apart(different, kind)
+    if kind == "linear":
+        return []
+    powers = range(math.floor(math.log10(different[0])), math.ceil(math.log10(different[-1])) + 1)
+    steps = (1, 2, 5) if len(powers) < 4 else (1,)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return [tick for tick in ticks if different[0] <= tick <= different[-1]]
+
+
+def _apart(ticks: Sequence[float], kind: str) -> list[float]:
+    """Without those that would touch the one before."""
+    places = [math.log(tick) if kind == "log" else tick for tick in ticks]
+    shown = [0]
+    for index, place in enumerate(places):
+        if place - places[shown[-1]] >= MIN_GAP * (places[-1] - places[0]):
+            shown.append(index)
+    return [ticks[index] for index in shown]
 
 
 def parallel_coordinates(
@@ -299,7 +391,7 @@ def parallel_coordinates(
         return None
     values = [value for _, value in rows]
     dimensions = [_dimension(name, [trial.params[name] for trial, _ in rows]) for name in names]
-    low, high = _range(values, sweep) or [min(values), max(values)]
+    low, high = _zoomed(values, sweep, share=0.75) or [min(values), max(values)]
     dimensions.append({"label": sweep.objective.metric, "values": values})
     minimize = sweep.objective.direction == "minimize"
     return Figure(
@@ -308,16 +400,16 @@ def parallel_coordinates(
         "part of it.",
         [
             {"type": "parcoords", "dimensions": dimensions,
-             "line": {"color": values, "colorscale": "Viridis", "reversescale": minimize,
+             "line": {"color": values, "colorscale": WORST_TO_BEST, "reversescale": minimize,
                       "cmin": low, "cmax": high, "showscale": True}}
         ],
         {"margin": {"l": 70, "r": 40, "t": 60, "b": 30}},
-        height=430,
+        height=430, min_width=150 + AXIS_WIDTH * len(dimensions),
     )  # fmt: skip
 
 
 def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
-    kind, _ = _axis_of(values)
+    kind, ticks = _axis_of(values)
     if kind == "category":
         texts = sorted({str(value).lower() for value in values})
         places = {text: place for place, text in enumerate(texts)}
@@ -326,124 +418,32 @@ def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
             "tickvals": list(range(len(texts))), "ticktext": texts,
         }  # fmt: skip
     numbers = [float(value) for value in values]  # type: ignore[arg-type]
-    if kind == "linear":
-        return {"label": name, "values": numbers}
-    logs = [math.log10(number) for number in numbers]
-    ticks = sorted({round(min(logs), 2), *range(math.ceil(min(logs)), math.floor(max(logs)) + 1),
-                    round(max(logs), 2)})  # fmt: skip
-    texts = [f"{10**tick:.2g}" for tick in ticks]
-    return {"label": name, "values": logs, "tickvals": ticks, "ticktext": texts}
+    if kind == "log":
+        numbers = [math.log10(number) for number in numbers]
+        ticks = {**ticks, "tickvals": [math.log10(tick) for tick in ticks["tickvals"]]}
+    return {"label": name, "values": numbers, **ticks}
 
 
-def trade_offs(sweep: RecordedSweep) -> Figure | None:
-    """The objective against size and training time, with the front of what nothing beats."""
-    rows = [(t, v) for t in sweep.trained if (v := t.value(sweep.objective)) is not None]
-    if len(rows) < 2:
+def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
+    """The means of the finalists with their intervals, the best on top."""
+    if len(ranked) < 2:
         return None
-    traces: list[Trace] = []
-    quantities = (("num_parameters", "parameters of the model"), ("seconds", "seconds on a slot"))
-    for place, (quantity, _) in enumerate(quantities, start=1):
-        axis = "" if place == 1 else str(place)
-        points = [
-            (t.seconds(0) if quantity == "seconds" else t.metrics.get(quantity, math.nan), v, t)
-            for t, v in rows
-        ]
-        points = [point for point in points if not math.isnan(point[0])]
-        front = _front(points, sweep)
-        traces += [
-            {"type": "scatter", "mode": "markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
-             "x": [x for x, *_ in points], "y": [round(v, 6) for _, v, _ in points],
-             "text": [t.name for *_, t in points],
-             "marker": {"size": 9, "opacity": 0.8,
-                        "color": [ORANGE if is_published(t) else BLUE for *_, t in points]},
-             "hovertemplate": "%{text}<br>%{x:,.4g}<br>%{y:.4f}<extra></extra>"},
-            {"type": "scatter", "mode": "lines", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
-             "x": [x for x, *_ in front], "y": [v for _, v, _ in front], "hoverinfo": "skip",
-             "line": {"color": GREEN, "width": 1.5, "shape": "hv"}},
-        ]  # fmt: skip
-    titles = [title for _, title in quantities]
+    shown = list(ranked)[::-1]
     return Figure(
-        "What it costs",
-        "Trials trained in full; nothing is both cheaper and better than those on the green line.",
-        traces,
-        {
-            "grid": {"rows": 1, "columns": 2, "pattern": "independent", "xgap": 0.14},
-            "xaxis": {"title": {"text": titles[0]}, "rangemode": "tozero"},
-            "xaxis2": {"title": {"text": titles[1]}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": sweep.objective.metric}}, "yaxis2": {},
-            "showlegend": False, "hovermode": "closest",
-        },
-    )  # fmt: skip
-
-
-def _front(
-    points: Sequence[tuple[float, float, RecordedTrial]], sweep: RecordedSweep
-) -> list[tuple[float, float, RecordedTrial]]:
-    found: list[tuple[float, float, RecordedTrial]] = []
-    for point in sorted(points, key=lambda p: (p[0], sweep.objective.sort_key(p[1]))):
-        if not found or sweep.objective.beats(point[1], found[-1][1]):
-            found.append(point)
-    return found
-
-
-def timeline(sweep: RecordedSweep, now_ms: int) -> Figure | None:
-    """Which trial had which slot when."""
-    found = lanes(sweep, now_ms)
-    if not found:
-        return None
-    colours = {
-        TrialState.COMPLETE: GREEN, TrialState.PRUNED: GREY, TrialState.FAILED: RED,
-        TrialState.KILLED: RED, TrialState.RUNNING: BLUE, TrialState.PAUSED: "#d4a017",
-    }  # fmt: skip
-    references = recorded_references(sweep)
-    bars: dict[str, list[tuple[RecordedTrial, int, int, int]]] = {}
-    for one in found:
-        bars.setdefault(one[0].state.value, []).append(one)
-    traces = [
-        {"type": "bar", "orientation": "h", "name": state.lower(),
-         "base": [round((begin - sweep.begun_ms) / 60_000, 4) for _, begin, _, _ in rows],
-         "x": [round((end - begin) / 60_000, 4) for _, begin, end, _ in rows],
-         "y": [f"slot {lane}" for *_, lane in rows],
-         "text": [trial.name for trial, *_ in rows], "textposition": "none",
-         "customdata": [difference_text(t.params, references) for t, *_ in rows],
-         "marker": {"color": colours[TrialState(state)], "line": {"width": 0.5, "color": "white"}},
-         "hovertemplate": "%{text}<br>%{customdata}<br>%{x:.2f} min<extra></extra>"}
-        for state, rows in bars.items()
-    ]  # fmt: skip
-    num_slots = max(lane for *_, lane in found) + 1
-    return Figure(
-        "Timeline",
-        "Each bar is a stretch of training on a slot; a trial that waited at a rung has several.",
-        traces,
-        {"barmode": "overlay", "xaxis": {"title": {"text": "minutes since the sweep began"}},
-         "yaxis": {"autorange": "reversed", "automargin": True}, "showlegend": True},
-        height=170 + 46 * num_slots,
-    )  # fmt: skip
-
-
-def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
-    """Where the time on slots went."""
-    found = compute_of(sweep, now_ms)
-    parts = [
-        ("trained in full", found.complete, GREEN), ("pruned", found.pruned, GREY),
-        ("published models", found.published, ORANGE), ("failed", found.failed, RED),
-        ("waiting or running", found.running, BLUE), ("no trial there", found.idle, "#c9ced6"),
-    ]  # fmt: skip
-    total = sum(seconds for _, seconds, _ in parts)
-    if not total:
-        return None
-    return Figure(
-        "Where the time went",
-        f"Of {found.num_slots} slot{'' if found.num_slots == 1 else 's'} over the sweep's wall "
-        "time. Without a trial on it, a slot waited for the start, for a decision, or for the end.",
+        "Means of the finalists",
+        f"Over {count(ranked[0].num_seeds, 'seed')}, with 95% intervals. Where they overlap, the "
+        "order may be luck.",
         [
-            {"type": "bar", "orientation": "h", "name": f"{name} {seconds / total:.0%}",
-             "x": [round(seconds / 60, 3)], "y": [""], "marker": {"color": colour},
-             "hovertemplate": f"{name}: %{{x:.1f}} min<extra></extra>"}
-            for name, seconds, colour in parts if seconds
+            {"type": "scatter", "mode": "markers", "x": [one.mean for one in shown],
+             "y": [one.name for one in shown],
+             "error_x": {"type": "data", "symmetric": False, "thickness": 1.5, "color": GREY,
+                         "array": [one.high - one.mean for one in shown],
+                         "arrayminus": [one.mean - one.low for one in shown]},
+             "marker": {"size": 9, "color": [BLUE] * (len(shown) - 1) + [GREEN]},
+             "hovertemplate": "%{y}<br>%{x:.4f}<extra></extra>"}
         ],
-        {"barmode": "stack", "xaxis": {"title": {"text": "minutes"}}, "showlegend": True},
-        height=210,
+        {"xaxis": {"title": {"text": metric}}, "yaxis": {"automargin": True, "type": "category"}},
+        height=130 + 34 * len(shown),
     )  # fmt: skip
 
 

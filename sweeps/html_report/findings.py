@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Parameter
+from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.registry import get_space
 from search_spaces.space import DEFAULT_NAME
@@ -22,6 +23,8 @@ MIN_TRIALS = 12
 BORDER = 0.05
 """An optimum so near to an end of its range, in parts of it, may lie beyond."""
 FEW_VALUES = 6
+MIN_GROUP = 3
+"""Trials of a value from which its median is said."""
 Z95 = 1.96
 
 
@@ -81,14 +84,19 @@ class BaselineComparison:
     epochs: float | None = None
 
 
-def beside_baseline(sweep: RecordedSweep) -> BaselineComparison | None:
-    """The winner and the best published model: in full, or else after as many epochs."""
-    best, key = sweep.best, sweep.objective.sort_key
+def beside_baseline(
+    sweep: RecordedSweep, winner: RecordedTrial | None = None
+) -> BaselineComparison | None:
+    """The winner and the best published model: in full, or else after as many epochs.
+
+    Args:
+        winner: a complete trial; None for the best of the search.
+    """
+    best, key = winner or sweep.best, sweep.objective.sort_key
     published = [trial for trial in sweep.trained if is_published(trial)]
-    if best is None or not published:
+    value = best.value(sweep.objective) if best is not None else None
+    if best is None or value is None or not published:
         return None
-    value = best.value(sweep.objective)
-    assert value is not None
     complete = [trial for trial in sweep.ranking() if is_published(trial)]
     if complete:
         other = complete[0].value(sweep.objective)
@@ -105,6 +113,17 @@ def beside_baseline(sweep: RecordedSweep) -> BaselineComparison | None:
     *_, trial, last = min(found, key=lambda one: one[:3])
     own = next(r.metrics[metric] for r in best.reports if r.epochs == last.epochs)
     return BaselineComparison(trial, own, last.metrics[metric], last.epochs)
+
+
+def beside(found: BaselineComparison, trial: RecordedTrial, sweep: RecordedSweep) -> float | None:
+    """A trial's value less the baseline's, after equal training; None where there is no such."""
+    if found.epochs is None:
+        value = trial.value(sweep.objective)
+    else:
+        metric = sweep.objective.metric
+        at = {report.epochs: report.metrics.get(metric) for report in trial.reports}
+        value = at.get(found.epochs)
+    return None if value is None or math.isnan(value) else value - found.other
 
 
 def accuracy_margin(sweep: RecordedSweep, value: float) -> float | None:
@@ -169,6 +188,26 @@ def lanes(sweep: RecordedSweep, now_ms: int) -> list[tuple[RecordedTrial, int, i
     return found
 
 
+def gaps(
+    sweep: RecordedSweep, found: Sequence[tuple[RecordedTrial, int, int, int]]
+) -> list[tuple[int, int, int]]:
+    """When a lane had no trial within a session: begin and end in ms, and the lane."""
+    waits = []
+    for lane in range(max((lane for *_, lane in found), default=-1) + 1):
+        busy = sorted((begin, end) for _, begin, end, at in found if at == lane)
+        for first, last in sweep.sessions:
+            free = first
+            for begin, end in busy:
+                if begin >= last or end <= first:
+                    continue
+                if begin > free:
+                    waits.append((free, begin, lane))
+                free = max(free, end)
+            if last > free:
+                waits.append((free, last, lane))
+    return waits
+
+
 def failures(sweep: RecordedSweep) -> dict[str, list[int]]:
     """Why trials failed -> their numbers, the most frequent reason first."""
     found: dict[str, list[int]] = {}
@@ -184,14 +223,16 @@ class ParameterFinding:
 
     Attributes:
         importance: 0 to 1, all together 1.
-        direction: in words: `higher is better`, or the value that did best.
+        direction: in words: `higher is better (+0.62)`, or the value that did best.
         at_border: the end of the range that the best trials lie at, as text; empty for none.
+        widened: what gives the sweep a wider range there, as an option; empty where the space ends.
     """
 
     name: str
     importance: float
     direction: str
     at_border: str = ""
+    widened: str = ""
 
 
 def parameter_findings(sweep: RecordedSweep) -> list[ParameterFinding]:
@@ -206,14 +247,14 @@ def parameter_findings(sweep: RecordedSweep) -> list[ParameterFinding]:
     sign = 1.0 if sweep.objective.direction == "maximize" else -1.0
     values = [sign * value for _, value in rows]
     found = importance_of(points, values)
-    ranges = _parameters(sweep)
-    return [
-        ParameterFinding(
-            name, share, _direction([point[name] for point in points], values),
-            _border(ranges.get(name), rows, name, sweep.objective.sort_key),
-        )
-        for name, share in sorted(found.items(), key=lambda one: -one[1])
-    ]  # fmt: skip
+    searched, whole = _parameters(sweep, narrowed_too=True), _parameters(sweep)
+    findings = []
+    for name, share in sorted(found.items(), key=lambda one: -one[1]):
+        direction = _direction([point[name] for point in points], values)
+        border = _border(searched.get(name), rows, name, sweep.objective.sort_key)
+        widened = _widened(searched[name], whole[name], border) if border else ""
+        findings.append(ParameterFinding(name, share, direction, border, widened))
+    return findings
 
 
 def comparable_trials(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
@@ -234,32 +275,57 @@ def comparable_trials(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]
     return at[max(at, key=lambda epochs: (len(at[epochs]), epochs))] if at else []
 
 
-def _parameters(sweep: RecordedSweep) -> dict[str, Parameter]:
-    """Ranges by name, for our own spaces; a user's code is not run to look at its results."""
-    space = sweep.file.settings.space
-    if is_reference(space):
+def _parameters(sweep: RecordedSweep, *, narrowed_too: bool = False) -> dict[str, Parameter]:
+    """Ranges by name, for our own spaces; a user's code is not run to look at its results.
+
+    Args:
+        narrowed_too: whether the sweep's own `--set` and `--fix` hold.
+    """
+    settings = sweep.file.settings
+    if is_reference(settings.space):
         return {}
     try:
-        return {recorded_name(p.name): p for p in get_space(space).parameters}
+        space = get_space(settings.space)
+        if narrowed_too:
+            space = narrowed(space, settings.narrowing)
+        return {recorded_name(p.name): p for p in space.parameters}
     except InputError:
         return {}
 
 
+def _widened(searched: Parameter, whole: Parameter, border: str) -> str:
+    """`--set NAME=LOW..HIGH` with more of the space's range at that end; empty without more."""
+    if border == f"{searched.low:g}":
+        low, high = whole.low, searched.high
+    else:
+        low, high = searched.low, whole.high
+    if (low, high) == (searched.low, searched.high):
+        return ""
+    return f"--set {searched.name}={low:g}..{high:g}"
+
+
 def _direction(values: Sequence[object], scores: Sequence[float]) -> str:
+    """In words, with the rank correlation or by medians.
+
+    A correlation is said where chance alone would show it in one of twenty parameters at most.
+
+    Without any relation Spearman's coefficient of n pairs has the standard deviation
+    1 / sqrt(n - 1) (Kendall and Gibbons, Rank Correlation Methods, 1990).
+    """
     pairs = [(v, s) for v, s in zip(values, scores, strict=True) if v is not None]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in pairs):
         rho = _rank_correlation([float(v) for v, _ in pairs], [s for _, s in pairs])  # type: ignore[arg-type]
-        if abs(rho) < 0.2:
+        if abs(rho) < max(0.2, Z95 / math.sqrt(len(pairs) - 1)):
             return "no clear direction"
-        return f"{'higher' if rho > 0 else 'lower'} is better (rank correlation {rho:+.2f})"
+        return f"{'higher' if rho > 0 else 'lower'} is better ({rho:+.2f})"
     groups: dict[str, list[float]] = {}
     for value, score in pairs:
         groups.setdefault(str(value).lower(), []).append(score)
-    groups = {value: found for value, found in groups.items() if len(found) > 1}
+    groups = {value: found for value, found in groups.items() if len(found) >= MIN_GROUP}
     if len(groups) < 2:
-        return "too few trials of each value"
+        return "too few to tell"
     best = max(groups, key=lambda value: sorted(groups[value])[len(groups[value]) // 2])
-    return f"{best} did best (median of {len(groups[best])})"
+    return f"{best} did best"
 
 
 def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
@@ -303,7 +369,7 @@ def _border(
     if len(places) < 3:
         return ""
     if all(place <= BORDER for place in places):
-        return f"{parameter.low:g}"
+        return f"{parameter.low:g}" if parameter.low else ""  # Nothing lies below none at all.
     return f"{parameter.high:g}" if all(place >= 1 - BORDER for place in places) else ""
 
 

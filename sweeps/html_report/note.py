@@ -32,11 +32,14 @@ def run_note(
         has_curve: whether the run has the picture `CURVE_FILE`.
     """
     finalists = finalists_of(sweep.paths)
-    first, *rest = answer(sweep, finalists, findings, now_ms)
+    found = answer(sweep, finalists, findings, now_ms)
+    facts = {"Its configuration:": f"{found.point}."} if found.point else {}
+    facts |= found.facts
     steps = next_steps(sweep, has_finalists=bool(finalists))
     curve = [f"![Best so far]({artifact_here(CURVE_FILE)})", ""] if has_curve else []
     lines = [
-        f"**{literal(first)}**", "", *(f"- {literal(text)}" for text in rest), "",
+        f"**{literal(found.won)}**", "",
+        *(f"- **{question}** {literal(text)}" for question, text in facts.items()), "",
         *_pages(sweep), "", *curve, *_finalists(finalists, sweep), *_leaderboard(sweep, now_ms),
     ]  # fmt: skip
     end = ["", *(f"`{command}`: {why}  " for command, why in steps)]

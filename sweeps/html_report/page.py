@@ -10,19 +10,29 @@ from importlib.resources import files
 from typing import Any
 
 from sweeps.formatting import count, difference_text, duration, moment, param_text
+from sweeps.history.differences import differing_settings
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
-from sweeps.html_report import figures
-from sweeps.html_report.answer import answer, next_steps
+from sweeps.html_report import cost_figures, figures
+from sweeps.html_report.answer import Answer, answer, compared, next_steps
 from sweeps.html_report.figures import Figure
 from sweeps.html_report.findings import (
+    MIN_TRIALS,
     Finalist,
+    ParameterFinding,
+    beside,
     beside_baseline,
     failures,
     finalists_of,
     is_published,
     parameter_findings,
     reached,
+)
+from sweeps.html_report.mistakes import (
+    answers_of,
+    comparison_section,
+    confusion,
+    mistakes_section,
 )
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
@@ -52,52 +62,74 @@ def report_page(sweeps: Sequence[RecordedSweep]) -> str:
 def _single(sweep: RecordedSweep) -> list[str]:
     now = now_ms()
     finalists, findings = finalists_of(sweep.paths), parameter_findings(sweep)
-    sentences = answer(sweep, finalists, findings, now)
-    first, *rest = sentences
-    steps = next_steps(sweep, has_finalists=bool(finalists))
-    drawn = [
-        figures.best_so_far([sweep], over="minutes"),
-        figures.learning_curves(sweep),
-        figures.importance(findings),
-        figures.slices(sweep, findings),
-        figures.parallel_coordinates(sweep, findings),
-        figures.trade_offs(sweep),
-        figures.timeline(sweep, now),
-        figures.compute(sweep, now),
-        figures.best_so_far([sweep], over="epochs"),
-    ]
+    answers = answers_of(sweep, finalists[0].trial if finalists else None)
+    drawn = _Drawn()
     parts = [
         _header(sweep),
-        f"<section class='answer'><p class='won'>{escape(first)}</p>",
-        "<ul>" + "".join(f"<li>{_code(text)}</li>" for text in rest) + "</ul>",
-        _steps(steps), "</section>",
-    ]  # fmt: skip
-    shown = [figure for figure in drawn if figure is not None]
-    parts += [_figure(figure, place) for place, figure in enumerate(shown[:2])]
+        _answer(
+            answer(sweep, finalists, findings, now),
+            next_steps(sweep, has_finalists=bool(finalists)),
+        ),
+        drawn(figures.best_so_far([sweep], over="minutes")),
+        drawn(figures.learning_curves(sweep)),
+    ]
     if finalists:
-        parts.append(_finalists(finalists, sweep))
-    parts.append(_leaderboard(sweep))
-    parts += [_figure(figure, place) for place, figure in enumerate(shown[2:], start=2)]
-    if not findings and sweep.trained:
-        parts.append(
-            "<p class='note'>How important each parameter is cannot be said yet: that takes at "
-            "least 12 trials that were measured after equally many epochs.</p>"
-        )
-    parts += [_failed(sweep), _settings(sweep)]
+        parts += [
+            _finalists(finalists, sweep),
+            drawn(figures.finalists(finalists, sweep.objective.metric)),
+        ]
+    parts += [
+        _leaderboard(sweep),
+        drawn(figures.importance(sweep, findings)),
+        _too_few(findings, sweep),
+        drawn(figures.slices(sweep, findings)),
+        drawn(figures.parallel_coordinates(sweep, findings)),
+        drawn(cost_figures.trade_offs(sweep)),
+        drawn(cost_figures.timeline(sweep, now)),
+        drawn(cost_figures.compute(sweep, now)),
+        drawn(figures.best_so_far([sweep], over="epochs")),
+        _failed(sweep),
+    ]
+    if answers is not None:
+        parts += [
+            drawn(confusion(answers)),
+            mistakes_section(answers),
+            comparison_section(answers),
+        ]
+    parts.append(_settings(sweep))
     return [part for part in parts if part]
+
+
+class _Drawn:
+    """Numbers the figures of a page, which are written as they come; none for None."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def __call__(self, figure: Figure | None) -> str:
+        if figure is None:
+            return ""
+        self._number += 1
+        return _figure(figure, self._number)
+
+
+def _too_few(findings: Sequence[ParameterFinding], sweep: RecordedSweep) -> str:
+    if findings or not sweep.trained:
+        return ""
+    return (
+        "<p class='note'>How important each parameter is cannot be said yet: that takes at "
+        f"least {MIN_TRIALS} trials that were measured after equally many epochs.</p>"
+    )
 
 
 def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
     same = len({(s.file.data_fingerprint, s.objective.metric) for s in sweeps}) == 1
     parts = [f"<header><h1>{escape(' and '.join(s.name for s in sweeps))}</h1></header>"]
-    ranked = [s for s in sweeps if s.best]
-    if same and ranked:
-        first = min(ranked, key=lambda s: s.objective.sort_key(s.best.value(s.objective) or 0.0))  # type: ignore[union-attr]
-        value = first.best.value(first.objective) if first.best else None
+    if same and any(s.best for s in sweeps):
         parts.append(
-            f"<section class='answer'><p class='won'>{escape(first.name)} has the best trial: "
-            f"{escape(first.objective.metric)} {value or 0:.4f}.</p><p>Each value is of one "
-            "training, picked among many, so a small difference may be luck.</p></section>"
+            f"<section class='answer'><p class='won'>{escape(compared(sweeps))}</p><p>Each value "
+            "is of one training, picked among many, so a small difference may be luck: <code>"
+            "keras-sweeps finalize</code> trains the best of each on fresh seeds.</p></section>"
         )
     elif not same:
         parts.append(
@@ -106,17 +138,20 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
         )
     rows: dict[str, list[object]] = {
         "state": [s.state for s in sweeps],
-        "space": [s.file.settings.space or "published models" for s in sweeps],
-        "data": [s.file.data_name for s in sweeps],
+        "task": [s.task for s in sweeps],
         "objective": [s.objective.metric for s in sweeps],
         "best": [_value(s.best, s) if s.best else "" for s in sweeps],
-        "best point": [
+        "best configuration": [
             difference_text(s.best.params, recorded_references(s)) if s.best else "" for s in sweeps
         ],
-        "points tried": [len(s.trained) for s in sweeps],
+        "configurations tried": [len(s.trained) for s in sweeps],
         "trained in full": [len(s.ranking()) for s in sweeps],
         "wall time": [duration(s.seconds) for s in sweeps],
         "seed": [s.file.settings.seed for s in sweeps],
+        **{
+            name: ["-" if value is None else value for value in values]
+            for name, values in differing_settings(sweeps).items()
+        },
     }
     head = "".join(f"<th>{escape(s.name)}</th>" for s in sweeps)
     body = "".join(
@@ -125,20 +160,31 @@ def _compared(sweeps: Sequence[RecordedSweep]) -> list[str]:
     )
     parts.append(f"<div class='scroll'><table><tr><th></th>{head}</tr>{body}</table></div>")
     if same:
-        drawn = [figures.best_so_far(sweeps, over=over) for over in ("minutes", "epochs")]
-        parts += [_figure(one, place) for place, one in enumerate(drawn) if one]
+        drawn = _Drawn()
+        parts += [drawn(figures.best_so_far(sweeps, over=over)) for over in ("minutes", "epochs")]
     for sweep in sweeps:
         parts += [f"<h2>{escape(sweep.name)}</h2>", _leaderboard(sweep)]
     return parts
 
 
 def _header(sweep: RecordedSweep) -> str:
-    task = f"{sweep.file.settings.space or 'published models'} on {sweep.file.data_name}"
     stopped = f": {sweep.stopped_by}" if sweep.stopped_by and sweep.state != "running" else ""
     note = f"<p class='note'>{escape(sweep.note)}</p>" if sweep.note else ""
     return (
-        f"<header><h1>{escape(sweep.name)}</h1><p>{escape(task)}, {sweep.state}{escape(stopped)}; "
-        f"began {moment(sweep.begun_ms)}</p>{note}</header>"
+        f"<header><h1>{escape(sweep.name)}</h1><p>{escape(sweep.task)}, "
+        f"{sweep.state}{escape(stopped)}; began {moment(sweep.begun_ms)}</p>{note}</header>"
+    )
+
+
+def _answer(found: Answer, steps: Sequence[tuple[str, str]]) -> str:
+    point = f"<p class='point'>Configuration: {escape(found.point)}.</p>" if found.point else ""
+    facts = "".join(
+        f"<dt>{escape(question)}</dt><dd>{_code(text)}</dd>"
+        for question, text in found.facts.items()
+    )
+    return (
+        f"<section class='answer'><p class='won'>{escape(found.won)}</p>{point}"
+        f"<dl>{facts}{_steps(steps)}</dl></section>"
     )
 
 
@@ -147,7 +193,7 @@ def _steps(steps: Sequence[tuple[str, str]]) -> str:
         f"<li><code>{escape(command)}</code> <span>{escape(why)}</span></li>"
         for command, why in steps
     )
-    return f"<h3>Next</h3><ul class='steps'>{rows}</ul>" if rows else ""
+    return f"<dt>What next?</dt><dd><ul class='steps'>{rows}</ul></dd>" if rows else ""
 
 
 def _code(text: str) -> str:
@@ -164,7 +210,8 @@ def _figure(figure: Figure, place: int) -> str:
     content = content.replace("<", "\\u003c")
     return (
         f"<section><h2>{escape(figure.title)}</h2><p class='caption'>{escape(figure.caption)}</p>"
-        f"<div class='plot' id='plot-{place}' style='height:{figure.height}px'></div>"
+        f"<div class='across'><div class='plot' id='plot-{place}' "
+        f"style='height:{figure.height}px;min-width:{figure.min_width}px'></div></div>"
         f"<script type='application/json' class='figure' data-for='plot-{place}'>{content}"
         "</script></section>"
     )
@@ -175,11 +222,15 @@ def _leaderboard(sweep: RecordedSweep) -> str:
     rows = sweep.ordered()
     if not rows:
         return ""
-    references, beside = recorded_references(sweep), beside_baseline(sweep)
-    other = beside.other if beside and beside.epochs is None else None
+    references, other = recorded_references(sweep), beside_baseline(sweep)
     heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "size"]
     if other is not None:
-        heads.insert(4, "beside baseline")
+        after = (
+            ""
+            if other.epochs is None
+            else f" after {other.epochs:.3g} epoch{'s' * (other.epochs != 1)}"
+        )
+        heads.insert(4, f"against {other.baseline.baseline.partition(',')[0]}{after}")
     ranks = {trial.number: place for place, trial in enumerate(sweep.ranking(), start=1)}
     body = []
     for trial in rows[:MAX_ROWS]:
@@ -195,7 +246,7 @@ def _leaderboard(sweep: RecordedSweep) -> str:
             _sortable(*_size(trial)),
         ]
         if other is not None:
-            difference = None if value is None else value - other
+            difference = beside(other, trial, sweep)
             text = "" if difference is None else f"{difference:+.4f}"
             cells.insert(4, _sortable(text, difference))
         point = difference_text(trial.params, references)
@@ -232,7 +283,8 @@ def _finalists(finalists: Sequence[Finalist], sweep: RecordedSweep) -> str:
     )
     return (
         "<section><h2>Finalists on fresh seeds</h2><p class='caption'>Seeds that took no part in "
-        "the search; the interval is that of the mean.</p><div class='scroll'><table><tr><th>#</th>"
+        "the search; the interval is that of the mean; the test split decides nothing.</p>"
+        "<div class='scroll'><table><tr><th>#</th>"
         f"<th>configuration</th><th>mean {escape(sweep.objective.metric)}</th><th>95% interval</th>"
         f"<th>P(best)</th><th>test accuracy</th><th>seeds</th></tr>{rows}</table></div></section>"
     )
@@ -261,6 +313,7 @@ def _settings(sweep: RecordedSweep) -> str:
     images = ", ".join(f"{n:,} {part}" for part, n in profile.get("num_images", {}).items())
     facts = {
         "data": f"{sweep.file.data_name} ({images}), content {sweep.file.data_fingerprint[:12]}",
+        "device": ", ".join(sorted({t.tags.get(Tag.DEVICE, "") for t in sweep.trained} - {""})),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "commit": sweep.tags.get("mlflow.source.git.commit", "")[:12],
         "MLflow run": sweep.run_id,

@@ -11,11 +11,12 @@ function dressed(figure) {
   for (const name of Object.keys(layout).concat(["xaxis", "yaxis"])) {
     if (/^[xy]axis\d*$/.test(name)) {
       result[name] = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name] };
+      if (result[name].title) result[name].title = { standoff: 12, ...result[name].title };
     }
   }
   return {
     margin: { l: 62, r: 18, t: figure.layout.showlegend ? 44 : 14, b: 48 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, ...result, font: { color: text, size: 12 },
+    ...result, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...layout.legend }, font: { color: text, size: 12 },
   };
 }
 function draw() {
@@ -28,6 +29,7 @@ function draw() {
       figure.layout.grid = { ...figure.layout.grid, rows: count, columns: 1 };
       place.style.height = `${60 + 230 * count}px`;
     }
+    for (const trace of figure.data) if (trace.texttemplate) trace.textfont = { color: colours().text };
     Plotly.react(place, figure.data, dressed(figure), { responsive: true, displaylogo: false, displayModeBar: false });
   }
 }
@@ -53,5 +55,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 draw();
 dark.addEventListener("change", draw);
+function printed(on) {  // Paper is light, and nothing on it unfolds.
+  document.documentElement.classList.toggle("printed", on);
+  for (const part of document.querySelectorAll("details")) part.open = on;
+  draw();
+}
+window.addEventListener("beforeprint", () => printed(true));
+window.addEventListener("afterprint", () => printed(false));
 let width = window.innerWidth;
 window.addEventListener("resize", () => { if (Math.abs(window.innerWidth - width) > 80) { width = window.innerWidth; draw(); } });

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,13 +20,26 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 120
 """Columns of a table where the output is no terminal, such as a log."""
+INDENT = " " * 10
+"""Of the lines that a long one is wrapped to."""
 CELL_WIDTH = 100
 """Columns of a table in a notebook's cell."""
 
 
 def say(text: str) -> None:
-    """Prints a line, at once also where the output is a pipe."""
-    print(text, flush=True)
+    """Prints a line, at once also where the output is a pipe; a terminal's are wrapped at words."""
+    print(_wrapped(text), flush=True)
+
+
+def _wrapped(text: str) -> str:
+    """As wide as the terminal, further lines indented as what stands beside a line's title."""
+    if "\n" in text or sys.stdout is None or not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    return textwrap.fill(
+        text, max(width, 2 * len(INDENT)), subsequent_indent=INDENT, break_long_words=False,
+        break_on_hyphens=False, replace_whitespace=False,
+    )  # fmt: skip
 
 
 def warn(text: str) -> None:
@@ -90,4 +105,6 @@ def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
     plain = PLAIN_WIDTH
     if heeds_columns:
         plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    if os.environ.get("NO_COLOR"):  # rich keeps what is bold.
+        options |= {"color_system": None, "highlight": False}
     return Console(width=None if Console().is_terminal else plain, **options)

@@ -9,7 +9,8 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, in_work_dir, param_text
 from sweeps.reporting.console import table_console
-from sweeps.reporting.progress import AGAIN, best_text, point_text
+from sweeps.reporting.progress import best_text, point_text
+from sweeps.reporting.trial_end import AGAIN, why_stopped
 from sweeps.settings import SweepSettings
 from tracking.addresses import redacted
 from tracking.stores import is_server, public_address, resolve_uri
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
 
 NUM_SHOWN = 10
-MIN_WIDTH = 100
+MIN_WIDTH = 116
 """Columns from which on optimizer, learning rate and batch size have room in the table."""
 NUM_AHEAD = 3
 """Rows of trials that were better than the best one after as much training."""
@@ -30,7 +31,7 @@ NUM_AHEAD = 3
 def print_summary(board: Board, reason: str) -> None:
     """The leaderboard, what failed, the best params and the total compute."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = table_console(heeds_columns=True)
     ranking = board.ranking()
@@ -40,7 +41,8 @@ def print_summary(board: Board, reason: str) -> None:
     # Of what people compare first only what all have, and where there is room.
     is_wide = console.width >= MIN_WIDTH and all(all(_fitting(row)) for row in shown)
     table = Table(
-        "#", "trial", metric, "best epoch", "parameters", "time", *(fitting if is_wide else ()),
+        "#", Column("trial", overflow="fold"), metric, "best epoch", "parameters", "time",
+        *(fitting if is_wide else ()),
         box=box.SIMPLE_HEAD, title=f"{board.title}: {reason}", title_justify="left",
     )  # fmt: skip
     for rank, row in enumerate(shown, start=1):
@@ -82,8 +84,9 @@ def print_summary(board: Board, reason: str) -> None:
         if so_far := best_text(board):
             console.print(f"{so_far[0].upper()}{so_far[1:]}.", highlight=False)
     for state in (TrialState.PRUNED, TrialState.PAUSED, TrialState.FAILED, TrialState.KILLED):
-        _print_lost(console, board.in_state(state), state)
-    _print_lost(console, [row for row in board.ended() if row.duplicate_of is not None], None)
+        _print_lost(console, board, board.in_state(state), state)
+    repeated = [row for row in board.ended() if row.duplicate_of is not None]
+    _print_lost(console, board, repeated, None)
     _print_audit(console, board)
     best = board.best()
     if best is not None:
@@ -117,20 +120,21 @@ def _print_audit(console: Console, board: Board) -> None:
     console.print(text, highlight=False)
 
 
-def _print_lost(console: Console, rows: list[TrialRow], state: TrialState | None) -> None:
-    causes: dict[str, list[int]] = {}
+def _print_lost(
+    console: Console, board: Board, rows: list[TrialRow], state: TrialState | None
+) -> None:
+    causes: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if state is TrialState.PRUNED and row.duplicate_of is not None:
             continue
-        cause = row.reason
+        what, cause = "not trained" if state is None else state.value, row.reason
         if state is TrialState.KILLED:
-            cause = "proposed again since" if row.past else AGAIN
-        causes.setdefault(cause, []).append(row.number)
-    for cause, numbers in causes.items():
+            what, cause = "stopped", "proposed again since" if row.past else AGAIN
+        elif state is TrialState.PRUNED and row.curve:
+            what, cause = f"stopped at epoch {row.epochs_text}", why_stopped(board, row)
+        causes.setdefault((what, cause), []).append(row.number)
+    for (what, cause), numbers in causes.items():
         names = ", ".join(map(str, numbers))
-        what = "not trained" if state is None else state.value
-        if state is TrialState.KILLED:
-            what = "stopped"
         text = f"{count(len(numbers), 'trial')} {what} ({names}): {cause}"
         console.print(text, style="red" if state is TrialState.FAILED else "", highlight=False)
 

@@ -10,7 +10,8 @@ from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import duration
 from sweeps.reporting.console import say
-from sweeps.reporting.progress import end_text, part_text, progress_text
+from sweeps.reporting.progress import part_text, progress_text
+from sweeps.reporting.trial_end import end_text
 
 REDRAW_SECONDS = 1.0
 SILENT_SECONDS = 60.0
@@ -107,12 +108,13 @@ def running_text(board: Board) -> str:
 
 def display_text(board: Board) -> str:
     """A bar, how the sweep stands, the best trial, and what runs."""
-    total, done = board.progress()
-    filled = round(BAR_CELLS * min(1.0, done / total)) if total else BAR_CELLS
+    done = board.progress()
+    filled = round(BAR_CELLS * done.share) if done.total else BAR_CELLS
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
     running = bool(board.running())
     stands = progress_text(board, with_best=False, with_plan=running)
-    lines = [f"{bar}  {stands}, elapsed {duration(board.elapsed_seconds())}"]
+    elapsed = "" if done.unit == "seconds" else f", elapsed {duration(board.elapsed_seconds())}"
+    lines = [f"{bar}  {stands}{elapsed}"]
     leader = board.leader()
     if leader is not None and board.competes:
         part = "" if leader.value is not None else f" at {part_text(leader)}"

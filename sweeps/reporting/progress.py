@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import os
+import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.status import Board, Progress, TrialRow
 from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration, sparkline
 from sweeps.reporting.console import say
+from sweeps.reporting.trial_end import end_text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
-AGAIN = "proposed again when the sweep is resumed"
-"""What becomes of a trial that Ctrl-C has stopped."""
 NUM_RECENT = 6
+NUM_RUNNING = 8
+NUM_BARS = 12
+"""Of a curve's bars the last ones, so that its column stays narrow."""
 REDRAW_SECONDS = 0.5
 
 
@@ -55,81 +58,62 @@ class LiveView(QuietView):
 
     def __init__(self) -> None:
         from rich.console import Console
+
+        self._console = Console()
+        self._live, self._size = self._started(), self._console.size
+        self._drawn = 0.0
+
+    def _started(self) -> Live:
         from rich.live import Live
 
         # Refreshed by `update` alone: a thread of its own would take time from the trials.
-        self._live = Live(console=Console(), auto_refresh=False, transient=True)
-        self._live.start()
-        self._drawn = 0.0
+        live = Live(console=self._console, auto_refresh=False, transient=True)
+        live.start()
+        return live
 
     def update(self, board: Board) -> None:
         """Redraws, where the last time is long enough ago."""
         if time.monotonic() - self._drawn < REDRAW_SECONDS:
             return
         self._drawn = time.monotonic()
-        self._live.update(live_screen(board), refresh=True)
+        if self._console.size != self._size:
+            # A terminal that was resized has wrapped the old frame to lines that nobody can count.
+            self._live.stop()
+            self._console.clear()
+            self._live, self._size = self._started(), self._console.size
+        self._live.update(fitting_screen(board, self._console), refresh=True)
 
     def close(self) -> None:
         """Clears the screen's own lines."""
         self._live.stop()
 
 
-def end_text(board: Board, row: TrialRow) -> str:
-    """How a trial ended, in a phrase."""
-    took = duration(row.seconds)
-    if row.duplicate_of is not None:
-        return f"not trained: {row.reason}"
-    if row.state is TrialState.PAUSED and row.curve:
-        return f"paused at epoch {row.epochs_text}: {board.objective.metric} {row.last_value:.4f}"
-    if row.state is TrialState.COMPLETE and not row.schedule.validates:
-        return f"complete after epoch {row.epochs_text} in {took}"
-    if row.value is not None:
-        return f"{board.objective.metric} {row.value:.4f} at epoch {row.best_epoch:.3g} in {took}"
-    if row.state is TrialState.KILLED:
-        state, reason = "stopped", AGAIN
-    else:
-        state, reason = row.state.value.lower(), row.reason
-    ranked = _rank_text(board, row) if row.state is TrialState.PRUNED else ""
-    if row.reason.startswith(f"{state} "):  # Said once.
-        return f"{state} after {took} {row.reason.removeprefix(f'{state} ')}{ranked}"
-    return f"{state} after {took}: {reason}{ranked}"
-
-
-def _rank_text(board: Board, row: TrialRow) -> str:
-    """`; val_accuracy 0.9007, rank 9 of 12 there`: of all that were measured at its last step."""
-    if not row.curve or math.isnan(row.last_value):
-        return ""
-    key = board.objective.sort_key
-    there = sorted(
-        key(other.curve[row.step])
-        for other in board.rows.values()
-        if other.duplicate_of is None and not math.isnan(other.curve.get(row.step, math.nan))
-    )
-    rank = there.index(key(row.last_value)) + 1
-    value = f"; {board.metric(row)} {row.last_value:.4f}"
-    return f"{value}, rank {rank} of {len(there)} there" if len(there) > 1 else value
+def can_redraw() -> bool:
+    """Whether standard output is a terminal whose lines may be drawn anew, in colours."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and not is_plain
 
 
 def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = True) -> str:
-    """`5/16 done, 1 running, 0 failed, best 0.9912 (trial 3), about 4:10 min left`.
+    """`5 of 16 trials done (2 trained, 3 pruned), 1 running, 0 failed, about 4:10 min left`.
 
     Args:
         with_plan: whether to say until when new points are tried.
     """
-    failed = len(board.in_state(TrialState.FAILED))
-    paused = board.in_state(TrialState.PAUSED)
-    of = f"/{board.num_trials}" if board.num_trials is not None else ""
+    done = board.progress()
+    failed, paused = board.in_state(TrialState.FAILED), board.in_state(TrialState.PAUSED)
     parts = [
-        f"{board.num_tried() - failed}{of} done{_ends_text(board)}",
+        f"{_done_text(board, done)}{_ends_text(board)}",
         f"{len(board.running())} running",
         *([f"{len(paused)} paused"] if paused else []),
-        f"{failed} failed",
+        f"{len(failed)} failed",
     ]
     if with_best and (best := best_text(board)):
         parts.append(best)
     left = board.seconds_left()
     if left is not None and board.running():
-        parts.append(f"about {duration(left)} left")
+        about = "" if done.unit == "seconds" else "about "
+        parts.append(f"{about}{duration(left)} left")
     if with_plan and board.final_phase_from is not None:
         is_final = board.limited_seconds() >= board.final_phase_from
         until = f"new points until {duration(board.final_phase_from)}"
@@ -137,21 +121,53 @@ def progress_text(board: Board, *, with_best: bool = True, with_plan: bool = Tru
     return ", ".join(parts)
 
 
+def _done_text(board: Board, done: Progress) -> str:
+    """`3:07 of 15:00 min, 9 done`, `9 of 24 trials done`: first the unit of what ends the sweep."""
+    num_done = board.num_tried() - len(board.in_state(TrialState.FAILED))
+    if done.unit == "trials" and done.total:
+        return f"{num_done} of {done.total:.0f} trials done"
+    tried = f"{num_done} done"
+    if not done.total:
+        return tried
+    if done.unit == "seconds":
+        passed, total = duration(done.done), duration(done.total)
+        unit = total[total.index(" ") :]
+        return f"{passed.removesuffix(unit)} of {total}, {tried}"
+    return f"{done.done:.3g} of {done.total:.0f} epochs, {tried}"
+
+
 def _ends_text(board: Board) -> str:
-    """` (2 complete, 7 pruned)`; empty where none was pruned."""
-    pruned = [row for row in board.in_state(TrialState.PRUNED) if row.curve]
-    complete = len(board.in_state(TrialState.COMPLETE))
-    return f" ({complete} complete, {len(pruned)} pruned)" if pruned else ""
+    """` (2 trained, 7 pruned)`; empty before any."""
+    pruned = sum(bool(row.curve) for row in board.in_state(TrialState.PRUNED))
+    complete = len([row for row in board.in_state(TrialState.COMPLETE) if not row.is_untrained])
+    parts = [f"{complete} trained", *([f"{pruned} pruned"] if pruned else [])]
+    return f" ({', '.join(parts)})" if complete or pruned else ""
 
 
-def best_text(board: Board) -> str:
-    """`best 0.9912 (trial 3)`; before a trial is complete, how far it has come; empty for none."""
+def rungs_text(board: Board) -> str:
+    """`24 trials came to epoch 0.33 (13 wait there), 9 to 1, 3 to 8`; empty without rungs."""
+    parts = []
+    for epoch, (reached, waiting) in board.rung_counts().items():
+        wait = f" ({waiting} waiting)" if waiting else ""
+        parts.append(f"{reached} at epoch {epoch}{wait}")
+    return f"rungs: {', '.join(parts)}" if parts else ""
+
+
+def best_text(board: Board, *, with_time: bool = False) -> str:
+    """`best 0.9912 (trial 3)`; before a trial is complete, how far it has come; empty for none.
+
+    Args:
+        with_time: whether to say since when, where that is known.
+    """
     row = board.leader()
     if row is None or not board.competes:
         return ""
+    since = ""
+    if with_time and row.measured_at is not None:
+        since = f", {duration(max(0.0, board.elapsed_seconds() - row.measured_at))} ago"
     if row.value is not None:
-        return f"best {row.value:.4f} ({row.name})"
-    return f"best so far {row.last_value:.4f} ({row.name} at {part_text(row)})"
+        return f"best {row.value:.4f} ({row.name}{since})"
+    return f"best so far {row.last_value:.4f} ({row.name} at {part_text(row)}{since})"
 
 
 def point_text(row: TrialRow) -> str:
@@ -159,17 +175,30 @@ def point_text(row: TrialRow) -> str:
     return difference_text(row.params, row.space.known_points)
 
 
-def _epochs(waiting: tuple[str, int]) -> float:
-    return float(waiting[0])
-
-
 def part_text(row: TrialRow) -> str:
     """How much of its training a trial has: `epoch 1/8`."""
     return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
 
 
-def live_screen(board: Board) -> RenderableType:
-    """The whole screen: progress, best so far, running trials with their curves, latest ends."""
+def fitting_screen(board: Board, console: Console) -> RenderableType:
+    """As much of the screen as the terminal has lines for: what is higher could not be redrawn."""
+    sizes = [(NUM_RUNNING, ended) for ended in range(NUM_RECENT, -1, -1)]
+    sizes += [(running, 0) for running in range(NUM_RUNNING - 1, -1, -1)]
+    for running, ended in sizes:
+        screen = live_screen(board, num_running=running, num_ended=ended)
+        if len(console.render_lines(screen, pad=False)) <= console.height:
+            break
+    return screen
+
+
+def live_screen(
+    board: Board, *, num_running: int = NUM_RUNNING, num_ended: int = NUM_RECENT
+) -> RenderableType:
+    """The whole screen: progress, best so far, running trials with their curves, latest ends.
+
+    Args:
+        num_running, num_ended: at most so many trials are shown.
+    """
     from rich import box
     from rich.console import Group
     from rich.panel import Panel
@@ -177,46 +206,41 @@ def live_screen(board: Board) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    metric = board.objective.metric
+    done = board.progress()
     bar = Table.grid()
-    total, done = board.progress()
-    bar.add_row(ProgressBar(total=total, completed=done, width=60))
-    lines: list[RenderableType] = [
-        bar,
-        Text(
-            f"{progress_text(board, with_best=False)}, elapsed {duration(board.elapsed_seconds())}"
-        ),
-    ]
-    waiting = Counter(row.epochs_text for row in board.in_state(TrialState.PAUSED))
-    if waiting:
-        ordered = sorted(waiting.items(), key=_epochs)
-        at = ", ".join(f"{number} at epoch {epochs}" for epochs, number in ordered)
-        lines.append(Text(f"waiting at rungs: {at}"))
-    if best := best_text(board):
+    bar.add_row(ProgressBar(total=done.total or 1.0, completed=done.done, width=60))
+    stands = progress_text(board, with_best=False)
+    if done.unit != "seconds":
+        stands += f", elapsed {duration(board.elapsed_seconds())}"
+    lines: list[RenderableType] = [bar, Text(stands)]
+    if rungs := rungs_text(board):
+        lines.append(Text(rungs))
+    if best := best_text(board, with_time=True):
         leader = board.leader()
         assert leader is not None
         lines.append(Text(best, style="bold green"))
         lines.append(Text(point_text(leader), style="green"))
     running = Table(
-        "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for row in board.running():
+        "running", "epoch", board.objective.metric, "curve", "time", box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )  # fmt: skip
+    points: list[RenderableType] = []
+    for row in board.running()[:num_running]:
         now = f"{row.last_value:.4f}" if row.curve else "training"
         passed = duration(board.clock() - row.started)
-        running.add_row(
-            row.name,
-            f"{row.epochs_text}/{row.schedule.end_epoch}",
-            now,
-            sparkline(row.curve.values()),
-            passed,
-        )
-    lines.append(running)
+        epochs = f"{row.epochs_text}/{row.schedule.end_epoch}"
+        curve = sparkline(list(row.curve.values())[-NUM_BARS:])
+        running.add_row(row.name, epochs, now, curve, passed)
+        points.append(Text(f"{row.name}: {point_text(row)}"))
+    lines += [running, *points] if points else []
+    if (more := len(board.running()) - num_running) > 0:
+        lines.append(Text(f"and {count(more, 'more trial')} running"))
     recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in board.ended()[-NUM_RECENT:]:
+    ended = sorted(board.ended(), key=lambda row: -1 if row.end_order is None else row.end_order)
+    for row in ended[len(ended) - min(num_ended, len(ended)) :]:
         style = "red" if row.state is TrialState.FAILED else ""
-        recent.add_row(
-            row.name, Text(end_text(board, row), style=style), sparkline(row.curve.values())
-        )
+        curve = sparkline(list(row.curve.values())[-NUM_BARS:])
+        recent.add_row(row.name, Text(end_text(board, row), style=style), curve)
     if recent.row_count:
         lines.append(recent)
     slots = count(board.num_slots, "slot")

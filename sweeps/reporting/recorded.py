@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 
@@ -12,8 +11,9 @@ from search_spaces.registry import SPACES
 from search_spaces.space import Space
 from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import TrialState
+from sweeps.engines.pruners.registry import HALVING
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial, read_sweep
-from sweeps.reporting.progress import LiveView, PlainView
+from sweeps.reporting.progress import LiveView, PlainView, can_redraw
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import RUNNING
@@ -42,7 +42,7 @@ def follow(paths: SweepPaths, *, once: bool = False) -> RecordedSweep:
             # A frame of its own, not one that is redrawn.
             Console().print(live_screen(board_of(sweep)))
         return sweep
-    view: View = LiveView() if sys.stdout.isatty() else PlainView()
+    view: View = LiveView() if can_redraw() else PlainView()
     told = {trial.number: _standing(trial) for trial in sweep.trials.values()}
     seen = -1.0
     try:
@@ -97,7 +97,7 @@ def board_of(sweep: RecordedSweep) -> Board:
     running = sweep.state == RUNNING
     limit = sweep.params.get("timeout_seconds")
     board = Board(
-        title=f"{sweep.name}: {settings.space or 'published models'} on {sweep.file.data_name}",
+        title=f"{sweep.name}: {sweep.task}",
         objective=sweep.objective,
         num_trials=sweep.params.get("num_trials"),
         num_slots=max(1, sweep.num_in(TrialState.RUNNING)),
@@ -105,14 +105,32 @@ def board_of(sweep: RecordedSweep) -> Board:
         data_name=sweep.file.data_name,
         earlier_seconds=sweep.seconds + ((now - since) / 1000 if running else 0.0),
         clock=lambda: now / 1000,
+        max_epochs=settings.max_total_epochs,
+        rungs=_rungs(sweep),
+        reduction_factor=settings.reduction_factor if settings.pruner in HALVING else None,
     )
     space = SPACES.get(settings.space) or _unopened(settings.space)
+    ended = [trial for trial in sweep.trials.values() if trial.state.is_end and trial.stretches]
+    ended.sort(key=lambda trial: trial.stretches[-1][1] or 0)
     for trial in sweep.trials.values():
-        board.rows[trial.number] = _row(sweep, trial, space, now)
+        board.rows[trial.number] = _row(sweep, trial, space, now, board.elapsed_seconds())
+    for order, trial in enumerate(ended):
+        board.rows[trial.number].end_order = order
     return board
 
 
-def _row(sweep: RecordedSweep, trial: RecordedTrial, space: Space, now: int) -> TrialRow:
+def _rungs(sweep: RecordedSweep) -> tuple[int, ...]:
+    """The steps of its rungs, from what its run says: `0.33, 1, 3, 8 epochs`."""
+    first = next(iter(sweep.trials.values()), None)
+    text = str(sweep.params.get("rungs", "")).removesuffix(" epochs")
+    if first is None or sweep.file.settings.pruner not in HALVING or not text:
+        return ()
+    return tuple(round(float(part) * first.steps_per_epoch) for part in text.split(","))
+
+
+def _row(
+    sweep: RecordedSweep, trial: RecordedTrial, space: Space, now: int, elapsed: float
+) -> TrialRow:
     reports = Reports(trial.steps_per_epoch)
     metric = sweep.objective.metric
     begun = trial.stretches[-1][0] if trial.stretches else trial.begun_ms
@@ -135,6 +153,7 @@ def _row(sweep: RecordedSweep, trial: RecordedTrial, space: Space, now: int) -> 
         seconds=trial.seconds(now),
         reason=trial.reason,
         duplicate_of=int(trial.tags[Tag.DUPLICATE_OF]) if trial.is_duplicate else None,
+        measured_at=elapsed - (now - trial.reports[-1].at_ms) / 1000 if trial.reports else None,
     )  # fmt: skip
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from sweeps.driver.status import View
 from sweeps.driver.views import QuietView
 from sweeps.reporting.jupyter import is_cell_command, is_kernel
 from sweeps.reporting.notebook import BriefView, NotebookView
-from sweeps.reporting.progress import LiveView, PlainView
+from sweeps.reporting.progress import LiveView, PlainView, can_redraw
 
 
 def make_view(quiet: bool) -> View:
@@ -19,5 +17,4 @@ def make_view(quiet: bool) -> View:
         return NotebookView()
     if is_cell_command():
         return BriefView()
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return LiveView() if is_terminal else PlainView()
+    return LiveView() if can_redraw() else PlainView()

@@ -90,6 +90,10 @@ class SweepPaths:
         """The page about the sweep (`sweeps.html_report`)."""
         return self.sweep / "report.html"
 
+    def answers(self, number: int) -> Path:
+        """What the kept model of a trial says of the validation images."""
+        return self.sweep / "answers" / f"trial-{number:04d}.npz"
+
     @property
     def requests(self) -> Path:
         """What other processes ask of the driver (`sweeps.state.requests`)."""

@@ -153,7 +153,7 @@ def test_a_sweep_that_an_earlier_version_began_goes_on_where_it_was_killed(sweep
     done = sweep.done["resume"]
     assert done["status"] == 0, done
     assert "trial 2 continues after epoch 1\n" in done["out"]
-    assert "trial 3 started" in done["out"] and "[4/4 done" in done["out"]
+    assert "trial 3 started" in done["out"] and "[4 of 4 trials done" in done["out"]
     for number in range(3):
         assert f"trial {number} started" not in done["out"], done["out"]
         assert f"trial {number} epoch 1/" not in done["out"], done["out"]

@@ -137,7 +137,7 @@ def test_a_sweep_runs_from_the_wheel_in_another_folder(python, tmp_path):
     command = str(python.with_name("keras-sweeps"))
     done = run([command, "run", *TINY], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "[2/2 done" in done.stdout and "Best: trial " in done.stdout
+    assert "[2 of 2 trials done" in done.stdout and "Best: trial " in done.stdout
     assert (tmp_path / "mlflow.db").is_file()
     checked = run([command, "doctor", "s"], tmp_path)
     assert checked.returncode == 0, checked.stdout

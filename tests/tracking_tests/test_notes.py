@@ -58,7 +58,7 @@ def test_a_note_has_real_links_and_registered_models_stay_in_it(store, tmp_path)
     line = r"Registered model: [cnn\_a-digits version 3](#/models/cnn_a-digits/versions/3)"
     assert note_of(store, trial_id) == f"**Complete**\n\n{line}"
     assert note_of(store, run_id).count(line) == 1
-    tracker.apply(SweepTagsRecord({Tag.RUN_NOTE: "new"}, {"report.html": "<p>new"}))
+    tracker.apply(SweepTagsRecord({Tag.RUN_NOTE: "new"}, texts={"report.html": "<p>new"}))
     assert note_of(store, run_id) == f"new\n\n{line}"
     files = {file.path for file in tracker._client.list_artifacts(run_id)}
     assert files == {"report.html"}

@@ -88,11 +88,11 @@ class SweepStateRecord:
 
 @dataclass(frozen=True)
 class SweepTagsRecord:
-    """Tags and files to add to the sweep's run."""
+    """Tags and files to add to the sweep's run, or to replace there."""
 
     tags: Mapping[str, str]
-    texts: Mapping[str, str] = field(default_factory=dict)
     at_ms: int = field(default_factory=now_ms)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import add_place_options, recorded_named
 from sweeps.engines.base import TrialState
 from sweeps.formatting import difference_text, duration, moment, param_text
+from sweeps.history.differences import differing_settings
 from sweeps.history.recorded_sweep import RecordedSweep
 from sweeps.history.references import recorded_references
 from sweeps.reporting.console import say, table_console, warn
@@ -20,7 +21,6 @@ examples:
   {prog} monday tuesday
   {prog} monday tuesday wednesday
 """
-LEFT_OUT = {"seed", "num_finalists", "num_finalist_seeds"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +48,7 @@ def _print_comparison(sweeps: list[RecordedSweep]) -> None:
     table = Table("", *(sweep.name for sweep in sweeps), box=box.SIMPLE_HEAD)
     rows: dict[str, Callable[[RecordedSweep], str]] = {
         "state": lambda sweep: sweep.state,
-        "space": lambda sweep: sweep.file.settings.space or "published models",
-        "data": lambda sweep: sweep.file.data_name,
+        "task": lambda sweep: sweep.task,
         "objective": lambda sweep: sweep.objective.metric,
         "best": _best_value,
         "best trial": lambda sweep: sweep.best.name if sweep.best else "-",
@@ -63,11 +62,8 @@ def _print_comparison(sweeps: list[RecordedSweep]) -> None:
     }
     for label, text in rows.items():
         table.add_row(label, *(text(sweep) for sweep in sweeps))
-    settings = [_settings(sweep) for sweep in sweeps]
-    for name in dict.fromkeys(name for one in settings for name in one):
-        values = [one.get(name) for one in settings]
-        if len({repr(value) for value in values}) > 1:
-            table.add_row(name, *("-" if value is None else param_text(value) for value in values))
+    for name, values in differing_settings(sweeps).items():
+        table.add_row(name, *("-" if value is None else param_text(value) for value in values))
     table_console(heeds_columns=True).print(table)
     for sweep in sweeps:
         if sweep.best:
@@ -81,12 +77,6 @@ def _print_comparison(sweeps: list[RecordedSweep]) -> None:
             "\nBest values are each of one training, picked among many: `keras-sweeps finalize` "
             "compares points on fresh seeds."
         )
-
-
-def _settings(sweep: RecordedSweep) -> dict[str, object]:
-    """What the sweep was run with, beside what has a line of its own."""
-    own = {"space", "dataset", "objective"} | LEFT_OUT
-    return {name: value for name, value in sweep.params.items() if name not in own}
 
 
 def _best_value(sweep: RecordedSweep) -> str:

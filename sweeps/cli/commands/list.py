@@ -13,7 +13,9 @@ from sweeps.history.listing import Summary, list_sweeps, summarized
 from sweeps.reporting.console import say, table_console, warn
 
 MIN_WIDTH = 110
-"""Columns from which on the times have room in the table."""
+"""Columns from which on the table has room for when a sweep began."""
+LEAST_WIDTH = 80
+"""Columns from which on the best value has room beside its name."""
 DESCRIPTION = "List sweeps with their state, best trial, number of trials and time, newest first."
 EXAMPLES = """
 examples:
@@ -58,12 +60,14 @@ def _print_table(found: list[Summary]) -> None:
 
     console = table_console(heeds_columns=True)
     columns = ["sweep", "state", "task", "best", "trials", "took", "began"]
-    columns = columns if console.width >= MIN_WIDTH else columns[:-2]
+    columns = columns if console.width >= MIN_WIDTH else columns[:-1]
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if console.width < MIN_WIDTH else (0, 1)
     )
     for name in columns:  # Names are wrapped on a narrow screen, and nothing is cut.
-        table.add_column(name, overflow="fold", no_wrap=name in ("state", "took", "began"))
+        is_short = name in ("state", "took", "began")
+        is_whole = is_short or (name == "best" and console.width >= LEAST_WIDTH)
+        table.add_column(name, overflow="fold", no_wrap=is_whole)
     for one in found:
         cells = [
             one.name, one.state, one.task, _best_text(one), one.trials_text,

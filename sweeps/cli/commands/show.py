@@ -16,6 +16,7 @@ from sweeps.history.listing import leader_of
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
 from sweeps.reporting.console import say, table_console
+from sweeps.state.sweep_file import FINISHED
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
 
@@ -64,10 +65,11 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
     from rich.table import Table
 
     settings, metric = sweep.file.settings, sweep.objective.metric
-    what = f"{settings.space or 'published models'} on {sweep.file.data_name}"
     stopped = f" ({sweep.stopped_by})" if sweep.stopped_by and sweep.state != "running" else ""
-    say(f"{sweep.name}: {what}, {sweep.state}{stopped}")
-    say(f"began {moment(sweep.begun_ms)}, {duration(sweep.seconds)} so far, seed {settings.seed}")
+    say(f"{sweep.name}: {sweep.task}, {sweep.state}{stopped}")
+    took, is_over = duration(sweep.seconds), sweep.state == FINISHED
+    took = f"took {took}" if is_over else f"{took} so far"
+    say(f"began {moment(sweep.begun_ms)}, {took}, seed {settings.seed}")
     if sweep.note:
         say(f"note: {sweep.note}")
     references = recorded_references(sweep)

@@ -39,6 +39,17 @@ def test_list_shows_every_sweep_with_its_best(two_sweeps, capsys):
     assert found["first"]["best_value"] == 0.7 and found["second"]["state"] == "finished"
 
 
+@pytest.mark.parametrize("columns", ["60", "80", "100", "120"])
+def test_list_cuts_nothing_on_any_screen(two_sweeps, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert "…" not in text and max(map(len, text.splitlines())) <= int(columns)
+    assert " took " in text and "30.0 s" in text, "the time is told on any screen"
+    for words in ("first", "second") if columns == "60" else ("second", "val_accuracy 0.9000"):
+        assert words in text
+
+
 def test_list_of_nothing_says_how_to_begin(capsys):
     assert main(["list"]) == 0
     assert "Start one: keras-sweeps run" in capsys.readouterr().out
@@ -50,6 +61,7 @@ def test_show_tells_points_by_their_difference_from_the_defaults(two_sweeps, cap
     assert main(["show", "first"]) == 0
     text = capsys.readouterr().out
     assert "first: mlp on tiny, finished (all trials ended)" in text
+    assert ", took 30.0 s, seed 0" in text
     assert "best: trial 0, val_accuracy 0.7000" in text
     assert main(["show", "first", "--trial", "1"]) == 0
     text = capsys.readouterr().out

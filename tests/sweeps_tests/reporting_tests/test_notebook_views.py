@@ -95,7 +95,9 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
     assert front_end.num_updates <= 3
     (shown,) = front_end.contents
     assert shown.splitlines() == [
-        "█" * 18 + "░" * 12 + "  2/5 done (1 complete, 1 pruned), 2 running, 1 failed, about "
+        "█" * 18
+        + "░" * 12
+        + "  2 of 5 trials done (1 trained, 1 pruned), 2 running, 1 failed, about "
         "5.2 s left, new points until 11:40 min, elapsed 2.2 s",
         "best: trial 0, val_accuracy 0.9500",
         "running: trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8",
@@ -109,7 +111,7 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
         row.state = row.state if row.state.is_end else TrialState.PRUNED
     view.close()
     assert front_end.contents == [
-        f"{'█' * 30}  4/5 done (1 complete, 2 pruned), 0 running, 1 failed, elapsed 2.2 s\n"
+        f"{'█' * 30}  4 of 5 trials done (1 trained, 2 pruned), 0 running, 1 failed, elapsed 2.2 s\n"
         "best: trial 0, val_accuracy 0.9500"
     ]
 
@@ -117,11 +119,16 @@ def test_a_kernel_has_one_display_and_lines_for_ends_that_matter(board, clock, f
 def test_a_bar_without_a_limit_of_points_shows_the_time(board, clock):
     board.num_trials = None
     clock.seconds += 450
-    assert display_text(board).startswith("█" * 15 + "░" * 15 + "  2 done")
+    shown = display_text(board)
+    assert shown.startswith(
+        "█" * 15 + "░" * 15 + "  7:30 of 15:00 min, 2 done (1 trained, 1 pruned)"
+    )
+    assert ", 7:30 min left" in shown and "about" not in shown and "elapsed" not in shown
 
 
 def test_a_cells_command_prints_few_lines(board, clock, monkeypatch, capsys):
     no_kernel(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     terminal = make_view(quiet=False)
     assert isinstance(terminal, LiveView)
@@ -140,9 +147,9 @@ def test_a_cells_command_prints_few_lines(board, clock, monkeypatch, capsys):
     view.ended(board, board.rows[0])
     view.ended(board, board.rows[1])
     assert capsys.readouterr().out.splitlines() == [
-        "trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8  [2/5 done (1 complete, 1 pruned), 2 "
+        "trial 3 epoch 3/8: 0.8750, trial 4 epoch 0/8  [2 of 5 trials done (1 trained, 1 pruned), 2 "
         "running, 1 failed, best 0.9500 (trial 0), about 0.0 s left, new points until 11:40 min]",
-        "trial 0 val_accuracy 0.9500 at epoch 7 in 12.0 s  [2/5 done (1 complete, 1 pruned), 2 running, "
+        "trial 0 val_accuracy 0.9500 at epoch 7 in 12.0 s  [2 of 5 trials done (1 trained, 1 pruned), 2 running, "
         "1 failed, best 0.9500 (trial 0), about 0.0 s left]",
     ]
 

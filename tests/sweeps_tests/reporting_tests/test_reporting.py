@@ -14,6 +14,7 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
+from sweeps.driver.ends import AHEAD, OUTRANKED, WAITED
 from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.rungs import Rungs
@@ -27,7 +28,15 @@ from sweeps.formatting import (
 )
 from sweeps.reporting.descriptions import left_text
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
-from sweeps.reporting.progress import PlainView, end_text, live_screen, progress_text
+from sweeps.reporting.progress import (
+    LiveView,
+    PlainView,
+    fitting_screen,
+    live_screen,
+    progress_text,
+)
+from sweeps.reporting.trial_end import end_text
+from sweeps.reporting.views import make_view
 from sweeps.settings import Budget, SweepSettings
 from tracking.stores import ui_command
 
@@ -232,25 +241,126 @@ def test_plain_lines_say_start_epoch_and_end(board, capsys):
     assert first == "trial 0 (cnn3) started: published baseline"
     assert second.startswith("trial 1 started: defaults")
     assert third == "trial 3 epoch 2/4: val_accuracy 0.4000"
-    assert "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth and "2/5 done" in fourth
+    assert (
+        "val_accuracy 0.9700 at epoch 4 in 12.0 s" in fourth
+        and "2 of 5 trials done (2 trained)" in fourth
+    )
 
 
-def test_how_a_trial_ended_is_said_once(board):
-    row = board.rows[2]
-    row.state, row.reason = (
-        TrialState.PRUNED,
-        "pruned at epoch 0.33: too many trials are better there",
-    )
-    assert end_text(board, row) == (
-        "pruned after 12.0 s at epoch 0.33: too many trials are better there"
-    )
-    row.curve = {1: 0.3}
+def test_what_is_said_of_a_stopped_trial_has_its_value_its_rank_and_why(board):
+    row, at = board.rows[2], "1"
+    row.state, row.reason, row.curve = TrialState.PRUNED, OUTRANKED.format(at), {1: 0.3}
     for number, value in ((0, 0.5), (1, 0.2), (3, 0.9)):
-        board.rows[number].curve[1] = value
-    assert end_text(board, row).endswith("; val_accuracy 0.3000, rank 3 of 4 there")
-    row.curve = {}
-    row.reason = "stopped because the time limit was reached"
-    assert end_text(board, row) == "pruned after 12.0 s: stopped because the time limit was reached"
+        board.rows[number].curve = {1: value}
+    assert (
+        end_text(board, row) == "stopped at epoch 1: 0.3000, rank 3 of 4; others are better there"
+    )
+    board.reduction_factor = 3
+    said = "stopped at epoch 1: 0.3000, rank 3 of 4; the best third goes on"
+    for reason in (OUTRANKED, WAITED, "pruned at epoch {}"):
+        row.reason = reason.format(at)
+        assert end_text(board, row) == said
+    for reason, why in (
+        (AHEAD.format(at), "ahead of the winner there, but the sweep ended"),
+        ("pruned at epoch 1: it cannot end in time", "it cannot end in time"),
+        ("stopped by hand at epoch 1", "by hand at epoch 1"),
+        ("latency_ms 41 > 30", "latency_ms 41 > 30"),
+    ):
+        row.reason = reason
+        assert end_text(board, row) == f"stopped at epoch 1: 0.3000, rank 3 of 4; {why}"
+    row.curve, row.reason = {}, "stopped because the time limit was reached"
+    assert end_text(board, row) == "stopped after 12.0 s because the time limit was reached"
+    row.state, row.curve = TrialState.PAUSED, {1: 0.3}
+    assert end_text(board, row) == "paused at epoch 1: 0.3000, rank 3 of 4"
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"num_trials": 5, "timeout_seconds": None}, "2 of 5 trials done (2 trained)"),
+        ({"num_trials": 5, "timeout_seconds": 900.0}, "2 of 5 trials done (2 trained)"),
+        ({"num_trials": 500, "timeout_seconds": 900.0}, "8:20 of 15:00 min, 2 done (2 trained)"),
+        ({"num_trials": 30, "timeout_seconds": 900.0}, "2 of 30 trials done (2 trained)"),
+        ({"num_trials": None, "max_epochs": 12, "timeout_seconds": None},
+         "6 of 12 epochs, 2 done (2 trained)"),
+        ({"num_trials": None, "timeout_seconds": None}, "2 done (2 trained)"),
+    ],
+)  # fmt: skip
+def test_how_far_a_sweep_is_is_said_in_the_unit_that_ends_it(board, limits, said):
+    board.rows[3].started = board.clock()
+    changed = replace(board, earlier_seconds=500.0 if limits.get("num_trials") != 5 else 1.0)
+    for name, value in limits.items():
+        setattr(changed, name, value)
+    assert progress_text(changed).startswith(said)
+    left = changed.seconds_left()
+    assert (left is None) == (said == "2 done (2 trained)")
+    if left is not None:
+        assert ("about" in progress_text(changed)) == ("min," not in said)
+        assert left == pytest.approx(400.0, abs=1.0) or "min," not in said
+
+
+def test_the_screen_says_how_many_came_to_each_rung_and_since_when_one_is_the_best(board):
+    board.rungs = (1, 2, 4)
+    board.rows[3].state, board.rows[3].curve = TrialState.PAUSED, {1: 0.4}
+    board.rows[1].measured_at = board.elapsed_seconds() - 65.0
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live_screen(board))
+    text = console.export_text()
+    assert "rungs: 3 at epoch 1 (1 waiting), 2 at epoch 2, 0 at epoch 4" in text
+    assert "best 0.9700 (trial 1, 1:05 min ago)" in text
+
+
+@pytest.mark.parametrize("height", [40, 24, 12])
+def test_the_screen_has_no_more_lines_than_the_terminal_and_shows_the_latest_ends(board, height):
+    params = {**board.rows[3].params, "learning_rate": 0.003021, "block_dropout": 0.05}
+    for number in range(4, 12):
+        made = replace(board.rows[3], number=number, name=f"trial {number}", params=params)
+        board.rows[number] = made
+    board.rows[0].end_order, board.rows[1].end_order, board.rows[2].end_order = 2, 0, 1
+    console = Console(width=80, height=height, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(fitting_screen(board, console))
+    text = console.export_text()
+    assert len(text.splitlines()) <= height and "best 0.9700" in text and "╰" in text
+    if height == 40:
+        ended = text.partition(" ended")[2]
+        assert ended.index("trial 1 ") < ended.index("trial 2 ") < ended.index("trial 0 ")
+    else:
+        assert "more trials running" in text
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_nothing_on_the_screen_is_cut(board, columns):
+    row = board.rows[3]
+    row.params = {**row.params, "filters": 52, "num_convs": 2, "learning_rate": 0.003021,
+                  "block_dropout": 0.05, "head_dropout": 0.25}  # fmt: skip
+    stopped = board.rows[0]
+    stopped.state, stopped.value, stopped.reason = TrialState.PRUNED, None, "pruned at epoch 2"
+    board.reduction_factor = 3
+    console = Console(width=columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live_screen(board))
+    text = console.export_text()
+    assert "…" not in text and "..." not in text
+    words = " ".join(text.replace("│", " ").split())
+    for value in ("filters=52", "learning_rate=0.003021", "head_dropout=0.25", "rank 2 of 3;"):
+        assert value in words
+    assert max(map(len, text.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_live"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_no_color_gets_plain_lines_on_a_terminal(monkeypatch, variables, is_live):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    view = make_view(quiet=False)
+    assert isinstance(view, LiveView if is_live else PlainView)
+    view.close()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert isinstance(make_view(quiet=False), PlainView)
 
 
 def test_the_time_left_never_exceeds_the_limit(board):
