@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from search_spaces.errors import InputError
-from tracking.addresses import redacted
+from tracking.addresses import check_readable, encoded, redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
@@ -51,6 +51,7 @@ def check_store(uri: str, option: str = "--tracking-uri") -> None:
     Raises:
         InputError: The server does not answer, or the file is no database or not writable.
     """
+    check_readable(uri, option)
     scheme = uri.partition(":")[0]
     if scheme in ("http", "https"):
         _check_server(uri, option)
@@ -59,7 +60,7 @@ def check_store(uri: str, option: str = "--tracking-uri") -> None:
     else:
         raise InputError(
             f"{option} must be a database or a server; MLflow no longer writes plain "
-            f"folders. Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
+            f"folders. Received: {redacted(uri)}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
         )
 
 
@@ -98,6 +99,7 @@ def check_database(url: str, option: str) -> None:
     Raises:
         InputError: It cannot be used.
     """
+    check_readable(url, option)
     if url.startswith("sqlite"):
         _check_sqlite(url, option)
         return
@@ -174,16 +176,19 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def absolute_uri(uri: str, folder: Path | None = None) -> str:
-    """The same store, with the whole path where it is a SQLite file: what MLflow is opened with.
+    """The same store as MLflow is opened with it: with the whole path of a SQLite file.
 
     MLflow keeps each store that it has opened for the rest of the process, by its address; in
-    another working folder a relative one would still be the file in the first.
+    another working folder a relative one would still be the file in the first. A password is written
+    in codes, because MLflow reads addresses by the rules of the web.
 
     Args:
         folder: that a relative path is in; None for the working folder.
     """
     path, folder = sqlite_path(uri), folder or Path.cwd()
-    if path is None or path.is_absolute():
+    if path is None:
+        return encoded(uri)
+    if path.is_absolute():
         return uri
     head, _, name = uri.partition(":///")
     if not any(letter in str(folder) for letter in "%?"):

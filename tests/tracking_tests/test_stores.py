@@ -109,7 +109,7 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     assert stores.public_address("http://h:5000/") == "http://h:5000"
     monkeypatch.setenv("SWEEPS_PUBLIC_URL", "https://u:secret@sweeps.example.org/mlflow/")
     address = stores.public_address("http://mlflow:5000")
-    assert address == "https://u:***@sweeps.example.org/mlflow"
+    assert address == "https://***@sweeps.example.org/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from tracking.addresses import redacted
+from tracking.addresses import check_readable, holds_password, redacted
 from tracking.stores import DATABASES, check_database
 
 MIN_PASSWORD_CHARACTERS = 12
@@ -181,12 +181,13 @@ def password_in(file: Path) -> str:
 
 def check_database_address(uri: str, option: str) -> None:
     """Raises InputError unless it is a database that can be reached, without a password in it."""
+    check_readable(uri, option)
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         raise InputError(
             f"{option} must be a database, such as sqlite:///mlflow.db or "
             f"postgresql+psycopg://mlflow@localhost/mlflow. Received: {redacted(uri)}."
         )
-    if redacted(uri) != uri:
+    if holds_password(uri):
         raise InputError(
             f"{option} must not hold a password: the list of processes shows it to everybody. "
             f"Received: {redacted(uri)}. Leave it out, and put it into PGPASSFILE or PGPASSWORD."
