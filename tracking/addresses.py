@@ -19,7 +19,7 @@ _BUCKETS = ("s3", "r2", "gs", "wasbs", "abfss", "hdfs", "dbfs", "file", "mlflow-
 """Whatever else has a scheme is a database: other packages may add kinds to SQLAlchemy's."""
 _DATABASE_USER = re.compile(r"([^:/]*)(?::([^@]*))?@")
 """The part of SQLAlchemy's own expression (`sqlalchemy.engine.url._parse_url`) before the host."""
-_NO_PASSWORD = "x-oauth-basic"
+_NO_PASSWORD = "x-oauth-basic"  # noqa: S105
 """What stands for a password where the user is a token, as GitHub has it."""
 _SECRET_NAME = re.compile(
     r"passw|passphrase|token|secret|signature|credential|(?:api|access|account|private)[_-]?key"
@@ -194,8 +194,8 @@ def _hidden(query: str) -> tuple[str, list[str]]:
         if _SECRET_NAME.search(unquote_plus(name)):
             secrets.append(value)
             return f"{name}={HIDDEN if value else ''}"
-        rest, more = _hidden(value)  # Some separate by semicolons.
+        rest, more = _hidden(value)  # Behind a semicolon, or in the fragment.
         secrets.extend(more)
         return f"{name}={rest}"
 
-    return re.sub(r"([^&;=?#]+)=([^&#]*)", hide, query), secrets
+    return re.sub(r"([^&;=?#]+)=([^&]*)", hide, query), secrets

@@ -179,8 +179,8 @@ def absolute_uri(uri: str, folder: Path | None = None) -> str:
     """The same store as MLflow is opened with it: with the whole path of a SQLite file.
 
     MLflow keeps each store that it has opened for the rest of the process, by its address; in
-    another working folder a relative one would still be the file in the first. A password is written
-    in codes, because MLflow reads addresses by the rules of the web.
+    another working folder a relative one would still be the file in the first. A password is
+    written in codes, because MLflow reads addresses by the rules of the web.
 
     Args:
         folder: that a relative path is in; None for the working folder.

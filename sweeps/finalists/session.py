@@ -193,8 +193,9 @@ class _Comparison:
         )
         spare = None if settings.training.deterministic else warm_up
         executor = start_workers(
-            paths.server_log, settings.training.backend, spare, compiled_folder(settings)
-        )
+            paths.server_log, settings.training.backend, spare, compiled_folder(settings),
+            settings.pass_env,
+        )  # fmt: skip
         try:
             self._destination = None
             if not settings.offline:

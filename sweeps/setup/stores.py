@@ -18,6 +18,7 @@ from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
 from sweeps.engines.limits import parse_limits
+from sweeps.executors.credentials import check_passed
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
 from sweeps.state.sweep_file import SweepFile
@@ -55,6 +56,8 @@ def check_locations(
     Raises:
         InputError: The first of them that cannot be used.
     """
+    if not resume:
+        check_passed(settings.pass_env)
     root = Path(settings.work_dir)
     for folder in (root, root / "data", root / "sweeps"):
         check_writable(folder, "--work-dir")

@@ -57,9 +57,7 @@ def test_a_password_is_read_as_the_database_reads_it():
 
     assert redacted(address) == "postgresql+psycopg://me:***@h:5/db"
     assert location_of(address) == "postgresql+psycopg://h:5/db"
-    assert encoded(address) == (
-        "postgresql+psycopg://me:slash%2FHash%23Que%3Fmark%5Bbr%3A@h:5/db"
-    )
+    assert encoded(address) == ("postgresql+psycopg://me:slash%2FHash%23Que%3Fmark%5Bbr%3A@h:5/db")
     assert encoded("postgresql://me@h/db") == "postgresql://me@h/db"
 
 
