@@ -41,14 +41,18 @@ def _places(source: StoreReader, experiment: Experiment) -> Iterator[tuple[str, 
     root, experiment_id = experiment.artifact_location, experiment.experiment_id
     for run in source.runs(experiment_id):
         run_id = str(run.info.run_id)
-        expected = str(append_to_uri_path(root, run_id, "artifacts"))
+        expected = _below(root, run_id, "artifacts")
         is_known = _RUN_ID.fullmatch(run_id)
         yield f"run {run_id}", str(run.info.artifact_uri), expected if is_known else ""
     for model in source.models(experiment_id):
         model_id = str(model.model_id)
-        expected = str(append_to_uri_path(root, "models", model_id, "artifacts"))
+        expected = _below(root, "models", model_id, "artifacts")
         is_known = _MODEL_ID.fullmatch(model_id)
         yield f"logged model {model_id}", model.artifact_location, expected if is_known else ""
+
+
+def _below(root: str, *parts: str) -> str:
+    return str(append_to_uri_path(root, *parts))  # type: ignore[no-untyped-call]
 
 
 def _leads_outside(root: str, place: str) -> str:

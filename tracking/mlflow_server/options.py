@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tracking.stores import DATABASES, check_database
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
 LOOPBACK, UI_PORT = "127.0.0.1", 5000
+CONTAINER_SECRETS = Path("/run/secrets")
+"""Where Docker, podman and Kubernetes mount secrets, with a mode of the host's users."""
 AUTH_DATABASE_URI = "sqlite:///mlflow-auth.db"
 _BUCKETS = {
     "s3": ("boto3", "boto3"),
@@ -340,12 +343,32 @@ def _check_password_file(file: Path) -> None:
         if not os.access(file.absolute().parent, os.W_OK):
             raise _bad_password_file(file, "missing, and its folder cannot be written")
         return
+    _check_private(file)
     try:
         password = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise _bad_password_file(file, getattr(error, "strerror", None) or "no text") from error
     if len(password) < MIN_PASSWORD_CHARACTERS:
         raise _bad_password_file(file, f"it holds {len(password)} characters")
+
+
+def _check_private(file: Path) -> None:
+    """Raises InputError for a file that other users of the machine can read or change.
+
+    A folder that they cannot enter keeps it, too; in a container others are other containers.
+    """
+    try:
+        path = file.resolve()
+        mode = path.stat().st_mode
+        kept = any(not parent.stat().st_mode & 0o011 for parent in path.parents)
+    except OSError:
+        return  # Reading it says why.
+    if mode & 0o066 and not kept and not path.is_relative_to(CONTAINER_SECRETS):
+        raise InputError(
+            "A password file must be its owner's alone. Received: "
+            f"{file}, which others can read or change (mode {mode & 0o777:o}). Change that: "
+            f"chmod 600 {shlex.quote(str(file))}"
+        )
 
 
 def _bad_password_file(file: Path, reason: str) -> InputError:
