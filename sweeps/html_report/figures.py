@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from sweeps.engines.base import TrialState
@@ -168,7 +169,8 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
              "line": {"color": ORANGE if is_published(trial) else SERIES[place % len(SERIES)],
                       "width": 2.4 if place == 0 else 1.4},
              "marker": {"size": 4},
-             "hovertemplate": trial.name + "<br>%{y:.4f} at epoch %{x}<extra></extra>"}
+             "hovertemplate": _in_template(trial.name)
+             + "<br>%{y:.4f} at epoch %{x}<extra></extra>"}
         )  # fmt: skip
     if not any(trial.reports for trial in sweep.trained):
         return None
@@ -246,7 +248,8 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
              "text": [trial.name for trial, _ in points],
              "marker": {"size": 7, "opacity": 0.75,
                         "color": [ORANGE if is_published(t) else BLUE for t, _ in points]},
-             "hovertemplate": "%{text}<br>" + name + " %{x}<br>%{y:.4f}<extra></extra>"}
+             "hovertemplate": "%{text}<br>" + _in_template(name)
+             + " %{x}<br>%{y:.4f}<extra></extra>"}
         )  # fmt: skip
         layout[f"xaxis{axis}"] = {"title": {"text": name}, "type": kind, **ticks}
         layout[f"yaxis{axis}"] = {"range": _range([v for _, v in points], sweep), "nticks": 5}
@@ -439,7 +442,7 @@ def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
         [
             {"type": "bar", "orientation": "h", "name": f"{name} {seconds / total:.0%}",
              "x": [round(seconds / 60, 3)], "y": [""], "marker": {"color": colour},
-             "hovertemplate": f"{name}: %{{x:.1f}} min<extra></extra>"}
+             "hovertemplate": f"{_in_template(name)}: %{{x:.1f}} min<extra></extra>"}
             for name, seconds, colour in parts if seconds
         ],
         {"barmode": "stack", "xaxis": {"title": {"text": "minutes"}}, "showlegend": True},
@@ -449,3 +452,8 @@ def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _in_template(name: str) -> str:
+    """A name as a part of a template, where tags and `%{...}` are plotly's."""
+    return escape(name, quote=False).replace("%", "&#37;")

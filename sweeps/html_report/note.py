@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.formatting import difference_text, duration
+from sweeps.formatting import as_markdown, difference_text, duration
 from sweeps.history.recorded_sweep import RecordedSweep
 from sweeps.history.references import recorded_references
 from sweeps.html_report.answer import answer, next_steps
@@ -18,7 +18,7 @@ MAX_CHARACTERS = 4_000
 def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms: int) -> str:
     """What won, how sure that is, the best trials, and what comes next."""
     first, *rest = answer(sweep, [], findings, now_ms)
-    lines = [f"**{_plain(first)}**", "", *(f"- {_plain(text)}" for text in rest), ""]
+    lines = [f"**{as_markdown(first)}**", "", *(f"- {as_markdown(text)}" for text in rest), ""]
     if sweep.run_id:
         lines += [f"[Report](get-artifact?path=report.html&run_uuid={sweep.run_id})", ""]
     ranking, references = sweep.ranking()[:NUM_SHOWN], recorded_references(sweep)
@@ -28,9 +28,9 @@ def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms:
             "| --- | --- | --- | --- |",
         ]
     for trial in ranking:
-        point = _plain(difference_text(trial.params, references))
+        point = as_markdown(difference_text(trial.params, references))
         lines.append(
-            f"| {_plain(trial.name)} | {trial.value(sweep.objective) or 0:.4f} | "
+            f"| {as_markdown(trial.name)} | {trial.value(sweep.objective) or 0:.4f} | "
             f"{duration(trial.seconds(now_ms))} | {point} |"
         )
     lines += [
@@ -40,10 +40,3 @@ def run_note(sweep: RecordedSweep, findings: Sequence[ParameterFinding], now_ms:
     while len("\n".join(lines)) > MAX_CHARACTERS and len(lines) > 1:
         lines.pop()
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Without what Markdown would take for its own."""
-    for sign in "\\|*_<>[]":
-        text = text.replace(sign, f"\\{sign}")
-    return text

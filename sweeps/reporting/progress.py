@@ -12,7 +12,7 @@ from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration, sparkline
-from sweeps.reporting.console import say
+from sweeps.reporting.console import console, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,11 +54,10 @@ class LiveView(QuietView):
     """A screen that is redrawn in place, twice a second at most: drawing takes cores, too."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         # Refreshed by `update` alone: a thread of its own would take time from the trials.
-        self._live = Live(console=Console(), auto_refresh=False, transient=True)
+        self._live = Live(console=console(), auto_refresh=False, transient=True)
         self._live.start()
         self._drawn = 0.0
 
