@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import re
 import shlex
 import tempfile
 from http import HTTPStatus
@@ -172,7 +173,46 @@ def sqlite_path(url: str) -> Path | None:
         return None
     _, _, rest = url.partition(":///")
     name = unquote(rest.partition("?")[0])
-    return Path(name) if name and name != ":memory:" else None
+    if not name or name == ":memory:" or _is_in_memory(unquote(rest)):
+        return None
+    return Path(name)
+
+
+def _is_in_memory(name: str) -> bool:
+    """Whether SQLite takes a name for an address of its own, of no file (sqlite.org/uri.html)."""
+    return name.startswith("file:") and re.search(r":memory:|mode=memory|memdb", name) is not None
+
+
+class WatchedFile:
+    """The file of a store that is open, to notice that it was removed or replaced.
+
+    SQLite writes on into a file that nobody can open any more, and says nothing.
+
+    Args:
+        uri: of a store; of one that is no file nothing is watched.
+    """
+
+    def __init__(self, uri: str) -> None:
+        path = sqlite_path(uri)
+        self._path = None if path is None else path.absolute()
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """Raises OSError where the file is not the one that was opened."""
+        if self._path is not None and self._look() != self._identity:
+            raise OSError(
+                f"{self._path} was removed or replaced after it was opened: what was written into "
+                "it is gone. Put it back, or restore it from the local records once this has ended"
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def absolute_uri(uri: str, folder: Path | None = None) -> str:

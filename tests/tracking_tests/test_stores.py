@@ -169,3 +169,30 @@ def test_tables_that_were_left_half_made_are_named_with_the_way_out(tmp_path):
         database.executemany("INSERT INTO runs (run_uuid) VALUES (?)", [("1",), ("2",)])
     with pytest.raises(InputError, match="holds 2 runs: restore a backup, or move it away"):
         MlflowTracker(f"sqlite:///{path}", "x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true",
+     "sqlite:///file:x%3Fmode=memory&uri=true", "sqlite:///file::memory:?cache=shared&uri=true",
+     "sqlite:///file:/x?vfs=memdb&uri=true"],
+)  # fmt: skip
+def test_what_is_in_memory_is_refused_however_it_is_written(address):
+    with pytest.raises(InputError, match="--storage must name a file"):
+        stores.check_database(address, "--storage")
+
+
+def test_a_file_that_is_removed_or_replaced_is_noticed(tmp_path):
+    file = tmp_path / "mlflow.db"
+    file.write_text("one")
+    watched = stores.WatchedFile(f"sqlite:///{file}")
+    watched.check()
+    stores.WatchedFile("http://127.0.0.1:5000").check()
+    file.rename(tmp_path / "kept")
+    with pytest.raises(OSError, match="was removed or replaced"):
+        watched.check()
+    file.write_text("another")
+    with pytest.raises(OSError, match="was removed or replaced"):
+        watched.check()
+    (tmp_path / "kept").replace(file)
+    watched.check()

@@ -40,6 +40,7 @@ from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
 from tracking.models.model_folder import write_model_folder
+from tracking.runs.doubles import models_of, only_run
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
     EpochRecord,
@@ -62,6 +63,7 @@ from tracking.spool.records import (
     sendable,
 )
 from tracking.spool.sender import RejectedError
+from tracking.stores import WatchedFile
 from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
@@ -117,6 +119,7 @@ class MlflowTracker:
         except Exception as error:  # Each kind of store raises its own.
             raise unusable_store(uri, error) from error
         self._uri, self._files = uri, files
+        self._watched = WatchedFile(uri)
         self._sweep: SweepRecord | None = None
         self._tags_of_parent: dict[str, str] = {}
         self._ids: dict[str, str] = {}
@@ -174,7 +177,9 @@ class MlflowTracker:
 
         Raises:
             RejectedError: The store will never take it.
+            OSError: The file of the store was removed or replaced.
         """
+        self._watched.check()
         record = sendable(record)
         try:
             found = self._handlers[type(record)](record, again)
@@ -304,7 +309,7 @@ class MlflowTracker:
             )  # fmt: skip
             self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
-        if model_id not in self._outputs(run_id):
+        if model_id not in models_of(self._client.get_run(run_id)):
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, record.step)])
         self._client.log_batch(
             run_id,
@@ -376,6 +381,8 @@ class MlflowTracker:
                 },
             )  # fmt: skip
             run_id = str(run.info.run_id)
+        elif parent := tags.get(MLFLOW_PARENT_RUN_ID):  # Of two parents this may be the other one.
+            self._client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
         entries = [Param(key, str(value)[:MAX_PARAM_CHARACTERS]) for key, value in params.items()]
         for start in range(0, len(entries), 100):  # MLflow's limit per request.
             self._client.log_batch(run_id, params=entries[start : start + 100])
@@ -398,31 +405,18 @@ class MlflowTracker:
         return f"{self._sweep.uid or self._sweep.name}/{key}"
 
     def _only_run(self, tag: str, known: str | None) -> str | None:
-        """The run of a record, the only one afterwards; None where there is none yet.
+        return only_run(self._client, self.experiment_id, f"tags.`{Tag.RECORD}` = '{tag}'", known)
 
-        A request that timed out may still be carried out by a slow server, after it was repeated:
-        then the run that is known stays, or else the one that holds most.
-        """
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'")
-        if not runs:
-            return None
-        kept = max(
-            runs, key=lambda run: (run.info.run_id == known, len(run.data.metrics), run.info.run_id)
-        )
-        for run in runs:
-            if run is not kept:
-                self._client.delete_run(run.info.run_id)
-        return str(kept.info.run_id)
+    def remove_doubles(self) -> None:
+        """Looks again at every record that was applied again: what a double lacked has arrived."""
+        for tag in sorted(self._doubtful):
+            self._only_run(tag, self._ids.get(tag.partition("/")[2]))
 
     def _find_model(self, tag: str) -> str | None:
         models = self._client.search_logged_models(
             [self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'"
         )
         return str(models[0].model_id) if models else None
-
-    def _outputs(self, run_id: str) -> set[str]:
-        outputs = self._client.get_run(run_id).outputs
-        return {output.model_id for output in outputs.model_outputs} if outputs else set()
 
     def _run(self, number: int) -> str:
         try:

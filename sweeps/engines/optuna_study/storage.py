@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import event
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
@@ -22,6 +23,7 @@ from sweeps.engines.optuna_study.replayable_sampler import FACTS, STATE_ATTRIBUT
 from sweeps.formatting import error_text
 from tracking.addresses import redacted, scrubbed
 from tracking.mlflow_server.schema_lock import first_alone
+from tracking.stores import WatchedFile
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
@@ -45,7 +47,10 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     try:
         with first_alone(url):  # Two that make the tables at once collide.
             if engine:
-                return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+                storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+                watched = WatchedFile(url)
+                event.listen(storage.engine, "checkout", lambda *found: watched.check())
+                return storage
             return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
         # Of tables of another version Optuna says which command upgrades them, without the address;
