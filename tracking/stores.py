@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shlex
+import sqlite3
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +23,8 @@ DEFAULT_UI = "http://127.0.0.1:5000"
 PUBLIC_URL_VARIABLE = "SWEEPS_PUBLIC_URL"
 CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
+OPTUNA_TABLES, MLFLOW_TABLES = {"studies", "trials"}, {"experiments", "runs"}
+"""By which a database is known to be Optuna's or MLflow's."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -58,6 +61,7 @@ def check_store(uri: str, option: str = "--tracking-uri") -> None:
         _check_server(uri, option)
     elif scheme.partition("+")[0] in DATABASES:
         check_database(uri, option)
+        check_owner(uri, option, MLFLOW_TABLES)
     else:
         raise InputError(
             f"{option} must be a database or a server; MLflow no longer writes plain "
@@ -137,6 +141,59 @@ def check_database(url: str, option: str) -> None:
         )
 
 
+def check_owner(url: str, option: str, own: set[str]) -> None:
+    """Looks whose tables a database has; one that is not there, or empty, is nobody's.
+
+    MLflow and Optuna both write down their version under one name, so neither can be used any more
+    once the other one has made tables beside its own.
+
+    Args:
+        own: OPTUNA_TABLES or MLFLOW_TABLES: whose it may be.
+
+    Raises:
+        InputError: It is the other one's.
+    """
+    tables = _tables(url)
+    other, name, mine = MLFLOW_TABLES, "MLflow's runs", "a study"
+    if own == MLFLOW_TABLES:
+        other, name, mine = OPTUNA_TABLES, "Optuna's studies", "MLflow's runs"
+    if tables is not None and other <= tables and not own <= tables:
+        raise InputError(
+            f"{option} must be a database for {mine}. Received: {redacted(url)}, which holds "
+            f"{name}. Name another one."
+        )
+
+
+def is_there(url: str, own: set[str]) -> bool:
+    """Whether a database has these tables; True where it cannot be read, which opening it tells."""
+    tables = _tables(url)
+    return tables is None or own <= tables
+
+
+def _tables(url: str) -> set[str] | None:
+    """The tables of a database, looked at without making anything; None where it cannot be read."""
+    path = sqlite_path(url)
+    if path is not None:
+        if not path.exists():
+            return set()
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+                return {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.Error:
+            return None
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url)
+        try:
+            return set(sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError):
+        return None
+
+
 def _check_sqlite(url: str, option: str) -> None:
     """Raises InputError unless the file of a SQLite address is, or can become, a database."""
     path = sqlite_path(url)
@@ -199,7 +256,8 @@ class WatchedFile:
 
     def check(self) -> None:
         """Raises OSError where the file is not the one that was opened."""
-        if self._path is not None and self._look() != self._identity:
+        is_gone = self._identity is None  # A library may have it open for longer.
+        if self._path is not None and (is_gone or self._look() != self._identity):
             raise OSError(
                 f"{self._path} was removed or replaced after it was opened: what was written into "
                 "it is gone. Put it back, or restore it from the local records once this has ended"

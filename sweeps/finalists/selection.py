@@ -247,7 +247,7 @@ def begin_finalists(
     settings = sweep.file.settings
     try:
         trials = read_study(
-            open_storage(settings.storage), sweep.paths.name, space,
+            open_storage(settings.storage, existing=True), sweep.paths.name, space,
             settings.sampler,
         )  # fmt: skip
     except KeyError:

@@ -21,9 +21,16 @@ from sweeps.engines.limits import parse_limits
 from sweeps.executors.credentials import check_passed
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
-from sweeps.state.sweep_file import SweepFile
+from sweeps.state.sweep_file import StoredSweep, SweepFile
 from tracking.addresses import redacted
-from tracking.stores import check_database, check_store, resolve_uri, sqlite_path
+from tracking.stores import (
+    OPTUNA_TABLES,
+    check_database,
+    check_owner,
+    check_store,
+    resolve_uri,
+    sqlite_path,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -66,7 +73,13 @@ def check_locations(
         within(STORE_SECONDS, f"--tracking-uri ({redacted(uri)})", lambda: check_store(uri))
     if with_study:
         what = f"--storage ({redacted(storage)})"
-        within(STORE_SECONDS, what, lambda: check_database(storage, "--storage"))
+        within(STORE_SECONDS, what, lambda: check_storage(storage))
+        files = [path and path.absolute() for path in map(sqlite_path, (uri, storage))]
+        if not settings.offline and files[0] is not None and files[0] == files[1]:
+            raise InputError(
+                "--storage and --tracking-uri must be two databases. Received: "
+                f"{redacted(storage)} for both. Leave one of them out."
+            )
     if settings.name is None or resume:
         return
     paths = SweepPaths(root, settings.name)
@@ -87,6 +100,27 @@ def check_locations(
 
         if sweep_exists(uri, settings.name):
             raise used_name(settings.name)
+
+
+def check_storage(url: str) -> None:
+    """Raises InputError unless a database can hold a study, as `check_database`."""
+    check_database(url, "--storage")
+    check_owner(url, "--storage", OPTUNA_TABLES)
+
+
+def check_tracking(sweep: StoredSweep) -> None:
+    """Opens the store of a recorded sweep, so that nothing is decided before it can be told.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    if sweep.file.settings.offline:
+        return
+    check_store(sweep.uri)
+    if _exists(sweep.uri):
+        from tracking.runs.tracker import sweep_exists
+
+        sweep_exists(sweep.uri, sweep.paths.name)
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:
@@ -140,7 +174,9 @@ def open_engine(
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
-    storage = within(_seconds(settings.storage), what, lambda: open_storage(settings.storage))
+    storage = within(
+        _seconds(settings.storage), what, lambda: open_storage(settings.storage, existing=begun)
+    )
     budget = budget_for(settings, data.num_images["train"])
     with study_errors(settings.storage):
         resume = begun or study_exists(storage, name)

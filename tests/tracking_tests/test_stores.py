@@ -10,12 +10,14 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import InputError
 from tracking import stores
 from tracking.client import open_client
+from tracking.mlflow_server import options as server_options
 from tracking.runs.tracker import MlflowTracker
 from tracking.stores import absolute_uri, sqlite_path
 
@@ -196,3 +198,26 @@ def test_a_file_that_is_removed_or_replaced_is_noticed(tmp_path):
         watched.check()
     (tmp_path / "kept").replace(file)
     watched.check()
+
+
+def made_database(path: Path, *tables: str) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        for table in tables:
+            database.execute(f"CREATE TABLE {table} (one)")
+    return f"sqlite:///{path}"
+
+
+def test_a_database_of_the_other_library_is_refused_and_not_changed(tmp_path):
+    runs = made_database(tmp_path / "mlflow.db", "experiments", "runs")
+    studies = made_database(tmp_path / "optuna.db", "studies", "trials")
+    app = made_database(tmp_path / "app.db", "users")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for check in (stores.check_store, lambda uri: server_options.check_database_address(uri, "-u")):
+        check(runs)
+    with pytest.raises(InputError, match="for MLflow's runs. .*optuna.db, which holds Optuna's"):
+        stores.check_store(studies)
+    with pytest.raises(InputError, match="for a study. .*mlflow.db, which holds MLflow's runs"):
+        stores.check_owner(runs, "--storage", stores.OPTUNA_TABLES)
+    for uri in (app, f"sqlite:///{tmp_path / 'new.db'}", studies):
+        stores.check_owner(uri, "--storage", stores.OPTUNA_TABLES)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

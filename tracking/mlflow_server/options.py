@@ -17,7 +17,7 @@ from pathlib import Path
 
 from search_spaces.errors import InputError
 from tracking.addresses import check_readable, holds_password, redacted
-from tracking.stores import DATABASES, check_database
+from tracking.stores import DATABASES, MLFLOW_TABLES, check_database, check_owner
 
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
@@ -80,8 +80,10 @@ def server_plan(arguments: argparse.Namespace) -> ServerPlan:
     check_database_address(store, "--backend-store-uri")
     if arguments.auth and auth_store is None:
         auth_store = AUTH_DATABASE_URI if store.startswith("sqlite") else store
+    check_owner(store, "--backend-store-uri", MLFLOW_TABLES)
     if auth_store is not None:
         check_database_address(auth_store, "--auth-database-uri")
+        check_owner(auth_store, "--auth-database-uri", MLFLOW_TABLES)
     plan = ServerPlan(
         store_uri=store,
         artifacts=_artifacts(arguments.artifacts_destination),
@@ -116,6 +118,7 @@ def ui_plan(store_uri: str, port: int | None) -> ServerPlan:
         InputError: The database cannot be reached, or the port is in use.
     """
     check_database(store_uri, "--tracking-uri")
+    check_owner(store_uri, "--tracking-uri", MLFLOW_TABLES)
     if port is None:
         port = free_port(UI_PORT)
     else:

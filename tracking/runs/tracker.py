@@ -125,6 +125,7 @@ class MlflowTracker:
         self._ids: dict[str, str] = {}
         self._doubtful: set[str] = set()
         self._bad_requests: dict[str, int] = {}
+        self._is_anew = False
         for answer in answers:
             if "id" in answer:
                 self._ids[answer["key"]] = answer["id"]
@@ -213,6 +214,12 @@ class MlflowTracker:
         tags = {
             Tag.KIND: "sweep", **self._identity(), **record.tags, **self._tags_of_parent
         }  # fmt: skip
+        # Who lost the spool has it begun anew: the run that there is goes on, and its trials' too.
+        was_known = record.key in self._ids
+        self._is_anew = (
+            not was_known and self._only_run(self._record_tag(record.key), None) is not None
+        )
+        again = again or self._is_anew
         return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
     def _sweep_state(self, record: SweepStateRecord, again: bool) -> None:
@@ -240,6 +247,7 @@ class MlflowTracker:
             MLFLOW_PARENT_RUN_ID: self.parent_run_id,
             **record.tags,
         }
+        again = again or self._is_anew
         return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
     def _identity(self) -> dict[str, str]:

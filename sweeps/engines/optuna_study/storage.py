@@ -23,7 +23,7 @@ from sweeps.engines.optuna_study.replayable_sampler import FACTS, STATE_ATTRIBUT
 from sweeps.formatting import error_text
 from tracking.addresses import redacted, scrubbed
 from tracking.mlflow_server.schema_lock import first_alone
-from tracking.stores import WatchedFile
+from tracking.stores import OPTUNA_TABLES, WatchedFile, check_owner, is_there
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
@@ -32,12 +32,21 @@ SAMPLED, BASELINE = "sampled", "baseline"
 """User attributes of a trial."""
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Opens (and creates, where it is a file) the storage of studies.
+def open_storage(url: str, *, existing: bool = False) -> optuna.storages.BaseStorage:
+    """Opens the storage of studies; makes its file and tables where there are none.
+
+    Args:
+        existing: whether it must be there: for who only reads.
 
     Raises:
-        InputError: It cannot be opened.
+        InputError: It cannot be opened, is MLflow's, or is not there.
     """
+    check_owner(url, "--storage", OPTUNA_TABLES)
+    if existing and not is_there(url, OPTUNA_TABLES):
+        raise InputError(
+            f"The storage {redacted(url)} holds no studies. Change into the folder that the sweep "
+            "was started in, or name its storage with --storage."
+        )
     engine: dict[str, Any] = {}
     if url.startswith("sqlite"):
         engine = {"connect_args": {"timeout": 60}}
@@ -90,7 +99,7 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
 
 def delete_study(url: str, name: str) -> None:
     """Deletes a study with its trials; raises InputError where the storage cannot be opened."""
-    optuna.delete_study(study_name=name, storage=open_storage(url))
+    optuna.delete_study(study_name=name, storage=open_storage(url, existing=True))
 
 
 def open_study(url: str, name: str) -> Study:
@@ -101,7 +110,8 @@ def open_study(url: str, name: str) -> Study:
     """
     try:
         with study_errors(url):
-            return optuna.load_study(study_name=name, storage=open_storage(url))
+            storage = open_storage(url, existing=True)
+            return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         raise InputError(
             f"The storage {redacted(url)} has no study '{name}'. Load the sweep in the folder that "
