@@ -115,7 +115,7 @@ def _dashboard(storage: str) -> Iterator[None]:
         return
     port = free_port(DASHBOARD_PORT)
     process = subprocess.Popen(
-        [sys.executable, "-c", _DASHBOARD, LOOPBACK, str(port)],
+        [sys.executable, "-P", "-c", _DASHBOARD, LOOPBACK, str(port)],
         env={**os.environ, STORAGE_VARIABLE: storage},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
