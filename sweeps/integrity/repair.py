@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -126,15 +125,20 @@ def _record_again(spool: Spool, tracker: MlflowTracker) -> None:
     """Records what was acknowledged and is gone nevertheless. Files are gone for good."""
     from tracking.spool.sender import RejectedError
 
-    aside = spool.reasons_aside()  # Tried a moment ago.
+    aside = spool.reasons_aside()
     known = {answer["key"]: answer.get("id") for answer in spool.answers()}
     for record in spool.replay():
-        if record.key in aside:
-            continue
-        with contextlib.suppress(RejectedError):
+        is_aside = record.key in aside  # Also for a run that was lost, and is here again by now.
+        try:
             answer = tracker.apply(record, again=True)
-            if answer and answer.get("id") != known.get(record.key):
-                spool.sent_after_all(record, answer)  # Else the next session knows a lost run.
+        except RejectedError:
+            continue
+        except Exception:
+            if is_aside:
+                continue
+            raise
+        if is_aside or (answer and answer.get("id") != known.get(record.key)):
+            spool.sent_after_all(record, answer)  # Else the next session knows a lost run.
     tracker.remove_doubles()
 
 

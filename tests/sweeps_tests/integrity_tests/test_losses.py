@@ -57,6 +57,10 @@ def test_after_a_lost_store_all_is_restored_and_the_new_runs_are_known(
     sweep, capsys, tmp_path, monkeypatch
 ):
     before = sweep_run_id(sweep)
+    spool = Spool(sweep.spool)
+    for record in [ProgressRecord({"best": 0.7}, 6), *made_trial(2, [0.7], {"units": 2}, begun=99)]:
+        spool.put(record)  # What waits for a run that is gone.
+    spool.close()
     # In another folder, because MLflow keeps a store that it has opened in this process.
     (tmp_path / "new").mkdir()
     (tmp_path / ".sweeps").rename(tmp_path / "new" / ".sweeps")
@@ -67,7 +71,7 @@ def test_after_a_lost_store_all_is_restored_and_the_new_runs_are_known(
 
     now = sweep_run_id(sweep)
     assert now != before and read_sweep(sweep).run_id == now
-    assert len(MlflowClient(uri()).get_metric_history(now, "best")) == 6
+    assert len(MlflowClient(uri()).get_metric_history(now, "best")) == 7
     assert main(["note", "s", "kept"]) == 0 and main(["doctor", "s"]) == 0
 
 
