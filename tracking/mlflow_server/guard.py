@@ -62,7 +62,7 @@ class Guard:
         self._tries: OrderedDict[tuple[str, str], _Tries] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

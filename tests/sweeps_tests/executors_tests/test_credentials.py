@@ -8,10 +8,10 @@ from search_spaces.errors import InputError
 from sweeps.executors.credentials import check_passed, credentials, passed
 
 HARMLESS = {
-    "PATH": "/bin", "HOME": "/root", "CUDA_VISIBLE_DEVICES": "0", "KERAS_BACKEND": "jax",
+    "PATH": "/bin", "HOME": "/home/me", "CUDA_VISIBLE_DEVICES": "0", "KERAS_BACKEND": "jax",
     "TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0",
     "SWEEPS_STORAGE": "sqlite:///o.db", "MLFLOW_TRACKING_URI": "http://h:5000", "XLA_FLAGS": "",
-    "PGPASSFILE": "/root/.pgpass", "PGUSER": "me", "HF_HOME": "/data", "http_proxy": "http://p:1",
+    "PGPASSFILE": "/home/me/.pgpass", "PGUSER": "me", "HF_HOME": "/data", "http_proxy": "http://p:1",
 }  # fmt: skip
 
 
