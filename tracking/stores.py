@@ -259,8 +259,8 @@ class WatchedFile:
         is_gone = self._identity is None  # A library may have it open for longer.
         if self._path is not None and (is_gone or self._look() != self._identity):
             raise OSError(
-                f"{self._path} was removed or replaced after it was opened, so what is in it cannot "
-                "be read. Put it back; what MLflow lacks then `keras-sweeps doctor NAME --repair` "
+                f"{self._path} was removed or replaced after it was opened, so what is in it can "
+                "not be read. Put it back; what MLflow lacks then `keras-sweeps doctor NAME --repair` "
                 "restores"
             )
 
