@@ -259,9 +259,8 @@ class WatchedFile:
         is_gone = self._identity is None  # A library may have it open for longer.
         if self._path is not None and (is_gone or self._look() != self._identity):
             raise OSError(
-                f"{self._path} was removed or replaced after it was opened, so what is in it can "
-                "not be read. Put it back; what MLflow lacks then `keras-sweeps doctor NAME --repair` "
-                "restores"
+                f"{self._path} was removed or replaced after it was opened, and cannot be read any "
+                "more. Put it back; `keras-sweeps doctor NAME --repair` restores what MLflow lacks"
             )
 
     def _look(self) -> tuple[int, int] | None:
