@@ -316,7 +316,9 @@ class Sweep:
         reports = budget_for(settings, self.data.num_images["train"]).rungs.reports
         try:
             with study_errors(self._storage):
-                found = read_study(open_storage(self._storage), name, space, settings.sampler)
+                found = read_study(
+                    open_storage(self._storage, existing=True), name, space, settings.sampler
+                )
         except KeyError:
             raise InputError(
                 f"The storage {redacted(settings.storage)} has no study '{name}'. Load the sweep "

@@ -195,6 +195,15 @@ def limits(value: object) -> tuple[str, ...]:
     return rules(value, "<=")
 
 
+def names(value: object) -> tuple[str, ...]:
+    """Names with commas between, or several."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    if isinstance(value, tuple | list) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise _broken("a name or a list of names", value)
+
+
 def _values_text(values: object) -> str:
     several = values if isinstance(values, tuple | list) else [values]
     return ",".join(str(v).lower() if isinstance(v, bool) else str(v) for v in several)

@@ -27,6 +27,7 @@ from sweeps.option_values import (
     gpu_indices,
     image_size,
     limits,
+    names,
     natural_int,
     objective,
     or_auto,
@@ -119,6 +120,7 @@ OPTIONS: dict[str, Option] = {
     "work_dir": Option("work_dir", text),
     "keep_models": Option("num_kept_models", _natural),
     "offline": Option("offline", switch),
+    "pass_env": Option("pass_env", names),
     **{
         f.name: _training_option(f.name, f.metadata["option"], f.default)
         for f in fields(TrainingOptions)

@@ -78,6 +78,7 @@ class SweepSettings:
         narrowed: what is left of some parameters, as `NAME=A,B` or `NAME=LOW..HIGH`.
         fixed: parameters with one value, as `NAME=VALUE`.
         limits: what points may cost, as `parameters<=200k`.
+        pass_env: names of variables that workers get although they are secrets.
         training: how trials train.
         defaults: which release's rules hold where none was given; 1 for sweeps that began before
             rungs below an epoch, 2 for those in which `counts_untrained` is true.
@@ -123,13 +124,15 @@ class SweepSettings:
     narrowed: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    pass_env: tuple[str, ...] = ()
     engine: str = "optuna"
     oracle: str | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
     defaults: int = DEFAULTS
 
     def __post_init__(self) -> None:
-        for name in ("narrowed", "fixed", "limits"):  # Lists, where they were read from a file.
+        # Lists, where they were read from a file.
+        for name in ("narrowed", "fixed", "limits", "pass_env"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -270,7 +273,9 @@ class SweepSettings:
 
     def as_params(self) -> dict[str, object]:
         """The settings for the record, without addresses, which may hold secrets."""
-        hidden = {"tracking_uri", "storage", "work_dir", "experiment", "name", "defaults"}
+        hidden = {
+            "tracking_uri", "storage", "work_dir", "experiment", "name", "defaults", "pass_env",
+        }  # fmt: skip
         return {key: value for key, value in self.stored().items() if key not in hidden}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import re
 import shlex
+import sqlite3
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from search_spaces.errors import InputError
-from tracking.addresses import redacted
+from tracking.addresses import check_readable, encoded, redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
@@ -22,6 +24,8 @@ DEFAULT_UI = "http://127.0.0.1:5000"
 PUBLIC_URL_VARIABLE = "SWEEPS_PUBLIC_URL"
 CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
+OPTUNA_TABLES, MLFLOW_TABLES = {"studies", "trials"}, {"experiments", "runs"}
+"""By which a database is known to be Optuna's or MLflow's."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -52,15 +56,17 @@ def check_store(uri: str, option: str = "--tracking-uri") -> None:
     Raises:
         InputError: The server does not answer, or the file is no database or not writable.
     """
+    check_readable(uri, option)
     scheme = uri.partition(":")[0]
     if scheme in ("http", "https"):
         _check_server(uri, option)
     elif scheme.partition("+")[0] in DATABASES:
         check_database(uri, option)
+        check_owner(uri, option, MLFLOW_TABLES)
     else:
         raise InputError(
             f"{option} must be a database or a server; MLflow no longer writes plain "
-            f"folders. Received: {uri}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
+            f"folders. Received: {redacted(uri)}. Try sqlite:///mlflow.db or http://127.0.0.1:5000."
         )
 
 
@@ -99,6 +105,7 @@ def check_database(url: str, option: str) -> None:
     Raises:
         InputError: It cannot be used.
     """
+    check_readable(url, option)
     if url.startswith("sqlite"):
         _check_sqlite(url, option)
         return
@@ -133,6 +140,59 @@ def check_database(url: str, option: str) -> None:
             f"with the encoding {encoding}. Make it anew: CREATE DATABASE name ENCODING 'UTF8' "
             "TEMPLATE template0."
         )
+
+
+def check_owner(url: str, option: str, own: set[str]) -> None:
+    """Looks whose tables a database has; one that is not there, or empty, is nobody's.
+
+    MLflow and Optuna both write down their version under one name, so neither can be used any more
+    once the other one has made tables beside its own.
+
+    Args:
+        own: OPTUNA_TABLES or MLFLOW_TABLES: whose it may be.
+
+    Raises:
+        InputError: It is the other one's.
+    """
+    tables = _tables(url)
+    other, name, mine = MLFLOW_TABLES, "MLflow's runs", "a study"
+    if own == MLFLOW_TABLES:
+        other, name, mine = OPTUNA_TABLES, "Optuna's studies", "MLflow's runs"
+    if tables is not None and other <= tables and not own <= tables:
+        raise InputError(
+            f"{option} must be a database for {mine}. Received: {redacted(url)}, which holds "
+            f"{name}. Name another one."
+        )
+
+
+def is_there(url: str, own: set[str]) -> bool:
+    """Whether a database has these tables; True where it cannot be read, which opening it tells."""
+    tables = _tables(url)
+    return tables is None or own <= tables
+
+
+def _tables(url: str) -> set[str] | None:
+    """The tables of a database, looked at without making anything; None where it cannot be read."""
+    path = sqlite_path(url)
+    if path is not None:
+        if not path.exists():
+            return set()
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+                return {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.Error:
+            return None
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url)
+        try:
+            return set(sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError):
+        return None
 
 
 def _check_sqlite(url: str, option: str) -> None:
@@ -171,20 +231,63 @@ def sqlite_path(url: str) -> Path | None:
         return None
     _, _, rest = url.partition(":///")
     name = unquote(rest.partition("?")[0])
-    return Path(name) if name and name != ":memory:" else None
+    if not name or name == ":memory:" or _is_in_memory(unquote(rest)):
+        return None
+    return Path(name)
+
+
+def _is_in_memory(name: str) -> bool:
+    """Whether SQLite takes a name for an address of its own, of no file (sqlite.org/uri.html)."""
+    return name.startswith("file:") and re.search(r":memory:|mode=memory|memdb", name) is not None
+
+
+class WatchedFile:
+    """The file of a store that is open, to notice that it was removed or replaced.
+
+    SQLite writes on into a file that nobody can open any more, and says nothing.
+
+    Args:
+        uri: of a store; of one that is no file nothing is watched.
+    """
+
+    def __init__(self, uri: str) -> None:
+        path = sqlite_path(uri)
+        self._path = None if path is None else path.absolute()
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """Raises OSError where the file is not the one that was opened."""
+        is_gone = self._identity is None  # A library may have it open for longer.
+        if self._path is not None and (is_gone or self._look() != self._identity):
+            raise OSError(
+                f"{self._path} was removed or replaced after it was opened, and cannot be read any "
+                "more. Put it back; `keras-sweeps doctor NAME --repair` restores what MLflow lacks"
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def absolute_uri(uri: str, folder: Path | None = None) -> str:
-    """The same store, with the whole path where it is a SQLite file: what MLflow is opened with.
+    """The same store as MLflow is opened with it: with the whole path of a SQLite file.
 
     MLflow keeps each store that it has opened for the rest of the process, by its address; in
-    another working folder a relative one would still be the file in the first.
+    another working folder a relative one would still be the file in the first. A password is
+    written in codes, because MLflow reads addresses by the rules of the web.
 
     Args:
         folder: that a relative path is in; None for the working folder.
     """
     path, folder = sqlite_path(uri), folder or Path.cwd()
-    if path is None or path.is_absolute():
+    if path is None:
+        return encoded(uri)
+    if path.is_absolute():
         return uri
     head, _, name = uri.partition(":///")
     if not any(letter in str(folder) for letter in "%?"):

@@ -220,8 +220,9 @@ class _Baselines:
         )
         spare = None if training.deterministic else warm_up
         executor = start_workers(
-            self._paths.server_log, compute.backend, spare, compiled_folder(settings)
-        )
+            self._paths.server_log, compute.backend, spare, compiled_folder(settings),
+            settings.pass_env,
+        )  # fmt: skip
         try:
             destination = None
             if not settings.offline:

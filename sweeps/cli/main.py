@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from sweeps.cli.parser import OneLineParser
 from sweeps.reporting.console import warnings_shown
-from tracking.addresses import holds_password, redacted
+from tracking.addresses import check_readable, holds_password, redacted
 
 COMMANDS = {
     "run": "run a sweep, or look at spaces and baselines",
@@ -66,6 +67,7 @@ MEANT = {
     "register": "promote", "rollback": "promote --rollback", "check": "doctor", "push": "sync",
 }  # fmt: skip
 """What people type who know other programs -> our command."""
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -194,11 +196,16 @@ def _refuse_passwords(options: list[str]) -> None:
     for option in options:
         name, equals, value = option.partition("=")
         address = value if equals and name.startswith("--") else option
-        if "://" in address and holds_password(address):
+        if not _SCHEME.match(address):
+            continue
+        if not any(sign.isspace() for sign in address):  # Else it is a text that begins so.
+            check_readable(address, "An address on the command line")
+        if holds_password(address):
             raise InputError(
                 "An address on the command line must not hold a password: the list of processes "
                 f"shows it to everybody. Received: {redacted(address)}. Leave it out; MLflow's "
-                "goes into MLFLOW_TRACKING_PASSWORD, PostgreSQL's into PGPASSFILE or PGPASSWORD."
+                "goes into MLFLOW_TRACKING_PASSWORD, PostgreSQL's into PGPASSFILE or PGPASSWORD, a "
+                "whole address into MLFLOW_TRACKING_URI, SWEEPS_STORAGE or SWEEPS_NOTIFY."
             )
 
 

@@ -182,6 +182,12 @@ def add_options(parser: OneLineParser) -> None:
         action="store_true",
         help="send nothing to MLflow now; `keras-sweeps sync` sends it later",
     )
+    store.add_argument(
+        "--pass-env",
+        metavar="NAMES",
+        help="environment variables, separated by commas, that trials and custom spaces get "
+        "although their names look like those of credentials: HF_TOKEN (default: none)",
+    )
     show = parser.add_argument_group("output")
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
     show.add_argument(

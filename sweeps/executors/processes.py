@@ -304,8 +304,8 @@ class _Begin:
     def __call__(self, log_path: str) -> None:
         # The server may have asked for the temporary folder already, and Python asks only once.
         tempfile.tempdir = os.environ["TMPDIR"] = self.scratch
-        os.environ.update(self.environment)
         drop_credentials()  # Where there is no server that was started without them.
+        os.environ.update(self.environment)
         name, value = SAFE_PATH
         if os.environ.get(name) == value:  # It was for the start of this process alone.
             del os.environ[name]

@@ -151,10 +151,11 @@ def models_folder(paths: SweepPaths) -> Path:
 def sweep_run_id(paths: SweepPaths, trial: int | None = None) -> str | None:
     """The sweep's own run in MLflow, or a trial's; None where it was not sent yet."""
     key = "sweep" if trial is None else f"trial-{trial}"
+    found = None
     for answer in Spool(paths.spool, read_only=True).answers():
         if answer["key"] == key:
-            return answer.get("id")
-    return None
+            found = answer.get("id")  # A run that was made again has the latest.
+    return found
 
 
 def pick_finalists(
@@ -246,7 +247,7 @@ def begin_finalists(
     settings = sweep.file.settings
     try:
         trials = read_study(
-            open_storage(settings.storage), sweep.paths.name, space,
+            open_storage(settings.storage, existing=True), sweep.paths.name, space,
             settings.sampler,
         )  # fmt: skip
     except KeyError:

@@ -32,6 +32,7 @@ from sweeps.finalists.selection import (
     FinalistResult,
     FinalistsFile,
     begin_finalists,
+    finalists_path,
     finalists_paths,
     models_folder,
     sweep_run_id,
@@ -44,7 +45,7 @@ from sweeps.resources.packer import read_packing
 from sweeps.settings import FinalOptions
 from sweeps.setup.data import SHOWN, DataProgress, reopen_data
 from sweeps.setup.space import source_tags, space_of
-from sweeps.setup.stores import Destination
+from sweeps.setup.stores import Destination, check_tracking
 from sweeps.state.log import sweep_log, told
 from sweeps.state.paths import compiled_folder
 from sweeps.state.recorded_options import compute_tags
@@ -116,6 +117,8 @@ def finalize(
     )
     space = space_of(settings, data)
     check_same_data(sweep.file, data.fingerprint, space.fingerprint)
+    if not finalists_path(sweep.paths).exists():
+        check_tracking(sweep)  # What is begun is fixed for ever.
     file = begin_finalists(sweep, space, options, data.num_images["train"])
     if file.finished:
         remove_leftovers(sweep.paths, file)  # A kill may have come before it was done.
@@ -197,8 +200,9 @@ class _Comparison:
         )
         spare = None if settings.training.deterministic else warm_up
         executor = start_workers(
-            paths.server_log, settings.training.backend, spare, compiled_folder(settings)
-        )
+            paths.server_log, settings.training.backend, spare, compiled_folder(settings),
+            settings.pass_env,
+        )  # fmt: skip
         try:
             self._destination = None
             if not settings.offline:

@@ -336,14 +336,16 @@ def typed(text: object) -> Value:
 
 
 def _take_run_ids(sweep: RecordedSweep, spool: Path) -> None:
-    path = spool / "sent.jsonl"
-    if not path.exists():
-        return
-    with path.open("rb") as lines:
-        for line in lines:
+    # What was set aside, or made again, has a later answer in the other file.
+    paths = [spool / "sent.jsonl", spool / "rejected.jsonl"]
+    for path in (path for path in paths if path.exists()):
+        for line in path.read_bytes().splitlines(keepends=True):
             if b'"id"' not in line or not line.endswith(b"\n"):
                 continue
-            answer = json.loads(line)
+            found = json.loads(line)
+            answer = {"key": found["key"], **found.get("sent", found)}
+            if not isinstance(answer.get("id"), str):
+                continue
             _, _, number = answer["key"].partition("trial-")
             if answer["key"] == "sweep":
                 sweep.run_id = answer["id"]

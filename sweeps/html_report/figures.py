@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from sweeps.formatting import count, param_text
@@ -202,7 +203,8 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
              "line": {"color": ORANGE if is_published(trial) else SERIES[place % len(SERIES)],
                       "width": 2.4 if place == 0 else 1.4},
              "marker": {"size": 4},
-             "hovertemplate": trial.name + "<br>%{y:.4f} at epoch %{x}<extra></extra>"}
+             "hovertemplate": _in_template(trial.name)
+             + "<br>%{y:.4f} at epoch %{x}<extra></extra>"}
         )  # fmt: skip
     if not any(trial.reports for trial in sweep.trained):
         return None
@@ -296,7 +298,8 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
              "text": [trial.name for trial, _ in points],
              "marker": {"size": 7, "opacity": 0.75,
                         "color": [ORANGE if is_published(t) else BLUE for t, _ in points]},
-             "hovertemplate": "%{text}<br>" + name + " %{x}<br>%{y:.4f}<extra></extra>"}
+             "hovertemplate": "%{text}<br>" + _in_template(name)
+             + " %{x}<br>%{y:.4f}<extra></extra>"}
         )  # fmt: skip
         region, text = _best_region(points, name, kind, sweep)
         layout["shapes"] += [
@@ -449,3 +452,8 @@ def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _in_template(name: str) -> str:
+    """A name as a part of a template, where tags and `%{...}` are plotly's."""
+    return escape(name, quote=False).replace("%", "&#37;")

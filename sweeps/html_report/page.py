@@ -205,7 +205,8 @@ def _code(text: str) -> str:
 
 
 def _figure(figure: Figure, place: int) -> str:
-    content = json.dumps({"data": figure.data, "layout": figure.layout}, separators=(",", ":"))
+    shown = _without_tags({"data": figure.data, "layout": figure.layout})
+    content = json.dumps(shown, separators=(",", ":"))
     # Names come from users; `</script>` in one would end the script.
     content = content.replace("<", "\\u003c")
     return (
@@ -346,6 +347,18 @@ def _value(trial: RecordedTrial, sweep: RecordedSweep) -> str:
 
 def _asset(name: str) -> str:
     return (files("sweeps.html_report") / name).read_text(encoding="utf-8")
+
+
+def _without_tags(value: Any) -> Any:
+    """Texts of a figure as they are: plotly takes tags in them for its own, all but a template's.
+
+    Names in templates are escaped where the template is made.
+    """
+    if isinstance(value, str):
+        return escape(value, quote=False)
+    if isinstance(value, dict):
+        return {k: v if k == "hovertemplate" else _without_tags(v) for k, v in value.items()}
+    return [_without_tags(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache

@@ -72,7 +72,7 @@ def study_of(sweep: StoredSweep, space: Space | None) -> list[PastTrial]:
     settings = sweep.file.settings
     try:
         with study_errors(settings.storage):
-            storage = open_storage(settings.storage)
+            storage = open_storage(settings.storage, existing=True)
             return read_study(storage, sweep.paths.name, space, settings.sampler)
     except KeyError:
         raise InputError(
@@ -111,8 +111,9 @@ class Checkup:
         self._objective = get_objective(sweep.file.settings.objective)
         self._spool = Spool(sweep.paths.spool, read_only=True)
         self._history = TrialHistory(self._spool)
-        self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
+        # First: a store that is not there yet is made where it is opened.
         self._trials = study_of(sweep, self._space)
+        self._reader: RunReader = RunReader(sweep.uri, sweep.file.uid, self._objective.metric)
         self._driven = is_driven(sweep.paths)
         # What a running sweep has not sent yet is on its way.
         self._is_behind = self._driven and self._spool.num_waiting > 0

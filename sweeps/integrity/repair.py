@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +24,8 @@ from tracking.stores import check_store
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from tracking.spool.spool import TrialHistory
+    from tracking.runs.tracker import MlflowTracker
+    from tracking.spool.spool import Spool, TrialHistory
 
 NUM_LOOKS, LOOK_SECONDS = 3, 1.0
 """So often, and so much later, is looked again at a running sweep that seems to have problems."""
@@ -96,7 +96,7 @@ def repair(sweep: StoredSweep) -> None:
     Raises:
         InputError: The tracking store cannot be used.
     """
-    from tracking.spool.sender import RejectedError, Sender
+    from tracking.spool.sender import Sender
     from tracking.spool.spool import Spool, TrialHistory
 
     spool = Spool(sweep.paths.spool)
@@ -112,18 +112,34 @@ def repair(sweep: StoredSweep) -> None:
     sender = Sender(spool, lambda: tracker)
     sent = sender.drain(PATIENCE_SECONDS)
     sender.close()
-    _close_finalists(sweep)
     if sent:
-        # What was acknowledged and is gone nevertheless: recorded again. Files are gone for good.
-        aside = spool.reasons_aside()  # Tried a moment ago.
-        for record in spool.replay():
-            if record.key not in aside:
-                with contextlib.suppress(RejectedError):
-                    tracker.apply(record, again=True)
+        _record_again(spool, tracker)
+    _close_finalists(sweep)
     for trial in trials:
         if trial.state.is_end:
             checkpoint = sweep.paths.trial(trial.number) / CHECKPOINT_FILE
             checkpoint.unlink(missing_ok=True)
+
+
+def _record_again(spool: Spool, tracker: MlflowTracker) -> None:
+    """Records what was acknowledged and is gone nevertheless. Files are gone for good."""
+    from tracking.spool.sender import RejectedError
+
+    aside = spool.reasons_aside()
+    known = {answer["key"]: answer.get("id") for answer in spool.answers()}
+    for record in spool.replay():
+        is_aside = record.key in aside  # Also for a run that was lost, and is here again by now.
+        try:
+            answer = tracker.apply(record, again=True)
+        except RejectedError:
+            continue
+        except Exception:
+            if is_aside:
+                continue
+            raise
+        if is_aside or (answer and answer.get("id") != known.get(record.key)):
+            spool.sent_after_all(record, answer)  # Else the next session knows a lost run.
+    tracker.remove_doubles()
 
 
 def _close(history: TrialHistory, trial: PastTrial, at_ms: int) -> None:
@@ -165,5 +181,7 @@ def _close_finalists(sweep: StoredSweep) -> None:
         sweep_run_id(sweep.paths),
     )  # fmt: skip
     sender = Sender(spool, lambda: tracker)
-    sender.drain(PATIENCE_SECONDS)
+    sent = sender.drain(PATIENCE_SECONDS)
     sender.close()
+    if sent:
+        _record_again(spool, tracker)

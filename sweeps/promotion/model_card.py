@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score
+from sweeps.formatting import as_markdown
 from sweeps.promotion.gate import Rule
 
 _BACKGROUNDS = {
@@ -43,13 +44,14 @@ class Card:
 
 
 def render_card(card: Card) -> str:
-    """The card as Markdown, as MLflow shows it on the version's page."""
-    data, score = card.data, card.score
+    """The card as Markdown, as MLflow shows it; whatever a name holds, it is shown as it is."""
+    data, score, champion = card.data, card.score, as_markdown(card.champion)
     height, width, channels = data.input_shape
     lines = [
-        f"# {card.title}",
+        f"# {as_markdown(card.title)}",
         "",
-        f"Names one of {data.num_classes} classes of {data.name}: {', '.join(data.class_names)}.",
+        f"Names one of {data.num_classes} classes of {as_markdown(data.name)}: "
+        f"{', '.join(map(as_markdown, data.class_names))}.",
         "",
         "## Input and output",
         "",
@@ -71,10 +73,11 @@ def render_card(card: Card) -> str:
         ),
         "",
         *_over_seeds(card),
-        f"## Gate{f' against {card.champion}' if card.champion else ', as the first champion'}",
+        f"## Gate{f' against {champion}' if champion else ', as the first champion'}",
         "",
-        *[f"- {'passed' if r.passed else 'REFUSED'}: {r.name}: {r.text}" for r in card.rules],
-        *([f"- decision: {card.verdict}"] if card.verdict else []),
+        *[f"- {'passed' if r.passed else 'REFUSED'}: {as_markdown(f'{r.name}: {r.text}')}"
+          for r in card.rules],
+        *([f"- decision: {as_markdown(card.verdict)}"] if card.verdict else []),
         "",
         "## Where it comes from",
         "",
@@ -84,7 +87,8 @@ def render_card(card: Card) -> str:
         "",
         *_table(("parameter", "value"), list(card.params.items())),
         "",
-        f"Data: {data.name}, {data.sizes()}; {data.split}; sha256 `{data.fingerprint}`.",
+        f"Data: {as_markdown(f'{data.name}, {data.sizes()}; {data.split}')}; sha256 "
+        f"`{data.fingerprint}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -121,9 +125,9 @@ def _over_seeds(card: Card) -> list[str]:
 
 
 def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> list[str]:
-    cells = [head, ("---", "---"), *((name, _cell(value)) for name, value in rows)]
+    cells = [
+        head,
+        ("---", "---"),
+        *((as_markdown(name), as_markdown(value)) for name, value in rows),
+    ]
     return [f"| {name} | {value} |" for name, value in cells]
-
-
-def _cell(value: str) -> str:
-    return " ".join(value.replace("|", "\\|").split())

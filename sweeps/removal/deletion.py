@@ -17,7 +17,7 @@ from sweeps.formatting import size_text
 from sweeps.state.lock import check_not_driven, driving
 from sweeps.state.sweep_file import SEARCH, StoredSweep
 from tracking.addresses import redacted
-from tracking.stores import is_server, sqlite_path
+from tracking.stores import OPTUNA_TABLES, is_server, is_there, sqlite_path
 
 if TYPE_CHECKING:
     from tracking.runs.removal import FoundRuns
@@ -113,4 +113,6 @@ def _has_study(sweep: StoredSweep) -> bool:
         return False
     from sweeps.engines.optuna_study.storage import open_storage, study_exists
 
+    if not is_there(storage, OPTUNA_TABLES):
+        return False
     return study_exists(open_storage(storage), sweep.paths.name)

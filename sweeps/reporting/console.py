@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pipelines.runtime.standard_streams import printable
 from search_spaces.errors import InputError
 from sweeps.reporting.jupyter import is_cell_command, is_kernel
 from sweeps.state.log import PACKAGES, SWEEP_LOG
@@ -28,7 +29,7 @@ CELL_WIDTH = 100
 
 def say(text: str) -> None:
     """Prints a line, at once also where the output is a pipe; a terminal's are wrapped at words."""
-    print(_wrapped(text), flush=True)
+    print(_wrapped(printable(text)), flush=True)
 
 
 def _wrapped(text: str) -> str:
@@ -95,16 +96,36 @@ def table_console(*, heeds_columns: bool = False, **options: Any) -> Console:
         heeds_columns: whether COLUMNS, where it is set, is the width without a terminal.
         options: further ones of `rich.console.Console`. Text in brackets is never markup.
     """
-    from rich.console import Console
-
     options |= {"markup": False, "force_jupyter": False}
     if is_kernel():
-        return Console(width=CELL_WIDTH, force_terminal=False, **options)
+        return console(width=CELL_WIDTH, force_terminal=False, **options)
     if is_cell_command():
-        return Console(width=CELL_WIDTH, **options)
+        return console(width=CELL_WIDTH, **options)
     plain = PLAIN_WIDTH
     if heeds_columns:
         plain = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
     if os.environ.get("NO_COLOR"):  # rich keeps what is bold.
         options |= {"color_system": None, "highlight": False}
-    return Console(width=None if Console().is_terminal else plain, **options)
+    return console(width=None if console().is_terminal else plain, **options)
+
+
+def console(**options: Any) -> Console:
+    """A console that writes codes of its own alone: those in a text are made printable.
+
+    Args:
+        options: those of `rich.console.Console`.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for found in super().render(renderable, options):
+                is_text = not found.control
+                text = printable(found.text) if is_text else found.text
+                yield Segment(text, found.style, found.control)
+
+    options.setdefault("file", getattr(sys.stdout, "styled", None))
+    return PlainConsole(**options)

@@ -12,7 +12,7 @@ from sweeps.driver.status import Board, Progress, TrialRow
 from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration, sparkline
-from sweeps.reporting.console import say
+from sweeps.reporting.console import console, say
 from sweeps.reporting.trial_end import end_text
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ class LiveView(QuietView):
     """A screen that is redrawn in place, twice a second at most: drawing takes cores, too."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console()
+        self._console = console()
         self._live, self._size = self._started(), self._console.size
         self._drawn = 0.0
 

@@ -13,6 +13,7 @@ from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial, read_sweep
+from sweeps.reporting.console import console
 from sweeps.reporting.progress import LiveView, PlainView, can_redraw
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
@@ -35,12 +36,10 @@ def follow(paths: SweepPaths, *, once: bool = False) -> RecordedSweep:
     sweep = read_sweep(paths)
     if once:
         if sweep.state == RUNNING:
-            from rich.console import Console
-
             from sweeps.reporting.progress import live_screen
 
             # A frame of its own, not one that is redrawn.
-            Console().print(live_screen(board_of(sweep)))
+            console().print(live_screen(board_of(sweep)))
         return sweep
     view: View = LiveView() if can_redraw() else PlainView()
     told = {trial.number: _standing(trial) for trial in sweep.trials.values()}

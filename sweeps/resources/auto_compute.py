@@ -107,8 +107,9 @@ def _measured(
     tasks = tuple(replace(plain, training=_with(settings, way).training) for way in ways)
     # The server that is started here forks the trials later.
     executor = start_workers(
-        Path(os.devnull), settings.training.backend, compiled=compiled_folder(settings)
-    )
+        Path(os.devnull), settings.training.backend, compiled=compiled_folder(settings),
+        pass_env=settings.pass_env,
+    )  # fmt: skip
     found: list[float | None] = [None] * len(ways)
 
     def on_message(message: tuple[int, float | None]) -> bool:

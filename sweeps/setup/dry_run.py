@@ -267,7 +267,9 @@ def _measure(
     limit = settings.stall_seconds or STALL_SECONDS
     with tempfile.TemporaryDirectory(prefix="keras-sweeps-") as folder:
         started = time.monotonic()
-        executor = start_workers(Path(folder) / "server.log", settings.training.backend)
+        executor = start_workers(
+            Path(folder) / "server.log", settings.training.backend, pass_env=settings.pass_env
+        )
         measured: dict[int, Measurement | FailedPoint] = {}
         try:
             slots = allotment.slots[: len(proposals)]

@@ -48,6 +48,7 @@ def option_values(settings: SweepSettings, data: PreparedData) -> dict[str, Any]
     for option in ("set", "fix"):
         values[option] = dict(rule.split("=", 1) for rule in values[option]) or None
     values["limit"] = dict(rule.split("<=", 1) for rule in values["limit"]) or None
+    values["pass_env"] = ",".join(values["pass_env"]) or None
     if isinstance(values["trial_timeout"], float):
         values["trial_timeout"] = f"{values['trial_timeout']:.15g}s"
     return values

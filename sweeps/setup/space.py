@@ -51,6 +51,7 @@ def space_of(settings: SweepSettings, data: PreparedData) -> Space:
         settings.training.compute,
         settings.training.pixels,
         compiled_folder(settings),
+        settings.pass_env,
     )
     if settings.training.class_weights != "none" and space.drops_class_weights:
         raise InputError(
@@ -70,17 +71,21 @@ def open_space(
     compute: Compute = DEFAULT_COMPUTE,
     pixels: str = AUTO_PIXELS,
     compiled: Path | None = None,
+    pass_env: tuple[str, ...] = (),
 ) -> Space:
     """As `space_of`, for images of a shape in so many classes.
 
     Args:
         pixels: the training option, with which a user's space is looked at.
         compiled: the folder for what the backend compiles, as `start_workers` takes it.
+        pass_env: as `start_workers` takes it.
     """
     payload = name.payload if isinstance(name, GivenSpace) else b""
     precision = DEFAULT_COMPUTE.precision if compute.precision == AUTO else compute.precision
     known = Compute(compute.backend, precision)  # A space does not depend on more of it.
-    return _opened(name, payload, narrowing, input_shape, num_classes, known, pixels, compiled)
+    return _opened(
+        name, payload, narrowing, input_shape, num_classes, known, pixels, compiled, pass_env
+    )
 
 
 @lru_cache
@@ -93,6 +98,7 @@ def _opened(
     compute: Compute,
     pixels: str,
     compiled: Path | None,
+    pass_env: tuple[str, ...],
 ) -> Space:
     del payload  # Two objects may have one name; each is opened for itself.
     if not is_reference(name):
@@ -100,7 +106,7 @@ def _opened(
     from sweeps.workers.hosts import SpaceHost
 
     reference = find_reference(name)
-    make = partial(make_executor, compute.backend, compiled)
+    make = partial(make_executor, compute.backend, compiled, pass_env)
     host = SpaceHost(reference.text, input_shape, num_classes, make, compute, pixels)
     atexit.register(host.close)
     space = user_space(reference, host.sample, host.note_limit, host.looks.append, host.cost)
@@ -181,7 +187,9 @@ def tagged_space(
     return open_space(name, narrowing, shape, num_classes, tagged_compute(tags))
 
 
-def make_executor(backend: str, compiled: Path | None = None) -> Executor:
+def make_executor(
+    backend: str, compiled: Path | None = None, pass_env: tuple[str, ...] = ()
+) -> Executor:
     """What runs a process beside the trials: of a user's space, of an oracle."""
     # The server that is started here forks the trials later: Keras is imported once.
-    return start_workers(Path(os.devnull), backend, compiled=compiled)
+    return start_workers(Path(os.devnull), backend, compiled=compiled, pass_env=pass_env)

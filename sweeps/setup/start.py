@@ -248,8 +248,9 @@ def _open(
     # What repeats bit for bit is decided before a device starts: no process is warm by then.
     spare = None if settings.training.deterministic else warm_up
     executor = start_workers(
-        paths.server_log, settings.training.backend, spare, compiled_folder(settings)
-    )
+        paths.server_log, settings.training.backend, spare, compiled_folder(settings),
+        settings.pass_env,
+    )  # fmt: skip
     try:
         from tracking.provenance import git_tags, version_tags
         from tracking.spool.spool import Spool

@@ -19,15 +19,18 @@ from search_spaces.hyperparameters import Params
 from search_spaces.registry import short_name
 from search_spaces.space import Space
 from sweeps.engines.limits import parse_limits
+from sweeps.executors.credentials import check_passed
 from sweeps.settings import Budget, SweepSettings, budget_for
 from sweeps.state.paths import SweepPaths, used_name
-from sweeps.state.sweep_file import SweepFile
+from sweeps.state.sweep_file import StoredSweep, SweepFile
 from tracking.addresses import redacted
 from tracking.mlflow_server.options import LOOPBACK, UI_PORT
 from tracking.stores import (
     EXPERIMENT_ID_VARIABLE,
     EXPERIMENT_VARIABLE,
+    OPTUNA_TABLES,
     check_database,
+    check_owner,
     check_store,
     is_server,
     public_address,
@@ -68,6 +71,8 @@ def check_locations(
     Raises:
         InputError: The first of them that cannot be used.
     """
+    if not resume:
+        check_passed(settings.pass_env)
     root = Path(settings.work_dir)
     for folder in (root, root / "data", root / "sweeps"):
         check_writable(folder, "--work-dir")
@@ -76,7 +81,13 @@ def check_locations(
         within(STORE_SECONDS, f"--tracking-uri ({redacted(uri)})", lambda: check_store(uri))
     if with_study:
         what = f"--storage ({redacted(storage)})"
-        within(STORE_SECONDS, what, lambda: check_database(storage, "--storage"))
+        within(STORE_SECONDS, what, lambda: check_storage(storage))
+        files = [path and path.absolute() for path in map(sqlite_path, (uri, storage))]
+        if not settings.offline and files[0] is not None and files[0] == files[1]:
+            raise InputError(
+                "--storage and --tracking-uri must be two databases. Received: "
+                f"{redacted(storage)} for both. Leave one of them out."
+            )
     if settings.name is None or resume:
         return
     paths = SweepPaths(root, settings.name)
@@ -120,6 +131,27 @@ def chosen_experiment(settings: SweepSettings, say: Callable[[str], None]) -> st
     if name != settings.experiment:
         say(f"experiment {name}, as {variable} says")
     return name
+
+
+def check_storage(url: str) -> None:
+    """Raises InputError unless a database can hold a study, as `check_database`."""
+    check_database(url, "--storage")
+    check_owner(url, "--storage", OPTUNA_TABLES)
+
+
+def check_tracking(sweep: StoredSweep) -> None:
+    """Opens the store of a recorded sweep, so that nothing is decided before it can be told.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    if sweep.file.settings.offline:
+        return
+    check_store(sweep.uri)
+    if _exists(sweep.uri):
+        from tracking.runs.tracker import sweep_exists
+
+        sweep_exists(sweep.uri, sweep.paths.name)
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:
@@ -173,7 +205,9 @@ def open_engine(
     assert settings.name is not None
     name = settings.name
     what = f"--storage ({redacted(settings.storage)})"
-    storage = within(_seconds(settings.storage), what, lambda: open_storage(settings.storage))
+    storage = within(
+        _seconds(settings.storage), what, lambda: open_storage(settings.storage, existing=begun)
+    )
     budget = budget_for(settings, data.num_images["train"])
     with study_errors(settings.storage):
         resume = begun or study_exists(storage, name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.runtime.compiled_programs import compiled_variables
 from pipelines.runtime.compute import choose_backend
 from sweeps.executors.base import Executor, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.credentials import passed
 from sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def start_workers(
     backend: str = "tensorflow",
     warm_up: Callable[[Slot], None] | None = None,
     compiled: Path | None = None,
+    pass_env: Collection[str] = (),
 ) -> ProcessExecutor:
     """An executor whose processes have Keras on that backend.
 
@@ -37,6 +39,7 @@ def start_workers(
         warm_up: starts the device of a slot, in a spare process, before a trial needs it.
         compiled: the folder in which processes share what the backend compiles; None where each
             compiles for itself.
+        pass_env: names of variables that the processes get although they are secrets.
 
     Raises:
         InputError: There is no such backend here.
@@ -48,6 +51,7 @@ def start_workers(
         _served.append(backend)
     method: StartMethod | None = None if _served[0] == backend else "spawn"
     environment = {} if compiled is None else compiled_variables(compiled, backend)
+    environment |= passed(pass_env)
     return ProcessExecutor(
         "sweeps.workers.preload", server_log, method, warm_up=warm_up, environment=environment
     )

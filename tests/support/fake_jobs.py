@@ -349,7 +349,8 @@ def failing_eof_job(argument: Any, report: Any, slot: Slot) -> None:
 def environment_job(argument: object, report: object, slot: Slot) -> str:
     """Which of some variables a worker has."""
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD",
-             "MLFLOW_TRACKING_URI", "SWEEPS_STORAGE")  # fmt: skip
+             "MLFLOW_TRACKING_URI", "SWEEPS_STORAGE", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY",
+             "DATABASE_URL")  # fmt: skip
     return " ".join(name for name in names if name in os.environ)
 
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_a_short_password_is_refused(capsys, tmp_path):
     (tmp_path / "mlflow-admin.password").write_text("short\n")
     assert main(["server", "--auth"]) == 2
     assert "at least 12 characters" in capsys.readouterr().err
+
+
+def test_a_password_file_that_others_can_read_is_refused(capsys, tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:  # Not below pytest's, which is its user's alone.
+        if any(not parent.stat().st_mode & 0o011 for parent in Path(folder).parents):
+            pytest.skip("temporary folders are their user's alone here")
+        file = Path(folder, "open.password")
+        file.write_text("a-password-of-some-length\n")
+        Path(folder).chmod(0o755)
+        for mode in (0o644, 0o640, 0o620):
+            file.chmod(mode)
+            monkeypatch.chdir(tmp_path)
+            options = ["--port", str(free_port()), "--auth", "--admin-password-file", str(file)]
+            assert main(["server", *options]) == 2
+            error = capsys.readouterr().err
+            assert f"(mode {mode:o})" in error and f"chmod 600 {file}" in error
+            assert error.count("\n") == 1 and not list(tmp_path.iterdir())
+        Path(folder).chmod(0o700)
+        assert password_in(file) == "a-password-of-some-length"
 
 
 def test_a_password_that_is_made_up_is_its_owners_alone(tmp_path):
@@ -274,6 +294,13 @@ def test_a_killed_server_leaves_nothing_behind_and_starts_again(tmp_path):
         url = f"{address}/api/2.0/mlflow/experiments/search?max_results=1"
         for password, status in (("another-password-now", 200), ("wrong-password-here", 401)):
             assert requests.get(url, auth=("sweeper", password), timeout=30).status_code == status
+        # Whose sender is not known is not read whole, and tries are slowed down.
+        assert requests.post(url, data=b"x" * (2 << 20), timeout=30).status_code == 401
+        wrong = ("sweeper", "another-wrong-one")
+        tries = [requests.get(url, auth=wrong, timeout=30).status_code for _ in range(8)]
+        assert tries[0] == 401 and tries[-1] == 429
+        right = ("sweeper", "another-password-now")
+        assert requests.get(url, auth=right, timeout=30).status_code == 200
         # A worker that is killed ends the whole, so that whoever restarts servers restarts it.
         os.kill(processes_of(process.pid)[-1], signal.SIGKILL)
         assert process.wait(60) == 1

@@ -10,12 +10,14 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import InputError
 from tracking import stores
 from tracking.client import open_client
+from tracking.mlflow_server import options as server_options
 from tracking.runs.tracker import MlflowTracker
 from tracking.stores import absolute_uri, sqlite_path
 
@@ -109,7 +111,7 @@ def test_links_and_commands_fit_the_store(monkeypatch):
     assert stores.public_address("http://h:5000/") == "http://h:5000"
     monkeypatch.setenv("SWEEPS_PUBLIC_URL", "https://u:secret@sweeps.example.org/mlflow/")
     address = stores.public_address("http://mlflow:5000")
-    assert address == "https://u:***@sweeps.example.org/mlflow"
+    assert address == "https://***@sweeps.example.org/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
     assert stores.resolve_uri(None) == "http://h:1"
     assert stores.resolve_uri("sqlite:///a.db") == "sqlite:///a.db"
@@ -169,3 +171,53 @@ def test_tables_that_were_left_half_made_are_named_with_the_way_out(tmp_path):
         database.executemany("INSERT INTO runs (run_uuid) VALUES (?)", [("1",), ("2",)])
     with pytest.raises(InputError, match="holds 2 runs: restore a backup, or move it away"):
         MlflowTracker(f"sqlite:///{path}", "x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true",
+     "sqlite:///file:x%3Fmode=memory&uri=true", "sqlite:///file::memory:?cache=shared&uri=true",
+     "sqlite:///file:/x?vfs=memdb&uri=true"],
+)  # fmt: skip
+def test_what_is_in_memory_is_refused_however_it_is_written(address):
+    with pytest.raises(InputError, match="--storage must name a file"):
+        stores.check_database(address, "--storage")
+
+
+def test_a_file_that_is_removed_or_replaced_is_noticed(tmp_path):
+    file = tmp_path / "mlflow.db"
+    file.write_text("one")
+    watched = stores.WatchedFile(f"sqlite:///{file}")
+    watched.check()
+    stores.WatchedFile("http://127.0.0.1:5000").check()
+    file.rename(tmp_path / "kept")
+    with pytest.raises(OSError, match="was removed or replaced"):
+        watched.check()
+    file.write_text("another")
+    with pytest.raises(OSError, match="was removed or replaced"):
+        watched.check()
+    (tmp_path / "kept").replace(file)
+    watched.check()
+
+
+def made_database(path: Path, *tables: str) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        for table in tables:
+            database.execute(f"CREATE TABLE {table} (one)")
+    return f"sqlite:///{path}"
+
+
+def test_a_database_of_the_other_library_is_refused_and_not_changed(tmp_path):
+    runs = made_database(tmp_path / "mlflow.db", "experiments", "runs")
+    studies = made_database(tmp_path / "optuna.db", "studies", "trials")
+    app = made_database(tmp_path / "app.db", "users")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for check in (stores.check_store, lambda uri: server_options.check_database_address(uri, "-u")):
+        check(runs)
+    with pytest.raises(InputError, match="for MLflow's runs. .*optuna.db, which holds Optuna's"):
+        stores.check_store(studies)
+    with pytest.raises(InputError, match="for a study. .*mlflow.db, which holds MLflow's runs"):
+        stores.check_owner(runs, "--storage", stores.OPTUNA_TABLES)
+    for uri in (app, f"sqlite:///{tmp_path / 'new.db'}", studies):
+        stores.check_owner(uri, "--storage", stores.OPTUNA_TABLES)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -231,6 +231,19 @@ def test_acknowledgements_that_a_loss_of_power_took_make_no_doubles(uri, tmp_pat
     assert len(runs) == 4
 
 
+def test_a_store_that_is_removed_meanwhile_takes_nothing_more(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    spool = Spool(tmp_path / "spool")
+    spool.put(SweepRecord("s", {}, {}, DATA, "removed"))
+    sender = Sender(spool, lambda: MlflowTracker(uri, "removed", spool.folder_of))
+    assert sender.drain(30)
+    (tmp_path / "mlflow.db").unlink()
+    spool.put(TrialRecord(0, "trial 0", {"a": 1}, {}))
+    assert not sender.drain(1)
+    sender.close()
+    assert spool.num_waiting == 1 and "mlflow.db was removed or replaced" in sender.problem
+
+
 def test_what_a_store_will_never_take_is_told_from_what_may_pass(tracker, monkeypatch):
     def failing(code: str) -> None:
         def fail(*args, **kwargs):

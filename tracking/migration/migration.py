@@ -27,6 +27,7 @@ from tracking.migration.contents import (
     is_remark,
 )
 from tracking.migration.filling import BEGUN, MARK, WHOLE, Filler
+from tracking.migration.places import check_artifact_places
 from tracking.migration.registry import RegistryMigration
 from tracking.stores import sqlite_path
 from tracking.tags import Tag
@@ -70,10 +71,11 @@ class Migration:
         """What can be known before anything is copied.
 
         Raises:
-            InputError: Files are not where the store says, or a name, or a version's number,
-                means something else on the server.
+            InputError: Files are not where the store says, or not its own, or a name, or a
+                version's number, means something else on the server.
         """
         check_file_locations(self.source)
+        check_artifact_places(self.source)
         for experiment in self.source.experiments():
             found = self._to.get_experiment_by_name(experiment.name)
             if found and found.lifecycle_stage == "deleted" and MARK not in found.tags:

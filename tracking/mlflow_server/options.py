@@ -9,18 +9,21 @@ import ipaddress
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.errors import InputError
-from tracking.addresses import redacted
-from tracking.stores import DATABASES, check_database
+from tracking.addresses import check_readable, holds_password, redacted
+from tracking.stores import DATABASES, MLFLOW_TABLES, check_database, check_owner
 
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
 LOOPBACK, UI_PORT = "127.0.0.1", 5000
+CONTAINER_SECRETS = Path("/run/secrets")
+"""Where Docker, podman and Kubernetes mount secrets, with a mode of the host's users."""
 AUTH_DATABASE_URI = "sqlite:///mlflow-auth.db"
 _BUCKETS = {
     "s3": ("boto3", "boto3"),
@@ -77,8 +80,10 @@ def server_plan(arguments: argparse.Namespace) -> ServerPlan:
     check_database_address(store, "--backend-store-uri")
     if arguments.auth and auth_store is None:
         auth_store = AUTH_DATABASE_URI if store.startswith("sqlite") else store
+    check_owner(store, "--backend-store-uri", MLFLOW_TABLES)
     if auth_store is not None:
         check_database_address(auth_store, "--auth-database-uri")
+        check_owner(auth_store, "--auth-database-uri", MLFLOW_TABLES)
     plan = ServerPlan(
         store_uri=store,
         artifacts=_artifacts(arguments.artifacts_destination),
@@ -113,6 +118,7 @@ def ui_plan(store_uri: str, port: int | None) -> ServerPlan:
         InputError: The database cannot be reached, or the port is in use.
     """
     check_database(store_uri, "--tracking-uri")
+    check_owner(store_uri, "--tracking-uri", MLFLOW_TABLES)
     if port is None:
         port = free_port(UI_PORT)
     else:
@@ -181,12 +187,13 @@ def password_in(file: Path) -> str:
 
 def check_database_address(uri: str, option: str) -> None:
     """Raises InputError unless it is a database that can be reached, without a password in it."""
+    check_readable(uri, option)
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         raise InputError(
             f"{option} must be a database, such as sqlite:///mlflow.db or "
             f"postgresql+psycopg://mlflow@localhost/mlflow. Received: {redacted(uri)}."
         )
-    if redacted(uri) != uri:
+    if holds_password(uri):
         raise InputError(
             f"{option} must not hold a password: the list of processes shows it to everybody. "
             f"Received: {redacted(uri)}. Leave it out, and put it into PGPASSFILE or PGPASSWORD."
@@ -339,12 +346,32 @@ def _check_password_file(file: Path) -> None:
         if not os.access(file.absolute().parent, os.W_OK):
             raise _bad_password_file(file, "missing, and its folder cannot be written")
         return
+    _check_private(file)
     try:
         password = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise _bad_password_file(file, getattr(error, "strerror", None) or "no text") from error
     if len(password) < MIN_PASSWORD_CHARACTERS:
         raise _bad_password_file(file, f"it holds {len(password)} characters")
+
+
+def _check_private(file: Path) -> None:
+    """Raises InputError for a file that other users of the machine can read or change.
+
+    A folder that they cannot enter keeps it, too; in a container others are other containers.
+    """
+    try:
+        path = file.resolve()
+        mode = path.stat().st_mode
+        kept = any(not parent.stat().st_mode & 0o011 for parent in path.parents)
+    except OSError:
+        return  # Reading it says why.
+    if mode & 0o066 and not kept and not path.is_relative_to(CONTAINER_SECRETS):
+        raise InputError(
+            "A password file must be its owner's alone. Received: "
+            f"{file}, which others can read or change (mode {mode & 0o777:o}). Change that: "
+            f"chmod 600 {shlex.quote(str(file))}"
+        )
 
 
 def _bad_password_file(file: Path, reason: str) -> InputError:

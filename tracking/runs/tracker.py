@@ -40,6 +40,7 @@ from tracking.client import open_client
 from tracking.errors import schema_problem
 from tracking.metric_names import MetricNames
 from tracking.models.model_folder import model_name, write_model_folder
+from tracking.runs.doubles import models_of, only_run
 from tracking.runs.experiments import open_experiment
 from tracking.runs.notes import note_sweeps, tags_with_note
 from tracking.spool.records import (
@@ -63,6 +64,7 @@ from tracking.spool.records import (
     sendable,
 )
 from tracking.spool.sender import RejectedError
+from tracking.stores import WatchedFile
 from tracking.tags import Tag
 
 MAX_PARAM_CHARACTERS = 6_000
@@ -117,11 +119,13 @@ class MlflowTracker:
         except Exception as error:  # Each kind of store raises its own.
             raise unusable_store(uri, error) from error
         self._uri, self._files = uri, files
+        self._watched = WatchedFile(uri)
         self._sweep: SweepRecord | None = None
         self._tags_of_parent: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._doubtful: set[str] = set()
         self._bad_requests: dict[str, int] = {}
+        self._is_anew = False
         for answer in answers:
             if "id" in answer:
                 self._ids[answer["key"]] = answer["id"]
@@ -179,7 +183,9 @@ class MlflowTracker:
 
         Raises:
             RejectedError: The store will never take it.
+            OSError: The file of the store was removed or replaced.
         """
+        self._watched.check()
         record = sendable(record)
         try:
             found = self._handlers[type(record)](record, again)
@@ -213,6 +219,12 @@ class MlflowTracker:
         tags = {
             Tag.KIND: "sweep", **self._identity(), **record.tags, **self._tags_of_parent
         }  # fmt: skip
+        # Who lost the spool has it begun anew: the run that there is goes on, and its trials' too.
+        was_known = record.key in self._ids
+        self._is_anew = (
+            not was_known and self._only_run(self._record_tag(record.key), None) is not None
+        )
+        again = again or self._is_anew
         found = self._create(record.key, record.name, tags, record.params, record.at_ms, again)
         note_sweeps(self._client, self.experiment_id)
         return found
@@ -242,6 +254,7 @@ class MlflowTracker:
             MLFLOW_PARENT_RUN_ID: self.parent_run_id,
             **record.tags,
         }
+        again = again or self._is_anew
         return self._create(record.key, record.name, tags, record.params, record.at_ms, again)
 
     def _identity(self) -> dict[str, str]:
@@ -314,7 +327,7 @@ class MlflowTracker:
             )  # fmt: skip
             self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
-        if model_id not in self._outputs(run_id):
+        if model_id not in models_of(self._client.get_run(run_id)):
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, record.step)])
         self._client.log_batch(
             run_id,
@@ -388,6 +401,8 @@ class MlflowTracker:
                 },
             )  # fmt: skip
             run_id = str(run.info.run_id)
+        elif parent := tags.get(MLFLOW_PARENT_RUN_ID):  # Of two parents this may be the other one.
+            self._client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
         entries = [Param(key, str(value)[:MAX_PARAM_CHARACTERS]) for key, value in params.items()]
         for start in range(0, len(entries), 100):  # MLflow's limit per request.
             self._client.log_batch(run_id, params=entries[start : start + 100])
@@ -410,31 +425,18 @@ class MlflowTracker:
         return f"{self._sweep.uid or self._sweep.name}/{key}"
 
     def _only_run(self, tag: str, known: str | None) -> str | None:
-        """The run of a record, the only one afterwards; None where there is none yet.
+        return only_run(self._client, self.experiment_id, f"tags.`{Tag.RECORD}` = '{tag}'", known)
 
-        A request that timed out may still be carried out by a slow server, after it was repeated:
-        then the run that is known stays, or else the one that holds most.
-        """
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'")
-        if not runs:
-            return None
-        kept = max(
-            runs, key=lambda run: (run.info.run_id == known, len(run.data.metrics), run.info.run_id)
-        )
-        for run in runs:
-            if run is not kept:
-                self._client.delete_run(run.info.run_id)
-        return str(kept.info.run_id)
+    def remove_doubles(self) -> None:
+        """Looks again at every record that was applied again: what a double lacked has arrived."""
+        for tag in sorted(self._doubtful):
+            self._only_run(tag, self._ids.get(tag.partition("/")[2]))
 
     def _find_model(self, tag: str) -> str | None:
         models = self._client.search_logged_models(
             [self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'"
         )
         return str(models[0].model_id) if models else None
-
-    def _outputs(self, run_id: str) -> set[str]:
-        outputs = self._client.get_run(run_id).outputs
-        return {output.model_id for output in outputs.model_outputs} if outputs else set()
 
     def _run(self, number: int) -> str:
         try:

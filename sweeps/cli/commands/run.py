@@ -255,8 +255,9 @@ def _space_to_describe(settings: SweepSettings) -> Space:
         shape, num_classes = data.input_shape, data.num_classes
     training = settings.training
     return open_space(
-        settings.space, settings.narrowing, shape, num_classes, training.compute, training.pixels
-    )
+        settings.space, settings.narrowing, shape, num_classes, training.compute, training.pixels,
+        pass_env=settings.pass_env,
+    )  # fmt: skip
 
 
 def _check_baselines(arguments: argparse.Namespace) -> None:

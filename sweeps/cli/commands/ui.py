@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from sweeps.cli.shared_options import add_name, add_work_dir, check_work_dir
 from sweeps.history.pages import open_in_browser, sweep_page
 from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
 from sweeps.reporting.console import say
-from sweeps.settings import DEFAULT_STORAGE
+from sweeps.settings import DEFAULT_STORAGE, STORAGE_VARIABLE
 from sweeps.state.sweep_file import find_sweep, with_passwords
 from tracking.addresses import redacted
 from tracking.mlflow_server.options import LOOPBACK, free_port, port_number, ui_plan
@@ -34,6 +35,12 @@ examples:
 """
 DASHBOARD_PORT = 8080
 START_SECONDS = 60.0
+_DASHBOARD = f"""
+import os, sys
+from optuna_dashboard import run_server
+run_server(os.environ.pop({STORAGE_VARIABLE!r}), host=sys.argv[1], port=int(sys.argv[2]))
+"""
+"""The package's own command takes the storage as an argument, and everybody sees those."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -107,9 +114,9 @@ def _dashboard(storage: str) -> Iterator[None]:
         yield
         return
     port = free_port(DASHBOARD_PORT)
-    command = [str(Path(sys.executable).parent / "optuna-dashboard"), storage]
     process = subprocess.Popen(
-        [*command, "--host", LOOPBACK, "--port", str(port)],
+        [sys.executable, "-P", "-c", _DASHBOARD, LOOPBACK, str(port)],
+        env={**os.environ, STORAGE_VARIABLE: storage},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip

@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import event
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
@@ -22,6 +23,7 @@ from sweeps.engines.optuna_study.replayable_sampler import FACTS, STATE_ATTRIBUT
 from sweeps.formatting import error_text
 from tracking.addresses import redacted, scrubbed
 from tracking.mlflow_server.schema_lock import first_alone
+from tracking.stores import OPTUNA_TABLES, WatchedFile, check_owner, is_there
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # Its hints are not for our users.
 
@@ -30,12 +32,21 @@ SAMPLED, BASELINE = "sampled", "baseline"
 """User attributes of a trial."""
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Opens (and creates, where it is a file) the storage of studies.
+def open_storage(url: str, *, existing: bool = False) -> optuna.storages.BaseStorage:
+    """Opens the storage of studies; makes its file and tables where there are none.
+
+    Args:
+        existing: whether it must be there: for who only reads.
 
     Raises:
-        InputError: It cannot be opened.
+        InputError: It cannot be opened, is MLflow's, or is not there.
     """
+    check_owner(url, "--storage", OPTUNA_TABLES)
+    if existing and not is_there(url, OPTUNA_TABLES):
+        raise InputError(
+            f"The storage {redacted(url)} holds no studies. Change into the folder that the sweep "
+            "was started in, or name its storage with --storage."
+        )
     engine: dict[str, Any] = {}
     if url.startswith("sqlite"):
         engine = {"connect_args": {"timeout": 60}}
@@ -45,7 +56,10 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     try:
         with first_alone(url):  # Two that make the tables at once collide.
             if engine:
-                return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+                storage = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+                watched = WatchedFile(url)
+                event.listen(storage.engine, "checkout", lambda *found: watched.check())
+                return storage
             return optuna.storages.get_storage(url)  # type: ignore[return-value]
     except Exception as error:  # SQLAlchemy, the driver and Optuna each raise their own.
         # Of tables of another version Optuna says which command upgrades them, without the address;
@@ -85,7 +99,7 @@ def study_exists(storage: optuna.storages.BaseStorage, name: str) -> bool:
 
 def delete_study(url: str, name: str) -> None:
     """Deletes a study with its trials; raises InputError where the storage cannot be opened."""
-    optuna.delete_study(study_name=name, storage=open_storage(url))
+    optuna.delete_study(study_name=name, storage=open_storage(url, existing=True))
 
 
 def open_study(url: str, name: str) -> Study:
@@ -96,7 +110,8 @@ def open_study(url: str, name: str) -> Study:
     """
     try:
         with study_errors(url):
-            return optuna.load_study(study_name=name, storage=open_storage(url))
+            storage = open_storage(url, existing=True)
+            return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         raise InputError(
             f"The storage {redacted(url)} has no study '{name}'. Load the sweep in the folder that "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pipelines.runtime.standard_streams import LastingOutput, printable
 
 PROGRAM = """
 import sys
@@ -58,3 +61,30 @@ def test_letters_that_the_output_lacks_are_written_as_escapes():
             env={"PYTHONIOENCODING": encoding},
         )  # fmt: skip
         assert done.returncode == 0 and done.stdout.startswith(printed), done.stderr
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_not_given_what_it_obeys():
+    terminal, pipe = Terminal(), io.StringIO()
+    name = "cat\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+    for stream in (terminal, pipe):
+        print("\rdone", name, "é\u4e2d\ttext", file=LastingOutput(stream))
+
+    shown = "cat\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202e"
+    assert terminal.getvalue() == f"\rdone {shown} é\u4e2d\ttext\n"
+    assert pipe.getvalue() == f"\rdone {name} é\u4e2d\ttext\n"
+
+
+def test_what_draws_on_a_terminal_keeps_its_own_codes():
+    terminal = Terminal()
+    output = LastingOutput(terminal)
+    output.styled.write("\x1b[1mbold\x1b[0m")
+
+    assert terminal.getvalue() == "\x1b[1mbold\x1b[0m" and output.styled.isatty()
+    assert printable("a\rb\n") == "a\\rb\n"

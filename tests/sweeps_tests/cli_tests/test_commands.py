@@ -61,7 +61,7 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--storage", "nonsense", "--dataset", "digits"], "cannot be reached"),
         (["--space", "cnn", "--work-dir", "/proc/nothing/here"], "must be a folder that can be written"),
         (["--space", "cnn", "--storage", "sqlite:///no/such/folder/o.db"], "existing folder"),
-        (["--space", "cnn", "--tracking-uri", "http://[bad"], "--tracking-uri: the MLflow server"),
+        (["--space", "cnn", "--tracking-uri", "http://[bad"], "must be an address that can be read"),
         (["--space", "cnn", "--storage", "postgresql+psycopg://[bad"], "cannot be reached"),
         (["--space", "cnn", "--storage", "sqlite:///:memory:"], "--storage must name a file"),
         (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage: /tmp cannot be written"),

@@ -199,3 +199,12 @@ def test_a_trial_that_waits_says_so_in_the_next_session_too():
     waits, runs = (past_trial(trial, {}) for trial in study.trials)
     assert (waits.state.value, waits.reason) == ("PAUSED", "waits at a rung with its checkpoint")
     assert (runs.state.value, runs.reason) == ("RUNNING", "")
+
+
+def test_a_study_whose_file_is_removed_meanwhile_ends_with_an_error(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'o.db'}")
+    study = optuna.create_study(storage=storage)
+    study.tell(study.ask(), 1.0)
+    (tmp_path / "o.db").rename(tmp_path / "away.db")
+    with pytest.raises(OSError, match=r"o\.db was removed or replaced"):
+        study.ask()

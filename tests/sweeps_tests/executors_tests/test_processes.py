@@ -271,6 +271,9 @@ CREDENTIALS = {
     "MLFLOW_TRACKING_PASSWORD": "only-the-driver",
     "PGPASSWORD": "only-the-driver",
     "MLFLOW_TRACKING_URI": "http://me:only-the-driver@127.0.0.1:1",
+    "HF_TOKEN": "asked-for",
+    "AWS_SECRET_ACCESS_KEY": "only-the-driver",
+    "DATABASE_URL": "postgresql://me:slash/only#the-driver@h/d",
 }
 
 
@@ -281,9 +284,11 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
         "import fake_jobs, os, sys\n"
         "from pathlib import Path\n"
         "from sweeps.executors.base import Slot\n"
+        "from sweeps.executors.credentials import passed\n"
         "from sweeps.executors.processes import ProcessExecutor\n"
         "if __name__ == '__main__':\n"
-        "    executor = ProcessExecutor('fake_jobs', Path('server.log'), sys.argv[1])\n"
+        "    executor = ProcessExecutor('fake_jobs', Path('server.log'), sys.argv[1],\n"
+        "                               environment=passed(['HF_TOKEN']))\n"
         "    executor.start('job', fake_jobs.environment_job, None, Slot(0, 1), 'job.log')\n"
         "    (event,) = executor.events(60)\n"
         "    executor.close()\n"
@@ -301,7 +306,7 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
         [sys.executable, "driver.py", method],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.stdout.split() == ["SWEEPS_STORAGE", "only-the-driver"], done.stderr
+    assert done.stdout.split() == ["SWEEPS_STORAGE", "HF_TOKEN", "only-the-driver"], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,18 @@ def test_what_users_wrote_is_escaped(tmp_path):
     assert all("data" in figure for figure in figures_of(text))
 
 
+def test_tags_in_a_name_are_no_tags_in_a_figure(tmp_path):
+    evil = "<a href='https://evil.example'>%{x}</a>"
+    first, *rest = made_trial(0, [0.5, 0.7], point())
+    records = [replace(first, name=evil), *rest, *made_trial(1, [0.6], point(), begun=30)]
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "made", records))
+
+    text = json.dumps(figures_of(page.report_page([sweep])))
+
+    assert "<a href" not in text and "&lt;a href" in text and "%{x}</a>" not in text
+    assert "<extra></extra>" in text
+
+
 def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
     text = run_note(sweep, [], NOW)
     assert text.startswith("**trial 1 won with val\\_accuracy 0.9000.**")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 from dataclasses import replace
@@ -26,6 +27,7 @@ from sweeps.formatting import (
     param_text,
     sparkline,
 )
+from sweeps.reporting.console import console
 from sweeps.reporting.descriptions import left_text
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.progress import (
@@ -384,3 +386,20 @@ def test_trials_that_do_not_compete_have_no_best(board):
     assert "best 0.9700" in progress_text(board)
     board.competes = False
     assert "best" not in progress_text(board)
+
+
+def test_a_table_shows_codes_in_a_name_and_obeys_none(monkeypatch):
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    table = Table("name")
+    table.add_row("cat\x1b[31m")
+    table.add_row(Text("dog\x1b]0;owned\x07", style="bold"))
+
+    console(file=terminal, force_terminal=True, color_system="standard", width=60).print(table)
+
+    text = terminal.getvalue()
+    assert "cat\\x1b[31m" in text and "dog\\x1b]0;" in text
+    assert "\x1b[31m" not in text and "\x1b]0" not in text and "\x1b[1m" in text
