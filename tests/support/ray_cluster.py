@@ -1,0 +1,133 @@
+"""A Ray cluster on this machine: a head without cores, and nodes that are added and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STORE = 80 * 2**20
+"""Bytes of a node's object store, Ray's least but little."""
+
+
+class RayNode:
+    """A raylet with what it started, in a process group of its own."""
+
+    def __init__(self, folder: Path, address: str, number: int, num_cpus: int, token: bool) -> None:
+        command = [
+            "start", "--block", "--disable-usage-stats", f"--num-cpus={num_cpus}",
+            f"--object-store-memory={STORE}", f"--temp-dir={folder}",
+        ]  # fmt: skip
+        if number == 0:
+            command += ["--head", f"--port={address.rpartition(':')[2]}",
+                        "--node-ip-address=127.0.0.1", "--include-dashboard=false"]  # fmt: skip
+        else:
+            command += [f"--address={address}", f"--node-ip-address=127.0.0.{number + 1}"]
+        self.log = folder / f"node-{number}.log"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
+            "RAY_AUTH_MODE": "token" if token else "disabled",
+            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+            "RAY_DISABLE_IMPORT_WARNING": "1",
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", *command],
+                stdout=log, stderr=log, env=environment, start_new_session=True,
+            )  # fmt: skip
+
+    def children(self) -> list[int]:
+        """The processes of its group."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ProcessLookupError):
+                if os.getpgid(int(path.name)) == self.process.pid:
+                    found.append(int(path.name))
+        return found
+
+    def raylets(self) -> list[int]:
+        """Its raylet."""
+        found = []
+        for number in self.children():
+            with contextlib.suppress(OSError):
+                name = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")[0]
+                if name.endswith(b"/raylet"):
+                    found.append(number)
+        return found
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to its raylet."""
+        for raylet in self.raylets():
+            with contextlib.suppress(OSError):
+                os.kill(raylet, number)
+
+    def end(self) -> None:
+        """Ends everything of it."""
+        for number in self.children():
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait()
+
+
+class RayCluster:
+    """A head, and the nodes that are added."""
+
+    def __init__(self, folder: Path, *, token: bool = False) -> None:
+        self.folder, self.token = folder, token
+        (folder / "token").write_text("a-token-of-the-tests-which-is-long-enough\n")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.nodes: list[RayNode] = []
+        self.head = self.add(num_cpus=0)
+        self._await()
+
+    def add(self, num_cpus: int = 1) -> RayNode:
+        """One more node; it joins within seconds."""
+        node = RayNode(self.folder, self.address, len(self.nodes), num_cpus, self.token)
+        self.nodes.append(node)
+        return node
+
+    def _await(self) -> None:
+        host, port = self.address.split(":")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection((host, int(port)), 1).close()
+                if self.head.raylets():
+                    return
+            except OSError:
+                pass
+            assert time.monotonic() < deadline, self.head.log.read_text()
+            assert self.head.process.poll() is None, self.head.log.read_text()
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """Ends all nodes."""
+        for node in reversed(self.nodes):
+            node.end()
+
+
+@contextlib.contextmanager
+def ray_cluster(*, num_nodes: int = 1, token: bool = False) -> Iterator[RayCluster]:
+    """A cluster with a head and some nodes of one core; all is gone afterwards."""
+    # A short path: Ray's sockets lie there.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        cluster = None
+        try:
+            cluster = RayCluster(Path(name), token=token)
+            for _ in range(num_nodes):
+                cluster.add()
+            yield cluster
+        finally:
+            if cluster is not None:
+                cluster.close()
