@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 
 from search_spaces.registry import all_baselines
 
+pytestmark = pytest.mark.long
+
 DRIVER = Path(chaos.__file__).with_name("baselines_driver.py")
 NUM_EPOCHS = 8
 """The training that is interrupted takes 0.5 s an epoch: a busy machine has three seconds."""

@@ -1,6 +1,6 @@
 """Whatever is killed and whenever: the sweep ends as if nothing had happened.
 
-A few kills in every run of the suite; `pytest -m slow` adds at least fifty, with a server, and two
+A few kills in `pytest -m long`; `pytest -m slow` adds at least fifty, with a server, and two
 hundred trials under a watch on memory. `SWEEPS_CHAOS_SEED` repeats a run; it is printed.
 """
 
@@ -14,7 +14,10 @@ import chaos
 import pytest
 from chaos import Chaos, Server
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc"),
+    pytest.mark.long,
+]
 
 
 def chosen_seed() -> int:

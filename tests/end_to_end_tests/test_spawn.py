@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 COMMAND = """
 import multiprocessing

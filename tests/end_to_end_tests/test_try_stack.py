@@ -134,8 +134,8 @@ def test_the_image_for_gpus_is_built_when_it_is_asked_for(trial):
     [
         ({"fails": {"build": 1}}, "ended with 1: Error: build fails"),
         ({"ended": 137}, "the second sweep ended with status 137, not 0 or 1"),
-        ({"said": {"run first": "http://mlflow:5000/#/compare-runs"}}, "no link that a browser"),
-        ({"said": {"run first": "$PUBLIC/#/compare-runs\n3 complete"}}, "4 trials should be"),
+        ({"said": {"run first": "http://mlflow:5000/#/experiments/1/runs"}}, "no link that a browser"),
+        ({"said": {"run first": "$PUBLIC/#/experiments/1/runs\n3 complete"}}, "4 trials should be"),
         ({"said": {"doctor second": "9 trials, 9 runs: all agree"}}, "second should have 10 trials"),
         ({"said": {"predict": "{not JSON}"}}, "JSONDecodeError"),
         ({"said": {"predict": '{"predictions": [{"probabilities": [1]}]}'}}, "1 probabilities"),

@@ -43,7 +43,10 @@ from sweeps.workers.jobs import Sampled
 
 ROOT = Path(__file__).parents[2]
 FILE = user_models.__file__
-pytestmark = pytest.mark.timeout(600)  # A whole life in one fixture, on a machine that may be busy.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+]  # A whole life in one fixture, on a machine that may be busy.
 COMMON = ["--dataset", "digits", "--timeout", "none"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 PRECIOUS = "precious"
 KINDS = {"ps": "containers", "volume": "volumes", "network": "networks"}
 SAID = {
-    "run first": "$PUBLIC/#/compare-runs\n4 complete",
+    "run first": "$PUBLIC/#/experiments/1/runs\n4 complete",
     "promote": "predicts the 360 images bit for bit the same\nchampion   mlp-digits version 1",
     "predict": json.dumps({"predictions": [{"probabilities": [0.1] * 10}]}),
     "doctor first": "4 trials, 4 runs, 12 reports: study, spool and MLflow agree",

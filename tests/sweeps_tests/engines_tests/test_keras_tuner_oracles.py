@@ -444,6 +444,7 @@ def life(tmp_path_factory):
     return found
 
 
+@pytest.mark.long
 def test_a_sweep_runs_is_resumed_and_agrees_with_mlflow(life):
     for name in ("sweep", "resume", "doctor", "finalize"):
         assert life[name]["status"] == 0, life[name]["err"]
@@ -456,6 +457,7 @@ def test_a_sweep_runs_is_resumed_and_agrees_with_mlflow(life):
     assert all(trial.params for trial in study.trials), "as of any study, for Optuna's own tools"
 
 
+@pytest.mark.long
 def test_the_engine_is_a_setting_of_the_sweep(life):
     assert life["other oracle"]["status"] == 2
     assert "--oracle was hyperband, is grid" in life["other oracle"]["err"]

@@ -36,8 +36,9 @@ def test_sync_and_the_end_of_a_session_name_and_count_what_is_set_aside(sweep, c
         assert "not recorded in MLflow: trial-0/model: " in error
         assert "No such file" in error or "FileNotFoundError" in error
     session = SimpleNamespace(
-        recording=Recording(Spool(sweep.spool), "s", URI, None), _sender=None, _scrubbed=str
-    )
+        recording=Recording(Spool(sweep.spool), "s", URI, None), _sender=None, _scrubbed=str,
+        plan=SimpleNamespace(paths=sweep),
+    )  # fmt: skip
     named, counted = Session.send_rest(session)  # type: ignore[arg-type]
     assert named.startswith("not recorded in MLflow: trial-0/model: ")
     assert counted.startswith("1 record set aside, and kept") and "keras-sweeps sync s" in counted

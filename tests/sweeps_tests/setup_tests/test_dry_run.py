@@ -28,7 +28,7 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_records_nothing(capsys):
         "2 points, of 9 epochs",
     ):  # fmt: skip
         assert words in out
-    assert {path.name for path in Path.cwd().iterdir()} <= {"keras-home", ".sweeps"}
+    assert {path.name for path in Path.cwd().iterdir()} <= {".sweeps"}
     assert [path.name for path in Path(".sweeps").iterdir()] == ["data"]
 
 
