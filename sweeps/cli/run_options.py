@@ -15,12 +15,15 @@ from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
 from sweeps.options import OPTIONS, default_storage, settings_of
 from sweeps.settings import (
+    ADDRESS_VARIABLE,
     ALL,
+    DEFAULT_NODE_CACHE,
     DEFAULT_NUM_TRIALS,
     DEFAULT_PRUNER,
     DEFAULT_SAMPLER,
     DEFAULT_STORAGE,
     ENGINES,
+    EXECUTORS,
     LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
@@ -149,6 +152,7 @@ def add_options(parser: OneLineParser) -> None:
     )
     _add_training_options(train)
     _add_gpu_options(parser)
+    _add_cluster_options(parser)
     store = parser.add_argument_group("storage and tracking")
     store.add_argument(
         "--tracking-uri",
@@ -223,6 +227,41 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="trials that share a GPU and its memory (default: auto, the fastest of 1, 2 and 4 in "
         "a short measurement)",
+    )
+
+
+def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    cluster = parser.add_argument_group("several machines")
+    cluster.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default=EXECUTORS[0],
+        help="where trials run: this machine, or the nodes of a Ray cluster (default: %(default)s)",
+    )
+    cluster.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="head of the Ray cluster, or auto for the one that this machine belongs to (default: "
+        f"{ADDRESS_VARIABLE})",
+    )
+    cluster.add_argument(
+        "--ray-insecure",
+        action="store_true",
+        help="use a cluster without authentication: whoever reaches it can run programs there",
+    )
+    cluster.add_argument(
+        "--node-cache",
+        default=DEFAULT_NODE_CACHE,
+        metavar="DIR",
+        help="folder on each node for data and running trials (default: %(default)s)",
+    )
+    cluster.add_argument(
+        "--node-wait",
+        type=type_of("node_wait"),
+        default="10m",
+        metavar="TIME",
+        help="how long trials wait where the cluster has no node; then the sweep waits to be "
+        "resumed (default: %(default)s)",
     )
 
 

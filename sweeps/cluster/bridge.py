@@ -18,8 +18,8 @@ from pipelines.data.prepared import PreparedData
 from sweeps.cluster.node_files import array_digests
 from sweeps.cluster.node_link import NodeLink
 from sweeps.cluster.protocol import (
-    ClusterOptions,
     Close,
+    ClusterOptions,
     Command,
     Connected,
     Message,
@@ -36,9 +36,7 @@ AGAIN_SECONDS = 5.0
 """After so long a node that was lost may come again."""
 
 
-def bridge_job(
-    argument: tuple[Connection, ClusterOptions], report: object, slot: Slot
-) -> None:
+def bridge_job(argument: tuple[Connection, ClusterOptions], report: object, slot: Slot) -> None:
     """Connects to the cluster, and relays between driver and nodes until the driver closes."""
     del report, slot
     pipe, options = argument
@@ -137,7 +135,8 @@ class Bridge:
                     num_cores = int(free.get("CPU", 0))
                     if node["Alive"] and node_id not in self._known and num_cores:
                         self._known.add(node_id)
-                        host, num_gpus = node["NodeManagerHostname"], int(free.get("GPU", 0))
+                        host = node["NodeManagerHostname"]
+                        num_gpus = int(free.get("GPU", 0)) if self.options.uses_gpus else 0
                         link = NodeLink(self, node_id, host, num_cores, num_gpus)
                         threading.Thread(target=link.live, daemon=True, name=link.name).start()
             time.sleep(LOOK_SECONDS)

@@ -12,6 +12,7 @@ import multiprocessing
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -36,8 +37,6 @@ from sweeps.executors.processes import ProcessExecutor
 log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30.0
 """What connecting may take; Ray itself would hang for longer than a minute."""
-FIRST_NODE_SECONDS = 60.0
-"""How long a new connection waits until the nodes that are there are ready."""
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect again."""
 CLOSE_SECONDS = 15.0
@@ -89,12 +88,13 @@ class ClusterConnection:
             "that its ports are open from here."
         )
 
-    def await_nodes(self, seconds: float = FIRST_NODE_SECONDS) -> None:
+    def await_nodes(self, seconds: float, say: Callable[[str], None] = lambda text: None) -> None:
         """Waits for the first node, and a moment for the others that are there already.
 
         Raises:
             InputError: None could be used.
         """
+        say(f"connected to the Ray cluster at {self._options.address}; opening its nodes")
         deadline, problems = time.monotonic() + seconds, []
         while time.monotonic() < deadline:
             known = len(self._nodes)
@@ -180,7 +180,9 @@ class ClusterConnection:
                 found.append(self._pipe.recv())
         except (EOFError, OSError):
             self._ended()
-            found += [NodeLost(name, "the connection to the cluster has ended") for name in self._nodes]
+            found += [
+                NodeLost(name, "the connection to the cluster has ended") for name in self._nodes
+            ]
         return found
 
     def _ended(self) -> None:
@@ -209,6 +211,8 @@ class ClusterConnection:
             case NodeLost(name, reason):
                 if self._nodes.pop(name, None) is not None:
                     log.warning("node %s was lost: %s", name, reason)
+                else:
+                    log.info("node %s is not ready: %s", name, reason)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

@@ -1,8 +1,8 @@
 """Files on a node: prepared data by fingerprint, sources of spaces, folders of jobs.
 
-    CACHE/data/<name>-<fingerprint>/     prepared data, kept for the next sweep
-    CACHE/sources/<digest>/              copies of a space's sources
-    CACHE/jobs/.preparing-*/             what jobs write; ends with the process that runs them
+CACHE/data/<name>-<fingerprint>/     prepared data, kept for the next sweep
+CACHE/sources/<digest>/              copies of a space's sources
+CACHE/jobs/.preparing-*/             what jobs write; ends with the process that runs them
 """
 
 from __future__ import annotations

@@ -253,7 +253,9 @@ class NodeLink:
         acknowledged, heard = 0, time.monotonic()
         while not self._bridge.closing:
             try:
-                found = self._get(self._call("events", acknowledged, POLL_SECONDS), POLL_SECONDS + 5)
+                found = self._get(
+                    self._call("events", acknowledged, POLL_SECONDS), POLL_SECONDS + 5
+                )
             except (ActorUnavailableError, GetTimeoutError):  # No death: it may answer again.
                 if time.monotonic() - heard > self._bridge.options.lost_seconds:
                     raise

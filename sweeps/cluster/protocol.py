@@ -33,6 +33,7 @@ class ClusterOptions:
         preload: module that a node's server of workers imports once.
         backend: what Keras has on the nodes.
         insecure: whether a cluster without authentication is taken beyond this machine.
+        uses_gpus: whether GPUs of nodes are used, where they have any.
         sees_our_files: whether a node may find the driver's folders under their own paths.
         lease_seconds, lost_seconds: see `LEASE_SECONDS` and `LOST_SECONDS`.
         memory_limit: the share of a node's memory in use at which its largest job is ended.
@@ -43,6 +44,7 @@ class ClusterOptions:
     preload: str = "sweeps.workers.preload"
     backend: str = "tensorflow"
     insecure: bool = False
+    uses_gpus: bool = True
     sees_our_files: bool = True
     lease_seconds: float = LEASE_SECONDS
     lost_seconds: float = LOST_SECONDS

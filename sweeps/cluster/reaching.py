@@ -126,9 +126,7 @@ def _channel(address: str) -> Any:
         raise UnreachableError(
             f"RAY_USE_TLS is set, so {', '.join(names)} must name files. Received: {error}."
         ) from error
-    return grpc.secure_channel(
-        address, grpc.ssl_channel_credentials(ca, key, certificate), options
-    )
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options)
 
 
 def _uses_tls() -> bool:

@@ -28,7 +28,7 @@ class ClusterSlots:
         trials_per_gpu: int = 1,
         most: int | None = None,
     ) -> None:
-        self._nodes, self._num_threads, self._most = nodes, num_threads, most
+        self._nodes, self._num_threads, self.most = nodes, num_threads, most
         self.level = trials_per_gpu
         self._free: dict[str, Slots] = {}
         self._taken: dict[Slot, Slot] = {}
@@ -37,7 +37,7 @@ class ClusterSlots:
     def num_slots(self) -> int:
         """Trials at once that there is room for now; 0 without any node."""
         found = sum(num_slots(node, self._num_threads, self.level) for node in self._now().values())
-        return found if self._most is None else min(found, self._most)
+        return found if self.most is None else min(found, self.most)
 
     @property
     def has_room(self) -> bool:
@@ -78,7 +78,7 @@ class ClusterSlots:
         return nodes
 
     def _emptiest(self) -> str | None:
-        if self._most is not None and len(self._taken) >= self._most:
+        if self.most is not None and len(self._taken) >= self.most:
             return None
         nodes = self._now()
 

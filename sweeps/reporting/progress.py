@@ -29,12 +29,12 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            say(f"{row.name} continues after epoch {row.epochs_text}")
+            say(f"{row.name} continues after epoch {row.epochs_text}{_on_node(row)}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else point_text(row)
         drawn = f" ({row.proposed_by})" if row.proposed_by and not is_published else ""
-        say(f"{row.name}{drawn} started: {what}")
+        say(f"{row.name}{drawn} started{_on_node(row)}: {what}")
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """Says what failed and that it is tried again."""
@@ -48,6 +48,10 @@ class PlainView(QuietView):
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
         say(f"{row.name} {end_text(board, row)}  [{progress_text(board)}]")
+
+
+def _on_node(row: TrialRow) -> str:
+    return f" on {row.node}" if row.node else ""
 
 
 class LiveView(QuietView):
@@ -197,9 +201,11 @@ def live_screen(board: Board) -> RenderableType:
         assert leader is not None
         lines.append(Text(best, style="bold green"))
         lines.append(Text(point_text(leader), style="green"))
+    on_nodes = any(row.node for row in board.running())
     running = Table(
-        "running", "epoch", metric, "curve", "time", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+        "running", "epoch", metric, "curve", "time", *(["node"] if on_nodes else []),
+        box=box.SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
     for row in board.running():
         now = f"{row.last_value:.4f}" if row.curve else "training"
         passed = duration(board.clock() - row.started)
@@ -209,6 +215,7 @@ def live_screen(board: Board) -> RenderableType:
             now,
             sparkline(row.curve.values()),
             passed,
+            *([row.node] if on_nodes else []),
         )
     lines.append(running)
     recent = Table("ended", "", "curve", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -134,6 +134,7 @@ def _row(sweep: RecordedSweep, trial: RecordedTrial, space: Space, now: int) -> 
         started=begun / 1000,
         seconds=trial.seconds(now),
         reason=trial.reason,
+        node=trial.tags.get(Tag.NODE, ""),
         duplicate_of=int(trial.tags[Tag.DUPLICATE_OF]) if trial.is_duplicate else None,
     )  # fmt: skip
 

@@ -45,6 +45,18 @@ class RayNode:
                 stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it says that it runs.
+
+        Raises:
+            ChildProcessError: It has ended instead.
+        """
+        text = self.log.read_text()
+        if self.process.poll() is not None:
+            raise ChildProcessError(text)
+        return "Ray runtime started" in text
+
     def children(self) -> list[int]:
         """The processes of its group."""
         found = []
@@ -89,27 +101,20 @@ class RayCluster:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.nodes: list[RayNode] = []
         self.head = self.add(num_cpus=0)
-        self._await()
 
     def add(self, num_cpus: int = 1) -> RayNode:
-        """One more node; it joins within seconds."""
-        node = RayNode(self.folder, self.address, len(self.nodes), num_cpus, self.token)
-        self.nodes.append(node)
-        return node
-
-    def _await(self) -> None:
-        host, port = self.address.split(":")
-        deadline = time.monotonic() + 60
-        while True:
+        """One more node, started; on a busy machine Ray may give up, and is asked again."""
+        for _ in range(3):
+            node = RayNode(self.folder, self.address, len(self.nodes), num_cpus, self.token)
+            self.nodes.append(node)
             try:
-                socket.create_connection((host, int(port)), 1).close()
-                if self.head.raylets():
-                    return
-            except OSError:
-                pass
-            assert time.monotonic() < deadline, self.head.log.read_text()
-            assert self.head.process.poll() is None, self.head.log.read_text()
-            time.sleep(0.2)
+                while not node.is_started:
+                    time.sleep(0.1)
+                return node
+            except ChildProcessError as error:
+                problem = error
+                node.end()
+        raise problem
 
     def close(self) -> None:
         """Ends all nodes."""

@@ -94,6 +94,16 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
         say(f"{count(len(rows) - limit, 'more trial')}: --all lists them, --trial N shows one")
 
 
+def _moves_text(trial: RecordedTrial) -> str:
+    """`2 times, 31 s of training lost: node a was lost`; empty for never."""
+    moves = trial.tags.get(Tag.NUM_MOVES, "")
+    if not moves:
+        return ""
+    lost = float(trial.tags.get(Tag.LOST_SECONDS, "0"))
+    times = "once" if moves == "1" else f"{moves} times"
+    return f"{times}, {duration(lost)} of training lost: {trial.tags.get(Tag.MOVE_REASON, '')}"
+
+
 def _print_trial(sweep: RecordedSweep, trial: RecordedTrial) -> None:
     from rich import box
     from rich.table import Table
@@ -106,6 +116,8 @@ def _print_trial(sweep: RecordedSweep, trial: RecordedTrial) -> None:
         "time on slots": duration(trial.seconds(now_ms())),
         "epochs": f"{trial.epochs:.3g} of {trial.num_epochs}",
         "device": trial.tags.get(Tag.DEVICE, ""),
+        "node": trial.tags.get(Tag.NODE, ""),
+        "moved": _moves_text(trial),
         "seed": trial.tags.get(Tag.SEED, ""),
         "drawn from": trial.tags.get(Tag.PROPOSED_BY, ""),
         "MLflow run": trial.run_id,

@@ -45,7 +45,7 @@ def connected(cluster, tmp_path_factory):
         cluster.address, str(folder / "cache"), "fake_jobs", sees_our_files=False
     )
     connection = ClusterConnection(options)
-    connection.await_nodes()
+    connection.await_nodes(60)
     made = OnNodes(ProcessExecutor("fake_jobs", folder / "server.log"), connection)
     yield made
     made.close()
