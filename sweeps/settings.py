@@ -37,6 +37,7 @@ DEFAULT_STORAGE = "sqlite:///optuna.db"
 STORAGE_VARIABLE = "SWEEPS_STORAGE"
 """The study's storage where no option names one, as `MLFLOW_TRACKING_URI` is for MLflow."""
 EXECUTORS = ("local", "ray")
+LOCAL_NOTE = "; on this machine, because only the trials of a search use a cluster"
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """The cluster where no option names one, as for Ray's own programs."""
 DEFAULT_NODE_CACHE = "~/.cache/keras-sweeps"

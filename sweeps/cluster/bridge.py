@@ -111,7 +111,7 @@ class Bridge:
         os.environ["RAY_AUTH_MODE"] = "token" if reached.has_token else "disabled"
         import ray
 
-        ray.init(address=self.options.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=reached.address, log_to_driver=False, logging_level="ERROR")
         for number in DRIVERS_SIGNALS:  # Ray has taken them over.
             signal.signal(number, signal.SIG_IGN)
 

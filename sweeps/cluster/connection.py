@@ -74,14 +74,14 @@ class ClusterConnection:
     def _connect(self) -> None:
         deadline = time.monotonic() + CONNECT_SECONDS
         self._start_bridge()
-        while time.monotonic() < deadline:
-            for message in self._read(0.5):
+        while self._pipe is not None and time.monotonic() < deadline:
+            found = self._read(0.5)
+            for message in found:
                 if isinstance(message, Refused):
                     raise InputError(message.reason)
-                if isinstance(message, Connected):
-                    return
-            if self._pipe is None:
-                break
+                self._take(message)
+            if any(isinstance(message, Connected) for message in found):
+                return
         raise InputError(
             f"The Ray cluster at {self._options.address} did not take this driver within "
             f"{CONNECT_SECONDS:.0f} s. Check that this machine is a node of it (`ray status`), and "

@@ -74,6 +74,7 @@ class NodeLink:
         self._jobs: dict[str, StartJob] = {}
         self._reports: dict[str, int] = {}
         self._folders: dict[str, str] = {}
+        self._gone = threading.Event()
 
     def put(self, command: Command) -> None:
         """Takes a command of the driver's; commands keep their order."""
@@ -151,6 +152,17 @@ class NodeLink:
         group = "listening" if method == "events" else "commands"
         return getattr(self._actor, method).options(concurrency_group=group).remote(*arguments)
 
+    def _ensure(self, method: str, *arguments: Any) -> None:
+        """Has the node do what may be said twice, as often as it takes while it is not lost."""
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError
+
+        while not (self._gone.is_set() or self._bridge.closing):
+            try:
+                self._get(self._call(method, *arguments), CALL_SECONDS)
+                return
+            except (ActorUnavailableError, GetTimeoutError):
+                time.sleep(0.5)
+
     @staticmethod
     def _get(reference: Any, seconds: float) -> Any:
         import ray
@@ -176,9 +188,9 @@ class NodeLink:
         elif isinstance(command, AnswerJob):
             with self._lock:
                 number = self._reports.pop(command.job_id, 0)
-            self._call("answer", command.job_id, command.life, number, command.answer)
+            self._ensure("answer", command.job_id, command.life, number, command.answer)
         elif isinstance(command, StopJob):
-            self._call("stop", command.job_id, command.life)
+            self._ensure("stop", command.job_id, command.life)
 
     def _start(self, job: StartJob) -> None:
         places, files = Places(), {}
@@ -188,7 +200,7 @@ class NodeLink:
             places = self._with_sources(places, job)
         if job.folder:
             files = _files_of(Path(job.folder))
-        self._call("start", job.job_id, job.life, job.payload, places, files)
+        self._ensure("start", job.job_id, job.life, job.payload, places, files)
 
     def _with_sources(self, places: Places, job: StartJob) -> Places:
         base = sources_base(job.space, job.sources)
@@ -287,6 +299,7 @@ class NodeLink:
         self._bridge.say(JobEvent(self.name, found.life, event))
 
     def _lost(self, error: Exception) -> None:
+        self._gone.set()
         self._bridge.remove(self)
         self._bridge.forget(self._node_id)
         self._commands.put(None)

@@ -18,6 +18,7 @@ from typing import Any
 ANSWER_SECONDS = 5.0
 JOIN_SECONDS = 8.0
 """A node that was just started is one by then."""
+AUTO = "auto"
 INSECURE = "--ray-insecure"
 
 
@@ -30,9 +31,11 @@ class Reached:
     """A cluster that answers.
 
     Attributes:
+        address: HOST:PORT of its head.
         has_token: whether it wants a token, which is known here.
     """
 
+    address: str
     has_token: bool
 
 
@@ -40,7 +43,7 @@ def reach(address: str, *, insecure: bool) -> Reached:
     """Asks the head of the cluster whether it can be used from here.
 
     Args:
-        address: HOST:PORT.
+        address: HOST:PORT, or `auto` for the cluster that was last joined on this machine.
         insecure: whether a cluster without authentication is taken beyond this machine.
 
     Raises:
@@ -48,6 +51,7 @@ def reach(address: str, *, insecure: bool) -> Reached:
     """
     import grpc
 
+    address = _joined_here() if address == AUTO else address
     host = address.rpartition(":")[0]
     _open_socket(address)
     nodes, token = _nodes(address, ""), ""
@@ -81,7 +85,20 @@ def reach(address: str, *, insecure: bool) -> Reached:
             f"This machine is no node of the Ray cluster at {address}. Join it, without taking "
             f"trials: ray start --address={address} --num-cpus=0"
         )
-    return Reached(has_token)
+    return Reached(address, has_token)
+
+
+def _joined_here() -> str:
+    """The address of the cluster that `ray start` was last called for on this machine."""
+    from ray._private.utils import read_ray_address
+
+    found = read_ray_address()  # Ray has no public function for it.
+    if not found:
+        raise UnreachableError(
+            "This machine is a node of no Ray cluster. `ray start --head` starts one; "
+            "`ray start --address=HOST:PORT` joins one."
+        )
+    return str(found)
 
 
 def _open_socket(address: str) -> None:

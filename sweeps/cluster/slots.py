@@ -12,7 +12,8 @@ from sweeps.resources.packing import FixedSlots, GpuLayout, PackedSlots, Slots
 
 
 class ClusterSlots:
-    """Slots on the nodes that are there when one is asked for; the emptiest node goes first.
+    """Slots on the nodes that are there when one is asked for; the emptiest node goes first,
+    and of those the one that has waited longest.
 
     Args:
         nodes: the nodes that take jobs now, by name.
@@ -32,6 +33,7 @@ class ClusterSlots:
         self.level = trials_per_gpu
         self._free: dict[str, Slots] = {}
         self._taken: dict[Slot, Slot] = {}
+        self._turns: dict[str, int] = {}
 
     @property
     def num_slots(self) -> int:
@@ -45,10 +47,11 @@ class ClusterSlots:
         return self._emptiest() is not None
 
     def take(self) -> Slot:
-        """A slot of the node with the fewest trials for its size; its index is free in all."""
+        """A slot of the node that is next; its index is free in all."""
         name = self._emptiest()
         if name is None:
             raise IndexError("No node has room for another trial.")
+        self._turns[name] = 1 + max(self._turns.values(), default=0)
         own = self._free[name].take()
         used = {slot.index for slot in self._taken}
         index = next(index for index in range(len(used) + 1) if index not in used)
@@ -82,11 +85,12 @@ class ClusterSlots:
             return None
         nodes = self._now()
 
-        def share(name: str) -> tuple[float, str]:
+        def order(name: str) -> tuple[float, int, str]:
             busy = sum(slot.node == name for slot in self._taken)
-            return busy / num_slots(nodes[name], self._num_threads, self.level), name
+            share = busy / num_slots(nodes[name], self._num_threads, self.level)
+            return share, self._turns.get(name, 0), name
 
-        return min((name for name in nodes if self._free[name].has_room), key=share, default=None)
+        return min((name for name in nodes if self._free[name].has_room), key=order, default=None)
 
 
 def num_slots(node: Node, num_threads: int, trials_per_gpu: int) -> int:

@@ -9,6 +9,8 @@ from sweeps.driver.plan import LoopPlan
 from sweeps.formatting import duration
 
 log = logging.getLogger(__name__)
+SAY_SECONDS = 15.0
+"""A wait that is worth a word: nodes that are there take some seconds to get the data."""
 
 
 class NodeWait:
@@ -34,8 +36,9 @@ class NodeWait:
         """Whether there has been none for so long that the sweep is to wait without a process."""
         if self._since is None:
             return False
-        if not self._said:
+        waited = self._clock() - self._since
+        if waited >= SAY_SECONDS and not self._said:
             self._said = True
             wait = duration(self._limit)
-            log.warning("no node of the cluster is left: trials wait for one, up to %s", wait)
-        return self._clock() - self._since >= self._limit
+            log.warning("no node of the cluster is ready: trials wait for one, up to %s", wait)
+        return waited >= self._limit

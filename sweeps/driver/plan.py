@@ -25,6 +25,9 @@ FEW_TRIALS = 24
 STOPPED = "the sweep was stopped"
 """Why a trial ended that a stop rule or an interrupt ended."""
 
+MOST_MOVES = 5
+"""A trial whose node is lost goes on elsewhere so often: a point that ends its nodes has an end."""
+
 
 class StopReason(StrEnum):
     """Why a sweep ended."""

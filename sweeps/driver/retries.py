@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search_spaces.errors import SearchEndedError, SourceChangedError
 from sweeps.driver.figures import Figures
-from sweeps.driver.plan import STOPPED, StopReason
+from sweeps.driver.plan import MOST_MOVES, STOPPED, StopReason
 from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials, trial_number
 from sweeps.engines.base import TrialState
@@ -22,8 +22,6 @@ STALL_SECONDS = 600.0
 STALL_EPOCHS = 20
 """Without a limit of the user's, a trial hangs when it reports nothing for the longer of the two:
 ten minutes, and twenty times the longest epoch that this sweep has seen."""
-MOST_MOVES = 5
-"""A trial whose node is lost goes on elsewhere so often: a point that ends its nodes has an end."""
 FIRST_EPOCH_SECONDS = 6 * 3600.0
 """Before any epoch nobody knows how long one takes; longer ones need `--trial-timeout`."""
 

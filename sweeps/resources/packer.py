@@ -158,17 +158,19 @@ class Packer:
             GPU to itself.
         """
         level = after_out_of_memory(self.slots.level, slot)
-        if level is None or self._layout is None:
+        if level is None or (self._layout is None and self._pool is None):
             self._executor.keep_warm(())  # What a spare takes may be what was missing.
             return None
         text = f"memory ran out with {slot.num_sharing} trials per GPU, {level} from now on"
         if level < self.slots.level:
-            self._lower(self._layout, level, text)
+            self._lower(level, text)
         return text
 
-    def _lower(self, layout: GpuLayout, level: int, text: str) -> None:
+    def _lower(self, level: int, text: str) -> None:
         self.slots.lower(level)
-        self._num_slots = layout.num_slots(level)
-        self.keep_warm()
-        write_packing(self._path, Packing(self._asked, gpu_names(layout), level, text))
+        if self._layout is not None:
+            self._num_slots = self._layout.num_slots(level)
+            self.keep_warm()
+            names = gpu_names(self._layout)
+            write_packing(self._path, Packing(self._asked, names, level, text))
         self._record(level, text)

@@ -57,6 +57,24 @@ class RayNode:
             raise ChildProcessError(text)
         return "Ray runtime started" in text
 
+    @property
+    def identity(self) -> str:
+        """The begin of Ray's number for it, which its name in a sweep ends with."""
+        for number in self.raylets():
+            for word in Path(f"/proc/{number}/cmdline").read_text().split("\0"):
+                if word.startswith("--node_id="):
+                    return word.partition("=")[2][:6]
+        return ""
+
+    def trial_processes(self) -> list[int]:
+        """The processes of jobs, and of their server."""
+        found = []
+        for number in self.children():
+            with contextlib.suppress(OSError):
+                if b"multiprocessing" in Path(f"/proc/{number}/cmdline").read_bytes():
+                    found.append(number)
+        return found
+
     def children(self) -> list[int]:
         """The processes of its group."""
         found = []
@@ -115,6 +133,11 @@ class RayCluster:
                 problem = error
                 node.end()
         raise problem
+
+    @property
+    def workers(self) -> list[RayNode]:
+        """The nodes beside the head that live."""
+        return [node for node in self.nodes[1:] if node.raylets()]
 
     def close(self) -> None:
         """Ends all nodes."""

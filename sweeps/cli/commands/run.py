@@ -270,6 +270,11 @@ def _check_baselines(arguments: argparse.Namespace) -> None:
             f"Space {arguments.space} has no published models, so --baselines-only has nothing to "
             "train. Use --space cnn or mlp, or leave --space out."
         )
+    if arguments.executor != "local":
+        raise InputError(
+            "--executor ray is for the trials of a search; --baselines-only trains on this machine. "
+            "Leave one out."
+        )
     if arguments.set or arguments.fix:
         raise InputError("--baselines-only trains models as published: leave --set and --fix out.")
 
