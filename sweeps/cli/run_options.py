@@ -32,6 +32,9 @@ from sweeps.settings import (
     SweepSettings,
 )
 
+RESUME_AUTO = "auto"
+"""Of `--resume`: one command line that begins a sweep, goes on with it, or tells how it ended."""
+
 
 def add_options(parser: OneLineParser) -> None:
     """Adds the options of `run`: the ten that `--help` shows, then those in named groups."""
@@ -87,7 +90,9 @@ def add_options(parser: OneLineParser) -> None:
     add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
     add("--workers", type=type_of("workers"), default=None, metavar="N",
         help="trials in parallel (default: from cores and GPUs)")  # fmt: skip
-    add("--resume", action="store_true", help="continue --name, or the latest unfinished sweep")
+    add("--resume", nargs="?", const=True, default=False, choices=(RESUME_AUTO,),
+        help="continue --name, or the latest unfinished sweep; with auto, begin --name where it "
+        "does not exist, and do nothing where it has ended")  # fmt: skip
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)

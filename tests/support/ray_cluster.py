@@ -38,6 +38,7 @@ class RayNode:
             "RAY_AUTH_MODE": "token" if token else "disabled",
             "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
             "RAY_DISABLE_IMPORT_WARNING": "1",
+            "RAY_worker_niceness": "0",
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
