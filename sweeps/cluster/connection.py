@@ -202,8 +202,6 @@ class ClusterConnection:
             case Refused(reason):
                 self._say_once(reason)
             case NodeReady(node):
-                if node.name not in self._nodes:
-                    log.info("node %s joined: %s", node.name, node_text(node))
                 self._nodes[node.name] = node
             case NodeRefused(name, reason):
                 self._nodes.pop(name, None)
@@ -218,10 +216,3 @@ class ClusterConnection:
         if text not in self._said:
             self._said.add(text)
             log.warning("%s", text)
-
-
-def node_text(node: Node) -> str:
-    """What a node has, for people."""
-    machine = node.machine
-    gpus = f", {len(machine.gpus)} GPU" if machine.gpus else ""
-    return f"{machine.num_cores} cores{gpus}, {machine.memory_bytes / 2**30:.0f} GiB"

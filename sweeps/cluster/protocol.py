@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pipelines.data.prepared import PreparedData
 from search_spaces.user_spaces.reference import Sources
 from sweeps.executors.base import Event
+from sweeps.formatting import count
 from sweeps.resources.machine import Machine
 
 POLL_SECONDS = 2.0
@@ -64,6 +65,14 @@ class Node:
     name: str
     machine: Machine
     data: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it has, for people."""
+        machine = self.machine
+        gpus = f", {count(len(machine.gpus), 'GPU')}" if machine.gpus else ""
+        memory = machine.memory_bytes / 2**30
+        return f"{count(machine.num_cores, 'core')}{gpus}, {memory:.0f} GiB"
 
 
 # From the driver to the bridge.

@@ -36,6 +36,11 @@ class ClusterSlots:
         self._turns: dict[str, int] = {}
 
     @property
+    def nodes(self) -> dict[str, str]:
+        """Name -> what it has, of the nodes of now."""
+        return {name: node.text for name, node in self._nodes().items()}
+
+    @property
     def num_slots(self) -> int:
         """Trials at once that there is room for now; 0 without any node."""
         found = sum(num_slots(node, self._num_threads, self.level) for node in self._now().values())

@@ -21,7 +21,7 @@ from sweeps.driver.audit import Audit
 from sweeps.driver.ends import Ends
 from sweeps.driver.figures import Figures
 from sweeps.driver.next_trial import NextTrial
-from sweeps.driver.node_wait import NodeWait
+from sweeps.driver.nodes import Nodes
 from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
@@ -70,7 +70,7 @@ class SweepLoop:
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
         self._steering = Steering(self._trials, self._next, self._ends, interrupts)
-        self._node_wait = NodeWait(plan, board.clock)
+        self._nodes = Nodes(plan, board, recorder)
         self._audit: Audit | None = None
         self._logged_final_phase: float | None = None
         self._finishing: set[int] = set()
@@ -119,9 +119,10 @@ class SweepLoop:
             broken_off = self._retries.broken_off()
             if broken_off is not None:
                 return broken_off
+            self._nodes.look()
             self._fill_slots()
             awaits_node = self._awaits_node()
-            if awaits_node and self._node_wait.is_over:
+            if awaits_node and self._nodes.is_over:
                 return StopReason.NO_NODE
             if not self.board.running() and not awaits_node:
                 if self._finish_best():
@@ -136,7 +137,6 @@ class SweepLoop:
                 ran_out = self._next.exhausted and not self._plan.is_fixed
                 return rule or (StopReason.EXHAUSTED if ran_out else StopReason.TRIALS)
             self._handle_events(WAIT_SECONDS)
-            self.board.num_slots = self._trials.packer.num_slots or self.board.num_slots
             self._retries.end_overdue()
             self._retries.end_stalled()
             self._ends.prune_unpromotable()
@@ -148,7 +148,7 @@ class SweepLoop:
 
     def _awaits_node(self) -> bool:
         """Whether there is something to train, and no machine to train it on."""
-        if not self._node_wait.has_none or self.board.running() or self._next.is_done:
+        if not self._nodes.has_none or self.board.running() or self._next.is_done:
             return False
         return self._plan.rules.reached(self.board) is None
 
@@ -340,8 +340,9 @@ class SweepLoop:
         while not (
             self._audit.is_done
             or self._interrupts.received
-            or (self._node_wait.has_none and self._node_wait.is_over)
+            or (self._nodes.has_none and self._nodes.is_over)
         ):
+            self._nodes.look()
             self._audit.fill()
             self._handle_events(WAIT_SECONDS)
             self._audit.end_stalled(self._retries.stall_limit())

@@ -210,6 +210,11 @@ class Recorder:
         }
         self._spool.put(TagsRecord(row.number, tags))
 
+    def nodes(self, found: Mapping[str, str]) -> None:
+        """What nodes of a cluster have, when they joined, and when they left, by their names."""
+        tags = {f"{Tag.NODE}.{name}": text for name, text in found.items()}
+        self._spool.put(SweepTagsRecord(tags))
+
     def noted(self, text: str) -> None:
         """What somebody wrote of the sweep, in place of what was written before."""
         self._spool.put(SweepTagsRecord({Tag.NOTE: text}))

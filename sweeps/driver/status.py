@@ -122,6 +122,7 @@ class Board:
             present estimates; None where no time is reserved.
         counts_untrained: whether a trial that was not trained counts as tried, as in sweeps of
             before.
+        nodes: the machines of a cluster that take trials now; empty without one.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -140,6 +141,7 @@ class Board:
     final_phase_from: float | None = None
     competes: bool = True
     counts_untrained: bool = False
+    nodes: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 

@@ -83,7 +83,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
             "<p class='note'>How important each parameter is cannot be said yet: that takes at "
             "least 12 trials that were measured after equally many epochs.</p>"
         )
-    parts += [_failed(sweep), _settings(sweep)]
+    parts += [_failed(sweep), _nodes(sweep), _settings(sweep)]
     return [part for part in parts if part]
 
 
@@ -178,6 +178,8 @@ def _leaderboard(sweep: RecordedSweep) -> str:
     references, beside = recorded_references(sweep), beside_baseline(sweep)
     other = beside.other if beside and beside.epochs is None else None
     heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "size"]
+    if sweep.nodes:
+        heads.append("node")
     if other is not None:
         heads.insert(4, "beside baseline")
     ranks = {trial.number: place for place, trial in enumerate(sweep.ranking(), start=1)}
@@ -194,6 +196,8 @@ def _leaderboard(sweep: RecordedSweep) -> str:
             _sortable(duration(trial.seconds(now_ms())), trial.seconds(now_ms())),
             _sortable(*_size(trial)),
         ]
+        if sweep.nodes:
+            cells.append(f"<td>{escape(trial.tags.get(Tag.NODE, ''))}</td>")
         if other is not None:
             difference = None if value is None else value - other
             text = "" if difference is None else f"{difference:+.4f}"
@@ -248,6 +252,23 @@ def _failed(sweep: RecordedSweep) -> str:
         for reason, numbers in found.items()
     )
     return f"<section><h2>Failures</h2><ul>{rows}</ul></section>"
+
+
+def _nodes(sweep: RecordedSweep) -> str:
+    """The machines of a cluster that trials ran on."""
+    if not sweep.nodes:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{sweep.num_on(name)}</td><td>{escape(text)}</td></tr>"
+        for name, text in sorted(sweep.nodes.items())
+    )
+    moved, lost = sweep.moved
+    went_on = f"{count(moved, 'trial')} lost a node and went on elsewhere"
+    text = f"{went_on}: {duration(lost)} of training lost." if moved else "No trial lost its node."
+    return (
+        f"<section><h2>Nodes</h2><p class='caption'>{text}</p><div class='scroll'><table>"
+        f"<tr><th>node</th><th>trials</th><th></th></tr>{rows}</table></div></section>"
+    )
 
 
 def _settings(sweep: RecordedSweep) -> str:

@@ -167,6 +167,14 @@ def _epochs(waiting: tuple[str, int]) -> float:
     return float(waiting[0])
 
 
+def nodes_text(board: Board) -> str:
+    """`2 nodes; 1 trial moved, 31.0 s of training lost`."""
+    moved = [row for row in board.rows.values() if row.num_moved]
+    lost = duration(sum(row.lost_seconds for row in moved))
+    text = f"; {count(len(moved), 'trial')} moved, {lost} of training lost" if moved else ""
+    return f"{count(len(board.nodes), 'node')}{text}"
+
+
 def part_text(row: TrialRow) -> str:
     """How much of its training a trial has: `epoch 1/8`."""
     return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
@@ -196,6 +204,8 @@ def live_screen(board: Board) -> RenderableType:
         ordered = sorted(waiting.items(), key=_epochs)
         at = ", ".join(f"{number} at epoch {epochs}" for epochs, number in ordered)
         lines.append(Text(f"waiting at rungs: {at}"))
+    if board.nodes:
+        lines.append(Text(nodes_text(board)))
     if best := best_text(board):
         leader = board.leader()
         assert leader is not None

@@ -192,6 +192,10 @@ class NodeSlots(Slots, Protocol):
         """How many there are now, free or taken."""
 
     @property
+    def nodes(self) -> Mapping[str, str]:
+        """Name of each machine that is there now -> what it has, for people."""
+
+    @property
     def most(self) -> int | None:
         """Trials at once in all, whoever joins; None for no limit."""
 

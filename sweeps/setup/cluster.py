@@ -74,7 +74,6 @@ def cluster_allotment(cluster: ClusterConnection, settings: SweepSettings) -> Al
 
     All trials have equally many threads, whatever their node: numbers depend on them.
     """
-    from sweeps.cluster.connection import node_text
     from sweeps.cluster.slots import ClusterSlots
 
     nodes = cluster.nodes
@@ -84,7 +83,7 @@ def cluster_allotment(cluster: ClusterConnection, settings: SweepSettings) -> Al
         lambda: cluster.nodes, num_threads, settings.trials_per_gpu or 1, settings.num_workers
     )
     num = pool.num_slots
-    each = ", ".join(f"{name} ({node_text(node)})" for name, node in sorted(nodes.items()))
+    each = ", ".join(f"{name} ({node.text})" for name, node in sorted(nodes.items()))
     return Allotment(
         tuple(Slot(index, num_threads) for index in range(num)),
         f"{count(num, 'trial')} at once x {count(num_threads, 'thread')} on "

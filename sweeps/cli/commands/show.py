@@ -70,6 +70,7 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
     say(f"began {moment(sweep.begun_ms)}, {duration(sweep.seconds)} so far, seed {settings.seed}")
     if sweep.note:
         say(f"note: {sweep.note}")
+    _print_nodes(sweep)
     references = recorded_references(sweep)
     best = leader_of(sweep)
     if best is not None:
@@ -92,6 +93,15 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
         table_console(heeds_columns=True).print(table)
     if limit is not None and len(rows) > limit:
         say(f"{count(len(rows) - limit, 'more trial')}: --all lists them, --trial N shows one")
+
+
+def _print_nodes(sweep: RecordedSweep) -> None:
+    """The machines of a cluster that trials ran on."""
+    for name, text in sorted(sweep.nodes.items()):
+        say(f"node {name}: {count(sweep.num_on(name), 'trial')}; {text}")
+    moved, lost = sweep.moved
+    if moved:
+        say(f"{count(moved, 'trial')} moved to another node, {duration(lost)} of training lost")
 
 
 def _moves_text(trial: RecordedTrial) -> str:
