@@ -21,7 +21,9 @@ STORE = 80 * 2**20
 class RayNode:
     """A raylet with what it started, in a process group of its own."""
 
-    def __init__(self, folder: Path, address: str, number: int, num_cpus: int, token: bool) -> None:
+    def __init__(
+        self, folder: Path, address: str, number: int, num_cpus: int, token: bool, root: Path = ROOT
+    ) -> None:
         command = [
             "start", "--block", "--disable-usage-stats", f"--num-cpus={num_cpus}",
             f"--object-store-memory={STORE}", f"--temp-dir={folder}",
@@ -34,7 +36,7 @@ class RayNode:
         self.log = folder / f"node-{number}.log"
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
+            "PYTHONPATH": f"{root}:{Path(__file__).parent}",
             "RAY_AUTH_MODE": "token" if token else "disabled",
             "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
             "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -121,10 +123,10 @@ class RayCluster:
         self.nodes: list[RayNode] = []
         self.head = self.add(num_cpus=0)
 
-    def add(self, num_cpus: int = 1) -> RayNode:
+    def add(self, num_cpus: int = 1, root: Path = ROOT) -> RayNode:
         """One more node, started; on a busy machine Ray may give up, and is asked again."""
         for _ in range(3):
-            node = RayNode(self.folder, self.address, len(self.nodes), num_cpus, self.token)
+            node = RayNode(self.folder, self.address, len(self.nodes), num_cpus, self.token, root)
             self.nodes.append(node)
             try:
                 while not node.is_started:
