@@ -6,7 +6,6 @@ It ends with the driver; that it ends, for whatever Ray does, costs the driver i
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -107,8 +106,6 @@ class Bridge:
             return self._digests[data.fingerprint]
 
     def _connect(self, reached: Reached) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["RAY_AUTH_MODE"] = "token" if reached.has_token else "disabled"
         import ray
 
         ray.init(address=reached.address, log_to_driver=False, logging_level="ERROR")

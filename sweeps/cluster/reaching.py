@@ -1,7 +1,8 @@
 """Whether a cluster can be reached, and as what: asked before Ray is, which is mute or hangs.
 
 Without a token Ray says after 20 s that it "failed to connect"; from a machine that is no node it
-hangs for 98 s and then ends the process. Only for the bridge process: this module imports Ray.
+hangs for 98 s and then ends the process. Only for the bridge process: this module imports Ray, once
+it is known whether with a token: Ray reads that when it is imported, and never again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ ANSWER_SECONDS = 5.0
 JOIN_SECONDS = 8.0
 """A node that was just started is one by then."""
 AUTO = "auto"
+NODES_METHOD = "/ray.rpc.NodeInfoGcsService/GetAllNodeAddressAndLiveness"
 INSECURE = "--ray-insecure"
 
 
@@ -54,21 +57,21 @@ def reach(address: str, *, insecure: bool) -> Reached:
     address = _joined_here() if address == AUTO else address
     host = address.rpartition(":")[0]
     _open_socket(address)
-    nodes, token = _nodes(address, ""), ""
-    has_token = nodes is grpc.StatusCode.UNAUTHENTICATED
+    answer, token = _asked(address, ""), ""
+    has_token = answer is grpc.StatusCode.UNAUTHENTICATED
     if has_token:
         token = _known_token(address)
-        nodes = _nodes(address, token)
-        if nodes is grpc.StatusCode.UNAUTHENTICATED:
+        answer = _asked(address, token)
+        if answer is grpc.StatusCode.UNAUTHENTICATED:
             raise UnreachableError(
                 f"The Ray cluster at {address} refuses the token of this machine "
                 f"({_token_place()}). Give it the cluster's own: RAY_AUTH_TOKEN_PATH=FILE."
             )
-    if isinstance(nodes, grpc.StatusCode):
+    if isinstance(answer, grpc.StatusCode):
         tls = "" if _uses_tls() else " If it uses TLS, set RAY_USE_TLS=1 and its certificates."
         raise UnreachableError(
             f"What listens at {address} does not answer as the head of a Ray cluster "
-            f"({nodes.name}).{tls} The port is that of `ray start --head`, 6379 by default."
+            f"({answer.name}).{tls} The port is that of `ray start --head`, 6379 by default."
         )
     if not has_token and not insecure and not _is_loopback(host):
         raise UnreachableError(
@@ -76,11 +79,13 @@ def reach(address: str, *, insecure: bool) -> Reached:
             "programs on its nodes. Start it with a token (RAY_AUTH_MODE=token ray start --head), "
             f"or accept that in a network of your own with {INSECURE}."
         )
+    os.environ["RAY_AUTH_MODE"] = "token" if has_token else "disabled"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     deadline = time.monotonic() + JOIN_SECONDS
-    while not _own_addresses(nodes) and time.monotonic() < deadline:
+    while not (is_node := bool(_own_addresses(_living(answer)))) and time.monotonic() < deadline:
         time.sleep(0.5)
-        nodes = _nodes(address, token)
-    if not _own_addresses(nodes):
+        answer = _asked(address, token)
+    if not is_node:
         raise UnreachableError(
             f"This machine is no node of the Ray cluster at {address}. Join it, without taking "
             f"trials: ray start --address={address} --num-cpus=0"
@@ -89,16 +94,18 @@ def reach(address: str, *, insecure: bool) -> Reached:
 
 
 def _joined_here() -> str:
-    """The address of the cluster that `ray start` was last called for on this machine."""
-    from ray._private.utils import read_ray_address
+    """The address of the cluster that `ray start` was last called for on this machine.
 
-    found = read_ray_address()  # Ray has no public function for it.
-    if not found:
+    From the file that Ray leaves; it has no public function for it.
+    """
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    try:
+        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
         raise UnreachableError(
             "This machine is a node of no Ray cluster. `ray start --head` starts one; "
             "`ray start --address=HOST:PORT` joins one."
-        )
-    return str(found)
+        ) from None
 
 
 def _open_socket(address: str) -> None:
@@ -112,21 +119,26 @@ def _open_socket(address: str) -> None:
         ) from error
 
 
-def _nodes(address: str, token: str) -> Any:
-    """The addresses of the living nodes, as a set; a gRPC status where they are not told."""
+def _asked(address: str, token: str) -> Any:
+    """The answer to which nodes there are, in bytes; a gRPC status where it is not told."""
     import grpc
-    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
     with _channel(address) as channel:
-        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        ask = channel.unary_unary(NODES_METHOD)  # Bytes in, bytes out: without Ray's classes.
         metadata = [("authorization", f"Bearer {token}")] if token else []
-        request = gcs_service_pb2.GetAllNodeAddressAndLivenessRequest()
         try:
-            reply = stub.GetAllNodeAddressAndLiveness(
-                request, timeout=ANSWER_SECONDS, metadata=metadata
-            )
+            return ask(b"", timeout=ANSWER_SECONDS, metadata=metadata)
         except grpc.RpcError as error:
             return error.code()
+
+
+def _living(answer: Any) -> set[str]:
+    """The addresses of the living nodes; imports Ray."""
+    if not isinstance(answer, bytes):
+        return set()
+    from ray.core.generated import gcs_service_pb2
+
+    reply = gcs_service_pb2.GetAllNodeAddressAndLivenessReply.FromString(answer)
     return {node.node_manager_address for node in reply.node_info_list if node.state == 0}
 
 
@@ -182,11 +194,9 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(text).is_loopback for text in found)
 
 
-def _own_addresses(candidates: Any) -> set[str]:
+def _own_addresses(candidates: set[str]) -> set[str]:
     """Those of some addresses that are this machine's: it can listen there."""
     found: set[str] = set()
-    if not isinstance(candidates, set):
-        return found
     for text in candidates:
         family = socket.AF_INET6 if ":" in text else socket.AF_INET
         with contextlib.suppress(OSError), socket.socket(family) as own:

@@ -34,7 +34,9 @@ class RayNode:
         else:
             command += [f"--address={address}", f"--node-ip-address=127.0.0.{number + 1}"]
         self.log = folder / f"node-{number}.log"
+        self._mark = f"TESTS_NODE={self.log}".encode()
         environment = {
+            "TESTS_NODE": str(self.log),
             **os.environ,
             "PYTHONPATH": f"{root}:{Path(__file__).parent}",
             "RAY_AUTH_MODE": "token" if token else "disabled",
@@ -79,11 +81,11 @@ class RayNode:
         return found
 
     def children(self) -> list[int]:
-        """The processes of its group."""
+        """Its processes: Ray's own are in several process groups, so each is known by a mark."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError, ProcessLookupError):
-                if os.getpgid(int(path.name)) == self.process.pid:
+            with contextlib.suppress(OSError):
+                if self._mark in (path / "environ").read_bytes().split(b"\0"):
                     found.append(int(path.name))
         return found
 

@@ -34,6 +34,8 @@ def open_cluster():
 def no_token(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # Reaching a cluster sets both.
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setattr(reaching, "JOIN_SECONDS", 0.1)
 
 
@@ -91,12 +93,12 @@ def test_a_machine_that_is_no_node(open_cluster, monkeypatch):
     assert f"ray start --address={open_cluster.address} --num-cpus=0" in text
 
 
-def test_auto_is_the_cluster_that_this_machine_joined_last(monkeypatch, open_cluster):
-    from ray._private import utils
-
-    monkeypatch.setattr(utils, "read_ray_address", lambda: open_cluster.address)
+def test_auto_is_the_cluster_that_this_machine_joined_last(monkeypatch, open_cluster, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(open_cluster.address)
     assert reach("auto", insecure=False).address == open_cluster.address
-    monkeypatch.setattr(utils, "read_ray_address", lambda: None)
+    (tmp_path / "ray" / "ray_current_cluster").unlink()
     assert refusal("auto").startswith("This machine is a node of no Ray cluster.")
 
 
