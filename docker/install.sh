@@ -22,8 +22,8 @@ PYTHON
     python -m pip install -c constraints.txt -r <(printf '%s\n' "$requirements")
     python -m pip install --no-deps -e .
     ;;
-  cpu) python -m pip install -c constraints.txt -e '.[postgresql]' ;;
-  gpu) python -m pip install -c constraints.txt -e '.[postgresql,gpu]' ;;
+  cpu) python -m pip install -c constraints.txt -e ".[postgresql${EXTRAS:+,$EXTRAS}]" ;;
+  gpu) python -m pip install -c constraints.txt -e ".[postgresql,gpu${EXTRAS:+,$EXTRAS}]" ;;
   *)
     echo "error: one of server, cpu, gpu must be named. Received: '${1:-}'." >&2
     exit 2

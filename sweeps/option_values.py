@@ -134,13 +134,19 @@ def duration_or_auto(value: object) -> float | None:
     return None if value is None or value == "auto" else _seconds(value, "auto")
 
 
-def _seconds(value: Any, other: str) -> float:
+def duration(value: object) -> float:
+    """`90`, `90s`, `15m`, `2h` in seconds."""
+    return _seconds(value)
+
+
+def _seconds(value: Any, other: str = "") -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value) if isinstance(value, str) else None
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     if not 0 < seconds < float("inf"):
-        raise _broken(f"a positive duration such as 90s, 15m or 2h, or {other}", value)
+        rule = "a positive duration such as 90s, 15m or 2h"
+        raise _broken(f"{rule}, or {other}" if other else rule, value)
     return seconds
 
 
@@ -220,5 +226,6 @@ SCHEMAS: dict[Read, dict[str, Any]] = {
     positive_number: {"type": "number", "exclusiveMinimum": 0},
     timeout: _DURATION,
     duration_or_auto: _DURATION,
+    duration: {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?[smh]?$"},
 }
 """The JSON schema of what each kind accepts; of the others any text."""

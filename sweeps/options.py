@@ -22,6 +22,7 @@ from search_spaces.hyperparameters.narrowing import check_names, merged_rules
 from search_spaces.registry import SPACES, stored_name
 from sweeps.option_values import (
     ValueRuleError,
+    duration,
     duration_or_auto,
     first_rung,
     gpu_indices,
@@ -40,6 +41,7 @@ from sweeps.option_values import (
 from sweeps.settings import (
     DEFAULT_STORAGE,
     ENGINES,
+    EXECUTORS,
     RETRAIN,
     STORAGE_VARIABLE,
     SweepSettings,
@@ -121,6 +123,11 @@ OPTIONS: dict[str, Option] = {
     "keep_models": Option("num_kept_models", _natural),
     "offline": Option("offline", switch),
     "pass_env": Option("pass_env", names),
+    "executor": Option("executor", text, EXECUTORS),
+    "ray_address": Option("ray_address", text),
+    "ray_insecure": Option("ray_insecure", switch),
+    "node_cache": Option("node_cache", text),
+    "node_wait": Option("node_wait_seconds", duration),
     **{
         f.name: _training_option(f.name, f.metadata["option"], f.default)
         for f in fields(TrainingOptions)

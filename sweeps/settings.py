@@ -36,6 +36,12 @@ DEFAULT_SAMPLER, DEFAULT_PRUNER = "prior", "asha"
 DEFAULT_STORAGE = "sqlite:///optuna.db"
 STORAGE_VARIABLE = "SWEEPS_STORAGE"
 """The study's storage where no option names one, as `MLFLOW_TRACKING_URI` is for MLflow."""
+EXECUTORS = ("local", "ray")
+LOCAL_NOTE = "; on this machine, because only the trials of a search use a cluster"
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""The cluster where no option names one, as for Ray's own programs."""
+DEFAULT_NODE_CACHE = "~/.cache/keras-sweeps"
+DEFAULT_NODE_WAIT_SECONDS = 600.0
 DEFAULT_NUM_FINALISTS = 3
 DEFAULT_NUM_SEEDS = 5
 RETRAIN = ("all", "none")
@@ -79,6 +85,11 @@ class SweepSettings:
         fixed: parameters with one value, as `NAME=VALUE`.
         limits: what points may cost, as `parameters<=200k`.
         pass_env: names of variables that workers get although they are secrets.
+        executor: where trials run: `local`, or on the nodes of a Ray cluster with `ray`.
+        ray_address: HOST:PORT of its head, or `auto`; None for what the environment says.
+        ray_insecure: whether a cluster without authentication is taken.
+        node_cache: the folder for data and running trials on each node.
+        node_wait_seconds: how long trials wait where the cluster has no node.
         training: how trials train.
         defaults: which release's rules hold where none was given; 1 for sweeps that began before
             rungs below an epoch, 2 for those in which `counts_untrained` is true.
@@ -127,6 +138,11 @@ class SweepSettings:
     pass_env: tuple[str, ...] = ()
     engine: str = "optuna"
     oracle: str | None = None
+    executor: str = EXECUTORS[0]
+    ray_address: str | None = None
+    ray_insecure: bool = False
+    node_cache: str = DEFAULT_NODE_CACHE
+    node_wait_seconds: float = DEFAULT_NODE_WAIT_SECONDS
     training: TrainingOptions = field(default_factory=TrainingOptions)
     defaults: int = DEFAULTS
 
@@ -249,12 +265,31 @@ class SweepSettings:
                 "--trials-per-gpu needs a GPU. Received: "
                 f"{self.trials_per_gpu}, and --gpus none. Leave one of them out."
             )
+        self._validate_executor(resumed=resumed)
         self.training.check(get_space(self.space) if self.space else None)
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.name is not None:
             check_name(self.name)
         if self.experiment is not None and not self.experiment.strip():
             raise InputError("--experiment must not be empty. Received: ''.")
+
+    def _validate_executor(self, *, resumed: bool) -> None:
+        if self.executor not in EXECUTORS:
+            raise unknown_name("executor", self.executor, EXECUTORS)
+        if self.executor == "local":
+            if self.ray_address is not None and not resumed:
+                raise InputError(
+                    f"--ray-address goes with --executor ray. Received: {self.ray_address}, "
+                    "without it. Add --executor ray, or leave the address out."
+                )
+            return
+        if self.gpus not in (ALL, NONE):
+            raise InputError(
+                "--gpus numbers the GPUs of one machine, so with --executor ray it must be all or "
+                f"none. Received: {self.gpus}."
+            )
+        if self.ray_address is not None:
+            check_ray_address(self.ray_address)
 
     def values(self) -> dict[str, Any]:
         """Name -> value of every setting, the training options among the others."""
@@ -275,6 +310,7 @@ class SweepSettings:
         """The settings for the record, without addresses, which may hold secrets."""
         hidden = {
             "tracking_uri", "storage", "work_dir", "experiment", "name", "defaults", "pass_env",
+            "executor", "ray_address", "ray_insecure", "node_cache", "node_wait_seconds",
         }  # fmt: skip
         return {key: value for key, value in self.stored().items() if key not in hidden}
 
@@ -297,6 +333,16 @@ def check_gpus(text: str) -> None:
         raise InputError(
             "--gpus must be all, none, or different numbers as nvidia-smi counts them, such as "
             f"0,1. Received: '{text}'."
+        )
+
+
+def check_ray_address(address: str) -> None:
+    """Raises InputError unless an address is HOST:PORT or `auto`."""
+    host, _, port = address.rpartition(":")
+    if address != "auto" and (not host or "/" in host or not port.isdecimal()):
+        raise InputError(
+            "--ray-address must be HOST:PORT of the cluster's head, or auto for the cluster that "
+            f"this machine is a node of. Received: {address}."
         )
 
 

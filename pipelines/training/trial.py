@@ -151,6 +151,8 @@ class TrialTask:
         sources: the files of a user's space, which must not change under a sweep.
         measures: quantities (`sweeps.engines.limits`) that the first report is to have, as far as
             they are not known beforehand.
+        recorded_space: what checkpoints call the space where `space` is a copy of it; empty for the
+            same.
     """
 
     number: int
@@ -167,12 +169,14 @@ class TrialTask:
     stream_above: int = STREAM_ABOVE_BYTES
     sources: Sources = ()
     measures: tuple[str, ...] = ()
+    recorded_space: str = ""
 
     @property
     def identity(self) -> str:
         """What a checkpoint must belong to: everything that the trained numbers follow from."""
         schedule = self.schedule
-        space = earlier_name(self.space)  # Checkpoints of before the core spaces fit.
+        # Checkpoints of before the core spaces fit.
+        space = self.recorded_space or earlier_name(self.space)
         parts = [space, self.params, self.data.fingerprint, schedule.num_epochs, self.seed,
                  self.objective.metric, schedule.train_on, *self.training.identity,
                  *schedule.reports.identity]  # fmt: skip

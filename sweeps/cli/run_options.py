@@ -15,12 +15,15 @@ from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
 from sweeps.options import OPTIONS, default_storage, settings_of
 from sweeps.settings import (
+    ADDRESS_VARIABLE,
     ALL,
+    DEFAULT_NODE_CACHE,
     DEFAULT_NUM_TRIALS,
     DEFAULT_PRUNER,
     DEFAULT_SAMPLER,
     DEFAULT_STORAGE,
     ENGINES,
+    EXECUTORS,
     LARGE_DATA_BUDGET,
     LARGE_DATA_IMAGES,
     SMALL_DATA_BUDGET,
@@ -28,6 +31,9 @@ from sweeps.settings import (
     DefaultBudget,
     SweepSettings,
 )
+
+RESUME_AUTO = "auto"
+"""Of `--resume`: one command line that begins a sweep, goes on with it, or tells how it ended."""
 
 
 def add_options(parser: OneLineParser) -> None:
@@ -84,7 +90,9 @@ def add_options(parser: OneLineParser) -> None:
     add("--name", metavar="NAME", help="the sweep's name (default: space, data set and time)")
     add("--workers", type=type_of("workers"), default=None, metavar="N",
         help="trials in parallel (default: from cores and GPUs)")  # fmt: skip
-    add("--resume", action="store_true", help="continue --name, or the latest unfinished sweep")
+    add("--resume", nargs="?", const=True, default=False, choices=(RESUME_AUTO,),
+        help="continue --name, or the latest unfinished sweep; with auto, begin --name where it "
+        "does not exist, and do nothing where it has ended")  # fmt: skip
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)
@@ -149,6 +157,19 @@ def add_options(parser: OneLineParser) -> None:
     )
     _add_training_options(train)
     _add_gpu_options(parser)
+    _add_cluster_options(parser)
+    _add_store_options(parser)
+    show = parser.add_argument_group("output")
+    show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
+    show.add_argument(
+        "--result",
+        metavar="FILE",
+        help="write the outcome as JSON when the sweep ends, also by an interrupt",
+    )
+    add_notify_option(show)
+
+
+def _add_store_options(parser: argparse.ArgumentParser) -> None:
     store = parser.add_argument_group("storage and tracking")
     store.add_argument(
         "--tracking-uri",
@@ -188,14 +209,6 @@ def add_options(parser: OneLineParser) -> None:
         help="environment variables, separated by commas, that trials and custom spaces get "
         "although their names look like those of credentials: HF_TOKEN (default: none)",
     )
-    show = parser.add_argument_group("output")
-    show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
-    show.add_argument(
-        "--result",
-        metavar="FILE",
-        help="write the outcome as JSON when the sweep ends, also by an interrupt",
-    )
-    add_notify_option(show)
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
@@ -229,6 +242,41 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="trials that share a GPU and its memory (default: auto, the fastest of 1, 2 and 4 in "
         "a short measurement)",
+    )
+
+
+def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    cluster = parser.add_argument_group("several machines")
+    cluster.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default=EXECUTORS[0],
+        help="where trials run: this machine, or the nodes of a Ray cluster (default: %(default)s)",
+    )
+    cluster.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="head of the Ray cluster, or auto for the one that this machine belongs to (default: "
+        f"{ADDRESS_VARIABLE})",
+    )
+    cluster.add_argument(
+        "--ray-insecure",
+        action="store_true",
+        help="use a cluster without authentication: whoever reaches it can run programs there",
+    )
+    cluster.add_argument(
+        "--node-cache",
+        default=DEFAULT_NODE_CACHE,
+        metavar="DIR",
+        help="folder on each node for data and running trials (default: %(default)s)",
+    )
+    cluster.add_argument(
+        "--node-wait",
+        type=type_of("node_wait"),
+        default="10m",
+        metavar="TIME",
+        help="how long trials wait where the cluster has no node; then the sweep waits to be "
+        "resumed (default: %(default)s)",
     )
 
 

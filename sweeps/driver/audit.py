@@ -5,10 +5,13 @@ They stay pruned: study, ranking and winner do not change.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from pipelines.training.checkpoints import CHECKPOINT_FILE, MODEL_FILE
 from pipelines.training.trial import Decision
+from sweeps.driver.plan import MOST_MOVES
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Raised, Reported, Returned, Slot
@@ -36,6 +39,7 @@ class Audit:
         self._waiting = [self._pruned[index] for index in order[: plan.num_audited]]
         self._slots: dict[int, Slot] = {}
         self._last_report_at: dict[int, float] = {}
+        self._moves: Counter[int] = Counter()
 
     @property
     def is_done(self) -> bool:
@@ -64,6 +68,10 @@ class Audit:
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
         self._free.give_back(self._slots.pop(number))
+        if isinstance(event, Raised) and event.lost and self._moves[number] < MOST_MOVES:
+            self._moves[number] += 1
+            self._waiting.append(self._board.rows[number])
+            return
         if isinstance(event, Returned):
             self._board.audits[number] = event.value.value
             self._trials.recorder.audited(number, event.value.value)

@@ -21,6 +21,7 @@ from sweeps.driver.audit import Audit
 from sweeps.driver.ends import Ends
 from sweeps.driver.figures import Figures
 from sweeps.driver.next_trial import NextTrial
+from sweeps.driver.nodes import Nodes
 from sweeps.driver.plan import LoopPlan, StopReason
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.retries import Retries
@@ -69,6 +70,7 @@ class SweepLoop:
         self._retries = Retries(self._trials, self._figures, interrupts)
         self._ends = Ends(self._trials, self._figures)
         self._steering = Steering(self._trials, self._next, self._ends, interrupts)
+        self._nodes = Nodes(plan, board, recorder)
         self._audit: Audit | None = None
         self._logged_final_phase: float | None = None
         self._finishing: set[int] = set()
@@ -117,8 +119,12 @@ class SweepLoop:
             broken_off = self._retries.broken_off()
             if broken_off is not None:
                 return broken_off
+            self._nodes.look()
             self._fill_slots()
-            if not self.board.running():
+            awaits_node = self._awaits_node()
+            if awaits_node and self._nodes.is_over:
+                return StopReason.NO_NODE
+            if not self.board.running() and not awaits_node:
                 if self._finish_best():
                     continue
                 rule = self._plan.rules.reached(self.board)
@@ -139,6 +145,12 @@ class SweepLoop:
             self.board.final_phase_from = self._time_plan.final_phase_from
             self._log_time()
             self._trials.view.update(self.board)
+
+    def _awaits_node(self) -> bool:
+        """Whether there is something to train, and no machine to train it on."""
+        if not self._nodes.has_none or self.board.running() or self._next.is_done:
+            return False
+        return self._plan.rules.reached(self.board) is None
 
     def _log_time(self) -> None:
         """Says once when the end begins, and again where the plan for the time has moved."""
@@ -264,7 +276,7 @@ class SweepLoop:
         """
         waiting = self.board.in_state(TrialState.PAUSED) if self._time_plan.is_timed else []
         row = next((row for row in waiting if self.board.would_win(row)), None)
-        if row is None or row.number in self._finishing:
+        if not self._trials.packer.slots.has_room or row is None or row.number in self._finishing:
             return False
         self._finishing.add(row.number)
         self._engine.resume(row.number)
@@ -326,7 +338,12 @@ class SweepLoop:
         if not self._plan.num_audited:
             return
         self._audit = Audit(self._trials)
-        while not self._audit.is_done and not self._interrupts.received:
+        while not (
+            self._audit.is_done
+            or self._interrupts.received
+            or (self._nodes.has_none and self._nodes.is_over)
+        ):
+            self._nodes.look()
             self._audit.fill()
             self._handle_events(WAIT_SECONDS)
             self._audit.end_stalled(self._retries.stall_limit())

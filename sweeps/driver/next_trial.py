@@ -27,6 +27,14 @@ class NextTrial:
         self.exhausted = False
         """Whether the engine has no further proposal."""
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits and nothing new is to come."""
+        waits = any(
+            row.waiting or row.state is TrialState.PAUSED for row in self._board.rows.values()
+        )
+        return not waits and (self.exhausted or self._all_proposed())
+
     def choose(self) -> TrialRow | None:
         """The trial to start now; None where there is none for the time being."""
         running = self._board.running()

@@ -16,13 +16,17 @@ from sweeps.driver.status import Board
 from sweeps.engines.base import TrialState
 from sweeps.engines.limits import Limit
 from sweeps.executors.base import Job, Slot
-from sweeps.resources.packing import GpuLayout
+from sweeps.resources.packing import GpuLayout, NodeSlots
+from sweeps.settings import DEFAULT_NODE_WAIT_SECONDS
 from sweeps.state.paths import SweepPaths
 from sweeps.workers.jobs import train_job
 
 FEW_TRIALS = 24
 STOPPED = "the sweep was stopped"
 """Why a trial ended that a stop rule or an interrupt ended."""
+
+MOST_MOVES = 5
+"""A trial whose node is lost goes on elsewhere so often: a point that ends its nodes has an end."""
 
 
 class StopReason(StrEnum):
@@ -38,6 +42,7 @@ class StopReason(StrEnum):
     PREEMPTED = "terminated; it can be resumed"
     CHANGED = "the space's source has changed; it can be resumed"
     TROUBLE = "trials fail one after the other because of the machine; it can be resumed"
+    NO_NODE = "no node of the cluster is left; it can be resumed"
     FATAL = "the space ended the search; it can be resumed"
     FAILING = "the first trials all failed for one reason"
 
@@ -45,7 +50,8 @@ class StopReason(StrEnum):
     def is_break(self) -> bool:
         """Whether trials wait for the sweep to be resumed."""
         return self in (
-            StopReason.PREEMPTED, StopReason.CHANGED, StopReason.FATAL, StopReason.TROUBLE
+            StopReason.PREEMPTED, StopReason.CHANGED, StopReason.FATAL, StopReason.TROUBLE,
+            StopReason.NO_NODE,
         )  # fmt: skip
 
 
@@ -125,6 +131,8 @@ class LoopPlan:
         stall_seconds: how long a trial may report nothing; None for the default rule.
         num_audited: pruned trials to train to the end afterwards.
         limits: what trials may cost.
+        pool: the slots of a cluster, in place of this machine's.
+        node_wait_seconds: how long trials wait where the cluster has no node.
         is_fixed: whether the trials are those of a fixed plan. Then each is wanted for itself, and
             some that fail for one reason do not end the others.
     """
@@ -149,6 +157,8 @@ class LoopPlan:
     rungs: tuple[int, ...] = ()
     protects_baselines: bool = False
     limits: tuple[Limit, ...] = ()
+    pool: NodeSlots | None = None
+    node_wait_seconds: float = DEFAULT_NODE_WAIT_SECONDS
 
     def most_trials(self, num_tried: int) -> int:
         """How many points there will be at most; twice as many as now where only time limits them.

@@ -191,6 +191,8 @@ class Recorder:
         place = f"gpu {slot.gpu}" if slot.gpu is not None else "cpu"
         # Refined by the worker once it knows; a trial that never gets so far has this.
         tags = {Tag.DEVICE: place}
+        if slot.node:
+            tags[Tag.NODE] = slot.node
         if slot.num_sharing > 1:
             tags[Tag.GPU_SHARE] = f"1/{slot.num_sharing}"
         self._history.put_state(TrialStateRecord(row.number, TrialState.RUNNING.value, tags))
@@ -214,11 +216,25 @@ class Recorder:
     def trial_retried(self, row: TrialRow, reason: str, kind: str) -> None:
         """A failure of some kind (`FailureKind`), after which the trial is tried again."""
         tags = {
-            Tag.NUM_RETRIES: str(row.num_tries - 1),
+            Tag.NUM_RETRIES: str(row.num_tries - 1 - row.num_moved),
             Tag.RETRY_REASON: reason,
             Tag.RETRY_KIND: kind,
         }
         self._spool.put(TagsRecord(row.number, tags))
+
+    def trial_moved(self, row: TrialRow, reason: str) -> None:
+        """Its node was lost: it goes on elsewhere, from its last checkpoint."""
+        tags = {
+            Tag.NUM_MOVES: str(row.num_moved),
+            Tag.MOVE_REASON: reason,
+            Tag.LOST_SECONDS: f"{row.lost_seconds:.1f}",
+        }
+        self._spool.put(TagsRecord(row.number, tags))
+
+    def nodes(self, found: Mapping[str, str]) -> None:
+        """What nodes of a cluster have, when they joined, and when they left, by their names."""
+        tags = {f"{Tag.NODE}.{name}": text for name, text in found.items()}
+        self._spool.put(SweepTagsRecord(tags))
 
     def noted(self, text: str) -> None:
         """What somebody wrote of the sweep, in place of what was written before."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from search_spaces.errors import SearchEndedError, SourceChangedError
 from sweeps.driver.figures import Figures
-from sweeps.driver.plan import STOPPED, StopReason
+from sweeps.driver.plan import MOST_MOVES, STOPPED, StopReason
 from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials, trial_number
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Raised
-from sweeps.executors.failures import Failure, FailureKind, classify, hang
+from sweeps.executors.failures import Failure, FailureKind, classify, hang, lost
 from sweeps.interrupts import Interrupts
 from sweeps.state.log import sweep_log
 
@@ -50,18 +50,35 @@ class Retries:
             self.source_changed = event.reason
         if event.kind == SearchEndedError.__name__:
             self.search_ended = event.reason
-        if self.source_changed or (event.died and self._interrupts.received):
+        ended = event.died or event.lost
+        if self.source_changed or (ended and self._interrupts.received):
             # What ended the sweep ended its processes, too: service managers signal whole groups.
             # And a trial that was to be built from other code than those before it can wait.
             row.reason = STOPPED
             self._trials.release(row)
             row.waiting = True
             return
+        if event.lost and row.num_moved < MOST_MOVES:
+            self._move(row, event.reason)
+            return
+        if event.lost:
+            self._failed(row, lost(event, row.num_moved))
+            return
         self.broken(row, event)
+
+    def _move(self, row: TrialRow, reason: str) -> None:
+        """The node of a trial is lost, which is no failure: it goes on as soon as it can."""
+        row.num_moved += 1
+        row.lost_seconds += self._board.clock() - self._trials.last_report[row.number]
+        self._trials.release(row)
+        row.waiting = True
+        self._trials.recorder.trial_moved(row, reason)
+        self._trials.view.retried(self._board, row, reason)
 
     def broken(self, row: TrialRow, event: Raised) -> None:
         """A trial failed by this event; another try, or its end."""
-        self._failed(row, classify(event, memory_ran_out=self._trials.memory_ran_out(row)))
+        short = self._trials.memory_ran_out(row, event)
+        self._failed(row, classify(event, memory_ran_out=short))
 
     def end_overdue(self) -> None:
         """Ends trials whose epoch does not end within `GRACE_SECONDS` after the time limit.

@@ -155,6 +155,8 @@ class _Search:
             protects_baselines=settings.protect_baselines,
             rungs=budget.rungs.steps if settings.pruner in HALVING else (),
             limits=parse_limits(settings.limits),
+            pool=allotment.pool,
+            node_wait_seconds=settings.node_wait_seconds,
         )
         views = Views((view, ReportView(self._paths)))
         self._session = Session(

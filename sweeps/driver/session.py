@@ -72,8 +72,9 @@ class LoopEnd:
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended it, or it broke off after that; it can go on."""
-        ended = self.stop in (StopReason.INTERRUPTED, StopReason.PREEMPTED)
+        """Whether something from outside ended it, or it broke off after that; it can go on."""
+        breaks = (StopReason.INTERRUPTED, StopReason.PREEMPTED, StopReason.NO_NODE)
+        ended = self.stop in breaks
         return ended or (self.stop is None and self.received)
 
     @property

@@ -28,6 +28,9 @@ class TrialRow:
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
+        node: the machine of a cluster that it runs or ran on last; empty for the driver's.
+        num_moved: further tries because its node was lost.
+        lost_seconds: what it had trained then beyond its last report.
         ran_out_of_memory: its memory ran out before, so it runs alone, with smaller predictions.
         proposed_by: what the point was drawn from, for people; empty where nobody knows.
         duplicate_of: the trial of the same point; this one was not trained.
@@ -63,6 +66,9 @@ class TrialRow:
     in_doubt: bool = False
     num_retries: int = 0
     num_repacked: int = 0
+    node: str = ""
+    num_moved: int = 0
+    lost_seconds: float = 0.0
     ran_out_of_memory: bool = False
     duplicate_of: int | None = None
     past: bool = False
@@ -100,7 +106,7 @@ class TrialRow:
     @property
     def num_tries(self) -> int:
         """How often it was started, for whatever reason."""
-        return 1 + self.num_retries + self.num_repacked
+        return 1 + self.num_retries + self.num_repacked + self.num_moved
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class Board:
         max_epochs: of all trials together; None for no limit.
         rungs: the steps at which trials wait for others; empty without.
         reduction_factor: of so many trials of a rung one goes on; None without rungs.
+        nodes: the machines of a cluster that take trials now; empty without one.
         competes: whether one trial is the best; published models are each compared with their own
             figure.
     """
@@ -156,6 +163,7 @@ class Board:
     max_epochs: int | None = None
     rungs: tuple[int, ...] = ()
     reduction_factor: int | None = None
+    nodes: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 

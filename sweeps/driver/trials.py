@@ -41,7 +41,7 @@ class Trials:
         self.executor, self.recorder, self.view = executor, recorder, view
         self.packer = Packer(
             plan.slots, plan.layout, plan.level, plan.trials_per_gpu, plan.paths.packing, executor,
-            recorder.packed,
+            recorder.packed, plan.pool,
         )  # fmt: skip
         self.usage = ResourceUsage(executor, watch)
         self.last_report: dict[int, float] = {}
@@ -56,6 +56,7 @@ class Trials:
         number, again = row.number, bool(row.curve)
         self.slots[number] = slot
         row.slot, row.waiting, row.state, row.reason = slot.index, False, TrialState.RUNNING, ""
+        row.node = slot.node
         row.started = self.last_report[number] = self.board.clock()
         self._unreported.add(number)
         self._uncompiled.add(number)
@@ -115,8 +116,13 @@ class Trials:
             self.packer.slots.give_back(slot)
         return slot
 
-    def memory_ran_out(self, row: TrialRow) -> bool:
-        """Whether the kernel ended some process for want of memory since the trial started."""
+    def memory_ran_out(self, row: TrialRow, event: Raised) -> bool:
+        """Whether the kernel ended some process for want of memory since the trial started.
+
+        A trial on another machine is told of that by the event.
+        """
+        if row.node:
+            return event.memory_ran_out
         return kernel_memory_kills() > self._memory_kills[row.number]
 
     def end(self, row: TrialRow, state: TrialState, value: float | None = None) -> None:

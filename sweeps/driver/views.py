@@ -84,12 +84,12 @@ class LogView(QuietView):
         """A trial started, or goes on."""
         if again:
             sweep_log.info(
-                "%s continues after epoch %s, slot %d", row.name, row.epochs_text, row.slot
+                "%s continues after epoch %s, %s", row.name, row.epochs_text, _place(row)
             )
         else:
             drawn = f" ({row.proposed_by})" if row.proposed_by else ""
             point = params_text(row.params)
-            sweep_log.info("%s%s starts, slot %d: %s", row.name, drawn, row.slot, point)
+            sweep_log.info("%s%s starts, %s: %s", row.name, drawn, _place(row), point)
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """A trial failed and will be tried again."""
@@ -112,6 +112,10 @@ class LogView(QuietView):
         )  # fmt: skip
         if failed and row.details:
             sweep_log.error("%s", row.details.rstrip())
+
+
+def _place(row: TrialRow) -> str:
+    return f"slot {row.slot}" + (f" on node {row.node}" if row.node else "")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Slot:
         num_sharing: so many equal shares its GPU is cut into.
         memory: what it may allocate there; None for what it finds.
         gpu_bytes: all memory of its GPU; None without one, or where that does not tell.
+        node: the machine of a cluster that it is on; empty for this one.
     """
 
     index: int
@@ -28,6 +29,7 @@ class Slot:
     num_sharing: int = 1
     memory: MemoryShare | None = None
     gpu_bytes: int | None = None
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Returned:
     value: Any
 
 
-DIED = "Died"
-"""The kind of an end without an exception."""
+DIED, LOST = "Died", "Lost"
+"""The kinds of ends without an exception: the process died, or its machine is gone."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class Raised:
     """A job ended with an exception, or its process died.
 
     Attributes:
-        kind: the exception's class name, or `DIED`.
+        kind: the exception's class name, `DIED` or `LOST`.
         reason: one line for people.
         details: the traceback, or the last lines that the dead process printed.
         signal: the name of the signal that killed the process; empty without one.
+        memory_ran_out: whether its machine, which is another one, was short of memory meanwhile.
     """
 
     job_id: str
@@ -66,11 +69,17 @@ class Raised:
     reason: str
     details: str
     signal: str = ""
+    memory_ran_out: bool = False
 
     @property
     def died(self) -> bool:
         """Whether the process ended before the job could raise anything."""
         return self.kind == DIED
+
+    @property
+    def lost(self) -> bool:
+        """Whether the machine that it ran on is gone."""
+        return self.kind == LOST
 
 
 Event = Reported | Returned | Raised

@@ -107,6 +107,12 @@ def classify(event: Raised, *, memory_ran_out: bool) -> Failure:
     return Failure(FailureKind.EXCEPTION, text, event.details, passing, is_machines)
 
 
+def lost(event: Raised, num_moves: int) -> Failure:
+    """A trial that has lost more nodes than a trial is moved for: it may be what ends them."""
+    reason = f"Crash: {event.reason}, as were {num_moves} nodes under it before"
+    return Failure(FailureKind.CRASH, reason, event.details, False)
+
+
 def hang(seconds: float) -> Failure:
     """A trial that reports nothing any more."""
     reason = f"Hang: no report within {seconds:.0f} seconds"

@@ -154,6 +154,16 @@ class ProcessExecutor:
         """One process waits, warm, for a job on each of these slots; others end."""
         self._spares.want(slots if self._warm_up is not None else ())
 
+    @property
+    def channels(self) -> list[connection.Connection]:
+        """What can be read once something has happened, for who waits for other things, too."""
+        return [channel for _, channel, _ in self._jobs.values()]
+
+    @property
+    def job_ids(self) -> set[str]:
+        """The jobs that run."""
+        return set(self._jobs)
+
     def events(self, timeout_seconds: float) -> list[Event]:
         """What has happened; waits at most so long for the first event."""
         by_channel = {channel: job_id for job_id, (_, channel, _) in self._jobs.items()}

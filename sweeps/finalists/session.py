@@ -42,7 +42,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.resources.packer import read_packing
-from sweeps.settings import FinalOptions
+from sweeps.settings import LOCAL_NOTE, FinalOptions
 from sweeps.setup.data import SHOWN, DataProgress, reopen_data
 from sweeps.setup.space import source_tags, space_of
 from sweeps.setup.stores import Destination, check_tracking
@@ -135,7 +135,7 @@ def finalize(
     say(f"finalists of {name}: {', '.join(finalist.name for finalist in file.finalists)}")
     say(f"trainings {num_trainings}: {count(file.num_seeds, 'fresh seed')} of each, "
         f"{count(file.num_epochs, 'epoch')}")  # fmt: skip
-    say(f"machine   {allotment.reason}")
+    say(f"machine   {allotment.reason}{LOCAL_NOTE if settings.executor == 'ray' else ''}")
     say(f"compute   {settings.training.compute.text}")
     try:
         return _Comparison(sweep, space, file, data, allotment, interrupts, output).run()

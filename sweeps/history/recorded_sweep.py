@@ -158,6 +158,22 @@ class RecordedSweep:
         return sum(end - begin for begin, end in self.sessions) / 1000
 
     @property
+    def nodes(self) -> dict[str, str]:
+        """Machine of a cluster -> what it has, when it joined and left; empty without one."""
+        begin = f"{Tag.NODE}."
+        return {k.removeprefix(begin): v for k, v in self.tags.items() if k.startswith(begin)}
+
+    @property
+    def moved(self) -> tuple[int, float]:
+        """How many trials lost their node and went on elsewhere, and seconds of training lost."""
+        rows = [trial.tags for trial in self.trials.values() if Tag.NUM_MOVES in trial.tags]
+        return len(rows), sum(float(tags.get(Tag.LOST_SECONDS, 0)) for tags in rows)
+
+    def num_on(self, node: str) -> int:
+        """How many trials ran on a machine last."""
+        return sum(trial.tags.get(Tag.NODE) == node for trial in self.trials.values())
+
+    @property
     def note(self) -> str:
         """What somebody wrote of it; empty for nothing."""
         return self.tags.get(Tag.NOTE, "")

@@ -89,6 +89,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
         drawn(cost_figures.compute(sweep, now)),
         drawn(figures.best_so_far([sweep], over="epochs")),
         _failed(sweep),
+        _nodes(sweep),
     ]
     if answers is not None:
         parts += [
@@ -225,6 +226,8 @@ def _leaderboard(sweep: RecordedSweep) -> str:
         return ""
     references, other = recorded_references(sweep), beside_baseline(sweep)
     heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "size"]
+    if sweep.nodes:
+        heads.append("node")
     if other is not None:
         after = (
             ""
@@ -246,6 +249,8 @@ def _leaderboard(sweep: RecordedSweep) -> str:
             _sortable(duration(trial.seconds(now_ms())), trial.seconds(now_ms())),
             _sortable(*_size(trial)),
         ]
+        if sweep.nodes:
+            cells.append(f"<td>{escape(trial.tags.get(Tag.NODE, ''))}</td>")
         if other is not None:
             difference = beside(other, trial, sweep)
             text = "" if difference is None else f"{difference:+.4f}"
@@ -301,6 +306,23 @@ def _failed(sweep: RecordedSweep) -> str:
         for reason, numbers in found.items()
     )
     return f"<section><h2>Failures</h2><ul>{rows}</ul></section>"
+
+
+def _nodes(sweep: RecordedSweep) -> str:
+    """The machines of a cluster that trials ran on."""
+    if not sweep.nodes:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{sweep.num_on(name)}</td><td>{escape(text)}</td></tr>"
+        for name, text in sorted(sweep.nodes.items())
+    )
+    moved, lost = sweep.moved
+    went_on = f"{count(moved, 'trial')} lost a node and went on elsewhere"
+    text = f"{went_on}: {duration(lost)} of training lost." if moved else "No trial lost its node."
+    return (
+        f"<section><h2>Nodes</h2><p class='caption'>{text}</p><div class='scroll'><table>"
+        f"<tr><th>node</th><th>trials</th><th></th></tr>{rows}</table></div></section>"
+    )
 
 
 def _settings(sweep: RecordedSweep) -> str:

@@ -32,12 +32,12 @@ class PlainView(QuietView):
     def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
         """Says which trial starts, or goes on."""
         if again:
-            say(f"{row.name} continues after epoch {row.epochs_text}")
+            say(f"{row.name} continues after epoch {row.epochs_text}{_on_node(row)}")
             return
         is_published = row.baseline not in (None, DEFAULT_NAME)
         what = "published baseline" if is_published else point_text(row)
         drawn = f" ({row.proposed_by})" if row.proposed_by and not is_published else ""
-        say(f"{row.name}{drawn} started: {what}")
+        say(f"{row.name}{drawn} started{_on_node(row)}: {what}")
 
     def retried(self, board: Board, row: TrialRow, reason: str) -> None:
         """Says what failed and that it is tried again."""
@@ -51,6 +51,10 @@ class PlainView(QuietView):
     def ended(self, board: Board, row: TrialRow) -> None:
         """Says how a trial ended, and how the sweep stands."""
         say(f"{row.name} {end_text(board, row)}  [{progress_text(board)}]")
+
+
+def _on_node(row: TrialRow) -> str:
+    return f" on {row.node}" if row.node else ""
 
 
 class LiveView(QuietView):
@@ -173,6 +177,14 @@ def point_text(row: TrialRow) -> str:
     return difference_text(row.params, row.space.known_points)
 
 
+def nodes_text(board: Board) -> str:
+    """`2 nodes; 1 trial moved, 31.0 s of training lost`."""
+    moved = [row for row in board.rows.values() if row.num_moved]
+    lost = duration(sum(row.lost_seconds for row in moved))
+    text = f"; {count(len(moved), 'trial')} moved, {lost} of training lost" if moved else ""
+    return f"{count(len(board.nodes), 'node')}{text}"
+
+
 def part_text(row: TrialRow) -> str:
     """How much of its training a trial has: `epoch 1/8`."""
     return f"epoch {row.epochs_text}/{row.schedule.end_epoch}"
@@ -213,14 +225,17 @@ def live_screen(
     lines: list[RenderableType] = [bar, Text(stands)]
     if rungs := rungs_text(board):
         lines.append(Text(rungs))
+    if board.nodes:
+        lines.append(Text(nodes_text(board)))
     if best := best_text(board, with_time=True):
         leader = board.leader()
         assert leader is not None
         lines.append(Text(best, style="bold green"))
         lines.append(Text(point_text(leader), style="green"))
+    on_nodes = any(row.node for row in board.running())
     running = Table(
-        "running", "epoch", board.objective.metric, "curve", "time", box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        "running", "epoch", board.objective.metric, "curve", "time",
+        *(["node"] if on_nodes else []), box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     points: list[RenderableType] = []
     for row in board.running()[:num_running]:
@@ -228,7 +243,8 @@ def live_screen(
         passed = duration(board.clock() - row.started)
         epochs = f"{row.epochs_text}/{row.schedule.end_epoch}"
         curve = sparkline(list(row.curve.values())[-NUM_BARS:])
-        running.add_row(row.name, epochs, now, curve, passed)
+        node = [row.node] if on_nodes else []
+        running.add_row(row.name, epochs, now, curve, passed, *node)
         points.append(Text(f"{row.name}: {point_text(row)}"))
     lines += [running, *points] if points else []
     if (more := len(board.running()) - num_running) > 0:

@@ -151,6 +151,7 @@ def _row(
         started=begun / 1000,
         seconds=trial.seconds(now),
         reason=trial.reason,
+        node=trial.tags.get(Tag.NODE, ""),
         duplicate_of=int(trial.tags[Tag.DUPLICATE_OF]) if trial.is_duplicate else None,
         measured_at=elapsed - (now - trial.reports[-1].at_ms) / 1000 if trial.reports else None,
     )  # fmt: skip

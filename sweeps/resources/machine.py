@@ -17,13 +17,15 @@ from sweeps.resources.gpus import (
     chosen_gpus,
     missing_cuda,
 )
-from sweeps.resources.packing import LEVELS, GpuLayout
+from sweeps.resources.packing import LEVELS, GpuLayout, NodeSlots
 from sweeps.settings import NONE
 
 CORES_VARIABLE = "LOKY_MAX_CPU_COUNT"
 """Joblib's limit of cores."""
 MAX_AUTO_THREADS = 4
 """Small image models gain little from more threads per trial; more trials at once use the rest."""
+MANY = 2
+"""At least: trials on a cluster whose number nobody has limited run beside each other."""
 TRIAL_GIGABYTES = 1.5
 """Memory of one CPU trial: TensorFlow takes 0.7 GB, a small model with its data the rest."""
 
@@ -46,6 +48,7 @@ class Allotment:
         layout: the GPUs that trials share; None on cores.
         level: trials on each of them.
         levels: what is to be compared before trials start; with fewer than two nothing is.
+        pool: the slots of a cluster, in place of `slots`; None for this machine's.
     """
 
     slots: tuple[Slot, ...]
@@ -53,6 +56,7 @@ class Allotment:
     layout: GpuLayout | None = None
     level: int = 1
     levels: tuple[int, ...] = ()
+    pool: NodeSlots | None = None
 
     @property
     def num_parallel(self) -> int:
@@ -61,6 +65,8 @@ class Allotment:
         Proposals depend on whether trials run beside each other, so this must not follow from
         what was measured.
         """
+        if self.pool is not None:  # How many depends on who joins when; only whether matters.
+            return self.pool.most or MANY
         if self.layout is None:
             return len(self.slots)
         return max(self.layout.num_slots(level) for level in (self.level, *self.levels))

@@ -23,6 +23,7 @@ from sweeps.resources.machine import Allotment
 from sweeps.resources.packing import (
     FixedSlots,
     GpuLayout,
+    NodeSlots,
     PackedSlots,
     Slots,
     after_out_of_memory,
@@ -118,6 +119,7 @@ class Packer:
 
     Args:
         record: takes how many trials share a GPU from now on, and why.
+        pool: the slots of a cluster, in place of those of this machine.
     """
 
     def __init__(
@@ -129,11 +131,19 @@ class Packer:
         path: Path,
         executor: Executor,
         record: Callable[[int, str], None],
+        pool: NodeSlots | None = None,
     ) -> None:
+        self._pool = pool
         self._layout, self._asked, self._path = layout, asked, path
         self._executor, self._record = executor, record
-        self.slots: Slots = FixedSlots(fixed) if layout is None else PackedSlots(layout, level)
-        self.num_slots = len(fixed) if layout is None else layout.num_slots(level)
+        own: Slots = FixedSlots(fixed) if layout is None else PackedSlots(layout, level)
+        self.slots: Slots = own if pool is None else pool
+        self._num_slots = len(fixed) if layout is None else layout.num_slots(level)
+
+    @property
+    def num_slots(self) -> int:
+        """Trials at once now; 0 where a cluster has no node left."""
+        return self._num_slots if self._pool is None else self._pool.num_slots
 
     def keep_warm(self) -> None:
         """Lets a process wait on each GPU for the next trial."""
@@ -148,17 +158,19 @@ class Packer:
             GPU to itself.
         """
         level = after_out_of_memory(self.slots.level, slot)
-        if level is None or self._layout is None:
+        if level is None or (self._layout is None and self._pool is None):
             self._executor.keep_warm(())  # What a spare takes may be what was missing.
             return None
         text = f"memory ran out with {slot.num_sharing} trials per GPU, {level} from now on"
         if level < self.slots.level:
-            self._lower(self._layout, level, text)
+            self._lower(level, text)
         return text
 
-    def _lower(self, layout: GpuLayout, level: int, text: str) -> None:
+    def _lower(self, level: int, text: str) -> None:
         self.slots.lower(level)
-        self.num_slots = layout.num_slots(level)
-        self.keep_warm()
-        write_packing(self._path, Packing(self._asked, gpu_names(layout), level, text))
+        if self._layout is not None:
+            self._num_slots = self._layout.num_slots(level)
+            self.keep_warm()
+            names = gpu_names(self._layout)
+            write_packing(self._path, Packing(self._asked, names, level, text))
         self._record(level, text)

@@ -184,6 +184,22 @@ class Slots(Protocol):
         """From now on fewer trials share a GPU; those that run keep what they have."""
 
 
+class NodeSlots(Slots, Protocol):
+    """Slots of machines that come and go."""
+
+    @property
+    def num_slots(self) -> int:
+        """How many there are now, free or taken."""
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """Name of each machine that is there now -> what it has, for people."""
+
+    @property
+    def most(self) -> int | None:
+        """Trials at once in all, whoever joins; None for no limit."""
+
+
 class FixedSlots:
     """Slots that stay what they are; the lowest free index goes first."""
 

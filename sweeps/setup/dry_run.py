@@ -32,7 +32,7 @@ from sweeps.outcome import Outcome
 from sweeps.reporting.descriptions import left_out_text, pixels_text, pruner_text, trials_text
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
-from sweeps.settings import Budget, SweepSettings, budget_for
+from sweeps.settings import LOCAL_NOTE, Budget, SweepSettings, budget_for
 from sweeps.setup.data import sweep_data
 from sweeps.setup.objective import with_objective
 from sweeps.setup.space import space_of
@@ -185,7 +185,7 @@ def _say_plan(
     say("keras-sweeps, dry run: nothing is trained, nothing is recorded")
     say(f"space     {space.name}: {size_text(space)}")
     say(f"data      {data.name} ({data.origin}): {data.sizes()}")
-    say(f"machine   {allotment.reason}")
+    say(f"machine   {allotment.reason}{LOCAL_NOTE if settings.executor == 'ray' else ''}")
     say(f"compute   {settings.training.compute.text}")
     if pixels := pixels_text(settings, space):
         say(f"pixels    {pixels}")

@@ -17,6 +17,7 @@ from search_spaces.user_spaces.reference import (
     label_of,
     other_object,
 )
+from sweeps.outcome import Outcome
 from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
@@ -26,6 +27,7 @@ from sweeps.state.sweep_file import (
     read_sweep_file,
     with_passwords,
 )
+from tracking.tags import Tag
 
 
 def _training(change: Change) -> dict[str, str]:
@@ -84,6 +86,18 @@ def sweep_to_resume(
     file = read_sweep_file(paths.state)
     # Where the file system ignores case, it may be the file of a sweep with another name.
     return None if file.is_finished or file.settings.name != settings.name else file
+
+
+def how_it_ended(paths: SweepPaths) -> tuple[Outcome, str]:
+    """How a sweep that has ended did, and by which rule."""
+    from tracking.spool.records import SweepEnd
+    from tracking.spool.spool import Spool
+
+    spool = Spool(paths.spool, read_only=True)
+    ends = [record for record in spool.replay() if isinstance(record, SweepEnd)]
+    done = bool(ends) and ends[-1].status == "FINISHED" and not spool.aside_lines()
+    reason = ends[-1].tags.get(Tag.STOPPED_BY, "") if ends else ""
+    return Outcome.DONE if done else Outcome.FAILED, reason
 
 
 def in_names_of_now(

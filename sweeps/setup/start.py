@@ -17,6 +17,7 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.driver.search import OpenedSweep
 from sweeps.driver.session import Recording
+from sweeps.executors.base import Executor
 from sweeps.formatting import in_work_dir, params_text
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.descriptions import (
@@ -30,6 +31,7 @@ from sweeps.reporting.descriptions import (
 from sweeps.resources.auto_compute import decide_compute
 from sweeps.resources.machine import Allotment, allot, detect_machine, with_gpus
 from sweeps.settings import Budget, SweepSettings, budget_for
+from sweeps.setup.cluster import cluster_allotment, connected_cluster, on_cluster
 from sweeps.setup.data import SHOWN, DataProgress, sweep_data
 from sweeps.setup.objective import with_objective
 from sweeps.setup.resume import merged
@@ -58,6 +60,7 @@ from tracking.addresses import redacted
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
+    from sweeps.cluster.connection import ClusterConnection
     from tracking.runs.tracker import MlflowTracker
 
 log = logging.getLogger(__name__)
@@ -120,8 +123,26 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
     check_locations(settings, resume=earlier is not None)
     if earlier is None:  # One that began without it has its own.
         settings = replace(settings, experiment=chosen_experiment(settings, say))
+    # First of all, for nothing is written where there is no cluster.
+    with connected_cluster(settings, say) as cluster, _started(settings, start, cluster) as started:
+        yield started
+
+
+def _allotment(settings: SweepSettings, cluster: ClusterConnection | None) -> Allotment:
+    """The slots of the cluster, or of this machine."""
+    if cluster is not None:
+        return cluster_allotment(cluster, settings)
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
-    allotment = allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
+    return allot(machine, settings.num_workers, settings.num_threads, settings.trials_per_gpu)
+
+
+@contextmanager
+def _started(
+    settings: SweepSettings, start: Start, cluster: ClusterConnection | None
+) -> Iterator[StartedSweep]:
+    """As `started_sweep`, once settings and places are checked."""
+    name, say, earlier = short_name(settings.space), start.say, start.earlier
+    allotment = _allotment(settings, cluster)
     data = sweep_data(settings, earlier, start.data_progress)
     space = _open_space(settings, data, start)
     how = ""
@@ -141,7 +162,7 @@ def started_sweep(settings: SweepSettings, start: Start) -> Iterator[StartedSwee
         _say_plan(say, file.settings, space, data, allotment, how, resumed=earlier is not None)
         with Interrupts() as interrupts:
             try:
-                started = _open(file, space, data, allotment, interrupts, start)
+                started = _open(file, space, data, allotment, interrupts, start, cluster)
             except InputError:
                 if earlier is None:
                     # There is no study, so the name is free again. After an interrupt there may be
@@ -232,6 +253,7 @@ def _open(
     allotment: Allotment,
     interrupts: Interrupts,
     start: Start,
+    cluster: ClusterConnection | None,
 ) -> StartedSweep:
     """Opens storage, study, workers, spool and tracker.
 
@@ -247,10 +269,13 @@ def _open(
     # First, because the server's import takes longest: everything else happens meanwhile.
     # What repeats bit for bit is decided before a device starts: no process is warm by then.
     spare = None if settings.training.deterministic else warm_up
-    executor = start_workers(
+    workers = start_workers(
         paths.server_log, settings.training.backend, spare, compiled_folder(settings),
         settings.pass_env,
     )  # fmt: skip
+    executor: Executor = workers
+    if cluster is not None:
+        executor = on_cluster(cluster, workers, data)
     try:
         from tracking.provenance import git_tags, version_tags
         from tracking.spool.spool import Spool

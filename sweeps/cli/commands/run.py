@@ -16,15 +16,23 @@ from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.cli.config_file import config_text
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
 from sweeps.cli.main import make_parser
-from sweeps.cli.run_options import add_options, settings_from
+from sweeps.cli.run_options import RESUME_AUTO, add_options, settings_from
 from sweeps.options import settings_given
 from sweeps.outcome import Outcome
 from sweeps.reporting.console import say, speaker, warn
 from sweeps.reporting.leaderboard import print_next_steps, print_summary
 from sweeps.reporting.views import make_view
-from sweeps.settings import SweepSettings
+from sweeps.settings import FinalOptions, SweepSettings, check_name
 from sweeps.setup.resolved import CONFIG_FILE, option_values
-from sweeps.state.sweep_file import BASELINES, SweepFile, find_sweep, read_sweep_file
+from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import (
+    BASELINES,
+    SEARCH,
+    StoredSweep,
+    SweepFile,
+    find_sweep,
+    read_sweep_file,
+)
 
 if TYPE_CHECKING:
     from search_spaces.space import Shape, Space
@@ -45,6 +53,7 @@ examples:
   {prog} --space cnn --gpus 0,1 --trials-per-gpu 2
   {prog} --config sweep.yaml --seed 3
   {prog} --resume
+  {prog} --space cnn --name nightly --resume auto
   {prog} --space cnn --describe
   {prog} --baselines-only
 """
@@ -61,15 +70,13 @@ def check(arguments: argparse.Namespace) -> None:
     """Raises InputError for settings that break a rule; looks at nothing but them and the data."""
     settings = settings_from(arguments)
     if arguments.space is not None and not arguments.baselines_only:
-        settings.validate(resumed=arguments.resume)
+        settings.validate(resumed=bool(arguments.resume))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    if arguments.list_spaces or arguments.describe is not None:
+    if arguments.list_spaces or arguments.describe is not None or arguments.config_schema:
         return _look(arguments)
-    if arguments.config_schema:
-        return _print_schema()
     if arguments.dry_run and (arguments.resume or arguments.baselines_only):
         other = "--resume" if arguments.resume else "--baselines-only"
         raise InputError(f"--dry-run and {other} exclude each other. Leave one out.")
@@ -77,23 +84,62 @@ def run(arguments: argparse.Namespace) -> int:
         _check_no_result(arguments)
     if arguments.baselines_only:
         return _baselines(arguments)
-    if arguments.space is None and not arguments.resume:
+    resume = arguments.resume is True
+    if arguments.space is None and not resume:
         raise InputError(
             "--space is required, such as --space cnn or --space mlp. --list-spaces describes them."
         )
     settings = settings_from(arguments)
     given = _given(arguments)
+    if arguments.resume == RESUME_AUTO:
+        ended = _ended(settings, given)
+        if ended is not None:
+            return _tell_end(ended, arguments)
     if arguments.space is not None:
         from sweeps.setup.resume import in_names_of_now
 
-        settings = in_names_of_now(settings, given, resume=arguments.resume)
+        settings = in_names_of_now(settings, given, resume=resume)
         # A name may be that of a sweep which goes on, and its source may have moved.
-        settings.validate(resumed=arguments.resume or "name" in given)
+        settings.validate(resumed=resume or "name" in given)
     if arguments.write_config:
-        return _write_config(settings, given, resume=arguments.resume)
+        return _write_config(settings, given, resume=resume)
     if arguments.dry_run:
         return _dry_run(settings, objective_asked="objective" in given)
     return _run(settings, given, arguments)
+
+
+def _ended(settings: SweepSettings, given: set[str]) -> StoredSweep | None:
+    """The sweep of that name where it has ended.
+
+    Raises:
+        InputError: There is no name to know it by.
+    """
+    if settings.name is None or "name" not in given:
+        raise InputError(
+            "--resume auto needs the sweep's name, or every call would begin another one. Add "
+            "--name NAME."
+        )
+    check_name(settings.name)
+    paths = SweepPaths(Path(settings.work_dir).absolute(), settings.name)
+    file = read_sweep_file(paths.state) if paths.state.exists() else None
+    is_it = file is not None and file.kind == SEARCH and file.is_finished
+    return StoredSweep(paths, file) if file is not None and is_it else None
+
+
+def _tell_end(sweep: StoredSweep, arguments: argparse.Namespace) -> int:
+    """Tells how a sweep has ended, and ends what was asked for after it; returns its status."""
+    from sweeps.finalists.start import finalize_stored
+    from sweeps.interrupts import Interrupts
+    from sweeps.setup.resume import how_it_ended
+
+    outcome, reason = how_it_ended(sweep.paths)
+    say(f"{sweep.paths.name} has ended: {reason}")
+    settings = sweep.file.settings
+    if outcome is not Outcome.DONE or not settings.num_finalists:
+        return EXIT_CODES[outcome]
+    options = FinalOptions(settings.num_finalists, settings.num_finalist_seeds, settings.retrain)
+    comparison = finalize_stored(sweep, options, output(quiet=arguments.quiet), Interrupts())
+    return print_comparison(comparison, sweep)
 
 
 def _check_no_result(arguments: argparse.Namespace) -> None:
@@ -126,7 +172,7 @@ def _run(settings: SweepSettings, given: set[str], arguments: argparse.Namespace
     from sweeps.setup.resume import sweep_to_resume
     from sweeps.setup.start import Start
 
-    earlier = sweep_to_resume(settings, given, resume=arguments.resume)
+    earlier = sweep_to_resume(settings, given, resume=arguments.resume is True)
     if earlier is not None and earlier.kind == BASELINES:
         if arguments.space is None:
             _check_no_result(arguments)
@@ -226,6 +272,8 @@ def _look(arguments: argparse.Namespace) -> int:
     if arguments.list_spaces:
         print_spaces()
         return 0
+    if arguments.describe is None:
+        return _print_schema()
     name = arguments.describe or arguments.space
     if not name:
         raise InputError("--describe needs a space. Name one: --describe cnn or --describe mlp.")
@@ -264,12 +312,19 @@ def _check_baselines(arguments: argparse.Namespace) -> None:
     """Raises InputError for options that published models leave no room for."""
     from search_spaces.registry import get_space
 
+    if arguments.resume == RESUME_AUTO:
+        raise InputError("--resume auto is for searches: --baselines-only goes on with --resume.")
     if arguments.no_baselines:
         raise InputError("--baselines-only and --no-baselines exclude each other. Leave one out.")
     if arguments.space is not None and get_space(arguments.space).reference:
         raise InputError(
             f"Space {arguments.space} has no published models, so --baselines-only has nothing to "
             "train. Use --space cnn or mlp, or leave --space out."
+        )
+    if arguments.executor != "local":
+        raise InputError(
+            "--executor ray is for the trials of a search, and --baselines-only trains on this "
+            "machine. Leave one out."
         )
     if arguments.set or arguments.fix:
         raise InputError("--baselines-only trains models as published: leave --set and --fix out.")
@@ -283,7 +338,7 @@ def _baselines(arguments: argparse.Namespace, earlier: SweepFile | None = None) 
 
     _check_baselines(arguments)
     settings, given, quiet = settings_from(arguments), _given(arguments), arguments.quiet
-    if earlier is None and arguments.resume:
+    if earlier is None and arguments.resume is True:
         earlier = read_sweep_file(
             find_sweep(Path(settings.work_dir), settings.name, kind=BASELINES).state
         )

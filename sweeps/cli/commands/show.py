@@ -72,6 +72,7 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
     say(f"began {moment(sweep.begun_ms)}, {took}, seed {settings.seed}")
     if sweep.note:
         say(f"note: {sweep.note}")
+    _print_nodes(sweep)
     references = recorded_references(sweep)
     best = leader_of(sweep)
     if best is not None:
@@ -96,6 +97,25 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
         say(f"{count(len(rows) - limit, 'more trial')}: --all lists them, --trial N shows one")
 
 
+def _print_nodes(sweep: RecordedSweep) -> None:
+    """The machines of a cluster that trials ran on."""
+    for name, text in sorted(sweep.nodes.items()):
+        say(f"node {name}: {count(sweep.num_on(name), 'trial')}; {text}")
+    moved, lost = sweep.moved
+    if moved:
+        say(f"{count(moved, 'trial')} moved to another node, {duration(lost)} of training lost")
+
+
+def _moves_text(trial: RecordedTrial) -> str:
+    """`2 times, 31 s of training lost: node a was lost`; empty for never."""
+    moves = trial.tags.get(Tag.NUM_MOVES, "")
+    if not moves:
+        return ""
+    lost = float(trial.tags.get(Tag.LOST_SECONDS, "0"))
+    times = "once" if moves == "1" else f"{moves} times"
+    return f"{times}, {duration(lost)} of training lost: {trial.tags.get(Tag.MOVE_REASON, '')}"
+
+
 def _print_trial(sweep: RecordedSweep, trial: RecordedTrial) -> None:
     from rich import box
     from rich.table import Table
@@ -108,6 +128,8 @@ def _print_trial(sweep: RecordedSweep, trial: RecordedTrial) -> None:
         "time on slots": duration(trial.seconds(now_ms())),
         "epochs": f"{trial.epochs:.3g} of {trial.num_epochs}",
         "device": trial.tags.get(Tag.DEVICE, ""),
+        "node": trial.tags.get(Tag.NODE, ""),
+        "moved": _moves_text(trial),
         "seed": trial.tags.get(Tag.SEED, ""),
         "drawn from": trial.tags.get(Tag.PROPOSED_BY, ""),
         "MLflow run": trial.run_id,

@@ -1,0 +1,354 @@
+"""One node as the bridge sees it: its actor, what runs there, and the thread that listens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.data.prepared import PreparedData
+from pipelines.runtime.filesystem import replaced_atomically
+from search_spaces.user_spaces.reference import sources_digest
+from sweeps.cluster import requirements
+from sweeps.cluster.host import Host
+from sweeps.cluster.node_files import (
+    CHUNK_BYTES,
+    LOG_FILE,
+    UNFINISHED,
+    sources_base,
+)
+from sweeps.cluster.protocol import (
+    POLL_SECONDS,
+    AnswerJob,
+    Command,
+    HostEvent,
+    JobEvent,
+    Node,
+    NodeLost,
+    NodeReady,
+    NodeRefused,
+    Places,
+    StartJob,
+    StopJob,
+    UseData,
+)
+from sweeps.executors.base import Raised, Reported
+
+if TYPE_CHECKING:
+    from sweeps.cluster.bridge import Bridge
+
+CALL_SECONDS = 60.0
+SEND_SECONDS = 600.0
+"""What a call may take: one that asks, and one that carries data or reads them through."""
+OPEN_CHUNKS = 4
+"""So many chunks of data are under way at once."""
+GROUPS = {"commands": 1, "listening": 1}
+"""Threads of the actor: calls of one group keep their order."""
+
+
+class RefusedError(Exception):
+    """The node cannot be used; one line."""
+
+
+class NodeLink:
+    """A node from its actor's start to its loss; `live` is a thread's.
+
+    Args:
+        node_id: Ray's number for it.
+        num_cores, num_gpus: what is free there, and is reserved whole.
+    """
+
+    def __init__(self, bridge: Bridge, node_id: str, host: str, num_cores: int, num_gpus: int):
+        self._bridge, self._node_id = bridge, node_id
+        self.name = f"{host}-{node_id[:6]}"
+        self._num_cores, self._num_gpus = num_cores, num_gpus
+        self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._actor: Any = None
+        self._node: Node | None = None
+        self._lock = threading.Lock()
+        self._jobs: dict[str, StartJob] = {}
+        self._reports: dict[str, int] = {}
+        self._folders: dict[str, str] = {}
+        self._gone = threading.Event()
+
+    def put(self, command: Command) -> None:
+        """Takes a command of the driver's; commands keep their order."""
+        with self._lock:
+            if isinstance(command, StartJob):
+                self._jobs[command.job_id] = command
+            elif isinstance(command, StopJob):
+                self._jobs.pop(command.job_id, None)
+        self._commands.put(command)
+
+    def live(self) -> None:
+        """Opens the node, and listens until it is lost or the bridge closes."""
+        try:
+            self._open()
+            threading.Thread(target=self._carry_out, daemon=True, name=f"to {self.name}").start()
+            self._listen()
+        except RefusedError as error:
+            self._bridge.remove(self)
+            self._bridge.say(NodeRefused(self.name, str(error)))
+            self._kill()
+        except Exception as error:  # Whatever Ray raises, the node is of no use any more.
+            self._lost(error)
+
+    def close(self) -> None:
+        """Ends what runs there."""
+        self._commands.put(None)
+        with contextlib.suppress(Exception):
+            self._get(self._call("close"), 5)
+        self._kill()
+
+    # Opening.
+
+    def _open(self) -> None:
+        import ray
+        from ray.exceptions import RayTaskError
+
+        self._check_requirements()
+        actor_class = ray.remote(concurrency_groups=GROUPS)(Host)
+        self._actor = actor_class.options(
+            num_cpus=self._num_cores, num_gpus=self._num_gpus, max_restarts=0, max_task_retries=3,
+            scheduling_strategy=self._here(),
+        ).remote(self._bridge.options, self.name, self._num_cores, self._num_gpus)  # fmt: skip
+        try:
+            self._node = self._get(self._call("open"), CALL_SECONDS)
+            self._bridge.add(self)  # First: data that are named from now on come as a command.
+            self._use(self._bridge.data)
+        except RayTaskError as error:
+            raise RefusedError(_cause(error)) from error
+
+    def _check_requirements(self) -> None:
+        import ray
+        import ray.cloudpickle
+        from ray.exceptions import RayTaskError
+
+        ray.cloudpickle.register_pickle_by_value(requirements)
+        names = requirements.LIBRARIES, requirements.OURS
+        look = ray.remote(num_cpus=0, max_retries=0)(requirements.found_here)
+        asked = look.options(scheduling_strategy=self._here()).remote(*names)
+        try:
+            there = self._get(asked, CALL_SECONDS)
+        except RayTaskError as error:
+            raise RefusedError(_cause(error)) from error
+        differing = requirements.differences(there, requirements.found_here(*names))
+        if differing:
+            raise RefusedError(differing)
+
+    def _here(self) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(self._node_id, soft=False)
+
+    # Calls.
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        group = "listening" if method == "events" else "commands"
+        return getattr(self._actor, method).options(concurrency_group=group).remote(*arguments)
+
+    def _ensure(self, method: str, *arguments: Any) -> None:
+        """Has the node do what may be said twice, as often as it takes while it is not lost."""
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError
+
+        while not (self._gone.is_set() or self._bridge.closing):
+            try:
+                self._get(self._call(method, *arguments), CALL_SECONDS)
+                return
+            except (ActorUnavailableError, GetTimeoutError):
+                time.sleep(0.5)
+
+    @staticmethod
+    def _get(reference: Any, seconds: float) -> Any:
+        import ray
+
+        return ray.get(reference, timeout=seconds)
+
+    def _carry_out(self) -> None:
+        """Carries the driver's commands out, in their order; a thread's."""
+        while (command := self._commands.get()) is not None:
+            try:
+                self._do(command)
+            except Exception as error:  # A lost node is noticed by who listens.
+                if isinstance(command, StartJob):
+                    self._fail(command, error)
+                elif isinstance(command, UseData):
+                    self._bridge.say(NodeRefused(self.name, _cause(error)))
+
+    def _do(self, command: Command) -> None:
+        if isinstance(command, UseData):
+            self._use(command.data)
+        elif isinstance(command, StartJob):
+            self._start(command)
+        elif isinstance(command, AnswerJob):
+            with self._lock:
+                number = self._reports.pop(command.job_id, 0)
+            self._ensure("answer", command.job_id, command.life, number, command.answer)
+        elif isinstance(command, StopJob):
+            self._ensure("stop", command.job_id, command.life)
+
+    def _start(self, job: StartJob) -> None:
+        places, files = Places(), {}
+        if job.data is not None:
+            places = Places(self._data_folder(job.data))
+        if job.sources:
+            places = self._with_sources(places, job)
+        if job.folder:
+            files = _files_of(Path(job.folder))
+        self._ensure("start", job.job_id, job.life, job.payload, places, files)
+
+    def _with_sources(self, places: Places, job: StartJob) -> Places:
+        base = sources_base(job.space, job.sources)
+        files = {
+            str(Path(path).relative_to(base)): Path(path).read_bytes() for path, _ in job.sources
+        }
+        digest = sources_digest(job.sources)
+        folder = self._get(self._call("put_sources", digest, files), SEND_SECONDS)
+        return replace(places, sources=folder, base=base)
+
+    def _fail(self, job: StartJob, error: Exception) -> None:
+        """A job that cannot be started there ends, unless the node is gone, which ends it, too."""
+        from ray.exceptions import RayActorError
+
+        if isinstance(error, RayActorError):
+            return
+        cause = getattr(error, "cause", None) or error
+        event = Raised(job.job_id, type(cause).__name__, str(cause)[:500], "")
+        with self._lock:
+            if self._jobs.get(job.job_id) is not job:
+                return
+            del self._jobs[job.job_id]
+        self._bridge.say(JobEvent(self.name, job.life, event))
+
+    # Data.
+
+    def _use(self, data: PreparedData | None) -> None:
+        """Has the node hold the data that jobs will read; tells that it is ready."""
+        if data is not None:
+            self._data_folder(data)
+        assert self._node is not None
+        self._node = replace(self._node, data=data.fingerprint if data is not None else "")
+        self._bridge.say(NodeReady(self._node))
+
+    def _data_folder(self, data: PreparedData) -> str:
+        """Where the node has the data; sends them if need be."""
+        if data.fingerprint not in self._folders:
+            digests = self._bridge.digests(data)
+            folder = self._get(self._call("find_data", data, digests), SEND_SECONDS)
+            self._folders[data.fingerprint] = folder or self._send(data, digests)
+        return self._folders[data.fingerprint]
+
+    def _send(self, data: PreparedData, digests: dict[str, str]) -> str:
+        self._get(self._call("begin_data"), CALL_SECONDS)
+        under_way: list[Any] = []
+        for name in digests:
+            with (Path(data.folder) / name).open("rb") as file:
+                offset = 0
+                while content := file.read(CHUNK_BYTES):
+                    under_way.append(self._call("put_data", name, offset, content))
+                    offset += len(content)
+                    if len(under_way) > OPEN_CHUNKS:
+                        self._get(under_way.pop(0), SEND_SECONDS)
+        self._get(under_way, SEND_SECONDS)
+        return str(self._get(self._call("end_data", data, digests), SEND_SECONDS))
+
+    # Listening.
+
+    def _listen(self) -> None:
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError
+
+        acknowledged, heard = 0, time.monotonic()
+        while not self._bridge.closing:
+            try:
+                found = self._get(
+                    self._call("events", acknowledged, POLL_SECONDS), POLL_SECONDS + 5
+                )
+            except (ActorUnavailableError, GetTimeoutError):  # No death: it may answer again.
+                if time.monotonic() - heard > self._bridge.options.lost_seconds:
+                    raise
+                time.sleep(0.5)
+                continue
+            heard = time.monotonic()
+            for number, event in found:
+                if number > acknowledged:
+                    self._tell(number, event)
+                    acknowledged = number
+
+    def _tell(self, number: int, found: HostEvent) -> None:
+        """Writes the files of an event, then tells the driver: what is reported is never lost."""
+        event = found.event
+        with self._lock:
+            job = self._jobs.get(event.job_id)
+            if job is None or job.life != found.life:
+                return  # Of an earlier life.
+            try:
+                _write(job, found)
+            except OSError as error:
+                if isinstance(event, Reported):
+                    self._call("stop", job.job_id, job.life)
+                event = Raised(job.job_id, type(error).__name__, str(error), "")
+            if isinstance(event, Reported):
+                self._reports[job.job_id] = number
+            else:
+                del self._jobs[job.job_id]
+        self._bridge.say(JobEvent(self.name, found.life, event))
+
+    def _lost(self, error: Exception) -> None:
+        self._gone.set()
+        self._bridge.remove(self)
+        self._bridge.forget(self._node_id)
+        self._commands.put(None)
+        self._bridge.say(NodeLost(self.name, _loss(error)))
+        self._kill()
+
+    def _kill(self) -> None:
+        import ray
+
+        if self._actor is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(self._actor)
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    """The files that a job begins with."""
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != LOG_FILE and path.suffix != UNFINISHED
+    }
+
+
+def _write(job: StartJob, found: HostEvent) -> None:
+    """Writes what a job left; its folder may have been removed, then nobody needs it."""
+    folder = Path(job.folder)
+    if job.folder and folder.is_dir():
+        for name, content in found.files.items():
+            with replaced_atomically(folder / name) as file:
+                file.write(content)
+    if found.log and Path(job.log_path).parent.is_dir():
+        handle = os.open(job.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        with open(handle, "ab") as file:
+            file.write(found.log)
+
+
+def _cause(error: Exception) -> str:
+    """What was raised on the node, in one line."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+
+
+def _loss(error: Exception) -> str:
+    """How a node was lost, in a few words."""
+    from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+
+    if isinstance(error, ActorUnavailableError | GetTimeoutError):
+        return "it does not answer"
+    text = str(error)
+    if isinstance(error, RayActorError):
+        return "it was shut down" if "SIGTERM" in text or "expected" in text else "it has ended"
+    return _cause(error)

@@ -1,0 +1,116 @@
+"""The slots of a cluster, whose nodes come and go: who takes one gives that one back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from sweeps.cluster.protocol import Node
+from sweeps.executors.base import Slot
+from sweeps.resources.machine import TRIAL_GIGABYTES
+from sweeps.resources.packing import FixedSlots, GpuLayout, PackedSlots, Slots
+
+
+class ClusterSlots:
+    """Slots on the nodes that are there when one is asked for; the emptiest node goes first,
+    and of those the one that has waited longest.
+
+    Args:
+        nodes: the nodes that take jobs now, by name.
+        num_threads: of every trial, whatever its node: numbers depend on it.
+        trials_per_gpu: on every GPU.
+        most: trials at once in all; None for as many as there is room for.
+    """
+
+    def __init__(
+        self,
+        nodes: Callable[[], Mapping[str, Node]],
+        num_threads: int,
+        trials_per_gpu: int = 1,
+        most: int | None = None,
+    ) -> None:
+        self._nodes, self._num_threads, self.most = nodes, num_threads, most
+        self.level = trials_per_gpu
+        self._free: dict[str, Slots] = {}
+        self._taken: dict[Slot, Slot] = {}
+        self._turns: dict[str, int] = {}
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """Name -> what it has, of the nodes of now."""
+        return {name: node.text for name, node in self._nodes().items()}
+
+    @property
+    def num_slots(self) -> int:
+        """Trials at once that there is room for now; 0 without any node."""
+        found = sum(num_slots(node, self._num_threads, self.level) for node in self._now().values())
+        return found if self.most is None else min(found, self.most)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `take` would return a slot."""
+        return self._emptiest() is not None
+
+    def take(self) -> Slot:
+        """A slot of the node that is next; its index is free in all."""
+        name = self._emptiest()
+        if name is None:
+            raise IndexError("No node has room for another trial.")
+        self._turns[name] = 1 + max(self._turns.values(), default=0)
+        own = self._free[name].take()
+        used = {slot.index for slot in self._taken}
+        index = next(index for index in range(len(used) + 1) if index not in used)
+        slot = replace(own, index=index, node=name)
+        self._taken[slot] = own
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """The slot is free again, or gone with its node."""
+        own = self._taken.pop(slot)
+        if slot.node in self._now():
+            self._free[slot.node].give_back(own)
+
+    def lower(self, level: int) -> None:
+        """From now on fewer trials share a GPU."""
+        self.level = level
+        for free in self._free.values():
+            free.lower(level)
+
+    def _now(self) -> Mapping[str, Node]:
+        """The nodes of now, each with its slots."""
+        nodes = self._nodes()
+        for name in self._free.keys() - nodes.keys():
+            del self._free[name]
+        for name in nodes.keys() - self._free.keys():
+            self._free[name] = _slots_of(nodes[name], self._num_threads, self.level)
+        return nodes
+
+    def _emptiest(self) -> str | None:
+        if self.most is not None and len(self._taken) >= self.most:
+            return None
+        nodes = self._now()
+
+        def order(name: str) -> tuple[float, int, str]:
+            busy = sum(slot.node == name for slot in self._taken)
+            share = busy / num_slots(nodes[name], self._num_threads, self.level)
+            return share, self._turns.get(name, 0), name
+
+        return min((name for name in nodes if self._free[name].has_room), key=order, default=None)
+
+
+def num_slots(node: Node, num_threads: int, trials_per_gpu: int) -> int:
+    """Trials at once on one node: shares of its GPUs, or as many as cores and memory allow."""
+    machine = node.machine
+    if machine.gpus:
+        return trials_per_gpu * len(machine.gpus)
+    by_memory = int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30))
+    return max(1, min(machine.num_cores // num_threads, by_memory))
+
+
+def _slots_of(node: Node, num_threads: int, trials_per_gpu: int) -> Slots:
+    machine = node.machine
+    if machine.gpus:
+        layout = GpuLayout(machine.gpus, machine.num_cores, num_threads)
+        return PackedSlots(layout, trials_per_gpu)
+    num = num_slots(node, num_threads, trials_per_gpu)
+    return FixedSlots([Slot(index, num_threads) for index in range(num)])

@@ -1,0 +1,116 @@
+"""Trials whose node is lost go on elsewhere; a sweep without nodes waits, and then to be resumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fake_jobs
+import pytest
+from loop_scene import Scene, states_of
+
+from sweeps.cluster.protocol import Node
+from sweeps.cluster.slots import ClusterSlots
+from sweeps.driver.plan import MOST_MOVES, StopReason
+from sweeps.engines.base import TrialState
+from sweeps.resources.gpus import Gpu
+from sweeps.resources.machine import Machine
+
+GIB = 2**30
+
+
+class Lost(Exception):
+    """As the executor calls the end of a job whose node is gone."""
+
+
+def losing_job(number: int, times: int) -> Any:
+    """The node of one trial is lost so often, after its first report."""
+    left = [times]
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        def then_lost(message: Any) -> Any:
+            answer = report(message)
+            if task.number == number and left[0]:
+                left[0] -= 1
+                raise Lost(f"node {slot.node} was lost")
+            return answer
+
+        return fake_jobs.recorded_job(task, then_lost, slot)
+
+    return job
+
+
+def node(name: str, num_cores: int = 1, num_gpus: int = 0) -> Node:
+    gpus = tuple(Gpu(str(index), "A", 8 * GIB) for index in range(num_gpus))
+    return Node(name, Machine(num_cores, 64 * GIB, gpus))
+
+
+@pytest.fixture
+def scene(tiny_data, tmp_path):
+    def make(nodes: dict[str, Node], **options: Any) -> Scene:
+        return Scene(tiny_data, tmp_path, pool=ClusterSlots(lambda: nodes, 1), **options)
+
+    return make
+
+
+@pytest.mark.parametrize(("times", "state"), [(MOST_MOVES, "COMPLETE"), (MOST_MOVES + 1, "FAILED")])
+def test_a_trial_goes_on_elsewhere_so_often_and_then_it_may_be_what_ends_nodes(scene, times, state):
+    s = scene({"a": node("a"), "b": node("b")}, job=losing_job(1, times), num_retries=0)
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {0: "COMPLETE", 1: state, 2: "COMPLETE", 3: "COMPLETE"}
+    row = s.board.rows[1]
+    assert row.num_moved == MOST_MOVES and row.num_retries == 0
+    if state == "FAILED":
+        assert row.reason.startswith("Crash: node ") and "5 nodes under it before" in row.reason
+
+
+def test_without_a_node_the_trials_wait_and_then_the_sweep(scene):
+    nodes = {"a": node("a")}
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number == 1:
+            nodes.clear()
+            raise Lost("node a was lost")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    s = scene(nodes, job=job, node_wait_seconds=0.1)
+    stop = s.run()
+    assert stop is StopReason.NO_NODE and stop.is_break
+    assert states_of(s) == {0: "COMPLETE"}
+    assert s.board.rows[1].state is TrialState.PAUSED, "it waits to be resumed"
+
+
+def test_slots_are_those_of_the_nodes_of_now_the_emptiest_first():
+    nodes = {"a": node("a", 4), "b": node("b", 2)}
+    slots = ClusterSlots(lambda: nodes, num_threads=2)
+    assert slots.num_slots == 3
+    taken = [slots.take() for _ in range(3)]
+    assert [slot.node for slot in taken] == ["a", "b", "a"]
+    assert [slot.index for slot in taken] == [0, 1, 2] and not slots.has_room
+    del nodes["a"]
+    nodes["c"] = node("c", num_gpus=2)
+    assert slots.num_slots == 3
+    slots.give_back(taken[0])
+    assert [slots.take().gpu for _ in range(2)] == ["0", "1"]
+    slots.give_back(taken[1])
+    assert slots.take().node == "b"
+
+
+def test_nodes_of_the_same_size_take_turns_and_no_more_trials_run_than_asked_for():
+    nodes = {"a": node("a"), "b": node("b")}
+    slots = ClusterSlots(lambda: nodes, num_threads=1, most=1)
+    names = []
+    for _ in range(4):
+        slot = slots.take()
+        assert not slots.has_room
+        names.append(slot.node)
+        slots.give_back(slot)
+    assert names == ["a", "b", "a", "b"]
+
+
+def test_memory_that_runs_out_lowers_the_packing_of_every_node():
+    nodes = {"a": node("a", num_gpus=1), "b": node("b", num_gpus=1)}
+    slots = ClusterSlots(lambda: nodes, 1, trials_per_gpu=2)
+    assert slots.num_slots == 4
+    slots.lower(1)
+    nodes["c"] = node("c", num_gpus=1)
+    assert slots.num_slots == 3
