@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from pipelines.data.splits import TEST, TRAIN, VALIDATION, some
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_text
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp",
@@ -30,6 +32,8 @@ PATH_COLUMNS = (
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
 INDEX_COLUMNS = ("", "unnamed: 0", "index")
 """What a data frame's numbers of rows are called in a CSV file."""
+MOST_TABLE_BYTES = 2**30
+"""Of a CSV file: ten million images."""
 SPLIT_COLUMNS = ("split", "part", "subset", "set")
 
 
@@ -181,12 +185,10 @@ def list_table(path: Path) -> PictureList:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file that are not empty, each with its number in the file."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            sample = file.read(4096)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=_delimiter(sample))
-            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, MOST_TABLE_BYTES).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:4096]))
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (OSError, UnusableFileError, csv.Error) as error:
         raise InputError(
             f"A CSV file must be text in UTF-8 that can be read. Received: {path} ({error}). "
             "Save it again."
