@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.objectives import get_objective
 from pipelines.runtime.filesystem import write_json_atomically
-from pipelines.training.options import from_stored
-from search_spaces.errors import InputError
+from pipelines.training.options import TrainingOptions, from_stored
+from search_spaces.errors import InputError, shown
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.registry import earlier_name, space_called_earlier
+from search_spaces.stored_values import as_kind
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
 from tracking.addresses import location_of, redacted
@@ -24,6 +27,8 @@ FORMAT = 2
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
 SEARCH, BASELINES = "sweep", "baselines"
 """What a sweep's folder holds: a search, or the published models trained as published."""
+_UID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""It becomes a part of texts by which runs are searched."""
 
 
 @dataclass(frozen=True)
@@ -95,33 +100,45 @@ def read_sweep_file(path: Path) -> SweepFile:
         InputError: It is missing or not such a file.
     """
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        body = _upgraded(body)
-        known = {field.name for field in fields(SweepSettings)} - {"training"}
-        settings = {key: value for key, value in body["settings"].items() if key in known}
-        return SweepFile(
-            uid=body["uid"],
-            status=body["status"],
-            settings=SweepSettings(**settings, training=from_stored(body["settings"])),
-            data_name=body["data_name"],
-            data_fingerprint=body["data_fingerprint"],
-            space_fingerprint=body["space_fingerprint"],
-            kind=body.get("kind", SEARCH),
-            begun_in=body.get("begun_in", FORMAT),
-        )
+        return _sweep_file(_upgraded(read_json(path)))
     except _LaterFormatError as error:
         raise InputError(
             f"{path} is of a later version of keras-sweeps (format {error}; this one reads "
             f"up to {FORMAT}). Use that version: pip install --upgrade keras-sweeps."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, UnusableFileError) else type(error).__name__
         raise InputError(
-            f"{path} is damaged ({type(error).__name__}), so its sweep cannot be opened. Restore "
+            f"{path} is damaged ({why}), so its sweep cannot be opened. Restore "
             "the file from a copy; its runs in MLflow are not affected."
         ) from error
 
 
-def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
+def _sweep_file(body: Mapping[str, Any]) -> SweepFile:
+    """The description in a file's values.
+
+    Raises:
+        UnusableFileError, InputError, KeyError: They are none.
+    """
+    settings = as_kind(SweepSettings, body["settings"], extra=True)
+    training = as_kind(TrainingOptions, vars(from_stored(body["settings"])))
+    known = {"kind": SEARCH, "begun_in": FORMAT} | dict(body)
+    file = as_kind(
+        SweepFile, {**known, "settings": replace(settings, training=training)}, extra=True
+    )
+    for name, value, valid in (
+        ("status", file.status, (RUNNING, INTERRUPTED, FINISHED)),
+        ("kind", file.kind, (SEARCH, BASELINES)),
+    ):
+        if value not in valid:
+            raise UnusableFileError(f"its '{name}' is {shown(value)}")
+    if not _UID.fullmatch(file.uid):
+        raise UnusableFileError(f"its 'uid' is {shown(file.uid)}")
+    get_objective(settings.objective)
+    return file
+
+
+def _upgraded(body: Any) -> dict[str, Any]:
     """What a sweep of an earlier version means in this one.
 
     Whatever a version decided without saying it is said here, so that the sweep stays what it was.
@@ -129,6 +146,10 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
     Raises:
         _LaterFormatError: A later version wrote it.
     """
+    if not isinstance(body, dict) or not isinstance(body.get("settings"), dict):
+        raise UnusableFileError("it holds no settings")
+    if type(body["format"]) is not int or body["format"] < 1:
+        raise UnusableFileError(f"its 'format' is {shown(body['format'])}")
     if body["format"] == 1:
         return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
     if body["format"] != FORMAT:
