@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -232,16 +232,22 @@ def unfinished_folder(root: Path) -> Iterator[Path]:
     """
     from filelock import FileLock
 
+    new = [path for path in (root, *root.parents) if not path.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    _remove_left_behind(root)
-    folder = root / f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex[:12]}"
-    with FileLock(_lock_of(folder)):
-        try:
-            folder.mkdir()
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            _lock_of(folder).unlink(missing_ok=True)
+    try:
+        _remove_left_behind(root)
+        folder = root / f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex[:12]}"
+        with FileLock(_lock_of(folder)):
+            try:
+                folder.mkdir(parents=True)
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                _lock_of(folder).unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # Of data that were refused nothing stays, also no empty folder.
+            for path in new:
+                path.rmdir()
 
 
 def place(

@@ -98,9 +98,9 @@ def parsed(parameter: Parameter, text: str) -> Value | None:
         return None
     try:
         value = int(text) if parameter.kind == "int" else float(text)
-    except ValueError:
+        return value if parameter.contains(value) else None
+    except (ValueError, OverflowError):
         return None
-    return value if parameter.contains(value) else None
 
 
 def _means(text: str, choice: Value) -> bool:

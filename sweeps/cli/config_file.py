@@ -177,9 +177,9 @@ def _file_tokens(parser: argparse.ArgumentParser, given: str) -> Iterator[Line]:
     actions, seen = setting_actions(parser), set()
     for key, value in root.value:
         where = Place(path, key.start_mark.line + 1)
-        name = (
-            key.value.replace("_", "-") if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-        )
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"{where}: A setting's name must be a word. Received: something else.")
+        name = key.value.replace("_", "-")
         if name not in actions:
             raise InputError(f"{where}: {_unknown(name, actions)}")
         if name in seen:

@@ -183,6 +183,21 @@ def _settings_of_format_1(body: Mapping[str, Any]) -> dict[str, Any]:
 _KINDS = {SEARCH: "a sweep that searches", BASELINES: "a sweep of --baselines-only"}
 
 
+def sweep_files(work_dir: Path) -> list[Path]:
+    """The descriptions of all sweeps in a work folder.
+
+    Raises:
+        InputError: It may not be looked into.
+    """
+    try:
+        return list((work_dir / "sweeps").glob("*/sweep.json"))
+    except OSError as error:
+        raise InputError(
+            f"--work-dir must be a folder that can be read. Received: {work_dir} "
+            f"({error.strerror})."
+        ) from None
+
+
 def find_sweep(
     work_dir: Path, name: str | None, *, finished: bool = False, kind: str | None = None
 ) -> SweepPaths:
@@ -199,7 +214,7 @@ def find_sweep(
         check_name(name)
         paths = SweepPaths(work_dir.absolute(), name)
         # On file systems that ignore case another sweep's file would exist, too.
-        known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
+        known = sorted(path.parent.name for path in sweep_files(work_dir))
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "It has none."
             raise InputError(f"There is no sweep '{name}' in {work_dir / 'sweeps'}. {there}")
@@ -211,7 +226,7 @@ def find_sweep(
             )
         return paths
     found = sorted(
-        (work_dir / "sweeps").glob("*/sweep.json"),
+        sweep_files(work_dir),
         key=lambda path: path.stat().st_mtime_ns,
         reverse=True,
     )
@@ -235,7 +250,7 @@ def find_sweep(
 def swept_spaces(work_dir: Path) -> set[str]:
     """The spaces, ours and others, that the sweeps in a work folder are over."""
     found = set()
-    for path in (work_dir / "sweeps").glob("*/sweep.json"):
+    for path in sweep_files(work_dir):
         with contextlib.suppress(InputError):
             found.add(read_sweep_file(path).settings.space)
     return found

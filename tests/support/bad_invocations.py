@@ -163,12 +163,13 @@ CLOSED = "closed/inside"
 def _paths() -> Iterator[Bad]:
     for path in ODD:
         yield Bad("options", (*RUN, "--work-dir", path))
-        yield Bad("options", (*RUN, "--result", f"{path}.json"))
+        if path != "left":  # With an ending it is a new file.
+            yield Bad("options", (*RUN, "--result", f"{path}.json"))
+            yield Bad("options", ("explore", "--dataset", "digits", "--picture", f"{path}.png"))
         yield Bad("options", (*RUN, "--config", f"{path}.yaml"))
         yield Bad("options", ("run", "--space", f"{path}.py:build", "--dataset", "digits"))
         for ending in (".npz", ".csv", "/", ".py:load"):
             yield Bad("options", ("explore", "--dataset", f"{path}{ending}"))
-        yield Bad("options", ("explore", "--dataset", "digits", "--picture", f"{path}.png"))
         yield Bad("options", ("explore", "--dataset", "digits", "--work-dir", path))
         yield Bad("options", ("list", "--work-dir", path))
         yield Bad("options", ("clean", "--work-dir", path))

@@ -39,6 +39,7 @@ from search_spaces.recorded_metrics import accepted_metric
 from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
+from tracking.filters import tag_is
 from tracking.models.model_folder import write_model_folder
 from tracking.runs.experiments import open_experiment
 from tracking.spool.records import (
@@ -403,7 +404,7 @@ class MlflowTracker:
         A request that timed out may still be carried out by a slow server, after it was repeated:
         then the run that is known stays, or else the one that holds most.
         """
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'")
+        runs = self._client.search_runs([self.experiment_id], tag_is(Tag.RECORD, tag))
         if not runs:
             return None
         kept = max(
@@ -415,9 +416,7 @@ class MlflowTracker:
         return str(kept.info.run_id)
 
     def _find_model(self, tag: str) -> str | None:
-        models = self._client.search_logged_models(
-            [self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'"
-        )
+        models = self._client.search_logged_models([self.experiment_id], tag_is(Tag.RECORD, tag))
         return str(models[0].model_id) if models else None
 
     def _outputs(self, run_id: str) -> set[str]:
@@ -464,7 +463,7 @@ def sweep_exists(uri: str, name: str) -> bool:
     try:
         client = open_client(uri)
         experiments = [str(e.experiment_id) for e in client.search_experiments()]
-        text = f"tags.`{Tag.SWEEP}` = '{name}' AND tags.`{Tag.KIND}` = 'sweep'"
+        text = f"{tag_is(Tag.SWEEP, name)} AND tags.`{Tag.KIND}` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))
     except Exception as error:  # Each kind of store raises its own.
         raise unusable_store(uri, error) from error

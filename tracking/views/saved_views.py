@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracking.filters import tag_is
 from tracking.tags import Tag
 from tracking.views.links import VIEW_PREFIX, trials_view
 
@@ -87,7 +88,7 @@ def _state(view: TrialsView) -> dict[str, Any]:
     section = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{view.uid}/section"))
     return {
         # Its own trials, without the run of the sweep itself.
-        "searchFilter": f"tags.`{Tag.UID}` = '{view.uid}' AND tags.`{Tag.KIND}` = 'trial'",
+        "searchFilter": f"{tag_is(Tag.UID, view.uid)} AND tags.`{Tag.KIND}` = 'trial'",
         "orderByKey": _metric(view.best),
         "orderByAsc": view.minimize,
         "startTime": "ALL",

@@ -288,6 +288,11 @@ def _given_names(
     """The class names: those in `class_names` for labels from 0, else what the labels say."""
     if "class_names" not in arrays:
         return found
+    if not arrays["class_names"].shape:
+        raise InputError(
+            f"class_names must be an array of names. Received: a single value in {origin}. Write "
+            "them as a list."
+        )
     names = tuple(str(name) for name in arrays["class_names"].whole().reshape(-1).tolist())
     whole = values.dtype.kind in "iu" and (values.ndim == 1 or values.shape[1] == 1)
     if not whole or values.min() < 0 or values.max() >= len(names):

@@ -195,6 +195,14 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         ) from error
 
 
+def _is_there(path: Path) -> bool:
+    """Whether it is a file, or a link to one; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 ByStem = Callable[[Path], dict[str, Path]]
 
 
@@ -203,9 +211,9 @@ def _picture_at(folder: Path, name: str, by_stem: ByStem) -> tuple[Path, bool]:
     Windows were read as slashes.
     """
     picture, turned = folder / name, False
-    if "\\" in name and not picture.exists():
+    if "\\" in name and not _is_there(picture):
         picture, turned = folder / name.replace("\\", "/"), True
-    if picture.suffix.lower() not in SUFFIXES and not picture.exists():
+    if picture.suffix.lower() not in SUFFIXES and not _is_there(picture):
         picture = by_stem(picture.parent).get(picture.name, picture)
     return picture, turned
 
@@ -224,7 +232,7 @@ def _base_of(folder: Path, names: Sequence[str]) -> Path:
     """
 
     def has_first(place: Path) -> bool:
-        return _picture_at(place, names[0].strip(), _by_stem)[0].is_file()
+        return _is_there(_picture_at(place, names[0].strip(), _by_stem)[0])
 
     if not names or not names[0].strip() or has_first(folder):
         return folder
@@ -329,7 +337,7 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
             file = second if label == first else first
         label = second if file == first else first
         if any(Path(name).suffix in SUFFIXES for name in names) or any(
-            (path.parent / name.strip()).is_file() for name in head
+            _is_there(path.parent / name.strip()) for name in head
         ):
             file = None  # The first line is data, not names.
     if file is None or label is None:
