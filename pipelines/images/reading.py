@@ -215,6 +215,13 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
 
 
 def _check_file(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass  # Said below.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _no_file(path, f"cannot be read ({reason})", "Check its name.") from None
     if path.is_dir():
         raise _no_file(path, "is a folder", "Name the files in it.")
     if not path.exists():

@@ -32,7 +32,7 @@ from tracking.spool.records import (
     TrialRecord,
     TrialStateRecord,
 )
-from tracking.spool.spool import damaged_line, read_answer, read_record
+from tracking.spool.spool import damaged_line, lost_lines, read_answer, read_record
 from tracking.tags import Tag
 
 _LARGE_FIELDS = b', "texts": {'
@@ -224,7 +224,9 @@ def read_sweep(paths: SweepPaths) -> RecordedSweep:
     if is_driven(paths):
         state = RUNNING
     sweep = RecordedSweep(paths, file, state, get_objective(file.settings.objective))
+    num_records = 0
     for path, number, record in _records(paths.spool):
+        num_records = number
         try:
             _take(sweep, record)
         except (ValueError, TypeError):  # Params are what a space made of them.
@@ -233,7 +235,7 @@ def read_sweep(paths: SweepPaths) -> RecordedSweep:
         _suspend(sweep)
     for trial in sweep.trials.values():
         trial.reports.sort(key=lambda report: report.epochs)
-    _take_run_ids(sweep, paths.spool)
+    _take_run_ids(sweep, paths.spool, num_records)
     return sweep
 
 
@@ -351,15 +353,17 @@ def typed(text: object) -> Value:
     return text
 
 
-def _take_run_ids(sweep: RecordedSweep, spool: Path) -> None:
+def _take_run_ids(sweep: RecordedSweep, spool: Path, num_records: int) -> None:
     path = spool / "sent.jsonl"
     for line_number, line in _lines(path):
-        if b'"id"' not in line:
-            continue
         try:
             answer = read_answer(line)
         except UnusableFileError as error:
             raise damaged_line(path, line_number, error) from None
+        if line_number > num_records and not is_driven(sweep.paths):
+            raise lost_lines(spool / "records.jsonl")  # What runs has sent more since.
+        if "id" not in answer:
+            continue
         _, _, number = answer["key"].partition("trial-")
         if answer["key"] == "sweep":
             sweep.run_id = answer["id"]

@@ -5,9 +5,11 @@ Everything is small on the disk; what it claims to hold is not.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import sqlite3
 import struct
 import zipfile
 import zlib
@@ -25,7 +27,17 @@ DEEP = 20_000
 
 def make_hostile_files(folder: Path) -> None:
     """Fills an empty folder; commands are run in it."""
-    for make in (_odd_paths, _configs, _passwords, _tables, _arrays, _pictures, _models, _sweeps):
+    for make in (
+        _odd_paths,
+        _stores,
+        _configs,
+        _passwords,
+        _tables,
+        _arrays,
+        _pictures,
+        _models,
+        _sweeps,
+    ):
         make(folder)
 
 
@@ -48,6 +60,20 @@ def _odd_paths(folder: Path) -> None:
     (closed / "inside.csv").write_text("path,label\n")
     (closed / "inside.png").write_bytes(b"x")
     closed.chmod(0)
+
+
+def _stores(folder: Path) -> None:
+    (folder / "text.db").write_text("no database\n")
+    (folder / "header.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4_000)
+    with contextlib.closing(sqlite3.connect(folder / "later.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32));"
+            "INSERT INTO alembic_version VALUES ('of a later version');"
+            "CREATE TABLE version_info (version_info_id INTEGER, schema_version INTEGER,"
+            " library_version VARCHAR(256)); INSERT INTO version_info VALUES (1, 999, '99.0');"
+            "CREATE TABLE studies (x INTEGER); CREATE TABLE runs (x INTEGER);"
+            "CREATE TABLE experiments (x INTEGER);"
+        )
 
 
 CONFIGS: dict[str, str | bytes] = {

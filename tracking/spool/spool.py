@@ -64,11 +64,7 @@ class Spool:
         records = _open_lines(self._records_path, read_record, mend=not read_only)
         self._keys = {key for key, _ in records}
         if len(self._answers) > len(records):
-            raise InputError(
-                f"{self._records_path} has lost lines: more records were sent than it holds. "
-                "Restore the file, or move the folder away and let `keras-sweeps doctor` say what "
-                "is missing."
-            )
+            raise lost_lines(self._records_path)
         self._waiting = [record for _, record in records[len(self._answers) :]]
         if not read_only:
             self._records = self._records_path.open("ab", buffering=0)
@@ -269,6 +265,14 @@ def _read_aside(line: bytes) -> dict[str, Any]:
 
 def _are_texts(found: Mapping[str, Any]) -> bool:
     return all(isinstance(value, str) for value in found.values())
+
+
+def lost_lines(path: Path) -> InputError:
+    """The error for a file of records that holds fewer than were sent."""
+    return InputError(
+        f"{path} has lost lines: more records were sent than it holds. Restore the file, or move "
+        "the folder away and let `keras-sweeps doctor` say what is missing."
+    )
 
 
 def damaged_line(path: Path, number: int, error: UnusableFileError) -> InputError:
