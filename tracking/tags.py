@@ -141,6 +141,6 @@ def trial_number(tags: Mapping[str, str], what: str) -> int:
     if re.fullmatch("[0-9]{1,9}", text):
         return int(text)
     raise InputError(
-        f"{what} has the tag {Tag.TRIAL} {shown(text)}, which is no number of a trial. Correct it, "
+        f"{what} has the tag {Tag.TRIAL} {shown(text)}, which names no trial. Correct it, "
         "in MLflow's interface or by its client."
     )
