@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 
 
@@ -105,10 +106,25 @@ def parse_target(text: str, objective: Objective) -> float:
         InputError: It names another metric than the objective, or points the wrong way.
     """
     sign = ">=" if objective.direction == "maximize" else "<="
-    match = re.fullmatch(r"(.+?)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)", text.strip())
+    match = re.fullmatch(
+        r"(.+?)\s*(>=|<=)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)", text.strip()
+    )
     if match is None or match[1] != objective.metric or match[2] != sign:
         raise InputError(
             f"--target must be the objective, {sign} and a number, such as "
-            f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: '{text}'."
+            f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: {shown(text)}."
         )
     return float(match[3])
+
+
+def check_target(text: str, objective: Objective) -> None:
+    """Raises InputError for a target of another form, or one that no value can reach."""
+    value = parse_target(text, objective)
+    is_share = objective.metric in OBJECTIVES and objective.direction == "maximize"
+    if math.isfinite(value) and (not is_share or value <= 1):
+        return
+    why = "it is a share, at most 1" if is_share else "it must be finite"
+    raise InputError(
+        f"--target must be a value that {objective.metric} can reach: {why}. Received: "
+        f"{shown(text)}."
+    )

@@ -33,6 +33,23 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+MAX_SHOWN = 60
+"""Characters of what was received that a message repeats."""
+
+
+def shown(received: object) -> str:
+    """What was received, as a message repeats it: in quotes if it is a text, and not all of it."""
+    text = repr(received)
+    if len(text) <= MAX_SHOWN + 2:
+        return text
+    return f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+
+
+def shortened(text: str, most: int = MAX_SHOWN) -> str:
+    """A name, or a library's message, as a message repeats it."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def unknown_name(
     kind: str, received: str, valid: Iterable[str], meant: Mapping[str, str] | None = None
 ) -> InputError:
@@ -41,7 +58,7 @@ def unknown_name(
     Args:
         meant: what else people write -> the name here.
     """
-    names = list(valid)
+    names, received = list(valid), shortened(received)
     near = (meant or {}).get(received) or _nearest(received, names)
     hint = f" Did you mean '{near}'?" if near else ""
     return InputError(f"Unknown {kind} '{received}'.{hint} Choose one of: {', '.join(names)}.")

@@ -15,12 +15,16 @@ from typing import Any, Literal
 
 from pipelines.images import options as images
 from pipelines.objectives import get_objective
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
+from search_spaces.files import UnusableFileError, named_path
 from sweeps.engines.pruners.rungs import parse_min_epochs
 
 Read = Callable[[Any], Any]
 MOST = 2**31 - 1
 """What every library takes, also as a seed."""
+MOST_PARALLEL = 1_024
+"""Processes, or threads of one: libraries start all of them, and machines end at some more."""
+MOST_SECONDS = 100 * 365.25 * 24 * 3600
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -32,7 +36,7 @@ class ValueRuleError(InputError):
 
 
 def _broken(rule: str, received: object) -> ValueRuleError:
-    return ValueRuleError(f"must be {rule}. Received: {received!r}")
+    return ValueRuleError(f"must be {rule}. Received: {shown(received)}")
 
 
 def objective(value: object) -> str:
@@ -48,21 +52,38 @@ def positive_int(value: object) -> int:
     return _whole(value, 1)
 
 
+def parallel_int(value: object) -> int:
+    """A whole number of at least 1 that a machine may run at once."""
+    found = _whole(value, 1)
+    if found > MOST_PARALLEL:
+        raise _broken(f"a whole number of at most {MOST_PARALLEL}", value)
+    return found
+
+
 def natural_int(value: object) -> int:
     """A whole number of at least 0."""
     return _whole(value, 0)
 
 
 def _whole(value: Any, least: int) -> int:
-    try:
-        found = int(value) if isinstance(value, str) else operator.index(value)
-    except (ValueError, TypeError):
-        found = least - 1
+    found = least - 1
+    with contextlib.suppress(ValueError, TypeError):
+        found = _int(value) if isinstance(value, str) else operator.index(value)
     if isinstance(value, bool) or found < least:
         raise _broken(f"a whole number of at least {least}", value)
     if found > MOST:
         raise _broken(f"a whole number of at most {MOST}", value)
     return found
+
+
+def _int(text: str) -> int:
+    """A whole number in plain digits, any one beyond `MOST` as the next one."""
+    if not text.isascii():  # Python reads the digits of every script.
+        raise ValueError("other digits")
+    digits = text.strip().lstrip("+").lstrip("0").replace("_", "")
+    if len(digits) > len(str(MOST)) and digits.isdigit():  # Python reads no more than 4,300.
+        return MOST + 1
+    return int(text)
 
 
 def fraction(value: object) -> float:
@@ -86,10 +107,10 @@ def positive_number(value: object) -> float:
 
 
 def _number(value: Any, rule: str, holds: Callable[[float], bool]) -> float:
-    try:
-        found = float(value)
-    except (ValueError, TypeError):
-        found = float("nan")
+    found = float("nan")
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if not isinstance(value, str) or value.isascii():
+            found = float(value)
     if isinstance(value, bool) or not holds(found):
         raise _broken(rule, value)
     return found
@@ -140,12 +161,15 @@ def duration(value: object) -> float:
 
 
 def _seconds(value: Any, other: str = "") -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", value) if isinstance(value, str) else None
+    )
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
-    if not 0 < seconds < float("inf"):
-        rule = "a positive duration such as 90s, 15m or 2h"
+    if not 0 < seconds <= MOST_SECONDS:
+        most = "" if seconds <= MOST_SECONDS else " of at most 100 years"
+        rule = f"a positive duration{most} such as 90s, 15m or 2h"
         raise _broken(f"{rule}, or {other}" if other else rule, value)
     return seconds
 
@@ -167,10 +191,23 @@ def switch(value: object) -> bool:
 
 
 def text(value: object) -> str:
-    """A text, or a path."""
+    """A text, or a path; not an empty one."""
     if not isinstance(value, str | os.PathLike):
         raise _broken("a text", value)
-    return os.fspath(value)
+    found = os.fspath(value)
+    if not found.strip() or "\0" in found:
+        raise _broken("a text" if found.strip() else "a text that is not empty", found)
+    return found
+
+
+def path(value: object) -> str:
+    """A path that can be used or made, with `~` as the home folder."""
+    found = text(value)
+    try:
+        usable = named_path(found)
+    except UnusableFileError as error:
+        raise ValueRuleError(f"must be a path. Received: {shown(found)}, but {error}") from None
+    return str(usable) if found.startswith("~") else found
 
 
 def gpu_indices(value: object) -> str:
@@ -219,6 +256,7 @@ _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?[smh]?|none
 SCHEMAS: dict[Read, dict[str, Any]] = {
     first_rung: {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
     positive_int: {"type": "integer", "minimum": 1, "maximum": MOST},
+    parallel_int: {"type": "integer", "minimum": 1, "maximum": MOST_PARALLEL},
     natural_int: {"type": "integer", "minimum": 0, "maximum": MOST},
     level: {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
     margin: {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5},

@@ -32,6 +32,8 @@ from sweeps.option_values import (
     natural_int,
     objective,
     or_auto,
+    parallel_int,
+    path,
     positive_int,
     rules,
     switch,
@@ -68,7 +70,7 @@ class Option:
 
 
 _count, _natural = positive_int, natural_int
-_count_or_auto = or_auto(positive_int)
+_count_or_auto, _parallel_or_auto = or_auto(positive_int), or_auto(parallel_int)
 
 
 def _training_option(name: str, info: OptionInfo, default: object) -> Option:
@@ -87,7 +89,7 @@ OPTIONS: dict[str, Option] = {
     "sampler": Option("sampler", text),
     "seed": Option("seed", _natural),
     "name": Option("name", text),
-    "workers": Option("num_workers", _count_or_auto),
+    "workers": Option("num_workers", _parallel_or_auto),
     "image_size": Option("image_size", image_size),
     "resize": Option("resize", text, RESIZES),
     "color": Option("color", text, COLORS),
@@ -113,13 +115,13 @@ OPTIONS: dict[str, Option] = {
     "finalist_seeds": Option("num_finalist_seeds", _count),
     "retrain": Option("retrain", text, RETRAIN),
     "no_baselines": Option("baselines", switch),
-    "threads": Option("num_threads", _count_or_auto),
+    "threads": Option("num_threads", _parallel_or_auto),
     "gpus": Option("gpus", gpu_indices),
-    "trials_per_gpu": Option("trials_per_gpu", _count_or_auto),
+    "trials_per_gpu": Option("trials_per_gpu", _parallel_or_auto),
     "tracking_uri": Option("tracking_uri", text),
     "experiment": Option("experiment", text),
     "storage": Option("storage", text),
-    "work_dir": Option("work_dir", text),
+    "work_dir": Option("work_dir", path),
     "keep_models": Option("num_kept_models", _natural),
     "offline": Option("offline", switch),
     "pass_env": Option("pass_env", names),

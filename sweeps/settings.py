@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pipelines.data.custom.sources import check_dataset
 from pipelines.images.options import ImageOptions
-from pipelines.objectives import get_objective, parse_target
+from pipelines.objectives import check_target, get_objective
 from pipelines.training.options import TrainingOptions, option_infos
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.registry import get_space
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, check_oracle
@@ -46,8 +46,11 @@ DEFAULT_NUM_FINALISTS = 3
 DEFAULT_NUM_SEEDS = 5
 RETRAIN = ("all", "none")
 LARGE_DATA_IMAGES = 20_000
+MAX_EXPERIMENT = 500
+"""Characters that MLflow takes as the name of an experiment."""
 ALL, NONE = "all", "none"
 """All GPUs, or none of them."""
+_GPU = re.compile(r"[0-9]{1,4}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -185,7 +188,7 @@ class SweepSettings:
         check_pruner(self.pruner)
         self._validate_engine()
         if self.target is not None:
-            parse_target(self.target, get_objective(self.objective))
+            check_target(self.target, get_objective(self.objective))
         if self.reduction_factor < 2:
             raise InputError(
                 "--reduction-factor must be at least 2: the best 1/N of a rung continue. "
@@ -270,8 +273,11 @@ class SweepSettings:
         check_dataset(self.dataset, self.image_options, exists=not resumed)
         if self.name is not None:
             check_name(self.name)
-        if self.experiment is not None and not self.experiment.strip():
-            raise InputError("--experiment must not be empty. Received: ''.")
+        name = self.experiment
+        if name is not None and not (name.strip() and len(name) <= MAX_EXPERIMENT):
+            raise InputError(
+                f"--experiment must have 1 to {MAX_EXPERIMENT} characters. Received: {shown(name)}."
+            )
 
     def _validate_executor(self, *, resumed: bool) -> None:
         if self.executor not in EXECUTORS:
@@ -320,7 +326,7 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(
             "--name must be at most 100 letters, digits, dots, dashes and underscores, and "
-            f"start with a letter or digit. Received: '{name}'."
+            f"start with a letter or digit. Received: {shown(name)}."
         )
 
 
@@ -329,10 +335,10 @@ def check_gpus(text: str) -> None:
     if text in (ALL, NONE):
         return
     parts = text.split(",")
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+    if not all(map(_GPU.fullmatch, parts)) or len(set(parts)) < len(parts):
         raise InputError(
             "--gpus must be all, none, or different numbers as nvidia-smi counts them, such as "
-            f"0,1. Received: '{text}'."
+            f"0,1. Received: {shown(text)}."
         )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
+from search_spaces.files import UnusableFileError, check_regular, named_path
 from tracking.addresses import check_readable, encoded, redacted
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -27,6 +28,12 @@ CHECK_SECONDS = 4.0
 OPTUNA_TABLES, MLFLOW_TABLES = {"studies", "trials"}, {"experiments", "runs"}
 """By which a database is known to be Optuna's or MLflow's."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
+SQLITE_OPTIONS = frozenset({
+    "timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements", "uri",
+    "mode", "cache", "immutable", "vfs", "nolock", "psow",
+})  # fmt: skip
+"""Those of Python's sqlite3 and of SQLite's own addresses."""
 SQLITE_HEADER = b"SQLite format 3\x00"
 
 
@@ -77,7 +84,7 @@ def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
         InputError: The store cannot be used, or holds no MLflow runs yet.
     """
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not _is_there(path):
         raise InputError(
             f"The MLflow store ({option}) is {path}, which does not exist. Change into the folder "
             f"of the sweep, or name its store with {option}."
@@ -97,6 +104,14 @@ def check_existing_store(uri: str, option: str = "--tracking-uri") -> None:
         f"The MLflow store ({option}) is {redacted(uri)}, a database without MLflow's tables. Name "
         f"the store that the sweep was tracked in with {option}."
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything; where nothing can be there, `check_store` says why."""
+    try:
+        return named_path(path).exists()
+    except UnusableFileError:
+        return True
 
 
 def check_database(url: str, option: str) -> None:
@@ -203,6 +218,16 @@ def _check_sqlite(url: str, option: str) -> None:
             f"{option} must name a file: what is in memory is lost, and processes cannot share it. "
             f"Received: {url}. Try sqlite:///sweeps.db."
         )
+    _check_sqlite_address(url, option)
+    try:
+        named_path(path)
+        if path.exists():
+            check_regular(path)
+    except UnusableFileError as error:
+        raise InputError(
+            f"{option} must name a file that is, or can become, a database. Received: "
+            f"{shown(str(path))}, but {error}. Choose another name."
+        ) from None
     folder = path.parent
     if not folder.is_dir():
         raise InputError(f"{option} must name a file in an existing folder. Received: {path}.")
@@ -223,6 +248,39 @@ def _check_sqlite(url: str, option: str) -> None:
         raise InputError(
             f"{option} names {path}, which is no SQLite database. Choose another name."
         )
+    if start:
+        _check_tables(path, option)
+
+
+def _check_sqlite_address(url: str, option: str) -> None:
+    """Raises InputError for a driver or an option that there is not."""
+    scheme, _, rest = url.partition(":")
+    if scheme not in SQLITE_SCHEMES:
+        raise InputError(
+            f"{option} must be a SQLite file, by one of {', '.join(SQLITE_SCHEMES)}. Received: "
+            f"{shown(scheme)}. Write sqlite:///sweeps.db."
+        )
+    given = {part.partition("=")[0] for part in rest.partition("?")[2].split("&")} - {""}
+    if unknown := sorted(given - SQLITE_OPTIONS):
+        raise InputError(
+            f"{option} must have SQLite's own options. Received: {shown(unknown[0])}. Choose from: "
+            f"{', '.join(sorted(SQLITE_OPTIONS))}; or leave everything from the ? on out."
+        )
+
+
+def _check_tables(path: Path, option: str) -> None:
+    """Raises InputError for a file that begins as a SQLite database and is none."""
+    try:
+        address = f"file:{quote(str(path.absolute()))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError:
+        return  # Locked by who writes it; whoever opens it waits.
+    except sqlite3.DatabaseError as error:
+        raise InputError(
+            f"{option} names {path}, which is damaged ({error}). Restore it from a copy, or choose "
+            "another name."
+        ) from None
 
 
 def sqlite_path(url: str) -> Path | None:

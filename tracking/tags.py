@@ -6,7 +6,11 @@ And the one value that may be too long for a tag: a model's class names.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+
+from search_spaces.errors import InputError, shown
+from search_spaces.files import UnusableFileError, parsed_json
 
 MAX_CHARACTERS = 4_000
 """A tag holds 8,000, and a thousand class names are longer."""
@@ -126,6 +130,24 @@ def class_names_of(tags: Mapping[str, str]) -> tuple[str, ...]:
         pieces.append(tags[key])
         key = f"{Tag.CLASS_NAMES}.{len(pieces)}"
     try:
-        return tuple(str(name) for name in json.loads("".join(pieces)))
-    except (ValueError, TypeError):
+        return tuple(str(name) for name in parsed_json("".join(pieces)))
+    except (UnusableFileError, TypeError):
         return ()
+
+
+def trial_number(tags: Mapping[str, str], what: str) -> int:
+    """The trial that a run or model of a sweep belongs to.
+
+    Args:
+        what: whose tags they are.
+
+    Raises:
+        InputError: Somebody edited the tag.
+    """
+    text = tags.get(Tag.TRIAL, "")
+    if re.fullmatch("[0-9]{1,9}", text):
+        return int(text)
+    raise InputError(
+        f"{what} has the tag {Tag.TRIAL} {shown(text)}, which names no trial. Correct it, "
+        "in MLflow's interface or by its client."
+    )

@@ -15,8 +15,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from pipelines.data.arrays import CHUNK_BYTES, DAMAGE
-from search_spaces.errors import InputError
+from pipelines.data.arrays import CHUNK_BYTES, DAMAGE, ImageArrays, normal_form
+from search_spaces.errors import InputError, shortened, shown
+
+MOST_WHOLE_BYTES = 2**30
+"""Of labels, and of the built-in sets' images: the largest of those takes 180 MB."""
+MOST_AXES = 32
+"""What every NumPy takes."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class ArrayFile:
     dtype: np.dtype
     reader: Callable[[], AbstractContextManager[IO[bytes]]]
 
+    @property
+    def num_bytes(self) -> int:
+        """What its head declares."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
     def rows(self) -> Iterator[np.ndarray]:
         """The array in slices of some rows.
 
@@ -39,7 +49,7 @@ class ArrayFile:
             InputError: The file ends too early or is damaged.
         """
         row_shape = self.shape[1:]
-        row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+        row_bytes = self.dtype.itemsize * math.prod(row_shape)
         step = max(1, CHUNK_BYTES // max(1, row_bytes))
         try:
             with self.reader() as file:
@@ -58,7 +68,17 @@ class ArrayFile:
             raise damaged(self.name, error) from error
 
     def whole(self) -> np.ndarray:
-        """All of it, for labels and names."""
+        """All of it, for labels and names.
+
+        Raises:
+            InputError: As `rows`, or it is larger than labels are.
+        """
+        if self.num_bytes > MOST_WHOLE_BYTES:
+            raise InputError(
+                f"An array that is read at once must have at most {MOST_WHOLE_BYTES:,} bytes. "
+                f"Received: {self.name} of shape {self.shape} and {self.num_bytes:,} bytes. Save "
+                "labels as whole numbers, one for each image."
+            )
         pieces = list(self.rows())
         return np.concatenate(pieces) if pieces else np.empty(self.shape, self.dtype)
 
@@ -72,15 +92,36 @@ def npz_arrays(path: Path) -> dict[str, ArrayFile]:
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-        for member in members:
-            name = member.removesuffix(".npy")
-            found[name] = _described(f"{name} in {path}", partial(_member, path, member))
-    except InputError:
-        raise
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
     except DAMAGE as error:
         raise damaged(str(path), error) from error
+    for member in members:
+        name, reader = member.filename.removesuffix(".npy"), partial(_member, path, member.filename)
+        found[name] = _described(f"{name} in {path}", reader, member.file_size)
     return found
+
+
+def read_npz(path: Path) -> ImageArrays:
+    """Reads `x_train`, `y_train`, `x_test`, `y_test` from an npz; never unpickles.
+
+    Raises:
+        InputError: The file is truncated, corrupt, or lacks an array.
+    """
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        found = npz_arrays(path)
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise InputError(f"{path} must hold {', '.join(names)}; missing: {missing}.")
+        arrays = [found[name].whole() for name in names]
+    except InputError as error:
+        if not error.reason:
+            raise
+        raise InputError(
+            f"{path} is corrupt or truncated ({error.reason}). Remove or replace it and start "
+            "again."
+        ) from error
+    return normal_form(*arrays, origin=str(path))
 
 
 def npy_arrays(paths: Mapping[str, Path]) -> dict[str, ArrayFile]:
@@ -89,14 +130,19 @@ def npy_arrays(paths: Mapping[str, Path]) -> dict[str, ArrayFile]:
     Raises:
         InputError: As `npz_arrays`.
     """
-    return {name: _described(name, partial(_opened, path)) for name, path in paths.items()}
+    return {
+        name: _described(name, partial(_opened, path), path.stat().st_size)
+        for name, path in paths.items()
+    }
 
 
 def damaged(name: str, error: BaseException) -> InputError:
     """The error for a file that cannot be read to its end."""
+    why = shortened(" ".join(str(error).split()), 200) or type(error).__name__
     return InputError(
         f"An array file must be readable to its end. Received: {name}, which is corrupt, truncated "
-        f"or another kind of file ({error}). Save it again with numpy.savez."
+        f"or another kind of file ({why}). Save it again with numpy.savez.",
+        reason=why,
     )
 
 
@@ -160,9 +206,20 @@ def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _described(name: str, reader: Callable[[], AbstractContextManager[IO[bytes]]]) -> ArrayFile:
-    with reader() as file:
-        shape, by_columns, dtype = _head(file)
+def _described(
+    name: str, reader: Callable[[], AbstractContextManager[IO[bytes]]], num_bytes: int
+) -> ArrayFile:
+    """What an array says of itself.
+
+    Args:
+        num_bytes: of the file, or of the member of an archive, head included.
+    """
+    try:
+        with reader() as file:
+            shape, by_columns, dtype = _head(file)
+            _check_head(shape, dtype, num_bytes - file.tell())
+    except DAMAGE as error:
+        raise damaged(name, error) from error
     if dtype.hasobject:
         raise InputError(
             "Arrays must hold numbers, or text as labels, all of one shape. Received: "
@@ -174,6 +231,23 @@ def _described(name: str, reader: Callable[[], AbstractContextManager[IO[bytes]]
             "numpy.ascontiguousarray of it."
         )
     return ArrayFile(name, shape, dtype, reader)
+
+
+def _check_head(shape: tuple[int, ...], dtype: np.dtype, num_bytes: int) -> None:
+    """Raises ValueError for a head that no array has, before anything of its size is made.
+
+    Args:
+        num_bytes: what follows the head.
+    """
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"its shape is {shown(shape)}")
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"its shape has {len(shape)} axes")
+    if dtype.itemsize == 0:
+        raise ValueError(f"its elements, {dtype.str}, take no bytes")
+    declared = dtype.itemsize * math.prod(shape)
+    if declared > num_bytes and not dtype.hasobject:
+        raise ValueError(f"its shape {shown(shape)} takes more bytes than it has")
 
 
 def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import lzma
 import pickle
+import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,8 +23,13 @@ from search_spaces.errors import InputError
 
 CHUNK_BYTES = 16 * 2**20
 """What is held of an array that is read, converted or hashed piece by piece."""
-DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a file that is truncated, corrupt or another kind raises."""
+DAMAGE = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    RuntimeError,  # Encrypted, of an unknown compression, or nested too deeply.
+    SyntaxError, tokenize.TokenError, TypeError, KeyError, OverflowError,  # A head that is no head.
+    MemoryError,  # What Python's parser raises for brackets in brackets.
+)  # fmt: skip
+"""What reading a file that is truncated, corrupt, hostile or another kind raises."""
 
 
 class PixelRows(Protocol):
@@ -120,28 +128,6 @@ def normal_form(
             )
         arrays += [x, y.astype(np.int64)]
     return ImageArrays(*arrays)
-
-
-def read_npz(path: Path) -> ImageArrays:
-    """Reads `x_train`, `y_train`, `x_test`, `y_test` from an npz; never unpickles.
-
-    Raises:
-        InputError: The file is truncated, corrupt, or lacks an array.
-    """
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file.files]
-            if missing:
-                raise InputError(f"{path} must hold {', '.join(names)}; missing: {missing}.")
-            arrays = [file[name] for name in names]
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise InputError(
-            f"{path} is corrupt or truncated ({error}). Remove or replace it and start again."
-        ) from error
-    return normal_form(*arrays, origin=str(path))
 
 
 def read_idx_gz(folder: Path) -> ImageArrays:

@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from pipelines.data.array_files import read_npz
 from pipelines.data.arrays import (
     ImageArrays,
     fingerprint,
     normal_form,
     read_cifar_tar,
     read_idx_gz,
-    read_npz,
 )
 from search_spaces.errors import InputError, unknown_name
 

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,9 @@ import numpy as np
 from pipelines.data.arrays import ImageArrays, fingerprint
 from pipelines.data.builtin import MNIST_CONTENT, Dataset, Progress, get_dataset, load
 from pipelines.data.splits import SEED, VALIDATION_SHARE
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.space import Shape
+from search_spaces.stored_values import as_kind
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -156,16 +158,20 @@ def prepared_folder(root: Path, name: str, content: str) -> Path:
 def open_prepared(root: Path, name: str, content: str) -> PreparedData | None:
     """The prepared data set of that content under `root`; None where it is not there or damaged."""
     folder = prepared_folder(root, name, content)
+    data = _description(folder)
+    return data if data is not None and _is_whole(data) else None
+
+
+def _description(folder: Path) -> PreparedData | None:
+    """What a folder of prepared data says of itself; None where it is not complete or damaged."""
+    before = {"is_own": (folder / SOURCE_FILE).exists()}  # Of an earlier version.
     try:
-        meta = json.loads((folder / META_FILE).read_text())
-    except (FileNotFoundError, ValueError):
+        meta = read_json(folder / META_FILE)
+        if not isinstance(meta, dict):
+            return None
+        return as_kind(PreparedData, {**before, **meta, "folder": str(folder)})
+    except (FileNotFoundError, UnusableFileError):
         return None
-    meta["input_shape"] = tuple(meta["input_shape"])
-    meta["class_names"] = tuple(meta["class_names"])
-    meta["notes"] = tuple(meta.get("notes", ()))
-    meta.setdefault("is_own", (folder / SOURCE_FILE).exists())  # Of an earlier version.
-    data = PreparedData(**{**meta, "folder": str(folder)})
-    return data if _is_whole(data) else None
 
 
 def _is_whole(data: PreparedData) -> bool:
@@ -226,16 +232,22 @@ def unfinished_folder(root: Path) -> Iterator[Path]:
     """
     from filelock import FileLock
 
+    new = [path for path in (root, *root.parents) if not path.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    _remove_left_behind(root)
-    folder = root / f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex[:12]}"
-    with FileLock(_lock_of(folder)):
-        try:
-            folder.mkdir()
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            _lock_of(folder).unlink(missing_ok=True)
+    try:
+        _remove_left_behind(root)
+        folder = root / f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex[:12]}"
+        with FileLock(_lock_of(folder)):
+            try:
+                folder.mkdir(parents=True)
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                _lock_of(folder).unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # Of data that were refused nothing stays, also no empty folder.
+            for path in new:
+                path.rmdir()
 
 
 def place(

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
 
 Resize = Literal["fit", "crop", "stretch"]
 Color = Literal["auto", "grey", "rgb"]
@@ -73,11 +73,11 @@ def image_size(text: str) -> str:
     Raises:
         ValueError: It is no size, or one beyond the limits; the text says what it must be.
     """
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:[xX]([0-9]{1,5}))?", text)
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width)):
         raise ValueError(
             f"must be height x width in pixels, {MIN_SIDE} to {MAX_SIDE} each, such as 64x64. "
-            f"Received: {text!r}"
+            f"Received: {shown(text)}"
         )
     return f"{height}x{width}"

@@ -30,6 +30,9 @@ FORMATS = (
 _FILE_RULE = "An image must be a file that can be read."
 MAX_PIXELS = 120_000_000
 """A 108-megapixel camera's images fit; a file of some bytes that claims more is a bomb."""
+MAX_EXPANSION, EXPANSION_FLOOR = 500, 16_000_000
+"""Pixels for each byte of a file, which photos are far from: an empty page of some kilobytes would
+take gigabytes in every thread. Smaller images are read whatever their file."""
 BLACK, MIDDLE, WHITE = 0, 127.5, 255
 SIXTEEN_TO_EIGHT = 257
 """65,535 / 255."""
@@ -186,7 +189,7 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
             # Of large sizes, for which the limit is ours, and of tags that nobody reads.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=known) as file:
-                _check_size(path, file.size)
+                _check_size(path, file.size, path.stat().st_size)
                 # Asked first: of a TIFF it is gone once the pixels are loaded, and turned.
                 turned = file.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
                 file.load()
@@ -212,6 +215,13 @@ def _decoded(path: Path) -> tuple[Image.Image, list[str]]:
 
 
 def _check_file(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass  # Said below.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _no_file(path, f"cannot be read ({reason})", "Check its name.") from None
     if path.is_dir():
         raise _no_file(path, "is a folder", "Name the files in it.")
     if not path.exists():
@@ -235,7 +245,8 @@ def _no_file(path: Path, reason: str, way_out: str) -> InputError:
     return InputError(f"{_FILE_RULE} Received: {path}, which {reason}. {way_out}", reason=reason)
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
+def _check_size(path: Path, size: tuple[int, int], num_bytes: int) -> None:
+    """Raises InputError for a size that a file's head must not claim."""
     width, height = size
     if width < 1 or height < 1:
         raise InputError(
@@ -245,6 +256,13 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
         )
     if width * height > MAX_PIXELS:
         raise _too_large(path, f"{width}x{height}")
+    if width * height > max(EXPANSION_FLOOR, MAX_EXPANSION * num_bytes):
+        raise InputError(
+            f"An image of more than {EXPANSION_FLOOR // 1_000_000} million pixels must have at "
+            f"most {MAX_EXPANSION:,} for each byte of its file. Received: {path}, which claims "
+            f"{width}x{height} in {num_bytes:,} bytes. Scale it down, or save it as JPEG.",
+            reason=f"claims {width}x{height} in {num_bytes:,} bytes",
+        )
 
 
 def _too_large(path: Path, found: str) -> InputError:

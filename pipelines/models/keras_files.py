@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.evaluation.metrics import array_alone
+from pipelines.models.model_size import size_problem
 from pipelines.runtime.process import quiet_start
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from search_spaces.errors import InputError
@@ -61,10 +62,12 @@ def load_saved_model(path: Path, label: str | None = None) -> keras.Model:
             or the model does not turn images into class probabilities.
     """
     name = label or str(path)
-    check_archive(path, name)
+    config, num_bytes = check_archive(path, name)
     # Read when a GPU is first used: it is not taken whole from a sweep that trains beside.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with quiet_start():
+        if problem := size_problem(config, num_bytes):
+            raise _refused(name, f"{problem}: it is not loaded. Name another model.")
         model = _loaded(path, name)
         _check_probabilities(model, model_shapes(model, name), name)
     return model
@@ -166,10 +169,12 @@ def model_shapes(model: keras.Model, label: str = "the model") -> ModelShapes:
     )
 
 
-def check_archive(path: Path, name: str) -> None:
-    """Raises InputError unless the file is a whole Keras archive of Keras' own classes.
+def check_archive(path: Path, name: str) -> tuple[dict[str, Any], int]:
+    """The config of a whole Keras archive of Keras' own classes, and the bytes of all its members.
 
-    Its `reason` follows a name for the model, and says what to do about it.
+    Raises:
+        InputError: The file is none. Its `reason` follows a name for the model, and says what to
+            do about it.
     """
     if path.suffix != ".keras":
         raise InputError(
@@ -214,14 +219,16 @@ def check_archive(path: Path, name: str) -> None:
         raise _refused(
             name, f"whose {damaged} is damaged (checksum differs). Copy or save it again."
         )
+    if not isinstance(config, dict):
+        raise _refused(name, f"whose {CONFIG} describes no model. Save it with model.save().")
     _check_classes(config, name)
+    return config, sum(info.file_size for info in members.values())
 
 
-def _check_classes(config: Any, name: str) -> None:
+def _check_classes(config: dict[str, Any], name: str) -> None:
     """Raises InputError where building the model would need code that is not Keras' own."""
-    if isinstance(config, dict):
-        # Losses and optimizers are not built.
-        config = {key: value for key, value in config.items() if key != "compile_config"}
+    # Losses and optimizers are not built.
+    config = {key: value for key, value in config.items() if key != "compile_config"}
     for class_name, module in _classes(config):
         if class_name in ("Lambda", "__lambda__"):
             raise _refused(

@@ -23,9 +23,9 @@ def check_writable(folder: Path, option: str) -> None:
     """
     nearest = folder.absolute()
     check_path_is_text(nearest, option)
-    while not nearest.exists():
-        nearest = nearest.parent
     try:
+        while not nearest.exists():
+            nearest = nearest.parent
         with tempfile.TemporaryFile(dir=nearest):
             return
     except OSError as error:
@@ -47,6 +47,17 @@ def check_path_is_text(path: Path, option: str) -> None:
             f"it. Received: {raw.decode('utf-8', 'backslashreplace')}. Rename the folder, or use "
             "another one."
         ) from error
+
+
+def check_output(path: Path, option: str = "--output", *, overwrite: bool = False) -> None:
+    """Raises InputError unless a file can be written there, or replaced where that is asked for."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{option} {path} exists. Name another file, or add --overwrite.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} must be a plain file. Received: {path}, which is none.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{option} must be in an existing folder. Received: {path}.")
+    check_writable(path.absolute().parent, f"{option}'s folder")
 
 
 def new_picture(given: str, option: str = "--picture") -> Path:

@@ -9,7 +9,6 @@ data order follows from the seed and the epoch's number and needs no state.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.data.arrays import DAMAGE
 from pipelines.runtime.filesystem import replaced_atomically
 from pipelines.training.reports import TrialReport
 
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
                 best_weights=_numbered(file, "best_weights"),
                 best_probabilities=file["best_probabilities"],
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         return None
 
 

@@ -68,6 +68,7 @@ from pipelines.training.objective_value import check_value, compiled_values
 from pipelines.training.options import DEFAULT_TRAINING, FITTED, TrainingOptions
 from pipelines.training.reports import EVERY_EPOCH, Reports, TrialReport
 from search_spaces.cost import quantities_of
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import earlier_name, get_space
 from search_spaces.user_spaces.reference import Sources, check_sources
@@ -467,10 +468,10 @@ class _Training:
     def _test_metrics(self) -> dict[str, float]:
         """Measured once: after a kill the first measurement is found again."""
         path = Path(self._task.folder) / TEST_FILE
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.pop("identity") == self._task.identity:
-                return dict(found)
+        with contextlib.suppress(FileNotFoundError, UnusableFileError):
+            found = read_json(path)
+            if isinstance(found, dict) and found.pop("identity", None) == self._task.identity:
+                return found
         if self._task.schedule.reload:  # What is stored takes pixels as they are.
             model = load_saved_model(Path(self._task.folder) / MODEL_FILE)
             raw, y = self._task.data.arrays("test")

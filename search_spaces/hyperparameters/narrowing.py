@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shortened, shown, unknown_name
 from search_spaces.hyperparameters import GivenHyperParameters, declare
 from search_spaces.hyperparameters.parameter import (
     Parameter,
@@ -94,11 +94,13 @@ def parsed(parameter: Parameter, text: str) -> Value | None:
     """The parameter's value that is written so; None where it has none."""
     if parameter.kind in ("choice", "boolean", "fixed"):
         return next((choice for choice in parameter.choices if _means(text, choice)), None)
+    if not text.isascii():  # Python reads the digits of every script.
+        return None
     try:
         value = int(text) if parameter.kind == "int" else float(text)
-    except ValueError:
+        return value if parameter.contains(value) else None
+    except (ValueError, OverflowError):
         return None
-    return value if parameter.contains(value) else None
 
 
 def _means(text: str, choice: Value) -> bool:
@@ -107,7 +109,7 @@ def _means(text: str, choice: Value) -> bool:
     if text.lower() in ("true", "false"):
         return (text.lower() == "true") == choice and choice in (0, 1)
     try:
-        return not isinstance(choice, bool) and float(text) == choice
+        return not isinstance(choice, bool) and text.isascii() and float(text) == choice
     except ValueError:
         return False
 
@@ -124,7 +126,12 @@ def merged_rules(texts: Iterable[str], option: str) -> tuple[str, ...]:
         name, values = name.strip(), values.strip()
         form = "NAME=VALUE" if option == "--fix" else "NAME=A,B or NAME=LOW..HIGH"
         if not (name and equals and values) or (option == "--fix" and RANGE in values):
-            raise InputError(f"{option} must be {form}. Received: '{text}'.")
+            raise InputError(f"{option} must be {form}. Received: {shown(text)}.")
+        if option == "--fix" and "," in values:
+            raise InputError(
+                f"--fix gives a parameter one value. Received: {shown(text)}. Name several with "
+                f"--set {shortened(text)}."
+            )
         rules[name] = values
     return tuple(f"{name}={values}" for name, values in rules.items())
 
@@ -185,12 +192,12 @@ def _check(rule: Rule, space: Space) -> None:
     if not any(rule.applied(parameter) for parameter in parameters):
         raise InputError(
             f"Parameter '{rule.name}' of space '{space.name}' can be narrowed to values in "
-            f"{' or '.join(ranges)}. Received: '{rule.text}'."
+            f"{' or '.join(ranges)}. Received: {shown(rule.text)}."
         )
     raise InputError(
         f"Space '{space.name}' has more than one parameter '{rule.name}', and a rule must hold for "
-        f"each: {' and '.join(ranges)}. Received: '{rule.text}', which would leave some of them as "
-        "they are. Name values that all of them have."
+        f"each: {' and '.join(ranges)}. Received: {shown(rule.text)}, which would leave some of "
+        "them as they are. Name values that all of them have."
     )
 
 

@@ -13,7 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import InputError, SourceChangedError
+from search_spaces.errors import InputError, SourceChangedError, shown
+from search_spaces.files import UnusableFileError, named_path
 
 RULE = "A space of your own is named as FILE.py:NAME or MODULE:NAME."
 MAX_NAME = 60
@@ -182,7 +183,7 @@ def find_reference(text: str, folder: Path | None = None) -> Reference:
         )
     folder = (folder or Path.cwd()).absolute()
     if where.endswith(".py"):
-        return _of_file(folder / Path(where).expanduser(), attribute, text)
+        return _of_file(folder / _named(where, text), attribute, text)
     if not all(part.isidentifier() for part in where.split(".")):
         raise InputError(f"{RULE} Received: '{text}', and '{where}' is neither.")
     found = _find_module(where, [str(folder)])
@@ -195,6 +196,13 @@ def find_reference(text: str, folder: Path | None = None) -> Reference:
             "name, install it, or give the path of its file."
         )
     return Reference(found, where, "", attribute)
+
+
+def _named(where: str, text: str) -> Path:
+    try:
+        return named_path(where)
+    except UnusableFileError as error:
+        raise InputError(f"{RULE} Received: {shown(text)}, but {error}. Check its path.") from None
 
 
 def _of_file(path: Path, attribute: str, text: str) -> Reference:

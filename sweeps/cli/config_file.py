@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
+from search_spaces.files import UnusableFileError, named_path, read_text
 from search_spaces.registry import is_space
 from sweeps.cli.shared_options import schema_of
 
@@ -24,6 +25,8 @@ NOT_SETTINGS = {
 """What a command is asked to do, which is said on the command line."""
 
 
+MOST_BYTES = 2**20
+"""Of a file with settings; the longest has some thousand."""
 _VALUE = {"type": ["string", "number", "boolean"]}
 _RULES = {
     "type": "object",
@@ -72,9 +75,9 @@ def config_lines(
         path = first.parse_known_args(options)[0].config
     except argparse.ArgumentError:
         return [], options  # The parser itself says what is wrong with it.
-    if path is None:
+    if not path:
         return [], options
-    lines = list(_file_tokens(parser, Path(path)))
+    lines = list(_file_tokens(parser, path))
     ruled = _ruled(options)
     lines = [line for line in lines if _ruled([line[0]]).isdisjoint(ruled)]
     known = {name for action in parser._actions for name in action.option_strings}
@@ -128,24 +131,42 @@ def setting_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Actio
     return found
 
 
-def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[Line]:
+def _composed(path: Path) -> Any:
+    """The nodes of a YAML file; None for an empty one, raises InputError for anything else."""
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        text = read_text(path, MOST_BYTES)
+    except (FileNotFoundError, UnusableFileError) as error:
+        reason = "it does not exist" if isinstance(error, OSError) else str(error)
         raise InputError(
             f"--config must be a YAML file that can be read. Received: {path} ({reason})."
         ) from error
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise InputError(f"--config must be a YAML file. Received: {path}{line}: {problem}.") \
             from error  # fmt: skip
+    except RecursionError:
+        raise InputError(
+            f"--config must be a YAML file of settings. Received: {path}, which is nested too "
+            "deeply."
+        ) from None
+
+
+def _file_tokens(parser: argparse.ArgumentParser, given: str) -> Iterator[Line]:
+    import yaml
+
+    try:
+        path = named_path(given)
+    except UnusableFileError as error:
+        raise InputError(
+            f"--config must be a YAML file. Received: {shown(given)}, but {error}."
+        ) from None
+    root = _composed(path)
     if root is None:
         return
     if not isinstance(root, yaml.MappingNode):
@@ -156,7 +177,9 @@ def _file_tokens(parser: argparse.ArgumentParser, path: Path) -> Iterator[Line]:
     actions, seen = setting_actions(parser), set()
     for key, value in root.value:
         where = Place(path, key.start_mark.line + 1)
-        name = str(key.value).replace("_", "-")
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"{where}: A setting's name must be a word. Received: something else.")
+        name = key.value.replace("_", "-")
         if name not in actions:
             raise InputError(f"{where}: {_unknown(name, actions)}")
         if name in seen:

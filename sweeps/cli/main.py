@@ -23,10 +23,10 @@ from pipelines.runtime.standard_streams import (
     use_lasting_streams,
 )
 from pipelines.runtime.surroundings import settle_surroundings
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
 from sweeps.cli.config_file import Line, config_lines, located
 from sweeps.cli.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from sweeps.cli.parser import OneLineParser
+from sweeps.cli.parser import OneLineParser, check_not_empty
 from sweeps.reporting.console import warnings_shown
 from tracking.addresses import check_readable, holds_password, redacted
 
@@ -90,6 +90,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:  # No input leads here: a bug, which people cannot read.
+        from sweeps.cli.crash_report import crash_line
+
+        print(f"error: {crash_line(error)}", file=sys.stderr)
+        return FAILED
 
 
 def script(command: str, path: str) -> NoReturn:
@@ -133,6 +138,7 @@ def _leave(status: int) -> NoReturn:
 
 
 def _dispatch(given: list[str], prog: str | None) -> int:
+    _refuse_nul(given)
     if not given or given[0] in ("-h", "--help"):
         print(_overview())
         return DONE if given else BAD_INPUT
@@ -156,6 +162,7 @@ def _dispatch(given: list[str], prog: str | None) -> int:
         _check_file(module.check, parser, lines, options)
     options = [*(token for token, _ in lines), *options]
     arguments = parser.parse_args(options)
+    check_not_empty(parser, arguments)
     arguments.given = _given(make_parser(name, prog), options)
     return run(arguments)
 
@@ -189,6 +196,13 @@ def _check_working_folder() -> None:
             "The working folder must exist. It was removed or replaced after this shell went into "
             "it. Change into another one, or into the new one of that name: cd DIR."
         ) from error
+
+
+def _refuse_nul(given: list[str]) -> None:
+    """Raises InputError for a NUL character, which no shell gives a program, but another may."""
+    for word in given:
+        if "\0" in word:
+            raise InputError(f"No option may hold a NUL character. Received: {shown(word)}.")
 
 
 def _refuse_passwords(options: list[str]) -> None:

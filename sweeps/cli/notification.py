@@ -36,7 +36,10 @@ class Notifier:
 
     def __init__(self, target: str | None) -> None:
         self._target = target
-        if target is None or self._is_web:
+        if target is None:
+            return
+        if self._is_web:
+            _check_address(target)
             return
         try:
             words = shlex.split(target)
@@ -111,3 +114,16 @@ def add_notify_option(parser: argparse._ActionsContainer) -> None:
 def notifier_of(arguments: argparse.Namespace) -> Notifier:
     """Who is told, by the option or the environment; raises InputError for what cannot be."""
     return Notifier(arguments.notify or os.environ.get(NOTIFY_VARIABLE) or None)
+
+
+def _check_address(target: str) -> None:
+    """Raises InputError for an address of no host."""
+    try:
+        host = urlsplit(target).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InputError(
+            "--notify must be an address of a host, such as https://example.org/hook. Received: "
+            "one without. Write it whole."  # Not repeated: an address may hold a secret.
+        )

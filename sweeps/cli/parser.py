@@ -103,6 +103,18 @@ class OneLineParser(argparse.ArgumentParser):
         return any(message.startswith(f"argument {name}: ") for name in names)
 
 
+def check_not_empty(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Raises InputError for an option that was given an empty text, which would mean none."""
+    for action in parser._actions:
+        value = getattr(arguments, action.dest, None)
+        if action.const == "" or not ("" in value if isinstance(value, list) else value == ""):
+            continue
+        name = action.option_strings[0] if action.option_strings else str(action.metavar)
+        raise InputError(
+            f"{name} must not be empty. Received: ''. Leave it out, or name something."
+        )
+
+
 class _HelpAll(argparse.Action):
     """Prints the long help and exits."""
 

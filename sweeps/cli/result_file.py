@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipelines.objectives import get_objective
-from pipelines.runtime.filesystem import check_writable, write_json_atomically
+from pipelines.runtime.filesystem import check_output, write_json_atomically
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from sweeps.cli.notification import Notifier
@@ -57,11 +57,7 @@ class ResultFile:
         self._tracker: MlflowTracker | None = None
         if path is None:
             return
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise InputError(
-                f"--result must name a file in a folder that exists. Received: {path}."
-            )
-        check_writable(path.absolute().parent, "--result's folder")
+        check_output(path, "--result", overwrite=True)
 
     def began(self, file: SweepFile) -> None:
         """From here on there is a result."""

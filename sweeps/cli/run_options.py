@@ -10,9 +10,15 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.options import OptionInfo, TrainingOptions
 from sweeps.cli.notification import add_notify_option
 from sweeps.cli.parser import OneLineParser
-from sweeps.cli.shared_options import add_finalist_options, add_image_options, type_of
+from sweeps.cli.shared_options import (
+    add_finalist_options,
+    add_image_options,
+    argument_type,
+    type_of,
+)
 from sweeps.engines.keras_tuner_oracles.protocol import DEFAULT_ORACLE, ORACLES
 from sweeps.engines.pruners.rungs import MIN_RUNG_IMAGES
+from sweeps.option_values import path
 from sweeps.options import OPTIONS, default_storage, settings_of
 from sweeps.settings import (
     ADDRESS_VARIABLE,
@@ -163,6 +169,7 @@ def add_options(parser: OneLineParser) -> None:
     show.add_argument("--quiet", action="store_true", help="print the result only")  # fmt: skip
     show.add_argument(
         "--result",
+        type=argument_type(path),
         metavar="FILE",
         help="write the outcome as JSON when the sweep ends, also by an interrupt",
     )
@@ -187,6 +194,7 @@ def _add_store_options(parser: argparse.ArgumentParser) -> None:
     )
     store.add_argument(
         "--work-dir",
+        type=type_of("work_dir"),
         default=".sweeps",
         metavar="DIR",
         help="folder for prepared data, checkpoints and logs (default: %(default)s)",

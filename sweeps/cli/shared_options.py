@@ -15,6 +15,7 @@ from sweeps.option_values import (
     ValueRuleError,
     image_size,
     natural_int,
+    path,
     positive_int,
 )
 from sweeps.options import OPTIONS
@@ -57,6 +58,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the sweep (default: the latest)")
     parser.add_argument(
         "--work-dir",
+        type=argument_type(path),
         default=".sweeps",
         metavar="DIR",
         help="folder of the sweep's files (default: %(default)s)",
@@ -70,6 +72,7 @@ def add_work_dir(parser: argparse.ArgumentParser) -> None:
     """The folder in which a command finds sweeps."""
     parser.add_argument(
         "--work-dir",
+        type=argument_type(path),
         default=".sweeps",
         metavar="DIR",
         help="folder of the sweeps' files (default: %(default)s)",

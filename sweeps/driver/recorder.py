@@ -18,8 +18,10 @@ from pipelines.training.checkpoints import ANSWERS_FILE, FIGURE_FILES, MODEL_FIL
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.reports import TrialReport
 from pipelines.training.trial import TrialResult
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
+from search_spaces.stored_values import as_kind
 from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.trial_note import trial_note, with_link
 from sweeps.engines.base import TrialState
@@ -255,8 +257,8 @@ class Recorder:
         """A trial that will not go on ends with what it reached when it paused."""
         path = self._paths.trial(row.number) / RESULT_FILE
         try:
-            result = TrialResult(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            result = as_kind(TrialResult, read_json(path))
+        except (FileNotFoundError, UnusableFileError):
             self.trial_lost(row, state)
             return
         # In a resumed sweep nobody else knows them.

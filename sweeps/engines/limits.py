@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
 
 QUANTITIES = {
     "parameters": "weights of the model",
@@ -19,7 +19,7 @@ QUANTITIES = {
 KNOWN_BEFORE = frozenset({"parameters", "multiply_adds", "model_bytes"})
 """Those that a point's layers tell; the others are times, which are measured while it trains."""
 _SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-_TEXT = re.compile(r"\s*(\w+)\s*<=\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
+_TEXT = re.compile(r"\s*(\w+)\s*<=\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([kMG]?)\s*")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def parse_limit(text: str) -> Limit:
             return Limit(found[1], bound)
     raise InputError(
         "--limit must be QUANTITY<=NUMBER with a positive number, such as parameters<=200k "
-        f"(k, M and G are thousands, millions and billions). Received: '{text}'. Choose the "
+        f"(k, M and G are thousands, millions and billions). Received: {shown(text)}. Choose the "
         f"quantity from: {', '.join(QUANTITIES)}."
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,10 @@ from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.reports import EVERY_EPOCH, Reports
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
+from search_spaces.stored_values import as_kind
 from sweeps.driver.plan import trial_seed
 from sweeps.engines.base import PastTrial, Proposal, TrialPlan, TrialState
 from sweeps.settings import DEFAULT_NUM_FINALISTS, FinalOptions, budget_for
@@ -211,20 +212,17 @@ def read_finalists(path: Path) -> FinalistsFile | None:
         InputError: The file is damaged.
     """
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if body.pop("format") != FORMAT:
-            raise ValueError("format")
-        file = FinalistsFile(**body)
-        return replace(
-            file,
-            finalists=tuple(Finalist(**f) for f in body["finalists"]),
-            ranking=tuple(FinalistResult(**r) for r in body.get("ranking", ())),
-        )
+        body = read_json(path)
+        if not isinstance(body, dict) or type(body.get("format")) is not int:
+            raise UnusableFileError("it has no format")
+        if body["format"] > FORMAT:
+            raise UnusableFileError(f"a later version wrote it, in format {body['format']}")
+        return as_kind(FinalistsFile, {k: v for k, v in body.items() if k != "format"})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UnusableFileError as error:
         raise InputError(
-            f"{path} is damaged ({type(error).__name__}), so its comparison of finalists cannot be "
+            f"{path} is damaged ({error}), so its comparison of finalists cannot be "
             "opened. Restore it from a copy."
         ) from error
 

@@ -9,6 +9,7 @@ from search_spaces.errors import InputError
 from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial, read_sweep
 from sweeps.state.paths import SweepPaths
+from sweeps.state.sweep_file import sweep_files
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Listed:
 def list_sweeps(work_dir: Path) -> list[Listed]:
     """All sweeps of a work folder, newest first; what cannot be read comes last."""
     found = []
-    for path in (work_dir / "sweeps").glob("*/sweep.json"):
+    for path in sweep_files(work_dir):
         name = path.parent.name
         try:
             sweep = read_sweep(SweepPaths(work_dir.absolute(), name))

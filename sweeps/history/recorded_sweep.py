@@ -6,22 +6,37 @@ that a sweep's end carries are not parsed, so that thousands of runs are read wi
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.objectives import Objective, get_objective
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, check_regular
 from search_spaces.hyperparameters.parameter import INACTIVE, RUN_PARAMS, Value
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import TrialState
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, RUNNING, SweepFile, read_sweep_file
+from tracking.spool.records import (
+    EpochRecord,
+    Record,
+    SweepEnd,
+    SweepRecord,
+    SweepStateRecord,
+    SweepTagsRecord,
+    TagsRecord,
+    TrialEnd,
+    TrialRecord,
+    TrialStateRecord,
+)
+from tracking.spool.spool import damaged_line, lost_lines, read_answer, read_aside, read_record
 from tracking.tags import Tag
+
+T = TypeVar("T")
 
 _LARGE_FIELDS = b', "texts": {'
 """Where a sweep's end begins to hold whole pages; within a JSON text the quotes were escaped."""
@@ -236,75 +251,89 @@ def read_sweep(paths: SweepPaths) -> RecordedSweep:
     if is_driven(paths):
         state = RUNNING
     sweep = RecordedSweep(paths, file, state, get_objective(file.settings.objective))
-    for kind, key, body in _records(paths.spool):
-        _take(sweep, kind, key, body)
+    num_records = 0
+    for path, number, record in _records(paths.spool):
+        num_records = number
+        try:
+            _take(sweep, record)
+        except (ValueError, TypeError):  # Params are what a space made of them.
+            raise damaged_line(path, number, UnusableFileError("no such values")) from None
     if state != RUNNING:
         _suspend(sweep)
     for trial in sweep.trials.values():
         trial.reports.sort(key=lambda report: report.epochs)
-    _take_run_ids(sweep, paths.spool)
+    _take_run_ids(sweep, paths.spool, num_records)
     return sweep
 
 
-def _records(spool: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Kind, key and content of each whole record; a torn last line is left out."""
-    path = spool / "records.jsonl"
-    if not path.exists():
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file with their numbers; a torn last one is left out."""
+    try:
+        check_regular(path)
+    except FileNotFoundError:
         return
+    except UnusableFileError as error:
+        raise InputError(f"{path} must be a plain file, but {error}. Restore it.") from None
     with path.open("rb") as lines:
-        for index, whole in enumerate(lines):
-            if not whole.endswith(b"\n"):
-                return
-            line = whole
-            if len(line) > 65_536 and (place := line.find(_LARGE_FIELDS)) > 0:
-                line = line[:place] + b"}}"
-            try:
-                found = json.loads(line)
-                yield found["kind"], found["key"], found["body"]
-            except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{path}, line {index + 1}, is damaged (no record). Restore the file, or ask "
-                    "`keras-sweeps doctor`."
-                ) from None
+        for number, line in enumerate(lines, start=1):
+            if line.endswith(b"\n"):
+                yield number, line
 
 
-def _take(sweep: RecordedSweep, kind: str, key: str, body: dict[str, Any]) -> None:
+def _records(spool: Path) -> Iterator[tuple[Path, int, Record]]:
+    """Each whole record, with its file and line."""
+    path = spool / "records.jsonl"
+    for number, whole in _lines(path):
+        line = whole
+        if len(line) > 65_536 and (place := line.find(_LARGE_FIELDS)) > 0:
+            line = line[:place] + b"}}"
+        try:
+            yield path, number, read_record(line)[1]
+        except UnusableFileError as error:
+            raise damaged_line(path, number, error) from None
+
+
+def _take(sweep: RecordedSweep, record: Record) -> None:
     """Adds one record to what is known of the sweep."""
-    at_ms = body.get("at_ms") or int(key.rpartition("/")[2])
-    if kind == "SweepRecord" or (kind == "SweepStateRecord" and body["status"] == "RUNNING"):
+    at_ms = record.at_ms
+    is_running = isinstance(record, SweepStateRecord) and record.status == "RUNNING"
+    if isinstance(record, SweepRecord) or is_running:
         sweep.sessions.append((at_ms, at_ms))
-    elif sweep.sessions and kind != "SweepTagsRecord":  # A note may come days after a session.
+    elif sweep.sessions and not isinstance(record, SweepTagsRecord):
+        # A note may come days after a session.
         sweep.sessions[-1] = (sweep.sessions[-1][0], at_ms)
-    if kind in ("SweepRecord", "SweepStateRecord", "SweepTagsRecord", "SweepEnd"):
-        sweep.params = {**sweep.params, **body.get("params", {})}
-        sweep.data = body.get("data", sweep.data)
-        sweep.tags |= body["tags"]
+    if isinstance(record, SweepRecord):
+        sweep.params = {**sweep.params, **record.params}
+        sweep.data = asdict(record.data)
+    if isinstance(record, SweepRecord | SweepStateRecord | SweepTagsRecord | SweepEnd):
+        sweep.tags |= record.tags
         stopped_by = sweep.tags.get(Tag.STOPPED_BY, "")
         sweep.stopped_by = "" if stopped_by == "not yet" else stopped_by
-    elif kind == "TrialRecord":
-        sweep.trials[body["number"]] = _trial(body, at_ms)
-    elif (trial := sweep.trials.get(body.get("number", -1))) is None:
-        return
-    elif kind == "EpochRecord":
-        metrics = body["metrics"]
-        trial.reports.append(Report(metrics.get("epoch", body["epoch"]), at_ms, metrics))
-    elif kind == "TrialStateRecord":
-        trial.tags |= body["tags"]
-        _change(trial, TrialState(body["state"]), at_ms)
-    elif kind == "TagsRecord":
-        trial.tags |= body["tags"]
-    elif kind == "TrialEnd":
-        trial.tags |= body["tags"]
-        trial.metrics = body["metrics"]
-        _change(trial, TrialState(body["state"]), at_ms)
+    elif isinstance(record, TrialRecord):
+        sweep.trials[record.number] = _trial(record)
+    elif (trial := sweep.trials.get(getattr(record, "number", -1))) is not None:
+        _take_of_trial(trial, record)
 
 
-def _trial(body: Mapping[str, Any], at_ms: int) -> RecordedTrial:
-    params = body["params"]
+def _take_of_trial(trial: RecordedTrial, record: Record) -> None:
+    """Adds one record to what is known of a trial."""
+    if isinstance(record, TrialStateRecord | TagsRecord | TrialEnd):
+        trial.tags |= record.tags
+    if isinstance(record, EpochRecord):
+        epochs = record.metrics.get("epoch", record.epoch)
+        trial.reports.append(Report(epochs, record.at_ms, record.metrics))
+    elif isinstance(record, TrialStateRecord):
+        _change(trial, TrialState(record.state), record.at_ms)
+    elif isinstance(record, TrialEnd):
+        trial.metrics = record.metrics
+        _change(trial, TrialState(record.state), record.at_ms)
+
+
+def _trial(record: TrialRecord) -> RecordedTrial:
+    params: Mapping[str, Any] = record.params
     return RecordedTrial(
-        body["number"], body["name"], point_of(params), int(params.get("max_epochs", 0)), at_ms,
-        int(params.get("steps_per_epoch", 1)),
-        tags=dict(body["tags"]),
+        record.number, record.name, point_of(params), int(params.get("max_epochs", 0)),
+        record.at_ms, int(params.get("steps_per_epoch", 1)), tags=dict(record.tags),
     )  # fmt: skip
 
 
@@ -351,19 +380,29 @@ def typed(text: object) -> Value:
     return text
 
 
-def _take_run_ids(sweep: RecordedSweep, spool: Path) -> None:
+def _take_run_ids(sweep: RecordedSweep, spool: Path, num_records: int) -> None:
+    sent, aside = spool / "sent.jsonl", spool / "rejected.jsonl"
+    for line_number, line in _lines(sent):
+        _take_run_id(sweep, _read(read_answer, sent, line_number, line))
+        if line_number > num_records and not is_driven(sweep.paths):
+            raise lost_lines(spool / "records.jsonl")  # What runs has sent more since.
     # What was set aside, or made again, has a later answer in the other file.
-    paths = [spool / "sent.jsonl", spool / "rejected.jsonl"]
-    for path in (path for path in paths if path.exists()):
-        for line in path.read_bytes().splitlines(keepends=True):
-            if b'"id"' not in line or not line.endswith(b"\n"):
-                continue
-            found = json.loads(line)
-            answer = {"key": found["key"], **found.get("sent", found)}
-            if not isinstance(answer.get("id"), str):
-                continue
-            _, _, number = answer["key"].partition("trial-")
-            if answer["key"] == "sweep":
-                sweep.run_id = answer["id"]
-            elif number.isdigit() and int(number) in sweep.trials:
-                sweep.trials[int(number)].run_id = answer["id"]
+    for line_number, line in _lines(aside):
+        _take_run_id(sweep, _read(read_aside, aside, line_number, line).get("sent", {}))
+
+
+def _read(read: Callable[[bytes], T], path: Path, line_number: int, line: bytes) -> T:
+    try:
+        return read(line)
+    except UnusableFileError as error:
+        raise damaged_line(path, line_number, error) from None
+
+
+def _take_run_id(sweep: RecordedSweep, answer: Mapping[str, str]) -> None:
+    if "id" not in answer:
+        return
+    _, _, number = answer["key"].partition("trial-")
+    if answer["key"] == "sweep":
+        sweep.run_id = answer["id"]
+    elif number.isdecimal() and int(number) in sweep.trials:
+        sweep.trials[int(number)].run_id = answer["id"]

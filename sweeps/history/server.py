@@ -16,6 +16,7 @@ from sweeps.settings import SweepSettings
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import FINISHED, INTERRUPTED, RUNNING, SweepFile
 from tracking.addresses import redacted
+from tracking.filters import tag_is
 from tracking.rest import RestRun, search_runs
 from tracking.tags import Tag
 
@@ -36,7 +37,7 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
         InputError: The server does not answer, or has no such sweep.
     """
     chosen = None if name is None else name.replace("'", "")
-    text = _SWEEPS if chosen is None else f"{_SWEEPS} AND tags.`{Tag.SWEEP}` = '{chosen}'"
+    text = _SWEEPS if chosen is None else f"{_SWEEPS} AND {tag_is(Tag.SWEEP, chosen)}"
     parent = next(search_runs(uri, text), None)
     if parent is None:
         known = sorted({run.tags.get(Tag.SWEEP, "") for run in search_runs(uri, _SWEEPS)})
@@ -45,7 +46,7 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
         raise unknown_name(f"sweep on {redacted(uri)}", name, known)
     sweep = _sweep(parent)
     uid = parent.tags.get(Tag.UID, "")
-    for run in search_runs(uri, f"tags.`{Tag.UID}` = '{uid}' AND tags.`{Tag.KIND}` = 'trial'"):
+    for run in search_runs(uri, f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial'"):
         trial = _trial(run)
         sweep.trials[trial.number] = trial
     sweep.trials = dict(sorted(sweep.trials.items()))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.hyperparameters import Parameter
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.registry import get_space
 from search_spaces.space import DEFAULT_NAME
+from search_spaces.stored_values import as_kind
 from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
@@ -49,12 +50,11 @@ class Finalist:
 def finalists_of(paths: SweepPaths) -> list[Finalist]:
     """The finalists, best first; empty where there was no comparison, or it has not ended."""
     try:
-        text = (paths.sweep / "finalists" / "finalists.json").read_text(encoding="utf-8")
-        found = json.loads(text).get("ranking", [])
-    except (OSError, ValueError):
+        found = read_json(paths.sweep / "finalists" / "finalists.json")
+        ranking = found.get("ranking", []) if isinstance(found, dict) else []
+        return [as_kind(Finalist, one, extra=True) for one in ranking]
+    except (FileNotFoundError, UnusableFileError):
         return []
-    names = Finalist.__dataclass_fields__
-    return [Finalist(**{name: one[name] for name in names}) for one in found]
 
 
 def reached(trial: RecordedTrial, sweep: RecordedSweep) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.models.scoring import Score
 from pipelines.runtime.filesystem import check_writable
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
 from sweeps.interrupts import Interrupts
 from sweeps.promotion.gate import Limits, Rule
 from sweeps.setup.data import SHOWN, DataProgress
@@ -112,14 +112,13 @@ def exclusive(one: str, other: str) -> InputError:
 
 def _source(name: str | None, work_dir: Path, uri: str | None) -> tuple[str, str]:
     """The tracking store, and the sweep or run in it."""
-    known = name is not None and (work_dir / "sweeps" / name / "sweep.json").exists()
-    if name is None or known:
+    # A sweep of another machine, or a run's id, is no sweep here.
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+        raise InputError(f"NAME must be a sweep's name or a run's id. Received: {shown(name)}.")
+    if name is None or (work_dir / "sweeps" / name / "sweep.json").exists():
         paths = find_sweep(work_dir, name, finished=True, kind=SEARCH)
         settings = with_passwords(read_sweep_file(paths.state).settings)
         if uri is None:
             check_addresses(settings, ["tracking_uri"])
         return uri or resolve_uri(settings.tracking_uri), paths.name
-    # A sweep of another machine, or a run's id.
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
-        raise InputError(f"NAME must be a sweep's name or a run's id. Received: '{name}'.")
     return resolve_uri(uri), name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from pipelines.data.prepared import META_FILE
 from pipelines.runtime.filesystem import folder_bytes
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import SweepFile, read_sweep_file
@@ -76,14 +76,13 @@ def _prepared_data(work_dir: Path, files: dict[str, SweepFile]) -> Iterator[Left
         if not folder.is_dir() or folder.name.startswith("."):
             continue  # Who prepares data removes what others left unfinished.
         try:
-            meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            meta = read_json(folder / META_FILE)
+            fingerprint, data_name = str(meta["fingerprint"]), str(meta["name"])
+        except (FileNotFoundError, UnusableFileError, LookupError, TypeError):
             yield Leftover(folder, "unfinished data", folder_bytes(folder))
             continue
-        names = tuple(
-            name for name, file in files.items() if file.data_fingerprint == meta["fingerprint"]
-        )
-        what = f"prepared data {meta['name']}"
+        names = tuple(name for name, file in files.items() if file.data_fingerprint == fingerprint)
+        what = f"prepared data {data_name}"
         yield Leftover(folder, what, folder_bytes(folder), names, "prepared again when needed")
 
 

@@ -8,13 +8,14 @@ again nor runs out of memory once more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.runtime.filesystem import write_json_atomically
 from pipelines.training.cost import MeasureTask
+from search_spaces.files import UnusableFileError, read_json
+from search_spaces.stored_values import as_kind
 from sweeps.executors.base import Executor, Slot
 from sweeps.interrupts import Interrupts
 from sweeps.resources.calibration import calibrate, seconds_for
@@ -61,9 +62,8 @@ def read_packing(path: Path, allotment: Allotment, asked: int | None) -> Packing
     if allotment.layout is None:
         return None
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        found = Packing(body["asked"], tuple(body["gpus"]), int(body["level"]), body["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = as_kind(Packing, read_json(path))
+    except (FileNotFoundError, UnusableFileError):
         return None
     known = {allotment.level, *allotment.levels}
     fits = found.asked == asked and found.gpus == gpu_names(allotment.layout)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipelines.objectives import OBJECTIVES, get_objective
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shortened
 from search_spaces.space import Space
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 from search_spaces.user_spaces.reference import label_of
@@ -37,7 +37,8 @@ def with_objective(
         return settings
     there = [*OBJECTIVES, *(name for name in known if name not in OBJECTIVES)]
     raise InputError(
-        f"--objective must be something that the space measures. Received: {metric}, which "
-        f"neither the fit nor the metrics of '{label_of(settings.space)}' give. Choose one of: "
+        "--objective must be something that the space measures. Received: "
+        f"{shortened(metric)}, which neither the fit nor the metrics of "
+        f"'{label_of(settings.space)}' give. Choose one of: "
         f"{', '.join(there)}."
     )

@@ -18,7 +18,7 @@ from search_spaces.user_spaces.reference import (
     other_object,
 )
 from sweeps.outcome import Outcome
-from sweeps.settings import SweepSettings
+from sweeps.settings import SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import (
     SweepFile,
@@ -80,6 +80,7 @@ def sweep_to_resume(
         return read_sweep_file(find_sweep(work_dir, settings.name).state)
     if settings.name is None or "name" not in given:
         return None
+    check_name(settings.name)
     paths = SweepPaths(work_dir.absolute(), settings.name)
     if not paths.state.exists():
         return None

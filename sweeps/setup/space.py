@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.data.prepared import PreparedData
 from pipelines.runtime.compute import AUTO, DEFAULT_COMPUTE, Compute
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
+from search_spaces.files import parsed_json
 from search_spaces.hyperparameters.narrowing import narrowed
 from search_spaces.pixels import AUTO as AUTO_PIXELS
 from search_spaces.registry import SPACES, get_space, recorded_space
@@ -156,7 +157,7 @@ def tagged_space(
     if Tag.SPACE_SOURCE not in tags:
         return None
     try:
-        source: dict[str, Any] = json.loads(tags[Tag.SPACE_SOURCE])
+        source: dict[str, Any] = parsed_json(tags[Tag.SPACE_SOURCE])
         height, width, channels = (int(size) for size in source["input_shape"])
         name = recorded_space(str(source["reference"]), parameters)
         narrowing = tuple(map(str, source["narrowing"]))
@@ -164,7 +165,7 @@ def tagged_space(
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"The run's tag {Tag.SPACE_SOURCE} is damaged, so its space cannot be opened: "
-            f"{tags[Tag.SPACE_SOURCE]!r}."
+            f"{shown(tags[Tag.SPACE_SOURCE])}."
         ) from error
     is_ours = not is_reference(name)
     if is_ours != (tags.get(Tag.SPACE) in SPACES) or (is_ours and name not in SPACES):

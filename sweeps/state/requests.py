@@ -8,7 +8,6 @@ request that no driver has taken yet is carried out when the sweep goes on.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -17,12 +16,30 @@ from typing import Any, Literal
 
 from pipelines.runtime.filesystem import write_json_atomically
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
+from search_spaces.stored_values import as_kind
 from sweeps.state.paths import SweepPaths
 
 Kind = Literal["stop", "stop trial", "add", "note"]
 ANSWER_SECONDS = 30.0
 """A driver looks twice a second, but for while it measures how many trials share a GPU."""
 _POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a request's file holds."""
+
+    kind: Kind
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What an answer's file holds."""
+
+    text: str
+    refused: bool
 
 
 @dataclass(frozen=True)
@@ -59,9 +76,9 @@ def pending_requests(paths: SweepPaths) -> list[Request]:
     with contextlib.suppress(OSError):
         for path in sorted(paths.requests.glob("*.json")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found.append(Request(content["kind"], content["body"], path))
-            except (ValueError, KeyError, TypeError):
+                content = as_kind(_Content, read_json(path))
+                found.append(Request(content.kind, content.body, path))
+            except UnusableFileError:
                 path.unlink(missing_ok=True)
     return found
 
@@ -75,16 +92,18 @@ def wait_for_answer(request: Path, seconds: float = ANSWER_SECONDS) -> str | Non
     path, deadline = _answer_path(request), time.monotonic() + seconds
     while True:
         try:
-            answer = json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
+            answer = as_kind(_Answer, read_json(path))
+        except FileNotFoundError:
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_SECONDS)
             continue
+        except UnusableFileError as error:
+            raise InputError(f"{path}, the answer to this, is damaged: {error}.") from None
         path.unlink(missing_ok=True)
-        if answer["refused"]:
-            raise InputError(answer["text"])
-        return str(answer["text"])
+        if answer.refused:
+            raise InputError(answer.text)
+        return answer.text
 
 
 def _answer_path(request: Path) -> Path:

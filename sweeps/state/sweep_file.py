@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.objectives import get_objective
 from pipelines.runtime.filesystem import write_json_atomically
-from pipelines.training.options import from_stored
-from search_spaces.errors import InputError
+from pipelines.training.options import TrainingOptions, from_stored
+from search_spaces.errors import InputError, shown
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.registry import earlier_name, space_called_earlier
+from search_spaces.stored_values import as_kind
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
 from tracking.addresses import location_of, redacted
@@ -24,6 +27,8 @@ FORMAT = 2
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
 SEARCH, BASELINES = "sweep", "baselines"
 """What a sweep's folder holds: a search, or the published models trained as published."""
+_UID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+"""It becomes a part of texts by which runs are searched."""
 
 
 @dataclass(frozen=True)
@@ -95,33 +100,45 @@ def read_sweep_file(path: Path) -> SweepFile:
         InputError: It is missing or not such a file.
     """
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        body = _upgraded(body)
-        known = {field.name for field in fields(SweepSettings)} - {"training"}
-        settings = {key: value for key, value in body["settings"].items() if key in known}
-        return SweepFile(
-            uid=body["uid"],
-            status=body["status"],
-            settings=SweepSettings(**settings, training=from_stored(body["settings"])),
-            data_name=body["data_name"],
-            data_fingerprint=body["data_fingerprint"],
-            space_fingerprint=body["space_fingerprint"],
-            kind=body.get("kind", SEARCH),
-            begun_in=body.get("begun_in", FORMAT),
-        )
+        return _sweep_file(_upgraded(read_json(path)))
     except _LaterFormatError as error:
         raise InputError(
             f"{path} is of a later version of keras-sweeps (format {error}; this one reads "
             f"up to {FORMAT}). Use that version: pip install --upgrade keras-sweeps."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, UnusableFileError) else type(error).__name__
         raise InputError(
-            f"{path} is damaged ({type(error).__name__}), so its sweep cannot be opened. Restore "
+            f"{path} is damaged ({why}), so its sweep cannot be opened. Restore "
             "the file from a copy; its runs in MLflow are not affected."
         ) from error
 
 
-def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
+def _sweep_file(body: Mapping[str, Any]) -> SweepFile:
+    """The description in a file's values.
+
+    Raises:
+        UnusableFileError, InputError, KeyError: They are none.
+    """
+    settings = as_kind(SweepSettings, body["settings"], extra=True)
+    training = as_kind(TrainingOptions, vars(from_stored(body["settings"])))
+    known = {"kind": SEARCH, "begun_in": FORMAT} | dict(body)
+    file = as_kind(
+        SweepFile, {**known, "settings": replace(settings, training=training)}, extra=True
+    )
+    for name, value, valid in (
+        ("status", file.status, (RUNNING, INTERRUPTED, FINISHED)),
+        ("kind", file.kind, (SEARCH, BASELINES)),
+    ):
+        if value not in valid:
+            raise UnusableFileError(f"its '{name}' is {shown(value)}")
+    if not _UID.fullmatch(file.uid):
+        raise UnusableFileError(f"its 'uid' is {shown(file.uid)}")
+    get_objective(settings.objective)
+    return file
+
+
+def _upgraded(body: Any) -> dict[str, Any]:
     """What a sweep of an earlier version means in this one.
 
     Whatever a version decided without saying it is said here, so that the sweep stays what it was.
@@ -129,6 +146,10 @@ def _upgraded(body: dict[str, Any]) -> dict[str, Any]:
     Raises:
         _LaterFormatError: A later version wrote it.
     """
+    if not isinstance(body, dict) or not isinstance(body.get("settings"), dict):
+        raise UnusableFileError("it holds no settings")
+    if type(body["format"]) is not int or body["format"] < 1:
+        raise UnusableFileError(f"its 'format' is {shown(body['format'])}")
     if body["format"] == 1:
         return {**body, "format": FORMAT, "begun_in": 1, "settings": _settings_of_format_1(body)}
     if body["format"] != FORMAT:
@@ -162,6 +183,21 @@ def _settings_of_format_1(body: Mapping[str, Any]) -> dict[str, Any]:
 _KINDS = {SEARCH: "a sweep that searches", BASELINES: "a sweep of --baselines-only"}
 
 
+def sweep_files(work_dir: Path) -> list[Path]:
+    """The descriptions of all sweeps in a work folder.
+
+    Raises:
+        InputError: It may not be looked into.
+    """
+    try:
+        return list((work_dir / "sweeps").glob("*/sweep.json"))
+    except OSError as error:
+        raise InputError(
+            f"--work-dir must be a folder that can be read. Received: {work_dir} "
+            f"({error.strerror})."
+        ) from None
+
+
 def find_sweep(
     work_dir: Path, name: str | None, *, finished: bool = False, kind: str | None = None
 ) -> SweepPaths:
@@ -178,7 +214,7 @@ def find_sweep(
         check_name(name)
         paths = SweepPaths(work_dir.absolute(), name)
         # On file systems that ignore case another sweep's file would exist, too.
-        known = sorted(path.parent.name for path in (work_dir / "sweeps").glob("*/sweep.json"))
+        known = sorted(path.parent.name for path in sweep_files(work_dir))
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "It has none."
             raise InputError(f"There is no sweep '{name}' in {work_dir / 'sweeps'}. {there}")
@@ -190,7 +226,7 @@ def find_sweep(
             )
         return paths
     found = sorted(
-        (work_dir / "sweeps").glob("*/sweep.json"),
+        sweep_files(work_dir),
         key=lambda path: path.stat().st_mtime_ns,
         reverse=True,
     )
@@ -214,7 +250,7 @@ def find_sweep(
 def swept_spaces(work_dir: Path) -> set[str]:
     """The spaces, ours and others, that the sweeps in a work folder are over."""
     found = set()
-    for path in (work_dir / "sweeps").glob("*/sweep.json"):
+    for path in sweep_files(work_dir):
         with contextlib.suppress(InputError):
             found.add(read_sweep_file(path).settings.space)
     return found

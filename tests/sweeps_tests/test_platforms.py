@@ -116,7 +116,7 @@ def test_a_name_that_differs_in_case_is_another_sweep(monkeypatch, tmp_path):
         below = path.relative_to(tmp_path) if path.is_relative_to(tmp_path) else None
         return path if below is None else tmp_path / str(below).lower()
 
-    for name in ("exists", "read_text", "open"):
+    for name in ("exists", "stat", "read_text", "open"):
         original = getattr(Path, name)
         monkeypatch.setattr(
             Path, name, lambda path, *a, _original=original, **k: _original(lowered(path), *a, **k)

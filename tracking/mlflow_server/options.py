@@ -15,12 +15,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shortened, shown
+from search_spaces.files import UnusableFileError, named_path, read_text
 from tracking.addresses import check_readable, holds_password, redacted
 from tracking.stores import DATABASES, MLFLOW_TABLES, check_database, check_owner
 
 MIN_PASSWORD_CHARACTERS = 12
 """MLflow refuses shorter ones."""
+MAX_PASSWORD_BYTES = 4_096
 LOOPBACK, UI_PORT = "127.0.0.1", 5000
 CONTAINER_SECRETS = Path("/run/secrets")
 """Where Docker, podman and Kubernetes mount secrets, with a mode of the host's users."""
@@ -161,8 +163,8 @@ def _check_distinct(what: str, values: list[str]) -> None:
 
 def port_number(text: str) -> int:
     """A port that a program may listen at."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"must be a port from 1 to 65535. Received: '{text}'")
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"must be a port from 1 to 65535. Received: {shown(text)}")
     return int(text)
 
 
@@ -241,7 +243,7 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         raise InputError(
             f"--host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0. Received: "
-            f"'{host}'. A name goes into --allowed-hosts."
+            f"{shown(host)}. A name goes into --allowed-hosts."
         ) from None
 
 
@@ -308,7 +310,10 @@ def _artifacts(destination: str) -> str:
                 f"installed: pip install {package}"
             )
         return destination
-    return str(Path(destination.removeprefix("file://")).absolute())
+    try:
+        return str(named_path(destination.removeprefix("file://")).absolute())
+    except UnusableFileError as error:
+        raise InputError(f"{rule} Received: {shown(destination)}, but {error}.") from None
 
 
 def _make_folder(artifacts: str) -> None:
@@ -342,17 +347,19 @@ def _check_port(host: str, port: int) -> None:
 
 def _check_password_file(file: Path) -> None:
     """Raises InputError for a file with no fit password; one that is missing can be made."""
-    if not file.exists():
-        if not os.access(file.absolute().parent, os.W_OK):
-            raise _bad_password_file(file, "missing, and its folder cannot be written")
-        return
-    _check_private(file)
     try:
-        password = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise _bad_password_file(file, getattr(error, "strerror", None) or "no text") from error
+        password = read_text(named_path(file), MAX_PASSWORD_BYTES).strip()
+    except FileNotFoundError:
+        if not os.access(file.absolute().parent, os.W_OK):
+            raise _bad_password_file(file, "missing, and its folder cannot be written") from None
+        return
+    except UnusableFileError as error:
+        raise _bad_password_file(file, str(error)) from None
+    _check_private(file)
     if len(password) < MIN_PASSWORD_CHARACTERS:
         raise _bad_password_file(file, f"it holds {len(password)} characters")
+    if len(password.splitlines()) > 1:
+        raise _bad_password_file(file, "it holds several lines")
 
 
 def _check_private(file: Path) -> None:
@@ -376,6 +383,6 @@ def _check_private(file: Path) -> None:
 
 def _bad_password_file(file: Path, reason: str) -> InputError:
     return InputError(
-        f"A password file must hold at least {MIN_PASSWORD_CHARACTERS} characters. Received: "
-        f"{file} ({reason}). Remove it, and a password is made up."
+        f"A password file must hold one line of at least {MIN_PASSWORD_CHARACTERS} characters. "
+        f"Received: {shortened(str(file))} ({reason}). Remove it, and a password is made up."
     )

@@ -25,6 +25,7 @@ from search_spaces.hyperparameters.parameter import INACTIVE
 from tracking.artifact_places import gone
 from tracking.client import open_client
 from tracking.errors import MISSING_OR_WRONG, unless
+from tracking.filters import quoted, tag_is
 from tracking.metric_names import MetricNames
 from tracking.tags import Tag, class_names_of
 
@@ -123,7 +124,7 @@ class ModelStore:
         experiments = [str(e.experiment_id) for e in self._client.search_experiments()]
 
         def latest(text: str) -> Run | None:
-            text = f"tags.`{Tag.SWEEP}` = '{name}' AND {text}"
+            text = f"{tag_is(Tag.SWEEP, name)} AND {text}"
             order = ["attributes.start_time DESC"]
             found = self._client.search_runs(experiments, text, max_results=1, order_by=order)
             return found[0] if found else None
@@ -131,7 +132,7 @@ class ModelStore:
         final = latest(f"tags.`{Tag.KIND}` = 'finalists'")
         if final is not None:
             uid = final.data.tags.get(Tag.UID, "")
-            winner = latest(f"tags.`{Tag.WINNER}` = 'true' AND tags.`{Tag.UID}` = '{uid}'")
+            winner = latest(f"tags.`{Tag.WINNER}` = 'true' AND {tag_is(Tag.UID, uid)}")
             if winner is None or final.info.status != "FINISHED":
                 raise InputError(
                     f"Sweep '{name}' has no winner yet: the comparison of its finalists has not "
@@ -146,8 +147,8 @@ class ModelStore:
         tags = sweep.data.tags
         number, uid = tags.get(Tag.BEST_TRIAL), tags.get(Tag.UID, "")
         trial = latest(
-            f"tags.`{Tag.UID}` = '{uid}' AND tags.`{Tag.KIND}` = 'trial' AND "
-            f"tags.`{Tag.TRIAL}` = '{number}'"
+            f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial' AND "
+            f"{tag_is(Tag.TRIAL, number)}"
         )
         if number is None or trial is None:
             raise InputError(
@@ -274,7 +275,7 @@ class ModelStore:
             rule = f"There is no registered model '{reference}' in this MLflow store."
             return InputError(f"{rule} {there}")
         aliases = self._client.get_registered_model(name).aliases
-        versions = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        versions = self._client.search_model_versions(f"name = {quoted(name)}", max_results=1000)
         numbers = sorted(int(version.version) for version in versions)
         has = [
             *(f"{name}@{alias} (version {v})" for alias, v in sorted(aliases.items())),

@@ -21,12 +21,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import mlflow
+from mlflow.entities import Experiment
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, parsed_json
+from search_spaces.stored_values import as_kind
 from tracking.client import open_client
 from tracking.errors import MISSING, MISSING_OR_WRONG, repeated, unless
+from tracking.filters import quoted
 from tracking.models.model_store import CHAMPION, StoredModel
 from tracking.runs.notes import note_registered
 from tracking.runs.tracker import VERSIONS_TAG
@@ -127,8 +131,8 @@ class Registry:
     def _change(self, name: str, key: str, text: str) -> ChampionChange:
         """What a tag of the history says, or where somebody has edited it, what was decided."""
         try:
-            return ChampionChange(**json.loads(text))
-        except (ValueError, TypeError):
+            return as_kind(ChampionChange, parsed_json(text))
+        except UnusableFileError:
             generation = key.removeprefix(Tag.CHAMPION_PREFIX)
             token = None
             if generation.isdecimal():
@@ -138,7 +142,7 @@ class Registry:
                     f"The tag {key} of the registered model '{name}' is none of keras-sweeps: "
                     f"'{text[:40]}'. Remove it, in MLflow's interface or by its client."
                 ) from None
-            return ChampionChange(**json.loads(token.tags[Tag.CHAMPION_CHANGE]))
+            return _decided(token)
 
     def version(self, name: str, number: int) -> ModelVersion | None:
         """A version; None where it was deleted."""
@@ -270,7 +274,7 @@ class Registry:
             token = self._client.get_experiment_by_name(self._token(name, generation))
             if token is None:
                 return latest
-            latest = ChampionChange(**json.loads(token.tags[Tag.CHAMPION_CHANGE]))
+            latest = _decided(token)
             self._client.set_registered_model_tag(
                 name, f"{Tag.CHAMPION_PREFIX}{generation:05d}", token.tags[Tag.CHAMPION_CHANGE]
             )
@@ -297,7 +301,7 @@ class Registry:
         return f"keras-sweeps/champions/{name}/{made}/{generation:05d}"
 
     def _versions_of(self, name: str, model: StoredModel) -> list[int]:
-        found = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        found = self._client.search_model_versions(f"name = {quoted(name)}", max_results=1000)
         return sorted(
             int(version.version)
             for version in found
@@ -341,3 +345,14 @@ def _as_default_store(uri: str) -> Iterator[None]:
             os.environ.pop(variable, None)
             if environment is not None:
                 os.environ[variable] = environment
+
+
+def _decided(token: Experiment) -> ChampionChange:
+    """The change that was decided, as its token tells it; raises InputError where it does not."""
+    try:
+        return as_kind(ChampionChange, parsed_json(token.tags.get(Tag.CHAMPION_CHANGE, "")))
+    except UnusableFileError as error:
+        raise InputError(
+            f"The tag {Tag.CHAMPION_CHANGE} of the experiment '{token.name}' is damaged: {error}. "
+            "Restore it, in MLflow's interface or by its client."
+        ) from None

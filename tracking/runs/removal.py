@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tracking.client import open_client
+from tracking.filters import quoted, tag_is
 from tracking.runs.notes import note_sweeps
 from tracking.stores import is_server
 from tracking.tags import Tag
@@ -45,7 +46,7 @@ def find_runs(uri: str, name: str, uids: Collection[str]) -> FoundRuns:
     client = open_client(uri)
     experiments = _all_experiments(client)
     runs: list[Run] = []
-    text = f"tags.`{Tag.SWEEP}` = '{name}'"
+    text = tag_is(Tag.SWEEP, name)
     token: str | None = ""
     while experiments and token is not None:
         page = client.search_runs(experiments, text, ViewType.ALL, _PAGE, page_token=token or None)
@@ -137,7 +138,7 @@ def _registered(client: MlflowClient, run_ids: Collection[str]) -> list[str]:
     """Names of registered models with a version of one of the runs."""
     found: set[str] = set()
     for model in _pages(client):
-        for version in client.search_model_versions(f"name='{model}'"):
+        for version in client.search_model_versions(f"name = {quoted(model)}"):
             if version.run_id in run_ids:
                 found.add(model)
     return sorted(found)

@@ -13,9 +13,10 @@ from search_spaces.errors import InputError
 from tracking.artifact_places import gone, moved_experiment
 from tracking.client import open_client
 from tracking.errors import MISSING, unless
+from tracking.filters import quoted, tag_is
 from tracking.metric_names import MetricNames
 from tracking.runs.tracker import VERSIONS_TAG, unusable_store
-from tracking.tags import Tag
+from tracking.tags import Tag, trial_number
 
 MAX_RELATED = 3
 ID_CHARACTERS = 32
@@ -106,7 +107,8 @@ class RunReader:
         """The child runs by trial; there must be one each."""
         found: dict[int, list[StoredRun]] = {}
         for run in self._search("trial"):
-            found.setdefault(int(run.data.tags[Tag.TRIAL]), []).append(self._read(run))
+            number = trial_number(run.data.tags, f"Run {run.info.run_id}")
+            found.setdefault(number, []).append(self._read(run))
         return found
 
     def model_numbers(self) -> list[int]:
@@ -115,12 +117,16 @@ class RunReader:
         Registered ones are kept for somebody else.
         """
         return sorted(
-            int(model.tags[Tag.TRIAL]) for model in self._models() if VERSIONS_TAG not in model.tags
+            trial_number(model.tags, f"Model {model.model_id}")
+            for model in self._models()
+            if VERSIONS_TAG not in model.tags
         )
 
     def all_model_numbers(self) -> list[int]:
         """As `model_numbers`, registered ones included."""
-        return sorted(int(model.tags[Tag.TRIAL]) for model in self._models())
+        return sorted(
+            trial_number(model.tags, f"Model {model.model_id}") for model in self._models()
+        )
 
     def files_problem(self) -> str:
         """What happened to the folders of the sweep's files; empty where they are there."""
@@ -136,7 +142,9 @@ class RunReader:
     def _models(self) -> list[LoggedModel]:
         return list(
             self._client.search_logged_models(
-                self._experiments, f"tags.`{Tag.RECORD}` LIKE '{self._uid}/%'", max_results=1000
+                self._experiments,
+                f"tags.`{Tag.RECORD}` LIKE {quoted(f'{self._uid}/%')}",
+                max_results=1000,
             )
         )
 
@@ -144,24 +152,24 @@ class RunReader:
         """Trainings of a comparison -> the ids of their runs; there must be one each."""
         found: dict[int, list[str]] = {}
         for run in self._search("finalist") + self._search("retrained"):
-            number = int(run.data.tags[Tag.TRIAL])
+            number = trial_number(run.data.tags, f"Run {run.info.run_id}")
             found.setdefault(number, []).append(str(run.info.run_id))
         return found
 
     def num_winners(self) -> int:
         """Runs that are noted as a comparison's winner."""
-        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.WINNER}` = 'true'"
+        text = f"{tag_is(Tag.UID, self._uid)} AND tags.`{Tag.WINNER}` = 'true'"
         return len(self._client.search_runs(self._experiments, text))
 
     def num_running(self) -> int:
         """Runs of any kind that are RUNNING."""
-        text = f"tags.`{Tag.UID}` = '{self._uid}' AND attributes.status = 'RUNNING'"
+        text = f"{tag_is(Tag.UID, self._uid)} AND attributes.status = 'RUNNING'"
         return len(self._client.search_runs(self._experiments, text, max_results=1000))
 
     def _search(self, kind: str) -> list[Run]:
         found: list[Run] = []
         token = None
-        text = f"tags.`{Tag.UID}` = '{self._uid}' AND tags.`{Tag.KIND}` = '{kind}'"
+        text = f"{tag_is(Tag.UID, self._uid)} AND {tag_is(Tag.KIND, kind)}"
         while True:
             page = self._client.search_runs(
                 self._experiments, text, max_results=1000, page_token=token
@@ -238,11 +246,11 @@ class _OneRunReader:
 
     def _related(self, run: Run) -> tuple[str, ...]:
         tags = run.data.tags
-        text = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
+        text = tag_is(MLFLOW_PARENT_RUN_ID, run.info.run_id)
         if Tag.DUPLICATE_OF in tags:
             text = (
-                f"tags.`{Tag.UID}` = '{tags.get(Tag.UID)}' AND tags.`{Tag.KIND}` = 'trial' "
-                f"AND tags.`{Tag.TRIAL}` = '{tags[Tag.DUPLICATE_OF]}'"
+                f"{tag_is(Tag.UID, tags.get(Tag.UID))} AND tags.`{Tag.KIND}` = 'trial' "
+                f"AND {tag_is(Tag.TRIAL, tags[Tag.DUPLICATE_OF])}"
             )
         return tuple(_label(found) for found in self._search(text))
 

@@ -38,6 +38,7 @@ from search_spaces.errors import InputError
 from tracking.addresses import redacted, scrubbed
 from tracking.client import open_client
 from tracking.errors import schema_problem
+from tracking.filters import tag_is
 from tracking.metric_names import MetricNames
 from tracking.models.model_folder import model_name, write_model_folder
 from tracking.runs.doubles import models_of, only_run
@@ -425,7 +426,7 @@ class MlflowTracker:
         return f"{self._sweep.uid or self._sweep.name}/{key}"
 
     def _only_run(self, tag: str, known: str | None) -> str | None:
-        return only_run(self._client, self.experiment_id, f"tags.`{Tag.RECORD}` = '{tag}'", known)
+        return only_run(self._client, self.experiment_id, tag_is(Tag.RECORD, tag), known)
 
     def remove_doubles(self) -> None:
         """Looks again at every record that was applied again: what a double lacked has arrived."""
@@ -433,9 +434,7 @@ class MlflowTracker:
             self._only_run(tag, self._ids.get(tag.partition("/")[2]))
 
     def _find_model(self, tag: str) -> str | None:
-        models = self._client.search_logged_models(
-            [self.experiment_id], f"tags.`{Tag.RECORD}` = '{tag}'"
-        )
+        models = self._client.search_logged_models([self.experiment_id], tag_is(Tag.RECORD, tag))
         return str(models[0].model_id) if models else None
 
     def _run(self, number: int) -> str:
@@ -477,7 +476,7 @@ def sweep_exists(uri: str, name: str) -> bool:
     try:
         client = open_client(uri)
         experiments = [str(e.experiment_id) for e in client.search_experiments()]
-        text = f"tags.`{Tag.SWEEP}` = '{name}' AND tags.`{Tag.KIND}` = 'sweep'"
+        text = f"{tag_is(Tag.SWEEP, name)} AND tags.`{Tag.KIND}` = 'sweep'"
         return bool(client.search_runs(experiments, text, max_results=1))
     except Exception as error:  # Each kind of store raises its own.
         raise unusable_store(uri, error) from error

@@ -13,6 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from search_spaces.errors import shown
+from search_spaces.files import UnusableFileError
+from search_spaces.stored_values import as_kind
+
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
 # A pruned trial did what the sweep wanted of it: MLflow marks KILLED and FAILED with a red cross,
@@ -331,16 +335,24 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-def from_json(line: Mapping[str, Any]) -> Record:
+def from_json(line: object) -> Record:
     """The record that `to_json` wrote.
 
     Raises:
-        KeyError, TypeError: It is none.
+        UnusableFileError: It is none, or of a kind that only a later version knows.
     """
-    kind, body = _KINDS[line["kind"]], dict(line["body"])
-    if kind is SweepRecord:
-        body["data"] = DataRecord(**body["data"])
-    if kind is ModelRecord:
-        body["input_shape"] = tuple(body["input_shape"])
-    record: Record = kind(**body)
+    if not isinstance(line, Mapping) or not isinstance(line.get("body"), Mapping):
+        raise UnusableFileError("no record")
+    name, key, body = line.get("kind"), line.get("key"), line["body"]
+    if not (isinstance(name, str) and isinstance(key, str)):
+        raise UnusableFileError("no record")
+    if name not in _KINDS:
+        raise UnusableFileError(f"a record of the kind {shown(name)}, which this version does not "
+                                "know")  # fmt: skip
+    stamp = key.rpartition("/")[2]
+    if "at_ms" not in body and stamp.isdecimal():
+        body = {**body, "at_ms": int(stamp)}
+    record: Record = as_kind(_KINDS[name], body)
+    if getattr(record, "state", "RUNNING") not in _STATUS:
+        raise UnusableFileError("a state that there is not")
     return record

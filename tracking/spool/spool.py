@@ -18,12 +18,13 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, check_regular, parsed_json
 from tracking.spool.records import (
     EpochRecord,
     Record,
@@ -37,6 +38,8 @@ from tracking.spool.records import (
     from_json,
     to_json,
 )
+
+T = TypeVar("T")
 
 
 class Spool:
@@ -57,21 +60,16 @@ class Spool:
         self._sent_path = folder / "sent.jsonl"
         self._condition = threading.Condition()
         # In this order: what is acknowledged meanwhile must not look like more than there is.
-        self._answers = _open_lines(self._sent_path, mend=not read_only)
-        self._lines = _open_lines(self._records_path, mend=not read_only)
-        self._keys = {line["key"] for line in self._lines}
-        if len(self._answers) > len(self._lines):
-            raise InputError(
-                f"{self._records_path} has lost lines: more records were sent than it holds. "
-                "Restore the file, or move the folder away and let `keras-sweeps doctor` say what "
-                "is missing."
-            )
-        self._waiting = [from_json(line) for line in self._lines[len(self._answers) :]]
+        self._answers = _open_lines(self._sent_path, read_answer, mend=not read_only)
+        records = _open_lines(self._records_path, read_record, mend=not read_only)
+        self._keys = {key for key, _ in records}
+        if len(self._answers) > len(records):
+            raise lost_lines(self._records_path)
+        self._waiting = [record for _, record in records[len(self._answers) :]]
         if not read_only:
             self._records = self._records_path.open("ab", buffering=0)
             self._sent = self._sent_path.open("ab", buffering=0)
             _sync_folder(folder)  # The files' names must survive a loss of power, too.
-        del self._lines
 
     def put(self, record: Record) -> bool:
         """Adds a record; returns False where one of its key is there already.
@@ -161,7 +159,7 @@ class Spool:
 
     def _aside(self) -> list[dict[str, Any]]:
         path = self._folder / "rejected.jsonl"
-        return _open_lines(path, mend=False) if path.exists() else []
+        return _open_lines(path, read_aside, mend=False)
 
     def adopt(self, path: Path, key: str) -> Path:
         """Moves a file into the spool, where it stays until it is uploaded; returns its path."""
@@ -176,8 +174,8 @@ class Spool:
 
     def replay(self) -> Iterator[Record]:
         """All records since the beginning, sent or not."""
-        for line in _open_lines(self._records_path, mend=False):
-            yield from_json(line)
+        for _, record in _open_lines(self._records_path, read_record, mend=False):
+            yield record
 
     def last_ms(self) -> int:
         """When the latest record happened, in milliseconds since 1970; 0 in an empty spool."""
@@ -240,32 +238,89 @@ def _append(file: Any, line: Mapping[str, Any], *, durable: bool = True) -> None
         raise
 
 
-def _open_lines(path: Path, *, mend: bool) -> list[dict[str, Any]]:
+def read_record(line: bytes) -> tuple[str, Record]:
+    """The key and the record of a line; raises UnusableFileError where it is none."""
+    found = parsed_json(line)
+    record = from_json(found)
+    return found["key"], record
+
+
+def read_answer(line: bytes) -> dict[str, str]:
+    """The acknowledgement of a line; raises UnusableFileError where it is none."""
+    found = parsed_json(line)
+    if not isinstance(found, dict) or "key" not in found or not _are_texts(found):
+        raise UnusableFileError("no acknowledgement")
+    return found
+
+
+def read_aside(line: bytes) -> dict[str, Any]:
+    """A line about a record that was set aside, or sent since; raises UnusableFileError."""
+    found = parsed_json(line)
+    if isinstance(found, dict) and isinstance(found.get("key"), str):
+        if isinstance(found.get("reason"), str):
+            return found
+        if isinstance(found.get("sent"), dict) and _are_texts(found["sent"]):
+            return found
+    raise UnusableFileError("no record that was set aside")
+
+
+def _are_texts(found: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, str) for value in found.values())
+
+
+def lost_lines(path: Path) -> InputError:
+    """The error for a file of records that holds fewer than were sent."""
+    return InputError(
+        f"{path} has lost lines: more records were sent than it holds. Restore the file, or move "
+        "the folder away and let `keras-sweeps doctor` say what is missing."
+    )
+
+
+def damaged_line(path: Path, number: int, error: UnusableFileError) -> InputError:
+    """The error for a line of a spool that holds nothing of its kind."""
+    return InputError(
+        f"{path}, line {number}, is damaged ({error}). Restore the file, or remove that line and "
+        "let `keras-sweeps doctor` say what is missing. If a later version of keras-sweeps wrote "
+        "it, use that one."
+    )
+
+
+def _open_lines(path: Path, read: Callable[[bytes], T], *, mend: bool) -> list[T]:
     """The file's lines without a torn last one, left by a loss of power.
 
     Args:
+        read: raises UnusableFileError for a line of another kind.
         mend: whether the torn line is cut off the file.
     """
-    if not path.exists():
+    try:
+        check_regular(path)
+    except FileNotFoundError:
         return []
+    except UnusableFileError as error:
+        raise InputError(f"{path} must be a plain file, but {error}. Restore it.") from None
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     lines = whole.splitlines()
-    found: list[dict[str, Any]] = []
+    found: list[T] = []
     for index, line in enumerate(lines):
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            if index < len(lines) - 1:
-                raise InputError(
-                    f"{path}, line {index + 1}, is damaged (no JSON record). Restore the file, or "
-                    "remove that line and let `keras-sweeps doctor` say what is missing."
-                ) from None
+            found.append(read(line))
+        except UnusableFileError as error:
+            if index < len(lines) - 1 or _is_json(line):
+                raise damaged_line(path, index + 1, error) from None
             whole = whole[: -len(line) - 1]
     if mend and len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return found
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parsed_json(line)
+    except UnusableFileError:
+        return False
+    return True
 
 
 class TrialHistory:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from tracking.filters import tag_is
 from tracking.tags import Tag
 
 VIEW_PREFIX = "mlflow.sharedViewState."
@@ -65,7 +66,7 @@ def run_link(base: str, run_id: str) -> str:
 
 def plain_link(base: str, experiment_id: str, uid: str) -> str:
     """A sweep's runs where there is no saved view of them."""
-    text = f"tags.`{Tag.UID}` = '{uid}'"
+    text = tag_is(Tag.UID, uid)
     return f"{_runs(base, experiment_id)}&searchFilter={quote(text)}"
 
 

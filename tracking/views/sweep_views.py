@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tracking.filters import tag_is
 from tracking.metric_names import MetricNames
 from tracking.tags import Tag
 from tracking.views.links import SWEEPS_VIEW, trials_view
@@ -92,7 +93,7 @@ def trials_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
         trials_view(view.uid),
         f"Sweep {view.name}",
         # Its own trials, without the run of the sweep itself.
-        f"tags.`{Tag.UID}` = '{view.uid}' AND tags.`{Tag.KIND}` = 'trial'",
+        f"{tag_is(Tag.UID, view.uid)} AND tags.`{Tag.KIND}` = 'trial'",
         [
             metric(best), metric(of_end("num_epochs")), metric(size), metric(seconds),
             tag(Tag.STATE), tag(Tag.BASELINE), *map(param, view.shown),
@@ -117,7 +118,7 @@ def finalists_tags(view: TrialsView, at_ms: int) -> dict[str, str]:
         trials_view(view.uid),
         f"Finalists of {view.name}",
         # Without the comparison's own run, and the winner's on all data, which has no fellows.
-        f"tags.`{Tag.UID}` = '{view.uid}' AND tags.`{Tag.KIND}` = 'finalist'",
+        f"{tag_is(Tag.UID, view.uid)} AND tags.`{Tag.KIND}` = 'finalist'",
         [
             metric(best), metric(test), metric(view.names.of_end("training_seconds")),
             tag(Tag.FINALIST_OF), tag(Tag.SEED), tag(Tag.WINNER), *map(param, view.shown),

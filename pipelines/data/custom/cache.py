@@ -6,7 +6,6 @@ Beside the arrays a prepared folder has `source.json`, which knows where they ca
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from pipelines.data.custom.sources import MAX_NAME, CustomSource, custom_source
 from pipelines.data.prepared import META_FILE, SOURCE_FILE, PreparedData
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
+from search_spaces.stored_values import as_kind
 
 DIGEST_DIGITS = 6
 
@@ -54,14 +55,17 @@ def earlier_data(root: Path, source: CustomSource) -> list[EarlierData]:
         if not known or not data or not {"name", "fingerprint"} <= set(data):
             continue
         text = known.get("source", "")
-        owner = known.get("owner", text)
-        if data["name"] == source.name or source.text in (text, owner):
-            found.append(
-                EarlierData(
-                    path.parent, data["name"], data["fingerprint"], text, owner,
-                    known.get("signature", ""), known.get("format", 1),
-                )
-            )  # fmt: skip
+        values = {
+            "folder": path.parent, "name": data["name"], "fingerprint": data["fingerprint"],
+            "source": text, "owner": known.get("owner", text),
+            "signature": known.get("signature", ""), "version": known.get("format", 1),
+        }  # fmt: skip
+        try:
+            earlier = as_kind(EarlierData, values)
+        except UnusableFileError:
+            continue
+        if earlier.name == source.name or source.text in (text, earlier.owner):
+            found.append(earlier)
     return found
 
 
@@ -145,7 +149,7 @@ def _is_there(text: str) -> bool:
 
 def _read(path: Path) -> dict:  # type: ignore[type-arg]
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        body = read_json(path)
+    except (FileNotFoundError, UnusableFileError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -35,6 +35,8 @@ network on a few cores can learn from, and `--image-size` is one option away."""
 MAX_COMMON_SIDE = 256
 """Images of one common size keep it up to here; those of a camera would not fit any memory."""
 PICTURES_AT_ONCE = 64
+MAX_ARRAY_PIXELS = 4_096**2
+"""Of one image in an array: rows are read whole."""
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
 """Numbers of rows (k,), ascending, and their pixels (k, height, width, channels) uint8."""
@@ -286,6 +288,11 @@ def _given_names(
     """The class names: those in `class_names` for labels from 0, else what the labels say."""
     if "class_names" not in arrays:
         return found
+    if not arrays["class_names"].shape:
+        raise InputError(
+            f"class_names must be an array of names. Received: a single value in {origin}. Write "
+            "them as a list."
+        )
     names = tuple(str(name) for name in arrays["class_names"].whole().reshape(-1).tolist())
     whole = values.dtype.kind in "iu" and (values.ndim == 1 or values.shape[1] == 1)
     if not whole or values.min() < 0 or values.max() >= len(names):
@@ -320,6 +327,11 @@ def _pixel_shape(pixels: Sequence[ArrayFile], origin: str) -> Shape:
         raise InputError(
             "Images must be of shape (n, height, width), or (n, height, width, channels) with 1 "
             f"or 3 channels, alike in every part. Received: {listed} in {origin}. Reshape them."
+        )
+    if plain[0] * plain[1] > MAX_ARRAY_PIXELS:
+        raise InputError(
+            f"Images in arrays must have at most {MAX_ARRAY_PIXELS:,} pixels each. Received: "
+            f"{plain[0]:,}x{plain[1]:,} in {origin}. Scale them down."
         )
     if min(plain[:2]) < 2:
         raise InputError(

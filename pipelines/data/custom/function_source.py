@@ -29,6 +29,7 @@ from pipelines.data.array_files import ArrayFile, NpyWriter, npy_arrays
 from pipelines.data.custom.sources import CustomSource
 from pipelines.runtime.surroundings import settle_surroundings
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_json
 from search_spaces.user_spaces.folder_first import folder_first, is_free_name
 
 OUTCOME = "outcome.json"
@@ -77,8 +78,8 @@ def call_function(
     command = [sys.executable, "-P", "-c", code, target, source.function, str(folder)]
     status = _run_bound(command, log, tick)
     try:
-        outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        outcome = read_json(folder / OUTCOME)
+    except (FileNotFoundError, UnusableFileError):
         said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
         outcome = {"error": f"ended with status {status} and said: {said[0]}"}
     if "error" in outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from pipelines.data.splits import TEST, TRAIN, VALIDATION, some
 from search_spaces.errors import InputError
+from search_spaces.files import UnusableFileError, read_text
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp",
@@ -30,6 +32,8 @@ PATH_COLUMNS = (
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "labels", "y")
 INDEX_COLUMNS = ("", "unnamed: 0", "index")
 """What a data frame's numbers of rows are called in a CSV file."""
+MOST_TABLE_BYTES = 2**30
+"""Of a CSV file: ten million images."""
 SPLIT_COLUMNS = ("split", "part", "subset", "set")
 
 
@@ -181,16 +185,22 @@ def list_table(path: Path) -> PictureList:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file that are not empty, each with its number in the file."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            sample = file.read(4096)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=_delimiter(sample))
-            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, MOST_TABLE_BYTES).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text[:4096]))
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (OSError, UnusableFileError, csv.Error) as error:
         raise InputError(
             f"A CSV file must be text in UTF-8 that can be read. Received: {path} ({error}). "
             "Save it again."
         ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether it is a file, or a link to one; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 ByStem = Callable[[Path], dict[str, Path]]
@@ -201,9 +211,9 @@ def _picture_at(folder: Path, name: str, by_stem: ByStem) -> tuple[Path, bool]:
     Windows were read as slashes.
     """
     picture, turned = folder / name, False
-    if "\\" in name and not picture.exists():
+    if "\\" in name and not _is_there(picture):
         picture, turned = folder / name.replace("\\", "/"), True
-    if picture.suffix.lower() not in SUFFIXES and not picture.exists():
+    if picture.suffix.lower() not in SUFFIXES and not _is_there(picture):
         picture = by_stem(picture.parent).get(picture.name, picture)
     return picture, turned
 
@@ -222,7 +232,7 @@ def _base_of(folder: Path, names: Sequence[str]) -> Path:
     """
 
     def has_first(place: Path) -> bool:
-        return _picture_at(place, names[0].strip(), _by_stem)[0].is_file()
+        return _is_there(_picture_at(place, names[0].strip(), _by_stem)[0])
 
     if not names or not names[0].strip() or has_first(folder):
         return folder
@@ -327,7 +337,7 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
             file = second if label == first else first
         label = second if file == first else first
         if any(Path(name).suffix in SUFFIXES for name in names) or any(
-            (path.parent / name.strip()).is_file() for name in head
+            _is_there(path.parent / name.strip()) for name in head
         ):
             file = None  # The first line is data, not names.
     if file is None or label is None:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pipelines.data.builtin import DATASETS
 from pipelines.images.options import ImageOptions
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError, shown, unknown_name
+from search_spaces.files import UnusableFileError, check_regular, named_path
 
 Kind = Literal["folder", "npz", "csv", "function"]
 FORMS = "a folder of class folders, an .npz, a .csv with paths and labels, or file.py:function"
@@ -55,10 +56,12 @@ class CustomSource:
             return
         if not self.path.exists():
             raise InputError(f"{rule} Received: {self.text}, which does not exist. Check its name.")
-        if not self.path.is_file():
+        try:
+            check_regular(self.path)
+        except UnusableFileError as error:
             raise InputError(
-                f"{rule} Received: {self.text}, which is no file. Name the folder or file itself."
-            )
+                f"{rule} Received: {self.text}, but {error}. Name the folder or file itself."
+            ) from None
 
 
 def is_custom(dataset: str | None) -> bool:
@@ -74,13 +77,13 @@ def custom_source(dataset: str) -> CustomSource:
     """
     left, colon, function = dataset.rpartition(":")
     # A folder may be called photos:v2.
-    if colon and function.isidentifier() and not Path(dataset).expanduser().exists():
+    if colon and function.isidentifier() and not _path(dataset).exists():
         if left.endswith(".py"):
-            path = Path(left).expanduser().absolute()
+            path = _path(left).absolute()
             return CustomSource(f"{path}:{function}", "function", path, function)
         if all(part.isidentifier() for part in left.split(".")):
             return CustomSource(dataset, "function", None, function)
-    path = Path(dataset).expanduser().absolute()
+    path = _path(dataset).absolute()
     kinds: dict[str, Kind] = {".npz": "npz", ".csv": "csv"}
     if path.suffix.lower() in kinds and not path.is_dir():
         return CustomSource(str(path), kinds[path.suffix.lower()], path)
@@ -95,6 +98,17 @@ def custom_source(dataset: str) -> CustomSource:
     if "/" in dataset or "\\" in dataset or path.suffix:
         return CustomSource(str(path), "folder", path)
     raise InputError(f"{unknown_name('data set', dataset, DATASETS)} Or name {FORMS}.")
+
+
+def _path(text: str) -> Path:
+    """The path that a data set may be; raises InputError where nothing can be there."""
+    try:
+        return named_path(text)
+    except UnusableFileError as error:
+        raise InputError(
+            f"--dataset must be {', '.join(DATASETS)}, {FORMS}. Received: {shown(text)}, but "
+            f"{error}. Check its name."
+        ) from None
 
 
 def absolute_dataset(dataset: str | None) -> str | None:

@@ -11,6 +11,7 @@ from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
 from sweeps.formatting import count, in_work_dir
 from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.addresses import redacted
+from tracking.stores import check_database
 
 if TYPE_CHECKING:
     from sweeps.integrity.repair import CheckResult
@@ -40,6 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     sweep = sweep_named_by(arguments)
+    if sweep.file.kind != BASELINES:
+        check_database(sweep.file.settings.storage, "--storage")  # Before anything heavy.
     from sweeps.integrity.repair import check_sweep
 
     result = check_sweep(sweep, repairs=arguments.repair)

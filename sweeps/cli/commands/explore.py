@@ -14,7 +14,8 @@ from pipelines.evaluation.dataset_summary import draw_samples, largest_and_small
 from pipelines.runtime.filesystem import check_writable, new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
-from sweeps.cli.shared_options import add_image_options, image_options
+from sweeps.cli.shared_options import add_image_options, argument_type, image_options, type_of
+from sweeps.option_values import path
 from sweeps.reporting.console import table_console
 
 DESCRIPTION = "Look at a data set: shapes, ranges, class counts, and a figure of samples."
@@ -39,18 +40,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--picture",
+        type=argument_type(path),
         metavar="FILE",
         help="file for the figure of samples; must be new (default: "
         "<work dir>/pictures/<data set>-samples.png, overwritten each time)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=type_of("seed"),
         default=0,
         metavar="N",
         help="which samples are drawn (default: %(default)s)",
     )
-    parser.add_argument("--work-dir", default=".sweeps", metavar="DIR",
+    parser.add_argument("--work-dir", type=type_of("work_dir"), default=".sweeps", metavar="DIR",
                         help="prepared data (default: %(default)s)")  # fmt: skip
     own = parser.add_argument_group("your own data")
     own.add_argument(
@@ -64,8 +66,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the tables and writes the figure; returns the exit status."""
-    if arguments.seed < 0:
-        raise InputError(f"--seed must be at least 0. Received: {arguments.seed}.")
     dataset, options = arguments.dataset, image_options(arguments)
     check_dataset(dataset, options)
     if arguments.clean and not is_custom(dataset):

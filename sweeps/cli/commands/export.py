@@ -9,11 +9,18 @@ import json
 import sys
 from pathlib import Path
 
+from pipelines.runtime.filesystem import check_output, replaced_atomically
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
-from sweeps.cli.shared_options import add_name, add_place_options, recorded_sweep
+from sweeps.cli.shared_options import (
+    add_name,
+    add_place_options,
+    argument_type,
+    recorded_sweep,
+)
 from sweeps.formatting import count
 from sweeps.history.export import Row, report_rows, trial_rows
+from sweeps.option_values import path
 from sweeps.reporting.console import say
 
 DESCRIPTION = "Write a sweep's trials, or their learning curves, as CSV, JSON or Parquet."
@@ -36,7 +43,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reports", action="store_true", help="one row for each report instead of each trial"
     )
-    parser.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument(
+        "--output",
+        type=argument_type(path),
+        metavar="FILE",
+        help="file to write (default: standard output)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
 
 
@@ -46,23 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format == "parquet" and output is None:
         raise InputError("--format parquet is no text: name a file with --output FILE.")
     if output is not None:
-        _check(output, overwrite=arguments.overwrite)
+        check_output(output, overwrite=arguments.overwrite)
     sweep = recorded_sweep(arguments)
     rows = report_rows(sweep) if arguments.reports else trial_rows(sweep)
     content = _content(rows, arguments.format)
     if output is None:
         sys.stdout.write(content.decode())
     else:
-        output.write_bytes(content)
+        with replaced_atomically(output) as file:
+            file.write(content)
         say(f"{output}: {count(len(rows), 'row')} of {sweep.name}")
     return DONE
-
-
-def _check(output: Path, *, overwrite: bool) -> None:
-    if output.exists() and not overwrite:
-        raise InputError(f"--output {output} exists. Name another file, or add --overwrite.")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"--output must be in an existing folder. Received: {output}.")
 
 
 def _content(rows: list[Row], kind: str) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import add_work_dir
+from sweeps.history.recorded_sweep import read_sweep
 from sweeps.reporting.console import say, warn
 from sweeps.state.lock import is_driven
 from sweeps.state.requests import leave_request, wait_for_answer
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = wait_for_answer(leave_request(sweep.paths, "note", text=text))
         say(answer or f"{sweep.paths.name} takes the note once it is less busy")
         return DONE
+    read_sweep(sweep.paths)  # Damaged records are refused before anything is locked.
     from sweeps.integrity.notes import keep_note
 
     problem = keep_note(sweep, text)

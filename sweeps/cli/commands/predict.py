@@ -15,7 +15,7 @@ from pipelines.runtime.filesystem import new_picture
 from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import argument_type
-from sweeps.option_values import positive_int
+from sweeps.option_values import path, positive_int
 from sweeps.prediction.model_loading import ModelChoice, check_choice, load_chosen
 from sweeps.prediction.output import document, print_table
 
@@ -31,7 +31,9 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `predict`."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images", type=argument_type(path), nargs="*", metavar="IMAGE", help="image files"
+    )
     _add_model_options(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document instead of a table"
@@ -55,6 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--picture",
+        type=argument_type(path),
         metavar="FILE",
         help="file for a figure of the images as the model saw them, with probabilities; must be "
         "new",
@@ -69,7 +72,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a registered model: NAME (its champion), NAME@alias or NAME/3",
     )
     parser.add_argument("--run", metavar="ID", help="the model that an MLflow run kept")
-    parser.add_argument("--file", metavar="FILE", help="a .keras file")
+    parser.add_argument("--file", type=argument_type(path), metavar="FILE", help="a .keras file")
     parser.add_argument(
         "--class-names",
         metavar="A,B,...",
@@ -90,9 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = load_chosen(_model_choice(arguments))
     pictures = [
         read_picture(
-            path, chosen.shapes.input_shape, chosen.background, arguments.polarity, chosen.resize
+            image, chosen.shapes.input_shape, chosen.background, arguments.polarity, chosen.resize
         )
-        for path in paths
+        for image in paths
     ]
     probabilities = chosen.predict(np.stack([picture.pixels for picture in pictures]))
     if not np.isfinite(probabilities).all():

@@ -16,7 +16,7 @@ from sweeps.cli.exit_codes import DONE, EXIT_CODES
 from sweeps.cli.notification import Notifier, add_notify_option, notifier_of
 from sweeps.cli.shared_options import argument_type
 from sweeps.interrupts import Interrupts
-from sweeps.option_values import fraction, level, margin, positive_int, positive_number
+from sweeps.option_values import fraction, level, margin, path, positive_int, positive_number
 from sweeps.promotion.gate import DEFAULT_ALPHA, Limits, Rule
 from sweeps.promotion.start import check_reason, exclusive, promote
 from sweeps.reporting.console import say, table_console
@@ -56,6 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--work-dir",
+        type=argument_type(path),
         default=".sweeps",
         metavar="DIR",
         help="prepared data, and the sweeps' own files (default: %(default)s)",

@@ -13,7 +13,7 @@ from sweeps.cli.exit_codes import EXIT_CODES
 from sweeps.cli.shared_options import argument_type
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
-from sweeps.option_values import positive_int
+from sweeps.option_values import path, positive_int
 from sweeps.outcome import Outcome
 from sweeps.replaying.comparison import Difference
 from sweeps.replaying.replay import Replay, ReplayResult, open_replay, train_and_compare
@@ -66,6 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--work-dir",
+        type=argument_type(path),
         default=".sweeps",
         metavar="DIR",
         help="folder of prepared data sets (default: %(default)s)",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipelines.runtime.filesystem import replaced_atomically
-from search_spaces.errors import InputError
+from pipelines.runtime.filesystem import check_output, replaced_atomically
 from sweeps.cli.exit_codes import DONE
-from sweeps.cli.shared_options import add_place_options, recorded_named
+from sweeps.cli.shared_options import add_place_options, argument_type, recorded_named
 from sweeps.formatting import size_text
 from sweeps.history.recorded_sweep import RecordedSweep
+from sweeps.option_values import path
 from sweeps.reporting.console import say
 
 DESCRIPTION = "Write one HTML page about a sweep: what won, how sure that is, what next."
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_place_options(parser)
     parser.add_argument(
-        "--output", metavar="FILE",
+        "--output", type=argument_type(path), metavar="FILE",
         help="file to write (default: NAME.html here; of one sweep report.html in its folder)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
@@ -39,12 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     names = list(dict.fromkeys(arguments.names)) or [None]
     sweeps = [recorded_named(arguments, name) for name in names]
-    path = _output(arguments, sweeps)
+    output = _output(arguments, sweeps)
     from sweeps.html_report.page import report_page
 
-    with replaced_atomically(path) as file:
+    with replaced_atomically(output) as file:
         file.write(report_page(sweeps).encode())
-    say(f"{path} ({size_text(path.stat().st_size)})")
+    say(f"{output} ({size_text(output.stat().st_size)})")
     return DONE
 
 
@@ -58,9 +58,6 @@ def _output(arguments: argparse.Namespace, sweeps: list[RecordedSweep]) -> Path:
     if arguments.output is None and len(sweeps) == 1 and folder.is_dir():
         return sweeps[0].paths.report
     name = "-".join(sweep.name for sweep in sweeps)
-    path = Path(arguments.output or f"{name}.html")
-    if path.exists() and not arguments.overwrite:
-        raise InputError(f"--output {path} exists. Name another file, or add --overwrite.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--output must be in an existing folder. Received: {path}.")
-    return path
+    output = Path(arguments.output or f"{name}.html")
+    check_output(output, overwrite=arguments.overwrite)
+    return output

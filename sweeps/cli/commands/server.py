@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 
+from search_spaces.errors import shown
+from sweeps.cli.shared_options import argument_type
+from sweeps.option_values import path
 from tracking.addresses import redacted
 from tracking.mlflow_server.options import ServerPlan, port_number, server_plan
 from tracking.mlflow_server.schema_lock import first_alone, only_server, unserved_experiments
@@ -43,7 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     who = parser.add_argument_group("access")
     who.add_argument("--auth", action="store_true", help="require a user name and password")
-    who.add_argument("--admin-password-file", default="mlflow-admin.password", metavar="FILE",
+    who.add_argument("--admin-password-file", type=argument_type(path),
+        default="mlflow-admin.password", metavar="FILE",
         help="file with the password of the user admin; generated if missing "
         "(default: %(default)s)")  # fmt: skip
     who.add_argument("--user", action="append", default=[], metavar="NAME=FILE",
@@ -111,6 +116,8 @@ def _announce(plan: ServerPlan) -> None:
 
 
 def _worker_count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 64. Received: '{text}'")
+    if not re.fullmatch("[0-9]{1,2}", text) or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 to 64. Received: {shown(text)}"
+        )
     return int(text)

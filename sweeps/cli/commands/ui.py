@@ -20,7 +20,7 @@ from sweeps.history.pages import open_in_browser, sweep_page
 from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
 from sweeps.reporting.console import say
 from sweeps.settings import DEFAULT_STORAGE, STORAGE_VARIABLE
-from sweeps.state.sweep_file import find_sweep, with_passwords
+from sweeps.state.sweep_file import find_sweep, sweep_files, with_passwords
 from tracking.addresses import redacted
 from tracking.mlflow_server.options import LOOPBACK, free_port, port_number, ui_plan
 from tracking.stores import check_existing_store, is_server, resolve_uri
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> RecordedSweep | None:
     """The sweep whose page is opened; None where there is none and none was named."""
     folder = check_work_dir(arguments)
-    if arguments.name is None and not any((folder / "sweeps").glob("*/sweep.json")):
+    if arguments.name is None and not any(sweep_files(folder)):
         return None
     return read_sweep(find_sweep(folder, arguments.name, finished=True))
 

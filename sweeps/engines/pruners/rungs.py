@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from pipelines.training.reports import EVERY_EPOCH, Reports
-from search_spaces.errors import InputError
+from search_spaces.errors import InputError, shown
 
 MIN_RUNG_IMAGES = 10_000
 """A first rung below an epoch has at least so many training images: after half as many, schedules
@@ -94,14 +95,16 @@ def parse_min_epochs(text: str) -> Fraction:
     Raises:
         InputError: It is neither a whole number nor a fraction of one.
     """
+    # So few digits that each library takes the number; Python would work on 1e999999 for minutes.
+    is_short = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?", text.strip())
     try:
-        found = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        found = Fraction(text) if is_short else Fraction(0)
+    except ZeroDivisionError:
         found = Fraction(0)
     if found <= 0 or (found > 1 and found.denominator > 1):
         raise InputError(
             "--min-epochs must be a whole number of epochs, or a part of one as a fraction. "
-            f"Received: '{text}'. Write 1, 2 or 1/9."
+            f"Received: {shown(text)}. Write 1, 2 or 1/9."
         )
     return found
 

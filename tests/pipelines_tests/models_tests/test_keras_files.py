@@ -171,7 +171,7 @@ def test_files_of_other_kinds_are_refused():
         ("missing.keras", "which does not exist"),
         ("other.keras", "without Keras' config.json"),
         ("deep.keras", "another kind of file"),
-        ("list.keras", "safe mode"),
+        ("list.keras", "describes no model"),
         ("bomb.keras", "unpack to 50,000,000 bytes"),
     ):
         assert rule in refusal(Path(name)), name

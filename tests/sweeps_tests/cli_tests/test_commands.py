@@ -64,7 +64,7 @@ def nothing_written() -> bool:
         (["--space", "cnn", "--tracking-uri", "http://[bad"], "must be an address that can be read"),
         (["--space", "cnn", "--storage", "postgresql+psycopg://[bad"], "cannot be reached"),
         (["--space", "cnn", "--storage", "sqlite:///:memory:"], "--storage must name a file"),
-        (["--space", "cnn", "--storage", "sqlite:////tmp"], "--storage: /tmp cannot be written"),
+        (["--space", "cnn", "--storage", "sqlite:////tmp"], "but it is a folder"),
         (["--space", "cnn", "--tracking-uri", "nonsense://x"], "must be a database or a server"),
         (["--baselines-only", "--name", "../../up"], "--name must be"),
         ([], "--space is required"),

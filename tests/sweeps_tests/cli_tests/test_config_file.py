@@ -105,7 +105,7 @@ def test_what_only_the_settings_know_is_checked_as_well(tmp_path, capsys):
         ("pruner: ahsa", "Did you mean 'asha'?"),
         ("objective: val_acuracy", "Did you mean 'val_accuracy'?"),
         ("target: val_loss<=0.1", "--target must be the objective"),
-        ("name: ''", "--name must be"),
+        ("name: ''", "'name' must be a text that is not empty"),
         ("dataset: nowhere/", "nowhere"),
         ("set: {optimizer: [adam, foo]}", "can be narrowed to values in"),
         ("oracle: grid", "--oracle goes with --engine keras-tuner"),
@@ -155,7 +155,7 @@ def test_two_rules_for_one_parameter_are_refused(tmp_path, capsys):
 
 def test_a_file_that_is_not_there_is_one_line(capsys):
     assert main(["run", "--config", "nothing.yaml"]) == 2
-    assert "Received: nothing.yaml (No such file" in capsys.readouterr().err
+    assert "Received: nothing.yaml (it does not exist)" in capsys.readouterr().err
     assert main(["run", "--config"]) == 2
 
 

@@ -131,7 +131,7 @@ def test_nothing_is_written_where_no_sweep_began(tmp_path, capsys):
         assert "--result is written by a search" in capsys.readouterr().err
     missing = str(tmp_path / "nowhere" / "result.json")
     assert main(["run", "--space", "mlp", "--dataset", "digits", "--result", missing]) == 2
-    assert f"a folder that exists. Received: {missing}" in capsys.readouterr().err
+    assert f"an existing folder. Received: {missing}" in capsys.readouterr().err
 
 
 def test_the_page_has_every_field(tmp_path):
