@@ -80,9 +80,26 @@ def __getattr__(name: str) -> object:
     if name in _PLACES:
         from importlib import import_module
 
+        _check_not_hidden()
         found = globals()[name] = getattr(import_module(_PLACES[name]), name)
         return found
     raise AttributeError(f"module 'keras_sweeps' has no attribute '{name}'")
+
+
+def _check_not_hidden() -> None:
+    """Raises ImportError where a file of the program is called like one of our packages.
+
+    Python looks beside a program first, so that file would be executed instead.
+    """
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    found = find_spec("sweeps")
+    if found is not None and not Path(found.origin or "").match("sweeps/__init__.py"):
+        raise ImportError(
+            f"keras_sweeps needs its own package 'sweeps', and {found.origin or 'a folder'} is "
+            "found first. Rename that file."
+        )
 
 
 def __dir__() -> list[str]:

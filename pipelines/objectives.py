@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.errors import InputError, shown, unknown_name
+from search_spaces.recorded_metrics import recorded_metric
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 
 
@@ -59,8 +60,8 @@ OBJECTIVES = {
 
 RETURNED = Objective(RETURNED_NUMBER, "minimize")
 """The number that a HyperModel's own `fit` returns."""
-_OWN = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_./ -]*):(max|min)")
-"""A metric of the user's own, as MLflow takes its name, and which way is better."""
+_OWN = re.compile(r"([^\x00-\x1f:][^\x00-\x1f]{0,249}):(max|min)")
+"""A metric of the user's own, under its own name or the recorded one, and which way is better."""
 
 
 def get_objective(name: str) -> Objective:
@@ -77,9 +78,10 @@ def get_objective(name: str) -> Objective:
     if own is None:
         raise InputError(
             f"{unknown_name('objective', name, OBJECTIVES)} Or name a metric that your own model "
-            f"or fit gives, with its direction: NAME:max or NAME:min (letters, digits, _ . / -)."
+            f"or fit gives, with its direction: NAME:max or NAME:min."
         )
-    found = Objective(own[1], "maximize" if own[2] == "max" else "minimize")
+    metric = own[1] if own[1] in OBJECTIVES else recorded_metric(own[1])
+    found = Objective(metric, "maximize" if own[2] == "max" else "minimize")
     known = OBJECTIVES.get(found.metric, found)
     if known.direction != found.direction:
         raise InputError(
@@ -109,7 +111,8 @@ def parse_target(text: str, objective: Objective) -> float:
     match = re.fullmatch(
         r"(.+?)\s*(>=|<=)\s*(-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)", text.strip()
     )
-    if match is None or match[1] != objective.metric or match[2] != sign:
+    is_other = match is None or objective.metric not in (match[1], recorded_metric(match[1]))
+    if match is None or is_other or match[2] != sign:
         raise InputError(
             f"--target must be the objective, {sign} and a number, such as "
             f"'{objective.metric}{sign}{0.995 if sign == '>=' else 0.03}'. Received: {shown(text)}."

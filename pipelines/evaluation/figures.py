@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.data.prepared import PreparedData
+from pipelines.evaluation.figure_style import in_own_style
 from pipelines.evaluation.metrics import confident_mistakes, confusion_matrix
 from pipelines.training.checkpoints import (
     CONFUSION_PICTURE,
@@ -37,6 +38,7 @@ MAX_BARS = 12
 NAME_CHARACTERS = 40
 
 
+@in_own_style
 def render_trial(folder: str, data: PreparedData) -> None:
     """Draws a finished trial's curves, confusion matrix and mistakes from its own files.
 
@@ -63,6 +65,7 @@ def render_trial(folder: str, data: PreparedData) -> None:
     draw_images(pixels[worst], captions, title, path / MISTAKES_PICTURE)
 
 
+@in_own_style
 def draw_images(pixels: np.ndarray, captions: list[str], title: str, path: Path) -> None:
     """A grid of images (n, height, width, channels) with a caption each."""
     columns = max(1, int(np.ceil(np.sqrt(len(pixels)))))
@@ -78,6 +81,7 @@ def draw_images(pixels: np.ndarray, captions: list[str], title: str, path: Path)
     figure.savefig(path, dpi=100)
 
 
+@in_own_style
 def draw_predictions(
     pictures: Sequence[Picture],
     probabilities: np.ndarray,

@@ -32,6 +32,8 @@ NORMALIZING = (
     "BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
 )  # fmt: skip
 """Layers to which the scale of what arrives means nothing, while they are trained."""
+INDEXING = ("Embedding",)
+"""Layers to which pixels are places in a table: those from 0 to 1 would all be the first."""
 CHANGES_BYTES = 2.0
 """A `value_range` that ends above it says that a layer of augmentation takes raw pixels."""
 
@@ -72,6 +74,8 @@ def scales_pixels(model: keras.Model, shape: Shape) -> bool | None:
         if black is None or white is None or noisy is None:
             return None
         if black.shape == noisy.shape and not (black == noisy).all():
+            if type(layer).__name__ in INDEXING:
+                return True
             asks_for_bytes = getattr(layer, "value_range", (0, 1))[1] > CHANGES_BYTES
             return asks_for_bytes or _is_scaled(black, white)
         blind.append(layer)  # Such as an embedding of positions.

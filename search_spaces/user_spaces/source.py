@@ -31,7 +31,7 @@ from search_spaces.outputs import gives_logits
 from search_spaces.pixels import RAW
 from search_spaces.space import Assembled, Shape
 from search_spaces.user_spaces.fit_probe import Pretended, pretend_to_fit
-from search_spaces.user_spaces.keras_settings import settings_kept
+from search_spaces.user_spaces.keras_settings import check_layers, settings_kept
 from search_spaces.user_spaces.loading import (
     failure_text,
     import_notes,
@@ -116,7 +116,10 @@ class TunerSource:
         hp = AskingHyperParameters(answer)
         with settings_kept(self.reference.label):
             self.hypermodel.declare_hyperparameters(hp)
-            return hp, self.hypermodel.build(hp)
+            model = self.hypermodel.build(hp)
+        if isinstance(model, keras.Model):
+            check_layers(model, self.reference.label)
+        return hp, model
 
     def pretend(self, hp: Any, model: keras.Model, *, look: bool = False) -> Pretended:
         """Lets the HyperModel's `fit` name its parameters; what it raises becomes a note."""
@@ -174,6 +177,7 @@ def assemble(
     with settings_kept(reference.label):
         hypermodel.declare_hyperparameters(hp)
         model = hypermodel.build(hp)
+    check_layers(model, reference.label)
     if not model.built:
         # As numbers that every layer takes, whatever it is given later.
         model(np.zeros((1, *input_shape), np.float32), training=False)

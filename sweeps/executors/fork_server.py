@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -57,6 +58,10 @@ def ensure_tracker(log: Path) -> None:
             resource_tracker.ensure_running()
 
 
+_LOGGED = re.compile(r"([EIW]\d{4} |[\d-]+ [\d:.]+: [EIW] |WARNING: All log messages before)")
+"""What lines of the logs of TensorFlow and its libraries begin with; fatal ones (F) count."""
+
+
 def server_id() -> int | None:
     """The process of the server; None where there is none."""
     server = getattr(forkserver, "_forkserver", None)
@@ -79,14 +84,21 @@ def server_has_ended() -> bool:
 
 
 def last_line(log: Path) -> str:
-    """The last line that is no blank one, shortened; empty where there is none."""
+    """The last line that says something, shortened; empty where there is none.
+
+    What TensorFlow logs while it starts (no GPU was found) is not why a process ended.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4_000))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:300] for line in reversed(lines) if _says(line)), "")
+
+
+def _says(line: str) -> bool:
+    return bool(line.strip()) and _LOGGED.match(line) is None
 
 
 def _choose_socket_folder() -> None:

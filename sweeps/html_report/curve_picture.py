@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 
+from pipelines.evaluation.figure_style import in_own_style
 from sweeps.history.recorded_sweep import RecordedSweep
 from sweeps.html_report.figures import best_so_far
 
 INCHES = (7.2, 2.8)
 
 
+@in_own_style
 def curve_picture(sweep: RecordedSweep) -> str:
     """The best so far over minutes as SVG; empty where nothing was measured."""
     figure = best_so_far([sweep], over="minutes")

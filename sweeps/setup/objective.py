@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipelines.objectives import OBJECTIVES, get_objective
 from search_spaces.errors import InputError, shortened
+from search_spaces.recorded_metrics import recorded_metric
 from search_spaces.space import Space
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 from search_spaces.user_spaces.reference import label_of
@@ -33,7 +34,7 @@ def with_objective(
         return replace(settings, objective=RETURNED_NUMBER)
     metric = get_objective(settings.objective).metric
     known = space.own_metrics
-    if metric in OBJECTIVES or known is None or metric in known:
+    if metric in OBJECTIVES or known is None or metric in map(recorded_metric, known):
         return settings
     there = [*OBJECTIVES, *(name for name in known if name not in OBJECTIVES)]
     raise InputError(

@@ -101,8 +101,12 @@ def measure_job(
         try:
             with search_can_end():
                 found += measure_points(replace(task, points=(params,)), resident_bytes=_room(slot))
-        except Exception as error:  # Whatever a user's space raises at a point.
-            if not task.skips_failures or isinstance(error, SearchEndedError):
+        except SearchEndedError as error:
+            if not task.skips_failures:
+                raise
+            found.append(FailedPoint("the search would end here", str(error), ""))
+        except (Exception, SystemExit) as error:  # Whatever a user's space raises at a point.
+            if not task.skips_failures:
                 raise
             details = "".join(traceback.format_exception(error))
             found.append(FailedPoint(type(error).__name__, str(error), details))

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.objectives import OBJECTIVES, RETURNED, get_objective, parse_target
 from search_spaces.errors import InputError
+from search_spaces.recorded_metrics import recorded_metric
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,15 @@ def test_a_target_may_be_any_number_of_any_objective():
     assert parse_target("my f1 >= 2", get_objective("my f1:max")) == 2
     with pytest.raises(InputError, match="'default_objective<=0.03'"):
         parse_target("default_objective>=1", RETURNED)
+
+
+def test_a_metric_of_any_name_is_an_objective_under_its_own_name_or_the_recorded_one():
+    recorded = recorded_metric("val_top@3")
+    found = get_objective("val_top@3:max")
+    assert (found.metric, found.direction) == (recorded, "maximize")
+    assert get_objective(found.name) == get_objective(f"{recorded}:max") == found
+    assert parse_target("val_top@3>=0.9", found) == parse_target(f"{recorded}>=0.9", found) == 0.9
+    assert get_objective("acc (top, 1):min").direction == "minimize"
+    for wrong in ("val_top@3", ":max", "a\0:max", f"{'a' * 251}:max"):
+        with pytest.raises(InputError):
+            get_objective(wrong)

@@ -9,6 +9,7 @@ import pytest
 from pipelines.models.user_model_check import look_at_space
 from pipelines.runtime.process import settle_keras
 from search_spaces.errors import InputError
+from search_spaces.user_spaces.keras_settings import check_layers, settings_kept
 from search_spaces.user_spaces.reference import find_reference
 from search_spaces.user_spaces.source import TunerSource, assemble
 
@@ -95,3 +96,31 @@ def test_a_module_may_set_what_the_sweep_has_anyway(tmp_path):
     settle_keras("mixed_float16")
     source = TunerSource(space(tmp_path, at_import=MIXED), SHAPE, 3)
     assert source.build(lambda parameter: parameter.default)[1].compute_dtype == "float16"
+
+
+class Half:
+    """Layers of half precision, while the settings stay as they are."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __call__(self):
+        return keras.Sequential(
+            [keras.Input((8, 8, 1)), keras.layers.Flatten(),
+             keras.layers.Dense(3, dtype=self.dtype, name="head")]
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "float64", "bfloat16"])
+def test_a_layer_that_computes_otherwise_than_the_sweep_is_refused(dtype):
+    with pytest.raises(InputError, match="Layer 'head' of 'x' computes in .*, and the sweep in"):
+        check_layers(Half(dtype)(), "x")
+    check_layers(Half("float32")(), "x")
+
+
+def test_an_epsilon_that_a_users_code_sets_is_refused():
+    try:
+        with pytest.raises(InputError, match="sets Keras' epsilon to 0.01"), settings_kept("x"):
+            keras.config.set_epsilon(1e-2)
+    finally:
+        keras.config.set_epsilon(1e-7)

@@ -67,10 +67,14 @@ def test_points_that_cannot_be_built_are_passed_over_where_a_sweep_is_foretold(
         measured(monkeypatch, tiny_data, "too_large", points)
 
 
-def test_a_fatal_error_is_known_by_its_kind_and_ends_a_dry_run_too(monkeypatch, tiny_data):
+def test_a_fatal_error_is_known_by_its_kind_and_listed_by_a_dry_run(monkeypatch, tiny_data):
     point = ({"broken": True},)
+    (found,) = measured(monkeypatch, tiny_data, "fatal", point, skips_failures=True)
+    assert found == FailedPoint(
+        "the search would end here", "FatalValueError: the licence has ended", ""
+    )
     with pytest.raises(SearchEndedError, match="FatalValueError: the licence has ended"):
-        measured(monkeypatch, tiny_data, "fatal", point, skips_failures=True)
+        measured(monkeypatch, tiny_data, "fatal", point)
     with pytest.raises(ValueError, match="mine"), search_can_end():
         raise ValueError("mine")
     monkeypatch.delitem(sys.modules, "keras_tuner")

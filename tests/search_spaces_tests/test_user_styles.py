@@ -54,6 +54,7 @@ STYLES: dict[str, tuple[str, bool, str]] = {
     "normalized_for_unit": ("unit", False, ""),
     "batch_norm_first": ("raw", False, ""),
     "integer_input": ("raw", False, ""),
+    "embedded_pixels": ("raw", False, ""),
     "padded": ("unit", False, ""),
     "augmented": ("unit", False, ""),
     "augmented_bytes": ("raw", False, ""),

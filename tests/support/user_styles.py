@@ -296,6 +296,16 @@ def batch_norm_first(hp, input_shape, num_classes):
     return compiled(small(input_shape, num_classes, hp.Int("units", 8, 16), first))
 
 
+def embedded_pixels(hp, input_shape, num_classes):
+    """Pixels as places in a table."""
+    return compiled(
+        keras.Sequential(
+            [keras.Input(input_shape), layers.Flatten(), layers.Embedding(256, 4),
+             layers.Flatten(), layers.Dense(num_classes, activation="softmax")]
+        )
+    )  # fmt: skip
+
+
 def integer_input(hp, input_shape, num_classes):
     inputs = keras.Input(input_shape, dtype="uint8")
     outputs = small(input_shape, num_classes, hp.Int("units", 8, 16))(ops.cast(inputs, "float32"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.data.splits import TEST, TRAIN, VALIDATION, some
+from pipelines.runtime.filesystem import check_path_is_text
 from search_spaces.errors import InputError
 from search_spaces.files import UnusableFileError, read_text
 
@@ -79,6 +81,7 @@ def list_folder(root: Path) -> PictureList:
     others: Counter[str] = Counter()
     for part, part_root in parts.items():
         for folder in _folders(part_root):
+            check_path_is_text(Path(folder.name), "--dataset")
             found, left_out = _pictures(folder)
             others += left_out
             if not found and part == TRAIN:
@@ -92,6 +95,8 @@ def list_folder(root: Path) -> PictureList:
                 f"{len(loose):,} without one ({some([p.name for p in loose])}) in {part_root}. "
                 "Move them into a folder named for their class."
             )
+    if list(parts) == [TRAIN]:
+        _check_are_classes(_folders(parts[TRAIN]))
     if not paths:
         raise InputError(
             "A folder of images must hold a folder per class with images in it. Received: "
@@ -103,6 +108,23 @@ def list_folder(root: Path) -> PictureList:
         num = sum(others.values())
         notes = (*notes, f"{num:,} file{'s' * (num > 1)} of other kinds left out: {kinds}")
     return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8), notes)
+
+
+def _check_are_classes(folders: Sequence[Path]) -> None:
+    """Raises InputError where folders that seem to be classes look like parts of a data set.
+
+    As in `seg_train` beside `seg_test`, each with the folders of the same classes.
+    """
+    words = [re.split(r"[^a-z]+", folder.name.lower()) for folder in folders]
+    if not all(PART_NAMES.keys() & names for names in words):
+        return
+    inside = [{inner.name for inner in _folders(_unwrapped(folder))} for folder in folders]
+    if len(folders) > 1 and inside[0] and all(names == inside[0] for names in inside):
+        raise InputError(
+            "Folders that hold the same class folders are parts of a data set, not classes. "
+            f"Received: {some([folder.name for folder in folders])} in {folders[0].parent}, each "
+            f"with {some(sorted(inside[0]))}. Name them train, and val or test."
+        )
 
 
 def _unwrapped(root: Path) -> Path:
@@ -144,7 +166,7 @@ def list_table(path: Path) -> PictureList:
         )
     paths, labels, given = [], [], []
     lines: dict[str, int] = {}
-    turned = 0
+    turned, bases = 0, set[Path]()
     by_stem = lru_cache(_by_stem)
     base = _base_of(path.parent, [row[path_column] for _, row in body if len(row) > path_column])
     for line, row in body:
@@ -163,6 +185,10 @@ def list_table(path: Path) -> PictureList:
                 f"{what}. Fill it in, or remove the row."
             )
         picture, is_turned = _picture_at(base, name, by_stem)
+        if base != path.parent and not _is_there(picture):
+            others = (_picture_at(place, name, by_stem) for place in _folders(path.parent))
+            picture, is_turned = next(filter(lambda o: _is_there(o[0]), others), (picture, False))
+            bases |= {base, picture.parent}
         turned += is_turned
         place = str(Path(_resolved(picture.parent), picture.name))
         if place in lines:
@@ -178,7 +204,8 @@ def list_table(path: Path) -> PictureList:
     if turned:
         notes.append(f"backslashes in {turned:,} paths of the CSV file are read as slashes")
     if base != path.parent:
-        notes.append(f"the images of the CSV file are those in {base}")
+        places = some(sorted(str(place) for place in bases or {base}))
+        notes.append(f"the images of the CSV file are those in {places}")
     return PictureList(tuple(paths), tuple(labels), np.array(given, np.int8), tuple(notes))
 
 
@@ -341,8 +368,13 @@ def _columns(path: Path, head: list[str]) -> tuple[int, int, int | None]:
         ):
             file = None  # The first line is data, not names.
     if file is None or label is None:
+        missing = "a path column and a label column (path,label)"
+        if file is not None:
+            missing = f"a label column (label) beside '{head[file].strip()}', the column of paths"
+        elif label is not None:
+            missing = f"a path column (path) beside '{head[label].strip()}', the column of labels"
         raise InputError(
-            "A CSV file's first line must name a path column and a label column (path,label). "
+            f"A CSV file's first line must name {missing}. "
             f"Received: {', '.join(head) or 'nothing'} in {path}. Add that line, or rename the "
             f"columns: {', '.join(PATH_COLUMNS[:3])} ... and {', '.join(LABEL_COLUMNS[:3])} ..."
         )

@@ -456,7 +456,12 @@ except OSError as error:
 def test_a_server_that_ends_is_told_with_its_last_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # A server of Python 3.11 has this path only.
     (tmp_path / "program.py").write_text(WORDS)
-    (tmp_path / "broken.py").write_text("raise ValueError('no floatx like that')")
+    (tmp_path / "broken.py").write_text(
+        "import atexit, os\n"
+        "noise = 'E0000 00:00:1.2 3 cuda_platform.cc:52] failed call to cuInit'\n"
+        "atexit.register(os.write, 2, f'{noise}\\n'.encode())\n"
+        "raise ValueError('no floatx like that')"
+    )
     said = what_it_prints(tmp_path, "program.py", "broken")
     assert said == (
         "ConnectionError: the process that starts workers has ended: ValueError: no floatx like "
