@@ -6,7 +6,7 @@ from pipelines.training.trial import TrialResult
 from sweeps.driver.status import TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration
-from tracking.markdown import literal
+from tracking.markdown_text import literal
 from tracking.views.links import charts_here, trials_view
 
 MAX_CHARACTERS = 2_000

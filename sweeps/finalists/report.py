@@ -14,7 +14,7 @@ from sweeps.driver.status import param_columns
 from sweeps.finalists.estimates import ANY, CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
 from sweeps.finalists.selection import FinalistsFile
 from sweeps.formatting import count, params_text
-from tracking.markdown import literal
+from tracking.markdown_text import literal
 from tracking.views.links import charts_here, table_here, trials_view
 
 WIDTH = 100

@@ -388,7 +388,8 @@ def _take_run_ids(sweep: RecordedSweep, spool: Path, num_records: int) -> None:
             raise lost_lines(spool / "records.jsonl")  # What runs has sent more since.
     # What was set aside, or made again, has a later answer in the other file.
     for line_number, line in _lines(aside):
-        _take_run_id(sweep, _read(read_aside, aside, line_number, line).get("sent", {}))
+        found = _read(read_aside, aside, line_number, line)
+        _take_run_id(sweep, {"key": found["key"], **found.get("sent", {})})
 
 
 def _read(read: Callable[[bytes], T], path: Path, line_number: int, line: bytes) -> T:

@@ -9,7 +9,7 @@ from sweeps.history.recorded_sweep import RecordedSweep
 from sweeps.history.references import recorded_references
 from sweeps.html_report.answer import answer, next_steps
 from sweeps.html_report.findings import Finalist, ParameterFinding, finalists_of
-from tracking.markdown import literal
+from tracking.markdown_text import literal
 from tracking.views.links import SWEEPS_VIEW, artifact_here, charts_here, table_here, trials_view
 
 CURVE_FILE = "best_so_far.svg"

@@ -6,9 +6,12 @@ of all its cores.
 
 from __future__ import annotations
 
-import psutil
+from typing import TYPE_CHECKING
 
 from tracking.metric_names import SYSTEM
+
+if TYPE_CHECKING:
+    import psutil
 
 MEGABYTE = 1e6
 
@@ -17,6 +20,9 @@ class HostMeter:
     """Reads what was used since it was asked the last time."""
 
     def __init__(self) -> None:
+        import psutil  # Not where nothing is trained: it takes milliseconds.
+
+        self._psutil = psutil
         self._processes: dict[int, psutil.Process] = {}
         psutil.cpu_percent()  # From now on.
 
@@ -25,10 +31,10 @@ class HostMeter:
         known = self._processes.get(process_id)
         try:
             if known is None or not known.is_running():
-                known = psutil.Process(process_id)
+                known = self._psutil.Process(process_id)
             is_first = self._processes.get(process_id) is not known
             share, memory = known.cpu_percent(), known.memory_info().rss
-        except (psutil.Error, ValueError, OSError):
+        except (self._psutil.Error, ValueError, OSError):
             self._processes.pop(process_id, None)
             return {}
         self._processes[process_id] = known
@@ -40,8 +46,8 @@ class HostMeter:
         running = {key: one for key, one in self._processes.items() if one.is_running()}
         self._processes = running
         try:
-            share, memory = psutil.cpu_percent(), psutil.virtual_memory()
-        except (psutil.Error, OSError):  # A container may hide it.
+            share, memory = self._psutil.cpu_percent(), self._psutil.virtual_memory()
+        except (self._psutil.Error, OSError):  # A container may hide it.
             return {}
         return {
             f"{SYSTEM}cpu_utilization_percentage": share,

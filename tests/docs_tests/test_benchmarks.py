@@ -39,6 +39,7 @@ CASES = {
         rf"(?s)points.*test {NUMBER}.*n = 1",
     ),
     "gpu": (["--stand-in", "--output", "found"], r"(?s)stand-in on cores.*n.*1.*\nauto "),
+    "cluster": (["reports", "--nodes", "2", "--reports", "2"], r"2 nodes, 4 reports in"),
     "record_curves": ([*CURVES, "--epochs", "2"], rf"(?m)^11: {NUMBER}"),
     "replay_search": (
         ["--curves", "curves.jsonl.gz", "--space", "mlp", "--samplers", "--seeds", "2",

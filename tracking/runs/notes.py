@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.errors import MISSING, unless
-from tracking.markdown import literal
+from tracking.markdown_text import literal
 from tracking.metric_names import MetricNames
 from tracking.tags import Tag
 from tracking.views.links import (

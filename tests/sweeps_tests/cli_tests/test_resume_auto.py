@@ -15,7 +15,7 @@ from tracking.spool.records import SweepEnd
 LINE = ["run", "--space", "mlp", "--dataset", "digits", "--name", "s", "--resume", "auto"]
 
 
-class Reached(Exception):
+class Reached(BaseException):
     """The command went on to train."""
 
 

@@ -105,7 +105,7 @@ class Killed(BaseException):
 def sweep(tmp_path, tiny_data, monkeypatch) -> StoredSweep:
     """A finished sweep of three trials, one of which only seems the best."""
     trials = [past(0, [0.9]), past(1, [0.8]), past(2, [0.7])]
-    monkeypatch.setattr("sweeps.engines.optuna_study.storage.open_storage", lambda url: None)
+    monkeypatch.setattr("sweeps.engines.optuna_study.storage.open_storage", lambda url, **_: None)
     monkeypatch.setattr("sweeps.engines.optuna_study.storage.read_study", lambda *_: trials)
     monkeypatch.setattr(session, "reopen_data", lambda *_, **__: tiny_data)
     monkeypatch.setattr(

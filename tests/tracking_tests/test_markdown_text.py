@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracking.markdown import literal
+from tracking.markdown_text import literal
 
 
 @pytest.mark.parametrize(
