@@ -44,6 +44,7 @@ def begun(tmp_path) -> tuple[SweepSettings, SweepFile]:
     return settings, file
 
 
+@pytest.mark.long
 def test_a_sweep_begins_and_goes_on_after_its_source_moved(tmp_path):
     make_folder(tmp_path / "photos", 5)
     options = ("--space", "mlp", "--epochs", "2", "--name", "s", "--work-dir", "w")
@@ -91,6 +92,7 @@ def test_a_source_that_changed_is_refused_and_one_that_was_touched_is_not(begun,
     assert found.fingerprint == file.data_fingerprint
 
 
+@pytest.mark.long
 def test_a_sweep_goes_on_over_data_in_another_place_when_they_are_the_same(tmp_path):
     make_folder(tmp_path / "photos", 5)
     options = ("--space", "mlp", "--epochs", "1", "--name", "s")

@@ -187,6 +187,7 @@ def test_a_script_without_a_guard_ends_soon_after_its_sweep(tmp_path):
     assert ended - float(done) < 30, "the server of workers holds nobody up"
 
 
+@pytest.mark.long
 def test_a_command_in_a_thread_installs_no_handlers_and_writes_its_result(tmp_path):
     options = ["--space", "mlp", "--dataset", "digits", "--trials", "1", "--epochs", "1",
                "--workers", "1", "--no-baselines", "--name", "t", "--quiet"]  # fmt: skip

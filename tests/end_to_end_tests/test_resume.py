@@ -183,6 +183,7 @@ def test_changes_are_named_and_refused(whole, options, status, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_sweep_is_not_split_over_two_stores(whole, tmp_path):
     other = f"sqlite:///{tmp_path / 'other.db'}"
     for command in ("sync", "run"):
@@ -213,6 +214,7 @@ def test_two_drivers_of_one_sweep_are_one_too_many(tmp_path):
         process.communicate()
 
 
+@pytest.mark.long
 def test_an_offline_sweep_is_sent_later_with_its_own_times(tmp_path):
     began = time.time()
     done = quick(tmp_path, "run", *OPTIONS, "--offline", "--tracking-uri", "http://127.0.0.1:9")

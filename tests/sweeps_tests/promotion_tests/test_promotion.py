@@ -22,6 +22,8 @@ from sweeps.promotion.rollback import version_before
 from tracking.models.model_store import ModelStore
 from tracking.models.registry import ChampionChange
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 NAME = "mlp-digits"
 

@@ -42,6 +42,8 @@ from sweeps.state.sweep_file import SweepFile, swept_spaces, write_sweep_file
 from sweeps.workers.start import JobFailedError, run_job
 from tracking.runs.run_reader import RecordedRun, read_run
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 CORES = Machine(num_cores=2, memory_bytes=8 * 2**30)
 GPUS = replace(CORES, gpus=(Gpu("0", "NVIDIA A"), Gpu("1", "NVIDIA B")))
