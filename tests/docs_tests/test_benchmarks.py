@@ -70,7 +70,8 @@ def test_it_runs_to_its_end(name, tmp_path):
 
 
 def test_each_has_its_test():
-    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(CASES)
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert modules - {"cluster_jobs"} == set(CASES)  # Jobs are imported by workers.
 
 
 @pytest.mark.parametrize(
