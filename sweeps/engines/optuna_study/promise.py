@@ -19,7 +19,7 @@ from sweeps.engines.optuna_study.unit_cube import Spread
 
 KERNEL = Spread(sd=0.2, moved=1.0, redrawn=0.3)
 """Between the spreads of priors and of mutations, as it has to tell points of both apart."""
-MAX_COMPARED = 50
+MAX_COMPARED = 150
 """A drawn point is compared with so many of the best, and of the others, taken evenly from all:
 else a proposal would take longer with every trial. What it costs is in docs/log.md."""
 MIN_RESULTS, MIN_BEST = 9, 3
