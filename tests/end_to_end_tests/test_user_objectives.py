@@ -78,7 +78,8 @@ def test_a_number_that_fit_returns_is_minimised_for_life(life):
     complete = [t for t in trials_of(life, "n") if t.tags["sweeps.state"] == "COMPLETE"]
     assert len(trials_of(life, "n")) == 3 and complete
     for trial in complete:
-        assert trial.metrics["best_default_objective"] == 0 and trial.metrics["best_epoch"] == 2
+        assert trial.metrics["best/default_objective"] == 0
+        assert trial.metrics["training/best_epoch"] == 2
     assert "default_objective" in life["finalize"]["out"]
 
 
@@ -93,7 +94,7 @@ def test_values_of_a_dict_and_compiled_metrics_are_optimised(life):
     trials = trials_of(life, "d")
     assert len({t.params["units"] for t in trials}) == 4, "no point counts twice"
     assert "Best: trial 0 (default), thrift 0.2500" in life["dict"]["out"]
-    assert all(t.metrics["best_val_top_two"] > 0 for t in trials_of(life, "c"))
+    assert all(t.metrics["best/val_top_two"] > 0 for t in trials_of(life, "c"))
 
 
 def test_a_name_that_the_space_does_not_give_is_one_line(life):

@@ -50,7 +50,7 @@ def test_every_metric_of_every_epoch_is_in_mlflow_under_a_name_that_it_takes(lif
     client = MlflowClient(life["uri"])
     tops = [name for name in run.data.metrics if re.fullmatch(r"epoch/top_2-[0-9a-f]{8}", name)]
     assert len(tops) == 2
-    for name in ("val_accuracy", "accuracy", *tops):
+    for name in ("epoch/val_accuracy", "epoch/accuracy", *tops):
         assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == [1, 2]
     assert life["doctor"]["status"] == 0, life["doctor"]
 
