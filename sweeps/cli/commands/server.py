@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "sqlite:///mlflow-auth.db)")  # fmt: skip
     who.add_argument("--allowed-hosts", metavar="LIST",
         help="host names that requests may use, separated by commas")  # fmt: skip
-    who.add_argument("--cors-allowed-origins", metavar="LIST",
+    who.add_argument("--cors-allowed-origins", metavar="LIST", default="",
         help="origins of other web pages that may send requests, separated by commas: "
         "https://example.org (default: none)")  # fmt: skip
 
