@@ -107,7 +107,8 @@ def check_not_empty(parser: argparse.ArgumentParser, arguments: argparse.Namespa
     """Raises InputError for an option that was given an empty text, which would mean none."""
     for action in parser._actions:
         value = getattr(arguments, action.dest, None)
-        if "" in (action.const, action.default) or not ("" in value if isinstance(value, list) else value == ""):
+        means_none = "" in (action.const, action.default)
+        if means_none or not ("" in value if isinstance(value, list) else value == ""):
             continue
         name = action.option_strings[0] if action.option_strings else str(action.metavar)
         raise InputError(
