@@ -70,7 +70,8 @@ def test_it_runs_and_leaves_nothing_behind(folder):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     search = next(cell for cell in code if "ks.run(" in cell.source)
     (bar,) = (o.data["text/plain"] for o in search.outputs if o.output_type == "display_data")
-    assert bar.startswith("█" * 30 + "  5/5 done") and ", 0 running, 0 failed, elapsed " in bar
+    assert bar.startswith("█" * 30 + "  5 of 5 trials done")
+    assert ", 0 running, 0 failed, elapsed " in bar
     assert re.search(r"\nbest: trial \d, val_accuracy 0\.9\d+$", bar)
     printed = text_of(search)
     assert "Best: trial " in printed and " started: " not in printed and "\x1b" not in printed

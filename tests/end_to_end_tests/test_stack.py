@@ -351,7 +351,10 @@ def test_no_secret_is_anywhere(promoted):
     secrets = [file.read_text().strip() for file in promoted.secrets.iterdir()]
     assert len(secrets) == 5 and all(len(secret) >= 32 for secret in secrets)
     places = {"output": "\n".join(promoted.outputs), "titles": "\n".join(promoted.titles.seen)}
-    assert "tracking/server.py" in places["titles"] and "mlflow server" in places["titles"]
+    assert (
+        "tracking/server.py" in places["titles"]
+        and "tracking.mlflow_server.launch server" in places["titles"]
+    )
     for database in ("mlflow", "optuna"):
         dump = subprocess.run(
             [postgresql_folder() / "pg_dump", "-h", "127.0.0.1", "-p", str(promoted.port), "-U", database, database],
