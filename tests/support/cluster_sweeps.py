@@ -109,7 +109,7 @@ def outcome(folder: Path) -> dict[str, Any]:
             metrics = {
                 name: value
                 for name, value in record.metrics.items()
-                if not re.search("seconds|time|bytes|memory|per_second", name)
+                if not re.search("system/|seconds|time|bytes|memory|per_second", name)
             }
             assert record.epoch not in found[str(record.number)]["metrics"], "reported twice"
             found[str(record.number)]["metrics"][record.epoch] = metrics
