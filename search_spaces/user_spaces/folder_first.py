@@ -82,6 +82,11 @@ def is_free_name(name: str, folder: str) -> bool:
     return not taken and importlib.machinery.PathFinder.find_spec(name, others) is None
 
 
+def has_names_of_ours(folder: str) -> bool:
+    """Whether the folder has a package or module that is called like one of ours."""
+    return bool(_names_of_ours(folder))
+
+
 def _names_of_ours(folder: str) -> tuple[str, ...]:
     """Which of our names the folder has, unless it is the one that ours are in."""
     if Path(folder) == _HOME:

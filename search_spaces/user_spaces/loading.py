@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from search_spaces.user_spaces.folder_first import (
     INSTALLED,
     OURS,
     folder_first,
+    has_names_of_ours,
     is_free_name,
     modules_set_aside,
 )
@@ -117,7 +119,10 @@ def received(space: GivenSpace) -> Any:
     # Before what is there, in their order, as in the program; they stay, for later imports.
     sys.path[:0] = [folder for folder in space.path if folder not in sys.path]
     try:
-        with training_prevented():
+        with ExitStack() as stack:
+            for folder in filter(has_names_of_ours, space.bases):
+                stack.enter_context(folder_first(folder))
+            stack.enter_context(training_prevented())
             # From the program that started this process, which has it from itself.
             return pickle.loads(space.payload)  # noqa: S301
     except (Exception, SystemExit, ImportStoppedError) as error:

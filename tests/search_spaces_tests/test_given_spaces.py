@@ -207,6 +207,38 @@ def test_modules_are_found_where_the_program_finds_them(tmp_path):
     )
 
 
+def test_a_package_of_the_program_may_be_called_like_one_of_ours(tmp_path):
+    """Also where a worker has ours already, as workers do."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").touch()
+    (tmp_path / "pipelines" / "layers.py").write_text("def width(hp): return 7\n")
+    (tmp_path / "program.py").write_text(
+        "import pickle, sys\n"
+        "from pipelines.layers import width\n"
+        "from search_spaces.user_spaces.given import given_space\n"
+        "def build(hp): return width(hp)\n"
+        "pickle.dump(given_space(build), sys.stdout.buffer)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    sent = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], check=True, capture_output=True,
+        env=environment,
+    ).stdout  # fmt: skip
+    code = (
+        "import pickle, sys\n"
+        "import pipelines.data.prepared as ours\n"
+        "from search_spaces.user_spaces.loading import received\n"
+        "print(received(pickle.load(sys.stdin.buffer))(None))\n"
+        "import pipelines.data.splits, pipelines\n"
+        "print(sys.modules['pipelines.data.prepared'] is ours)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=sent, check=True, capture_output=True,
+        env=environment, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout.decode() == "7\nTrue\n"
+
+
 def test_the_programs_own_modules_are_its_sources(tmp_path, monkeypatch):
     """Wherever they lie on the path, and none that is installed."""
     (tmp_path / "lib").mkdir()
