@@ -47,7 +47,7 @@ def check_layers(model: Any, label: str) -> None:
     import keras
 
     sweep = keras.config.dtype_policy()
-    for layer in model._flatten_layers():
+    for layer in sorted(model._flatten_layers(), key=lambda layer: not layer._trainable_variables):
         found = str(layer.compute_dtype)
         if found in ("float16", "bfloat16", "float64") and found != sweep.compute_dtype:
             raise InputError(

@@ -97,7 +97,7 @@ def add_options(parser: OneLineParser) -> None:
     add("--workers", type=type_of("workers"), default=None, metavar="N",
         help="trials in parallel (default: from cores and GPUs)")  # fmt: skip
     add("--resume", nargs="?", const=True, default=False, choices=(RESUME_AUTO,),
-        help="continue --name or the latest; auto begins it, too")  # fmt: skip
+        help="continue --name, or the latest unfinished; auto begins")  # fmt: skip
 
     own = parser.add_argument_group("your own data")
     add_image_options(own)
