@@ -192,10 +192,8 @@ def _tables(url: str) -> set[str] | None:
     if path is not None:
         if not path.exists():
             return set()
-        address = f"{path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
-                return {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            return _sqlite_tables(path)
         except sqlite3.Error:
             return None
     import sqlalchemy
@@ -252,6 +250,17 @@ def _check_sqlite(url: str, option: str) -> None:
         _check_tables(path, option)
 
 
+def _sqlite_tables(path: Path) -> set[str]:
+    """The names in the schema of a SQLite file, which is opened to be read only.
+
+    Raises:
+        sqlite3.Error: It is locked or damaged.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+        return {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+
+
 def _check_sqlite_address(url: str, option: str) -> None:
     """Raises InputError for a driver or an option that there is not."""
     scheme, _, rest = url.partition(":")
@@ -271,9 +280,7 @@ def _check_sqlite_address(url: str, option: str) -> None:
 def _check_tables(path: Path, option: str) -> None:
     """Raises InputError for a file that begins as a SQLite database and is none."""
     try:
-        address = f"file:{quote(str(path.absolute()))}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
-            connection.execute("SELECT name FROM sqlite_master").fetchall()
+        _sqlite_tables(path)
     except sqlite3.OperationalError:
         return  # Locked by who writes it; whoever opens it waits.
     except sqlite3.DatabaseError as error:

@@ -64,10 +64,13 @@ def _print_table(found: list[Summary]) -> None:
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if console.width < MIN_WIDTH else (0, 1)
     )
-    for name in columns:  # Names are wrapped on a narrow screen, and nothing is cut.
+    # A name of the usual length is whole, to be copied; others are wrapped, and nothing is cut.
+    longest = max(len(one.name) for one in found)
+    for name in columns:
         is_short = name in ("state", "took", "began")
         is_whole = is_short or (name == "best" and console.width >= LEAST_WIDTH)
-        table.add_column(name, overflow="fold", no_wrap=is_whole)
+        least = min(longest, console.width // 3) if name == "sweep" else None
+        table.add_column(name, overflow="fold", no_wrap=is_whole, min_width=least)
     for one in found:
         cells = [
             one.name, one.state, one.task, _best_text(one), one.trials_text,

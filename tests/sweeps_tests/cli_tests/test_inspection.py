@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
@@ -48,6 +49,15 @@ def test_list_cuts_nothing_on_any_screen(two_sweeps, capsys, monkeypatch, column
     assert " took " in text and "30.0 s" in text, "the time is told on any screen"
     for words in ("first", "second") if columns == "60" else ("second", "val_accuracy 0.9000"):
         assert words in text
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_list_shows_the_usual_name_in_one_piece(capsys, monkeypatch, columns):
+    name = "cnn-digits-20261127-191652"
+    write_sweep(Path(".sweeps"), name, made_trial(0, [0.5, 0.7], {"units": 1}))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["list"]) == 0
+    assert name in capsys.readouterr().out
 
 
 def test_list_of_nothing_says_how_to_begin(capsys):
