@@ -294,6 +294,12 @@ class SweepSettings:
                 "--gpus numbers the GPUs of one machine, so with --executor ray it must be all or "
                 f"none. Received: {self.gpus}."
             )
+        if self.pass_env:
+            raise InputError(
+                "--pass-env gives variables to workers of this machine; none travels to the nodes "
+                f"of a cluster. Received: {', '.join(self.pass_env)} with --executor ray. Leave "
+                "--pass-env out."
+            )
         if self.ray_address is not None:
             check_ray_address(self.ray_address)
 

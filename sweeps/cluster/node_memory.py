@@ -44,7 +44,9 @@ def used_share() -> float:
     """The share of this machine's memory, or of its container's, that is in use; 0 for unknown."""
     import psutil  # Only where jobs run: it takes milliseconds.
 
-    found = float(psutil.virtual_memory().percent) / 100
+    found = 0.0
+    with contextlib.suppress(OSError, psutil.Error):  # A container may hide it.
+        found = float(psutil.virtual_memory().percent) / 100
     with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
         limit = int((CGROUP / "memory.max").read_text())  # `max` where there is none.
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
