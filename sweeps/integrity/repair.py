@@ -133,7 +133,7 @@ def _record_again(spool: Spool, tracker: MlflowTracker) -> None:
             answer = tracker.apply(record, again=True)
         except RejectedError:
             continue
-        except Exception:
+        except Exception:  # Whatever it was set aside for: it stays there, named with its reason.
             if is_aside:
                 continue
             raise
