@@ -64,13 +64,13 @@ def _print_table(found: list[Summary]) -> None:
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if console.width < MIN_WIDTH else (0, 1)
     )
-    # A name of the usual length is whole, to be copied; others are wrapped, and nothing is cut.
+    # A usual name is whole where there is room, to be copied; else it is wrapped. Nothing is cut.
     longest = max(len(one.name) for one in found)
     for name in columns:
         is_short = name in ("state", "took", "began")
         is_whole = is_short or (name == "best" and console.width >= LEAST_WIDTH)
-        least = min(longest, console.width // 3) if name == "sweep" else None
-        table.add_column(name, overflow="fold", no_wrap=is_whole, min_width=least)
+        is_whole = is_whole or (name == "sweep" and longest <= console.width // 4)
+        table.add_column(name, overflow="fold", no_wrap=is_whole)
     for one in found:
         cells = [
             one.name, one.state, one.task, _best_text(one), one.trials_text,
