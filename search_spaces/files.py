@@ -32,6 +32,8 @@ class UnusableFileError(ValueError):
 def named_path(text: str | os.PathLike[str]) -> Path:
     """The path that a text names, with `~` as the home folder; it need not exist.
 
+    In a path that is one already `~` is a name, as in that of the text `./~`.
+
     Raises:
         UnusableFileError: Nothing can be there: no such user, a name that is too long, a circle of
             links, a file where a folder has to be, or a folder that may not be looked into.
@@ -39,10 +41,11 @@ def named_path(text: str | os.PathLike[str]) -> Path:
     path = Path(text)
     if "\0" in str(path):
         raise UnusableFileError("it holds a NUL character")
-    try:
-        path = path.expanduser()
-    except RuntimeError:
-        raise UnusableFileError(f"there is no user '{path.parts[0][1:]}'") from None
+    if isinstance(text, str) and text.startswith("~"):
+        try:
+            path = path.expanduser()
+        except RuntimeError:
+            raise UnusableFileError(f"there is no user '{path.parts[0][1:]}'") from None
     if any(len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts):
         raise UnusableFileError(f"a name in it is longer than {MAX_PART_BYTES} bytes")
     try:

@@ -55,7 +55,7 @@ SERVER = str(ROOT / "tracking" / "server.py")
         (["--allowed-hosts", "*"], "without wildcards"),
         (["--cors-allowed-origins", "*"], "without wildcards"),
         (["--artifacts-destination", "/proc/none"], "must be a folder that can be written"),
-        (["--artifacts-destination", ""], "must be a folder, or a bucket"),
+        (["--artifacts-destination", ""], "must not be empty"),
         (["--artifacts-destination", "foo://bar"], "Choose among: s3://"),
         (["--artifacts-destination", "s3://bucket/runs"], "pip install boto3"),
         (["--host", "0.0.0.0", "--auth", "--allowed-hosts", ","], "needs --allowed-hosts"),
