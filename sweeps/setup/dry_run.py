@@ -401,11 +401,13 @@ def simulated_stretches(
     def train(number: int) -> None:
         curve = curves.setdefault(number, TrialCurve(number, protected=number in protected))
         curve.paused = False
+        pruner.changed(curve)
         done = step = max(curve.values, default=0)
         while step < end and not curve.paused:
             step = reports.next_step(step)
             curve.values[step] = float(quality[number]) + 0.001 * step
             curve.paused = pruner.decide(curve, step) is Decision.PAUSE
+        pruner.changed(curve)
         stretches.append((number, reports.epochs(step) - reports.epochs(done)))
 
     for number in range(num_trials):

@@ -260,11 +260,12 @@ class OptunaEngine:
             curve.values.update(trial.intermediate_values)
             curve.paused = is_paused(trial)
             curve.complete = trial.state is OptunaState.COMPLETE
-            curve.counts = self._competes(trial.user_attrs.get(FACTS, {}))
-            if trial.state is not OptunaState.FAIL:
+            failed = trial.state is OptunaState.FAIL
+            curve.counts = not failed and self._competes(trial.user_attrs.get(FACTS, {}))
+            self._pruner.changed(curve)
+            if not failed:
                 continue
             self._forget_point(trial.number)
-            curve.counts = False
             killed = trial.user_attrs.get(STATE_ATTRIBUTE) == TrialState.KILLED
             if killed and trial.number not in restarted and params:
                 # Optuna cannot reopen what has ended: the point is proposed again as a new trial.
@@ -412,6 +413,7 @@ class OptunaEngine:
         """The trial waits at its rung: RUNNING for Optuna, `PAUSED` as user attribute."""
         self._trials[number].set_user_attr(STATE_ATTRIBUTE, PAUSED)
         self._curves[number].paused = True
+        self._pruner.changed(self._curves[number])
 
     def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial to continue now."""
@@ -427,6 +429,7 @@ class OptunaEngine:
         curve.paused = False
         # The rung where it waited reports once more; the next one decides.
         curve.promoted_to = max(curve.promoted_to, 1 + max(curve.values, default=0))
+        self._pruner.changed(curve)
 
     def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials that can never go on."""
@@ -458,6 +461,7 @@ class OptunaEngine:
         if state in (TrialState.FAILED, TrialState.KILLED):
             curve.counts = False
             self._forget_point(number)
+        self._pruner.changed(curve)
 
 
 def _point_key(params: Params) -> str:

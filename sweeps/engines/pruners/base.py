@@ -46,6 +46,9 @@ class Pruner(Protocol):
     def decide(self, curve: TrialCurve, step: int) -> Decision:
         """Whether a trial that has just reported goes on."""
 
+    def changed(self, curve: TrialCurve) -> None:
+        """Learns that a trial has paused, goes on, or has ended; `decide` learns its values."""
+
     def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """The paused trial to continue now; `no_more_trials` says that no new ones will come."""
 
@@ -60,6 +63,10 @@ class NoPruner:
         """Goes on."""
         del curve, step
         return Decision.GO_ON
+
+    def changed(self, curve: TrialCurve) -> None:
+        """Nothing follows from it."""
+        del curve
 
     def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """Nothing ever waits."""

@@ -1,6 +1,6 @@
 """Asynchronous successive halving with promotion (ASHA), and Hyperband over its brackets.
 
-The pruner first, then its arithmetic: pure functions of numbers and values.
+The pruner first, then the arithmetic of its brackets.
 
 Sources: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based
 Approach to Hyperparameter Optimization", JMLR 18 (2018), algorithm 1 (budgets and brackets); Li,
@@ -10,13 +10,16 @@ Hyperparameter Tuning", MLSys 2020, algorithm 2 (asynchronous promotion).
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pipelines.objectives import Objective
 from pipelines.training.trial import Decision
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.rungs import Rungs
+from sweeps.engines.pruners.standings import Standings
 
 
 class HalvingPruner:
@@ -26,6 +29,9 @@ class HalvingPruner:
     a checkpoint, and go on when enough others have arrived below them. The published algorithm
     picks the highest rung's candidate for every free slot; here a trial that deserves the next
     rung keeps the slot that it has, which saves a process and changes no promotion.
+
+    Args:
+        curves: all trials, by number; what changes in one is told by `changed`.
     """
 
     def __init__(
@@ -40,18 +46,44 @@ class HalvingPruner:
         self._objective = objective
         self._rungs, self._reports = rungs.steps, rungs.reports
         self._factor = rungs.reduction_factor
-        self._sizes = bracket_sizes(len(rungs.steps), self._factor) if hyperband else (1.0,)
-        self._bracket: dict[int, int] = {}
+        sizes = bracket_sizes(len(rungs.steps), self._factor) if hyperband else (1.0,)
+        self._places = brackets(sizes)
+        self._bracket: list[int] = []
+        self._rows = {(b, step): _Rung() for b in range(len(sizes)) for step in rungs.steps[b:-1]}
+        # Bracket by bracket, and in each the highest rung first.
+        self._order = [(b, s) for b in range(len(sizes)) for s in reversed(rungs.steps[b:-1])]
+        self._any_complete = False
 
     def decide(self, curve: TrialCurve, step: int) -> Decision:
         """At a rung: on, if among the best 1/eta of those that reached it, else pause."""
-        if curve.protected or step < curve.promoted_to or step not in self._active(curve.number):
+        self.changed(curve)
+        rung = self._rows.get((self._bracket_of(curve.number), step))
+        if curve.protected or step < curve.promoted_to or rung is None:
             return Decision.GO_ON
-        keys = self._keys(self._bracket_of(curve.number), step)
-        if curve.number in promotable(keys, self._factor):
+        if curve.number in rung.reached and rung.is_promotable(curve.number, self._factor):
             self._promote(curve, step)
             return Decision.GO_ON
         return Decision.PAUSE
+
+    def changed(self, curve: TrialCurve) -> None:
+        """Takes in what has become of a trial: a value, a pause, an end."""
+        self._any_complete |= curve.complete or self._rungs[-1] in curve.values
+        waits_at = self._rung_of(curve) if curve.paused else None
+        own = self._bracket_of(curve.number)
+        for (bracket, step), rung in self._rows.items():
+            if step not in curve.values or not (curve.protected or bracket == own):
+                continue
+            if not curve.counts:
+                rung.reached.remove(curve.number)
+                rung.waiting.remove(curve.number)
+                continue
+            if curve.number not in rung.reached:
+                value = curve.best(self._objective, self._reports, step)
+                rung.reached.put(curve.number, self._objective.sort_key(value))
+            if step == waits_at:
+                rung.waiting.put(curve.number, rung.reached.key(curve.number))
+            else:
+                rung.waiting.remove(curve.number)
 
     def next_promotion(self, *, no_more_trials: bool) -> int | None:
         """A paused trial among the best 1/eta of its rung, from the highest rung first.
@@ -59,31 +91,27 @@ class HalvingPruner:
         When no new trials come and nothing has been trained in full, the best one that waits goes
         on: a sweep that ends without any complete trial has no winner.
         """
-        for bracket in range(len(self._sizes)):
-            for step in reversed(self._rungs[bracket:-1]):
-                for number in promotable(self._keys(bracket, step), self._factor):
-                    curve = self._curves[number]
-                    if curve.paused and self._rung_of(curve) == step:
-                        self._promote(curve, step)
-                        return number
-        if no_more_trials and not self._any_complete():
+        for bracket, step in self._order:
+            rung = self._rows[bracket, step]
+            best = next(iter(rung.waiting), None)
+            if best is not None and rung.is_promotable(best, self._factor):
+                self._promote(self._curves[best], step)
+                return best
+        if no_more_trials and not self._any_complete:
             waiting = [curve for curve in self._curves.values() if curve.paused]
             if waiting:
-                best = min(waiting, key=self._rank_key)
-                self._promote(best, max(best.values))
-                return best.number
+                first = min(waiting, key=self._rank_key)
+                self._promote(first, max(first.values))
+                return first.number
         return None
 
     def unpromotable(self, num_trials: int) -> list[int]:
         """The paused trials whose rank in their rung is too low, whatever comes."""
-        found = []
-        for bracket in range(len(self._sizes)):
-            for step in self._rungs[bracket:-1]:
-                for number in unpromotable(self._keys(bracket, step), self._factor, num_trials):
-                    curve = self._curves[number]
-                    if curve.paused and self._rung_of(curve) == step:
-                        found.append(number)
-        return found
+        return [
+            number
+            for rung in self._rows.values()
+            for number in rung.unpromotable(self._factor, num_trials)
+        ]
 
     def _rung_of(self, curve: TrialCurve) -> int:
         """The highest rung that a trial has reached; the end of a sweep may pause it beyond it."""
@@ -94,52 +122,42 @@ class HalvingPruner:
         value = curve.best(self._objective, self._reports, reached)
         return -reached, self._objective.sort_key(value), curve.number
 
-    def _any_complete(self) -> bool:
-        return any(
-            curve.complete or self._rungs[-1] in curve.values for curve in self._curves.values()
-        )
-
     def _promote(self, curve: TrialCurve, step: int) -> None:
         curve.promoted_to = min(rung for rung in self._rungs if rung > step)
 
-    def _active(self, number: int) -> tuple[int, ...]:
-        """The rungs at which a trial is compared: those of its bracket, without the last."""
-        return self._rungs[self._bracket_of(number) : -1]
-
     def _bracket_of(self, number: int) -> int:
-        if number not in self._bracket:
-            self._bracket[number] = bracket_of(number, self._sizes)
+        while number >= len(self._bracket):
+            self._bracket.append(next(self._places))
         return self._bracket[number]
 
-    def _keys(self, bracket: int, step: int) -> dict[int, float]:
-        """Sort keys of all trials that reached a rung; protected ones count in every bracket."""
-        return {
-            curve.number: self._objective.sort_key(curve.best(self._objective, self._reports, step))
-            for curve in self._curves.values()
-            if curve.counts
-            and step in curve.values
-            and (curve.protected or self._bracket_of(curve.number) == bracket)
-        }
 
+@dataclass
+class _Rung:
+    """The trials of one bracket at one rung.
 
-def promotable(keys: Mapping[int, float], reduction_factor: int) -> tuple[int, ...]:
-    """The trials of a rung that deserve the next one: its best 1/eta, best first.
-
-    Args:
-        keys: trial number -> sort key (lower is better) of all that reached the rung.
+    Attributes:
+        reached: all that came to it; protected ones count in every bracket.
+        waiting: of those, the ones that wait there.
     """
-    return _ranked(keys)[: len(keys) // reduction_factor]
 
+    reached: Standings = field(default_factory=Standings)
+    waiting: Standings = field(default_factory=Standings)
 
-def unpromotable(
-    keys: Mapping[int, float], reduction_factor: int, num_trials: int
-) -> tuple[int, ...]:
-    """The trials of a rung that can never be among its best 1/eta, worst last.
+    def is_promotable(self, number: int, reduction_factor: int) -> bool:
+        """Whether a trial deserves the next rung: as one of the best 1/eta."""
+        return self.reached.rank(number) < len(self.reached) // reduction_factor
 
-    A rung sees at most `num_trials` trials, so it promotes at most num_trials/eta of them, and a
-    rank only falls as others arrive. One can always be promoted: the last rung is to be reached.
-    """
-    return _ranked(keys)[max(1, num_trials // reduction_factor) :]
+    def unpromotable(self, reduction_factor: int, num_trials: int) -> list[int]:
+        """Those that wait and can never be among the best 1/eta, best first.
+
+        A rung sees at most `num_trials` trials, so it promotes at most num_trials/eta of them, and
+        a rank only falls as others arrive. One can always be promoted: the last rung is to be
+        reached.
+        """
+        first = max(1, num_trials // reduction_factor)
+        if first >= len(self.reached):
+            return []
+        return self.waiting.since(self.reached.place(first))
 
 
 def bracket_sizes(num_rungs: int, reduction_factor: int) -> tuple[float, ...]:
@@ -156,21 +174,15 @@ def bracket_sizes(num_rungs: int, reduction_factor: int) -> tuple[float, ...]:
     )
 
 
-def bracket_of(index: int, sizes: tuple[float, ...]) -> int:
-    """The bracket of the trial with this index (from 0): always the one most behind its share.
+def brackets(sizes: tuple[float, ...]) -> Iterator[int]:
+    """The brackets of the trials, in their order: always the one most behind its share.
 
     So every prefix of the trials is split as evenly as whole trials allow, and nothing has to be
     remembered for it.
     """
     counts = [0] * len(sizes)
-    chosen = 0
-    for position in range(index + 1):
-        total = position + 1
+    for total in itertools.count(1):
         shortfalls = [size / sum(sizes) * total - n for size, n in zip(sizes, counts, strict=True)]
         chosen = shortfalls.index(max(shortfalls))
         counts[chosen] += 1
-    return chosen
-
-
-def _ranked(keys: Mapping[int, float]) -> tuple[int, ...]:
-    return tuple(sorted(keys, key=lambda number: (keys[number], number)))
+        yield chosen

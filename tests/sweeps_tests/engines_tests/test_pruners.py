@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,8 @@ from sweeps.engines.optuna_study.storage import open_storage, open_study
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import (
     HalvingPruner,
-    bracket_of,
     bracket_sizes,
-    promotable,
-    unpromotable,
+    brackets,
 )
 from sweeps.engines.pruners.registry import PRUNERS, check_pruner, schedule_text
 from sweeps.engines.pruners.rungs import (
@@ -69,18 +69,63 @@ def test_brackets_are_those_of_the_paper():
     # JMLR 18 (2018), table 1: R = 81, eta = 3 gives 81, 34, 15, 8 and 5 trials.
     assert bracket_sizes(5, 3) == (81, 34, 15, 8, 5)
     sizes = bracket_sizes(3, 3)
-    counts = np.bincount([bracket_of(n, sizes) for n in range(90)], minlength=3) / 90
+    counts = np.bincount([*islice(brackets(sizes), 90)], minlength=3) / 90
     np.testing.assert_allclose(counts, np.array(sizes) / sum(sizes), atol=0.02)
-    assert [bracket_of(n, (1.0,)) for n in range(5)] == [0] * 5
+    assert [*islice(brackets((1.0,)), 5)] == [0] * 5
 
 
 def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_wait():
-    keys = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.1}
-    assert promotable(keys, 2) == (1, 3), "of equals the earlier one first"
-    assert promotable({0: 0.1, 1: 0.2}, 3) == ()
-    assert unpromotable(keys, 2, 4) == (2, 0)
-    assert unpromotable(keys, 2, 8) == ()
-    assert unpromotable(keys, 3, 4) == (3, 2, 0), "one can always be promoted"
+    def rung(*values: float) -> HalvingPruner:
+        curves = {n: TrialCurve(n, {1: value}, paused=True) for n, value in enumerate(values)}
+        pruner = HalvingPruner(curves, ACCURACY, Rungs((1, 3), reduction_factor=2), hyperband=False)
+        for curve in curves.values():
+            pruner.changed(curve)
+        return pruner
+
+    def promoted(pruner: HalvingPruner) -> list[int]:
+        found = []
+        while (number := pruner.next_promotion(no_more_trials=False)) is not None:
+            found.append(number)
+            pruner._curves[number].paused = False
+            pruner.changed(pruner._curves[number])
+        return found
+
+    four = rung(0.3, 0.9, 0.8, 0.9)
+    assert four.unpromotable(4) == [2, 0]
+    assert four.unpromotable(8) == []
+    assert four.unpromotable(2) == [3, 2, 0], "one can always be promoted"
+    assert promoted(four) == [1, 3], "of equals the earlier one first"
+    assert promoted(rung(0.9)) == []
+    assert promoted(rung(math.nan, 0.1, 0.2)) == [2], "what is no number is the worst"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("prfd"), st.integers(0, 7), st.integers(0, 5)), max_size=60)
+)
+def test_standings_that_are_kept_are_those_that_are_counted_anew(steps):
+    """Whatever pauses, goes on, fails and reports: promotions follow from the curves alone."""
+    curves = {n: TrialCurve(n, protected=n == 7) for n in range(8)}
+    rungs = Rungs((1, 3, 9), reduction_factor=3)
+    kept = HalvingPruner(curves, ACCURACY, rungs, hyperband=True)
+    for what, number, value in steps:
+        curve = curves[number]
+        if what == "r" and len(curve.values) < 9:
+            curve.values[len(curve.values) + 1] = value / 5
+            kept.decide(curve, len(curve.values))
+        curve.paused = what == "p" and bool(curve.values)
+        curve.counts = curve.counts and what != "f"
+        curve.complete = curve.complete or what == "d"
+        kept.changed(curve)
+        anew = HalvingPruner(curves, ACCURACY, rungs, hyperband=True)
+        for known in curves.values():
+            anew.changed(known)
+        assert anew.unpromotable(8) == kept.unpromotable(8)
+        before = {n: known.promoted_to for n, known in curves.items()}
+        for last in (False, True):
+            chosen = [p.next_promotion(no_more_trials=last) for p in (anew, kept)]
+            assert chosen[0] == chosen[1]
+        for n, step in before.items():
+            curves[n].promoted_to = step
 
 
 def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int]]:
@@ -98,11 +143,13 @@ def play(curves: list[list[float]], **options: Any) -> tuple[list[int], list[int
         order.append(number)
         curve = known[number]
         curve.paused = False
+        pruner.changed(curve)
         for epoch in range(len(curve.values) + 1, budget + 1):
             curve.values[epoch] = curves[number][epoch - 1]
             decision = pruner.decide(curve, epoch)
             if decision is Decision.PAUSE:
                 curve.paused = True
+                pruner.changed(curve)
                 return
 
     for number in range(len(curves)):
