@@ -44,11 +44,10 @@ class Ends:
             reason = AHEAD if self._board.is_ahead(row) else WAITED
             row.reason = reason.format(row.epochs_text)
             self.end_one_paused(row)
-        for row in self._board.rows.values():
-            if row.waiting:  # A stop rule came before its turn.
-                row.reason = STOPPED
-                self._trials.end_without_result(row, TrialState.PRUNED)
-                self._figures.forget(row)
+        for row in self._board.rows.waiting():  # A stop rule came before their turn.
+            row.reason = STOPPED
+            self._trials.end_without_result(row, TrialState.PRUNED)
+            self._figures.forget(row)
 
     def end_one_paused(self, row: TrialRow) -> None:
         """A trial that waits at its rung will not go on; it ends with what it reached."""
@@ -62,20 +61,18 @@ class Ends:
         What is paused stays so: a sweep that is resumed may promote it.
         """
         self._stop_running()
-        for row in self._board.rows.values():
-            if row.waiting:
-                row.reason = STOPPED
-                _attempt(partial(self._trials.recorder.trial_lost, row, TrialState.KILLED))
-                _attempt(partial(self._trials.end, row, TrialState.KILLED))
-                self._figures.forget(row)
+        for row in self._board.rows.waiting():
+            row.reason = STOPPED
+            _attempt(partial(self._trials.recorder.trial_lost, row, TrialState.KILLED))
+            _attempt(partial(self._trials.end, row, TrialState.KILLED))
+            self._figures.forget(row)
 
     def suspend_running(self) -> None:
         """Leaves what still runs to be resumed: its last epoch is in its checkpoint."""
         self._stop_running()
-        for row in self._board.rows.values():
-            if row.waiting:
-                row.state, row.reason = TrialState.PAUSED, "waits for the sweep to be resumed"
-                _attempt(partial(self._trials.recorder.trial_suspended, row))
+        for row in self._board.rows.waiting():
+            row.state, row.reason = TrialState.PAUSED, "waits for the sweep to be resumed"
+            _attempt(partial(self._trials.recorder.trial_suspended, row))
         for number in self._figures.numbers():
             _attempt(partial(self._figures.give_up, number, STOPPED))
             self._figures.forget(self._board.rows[number])

@@ -91,7 +91,7 @@ class SweepLoop:
             self._retries.longest_epoch = self._recorder.longest_epoch_seconds
             for past in sorted(self._engine.past(), key=_end_time):
                 self._figures.draw(self._next.take_over(past))
-            self.board.rows = dict(sorted(self.board.rows.items()))
+            self.board.rows.sort()
             self._recorder.models_known(self.board)
             self._trials.packer.keep_warm()
             stop = self._train()

@@ -30,9 +30,8 @@ class NextTrial:
     @property
     def is_done(self) -> bool:
         """Whether nothing waits and nothing new is to come."""
-        waits = any(
-            row.waiting or row.state is TrialState.PAUSED for row in self._board.rows.values()
-        )
+        rows = self._board.rows
+        waits = rows.waiting() or rows.num_in(TrialState.PAUSED)
         return not waits and (self.exhausted or self._all_proposed())
 
     def choose(self) -> TrialRow | None:
@@ -40,7 +39,7 @@ class NextTrial:
         running = self._board.running()
         if any(row.ran_out_of_memory for row in running):
             return None  # It has the machine to itself.
-        waiting = [row for row in self._board.rows.values() if row.waiting and not row.in_doubt]
+        waiting = [row for row in self._board.rows.waiting() if not row.in_doubt]
         ready = [row for row in waiting if not row.ran_out_of_memory]
         if ready:
             return ready[0]
@@ -105,7 +104,7 @@ class NextTrial:
 
     def _all_proposed(self) -> bool:
         limit = self._plan.num_trials
-        return limit is not None and len(self._board.proposed()) >= limit
+        return limit is not None and self._board.num_proposed() >= limit
 
     def _all_points_known(self) -> bool:
         """Whether every point of a finite space has a trial that need not be repeated."""
@@ -130,7 +129,7 @@ class NextTrial:
         row.measured = dict(past.measured)
         row.breaks_limit = past.facts.get("breaks_limit", "")
         if past.state.is_end:
-            row.end_order = len(self._board.ended()) - 1
+            row.end_order = self._board.num_ended() - 1
         row.past = past.state.is_end
         row.waiting = past.state is TrialState.RUNNING
         if past.breaks_limit and row.waiting:

@@ -91,13 +91,10 @@ class StopRules:
         return self.target is not None and not objective.beats(self.target, value)
 
     def _target_reached(self, board: Board) -> bool:
-        return any(
-            self.meets_target(board.objective, value)
-            for row in board.rows.values()
-            if row.state is TrialState.COMPLETE
-            for value in [row.value]
-            if value is not None
-        )
+        best = board.best()
+        if best is None or best.value is None:
+            return False
+        return self.meets_target(board.objective, best.value)
 
 
 def trials_without_best(board: Board) -> int:

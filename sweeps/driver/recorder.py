@@ -329,7 +329,7 @@ class Recorder:
 
     def progress(self, board: Board) -> None:
         """Logs the best so far; the step is the number of trials that ended."""
-        best, step = board.best(), len(board.ended())
+        best, step = board.best(), board.num_ended()
         if best is not None and best.value is not None and step != self._progress_step:
             self._progress_step = step
             metrics = {f"best_{board.objective.metric}": best.value}

@@ -42,6 +42,7 @@ class Retries:
         self.source_changed = self.search_ended = self.trouble = ""
         self._doubts: list[tuple[TrialRow, Failure, float]] = []
         self.longest_epoch = 0.0
+        self._one_trained = False
 
     def raised(self, event: Raised) -> None:
         """A trial's job raised, or its process died."""
@@ -130,13 +131,13 @@ class Retries:
 
     def all_failed_alike(self) -> bool:
         """Whether the first trials of a search all failed in this session, for one reason."""
-        if self._plan.is_fixed:
+        if self._plan.is_fixed or self._one_trained:
             return False
         ended = [row for row in self._board.ended() if not row.past and not row.is_untrained]
         if len(ended) < min(NUM_SAME_FAILURES, self._plan.num_trials or NUM_SAME_FAILURES):
             return False
-        failed = all(row.state is TrialState.FAILED for row in ended)
-        return failed and len({row.failure_cause for row in ended}) == 1
+        self._one_trained = any(row.state is not TrialState.FAILED for row in ended)
+        return not self._one_trained and len({row.failure_cause for row in ended}) == 1
 
     def _failed(self, row: TrialRow, failure: Failure) -> None:
         """Another try where it can help and is left, else the end."""

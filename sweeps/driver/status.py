@@ -12,6 +12,7 @@ from pipelines.objectives import Objective
 from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
+from sweeps.driver.rows import TrialRows
 from sweeps.engines.base import TrialState
 from sweeps.formatting import params_text
 
@@ -41,6 +42,7 @@ class TrialRow:
         left_out_value: what it reached where it was trained to its end all the same.
         end_order: how many trials of the sweep had ended before it; None before its own end.
         measured_at: wall time of the sweep when it last reported; None where nobody knows.
+        rows: those that it is one of, which are told what changes.
     """
 
     number: int
@@ -77,6 +79,12 @@ class TrialRow:
     breaks_limit: str = ""
     left_out_value: float | None = None
     measured_at: float | None = None
+    rows: TrialRows | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name in TrialRows.WATCHED and (rows := self.__dict__.get("rows")) is not None:
+            rows.changed(self)
 
     @property
     def step(self) -> int:
@@ -151,7 +159,6 @@ class Board:
     num_trials: int | None
     num_slots: int
     timeout_seconds: float | None
-    rows: dict[int, TrialRow] = field(default_factory=dict)
     data_name: str = ""
     earlier_seconds: float = 0.0
     ended_seconds: float = 0.0
@@ -165,9 +172,11 @@ class Board:
     reduction_factor: int | None = None
     nodes: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
+    rows: TrialRows = field(init=False)
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.rows = TrialRows(self.objective.sort_key)
         self.started = self.clock()
 
     def metric(self, row: TrialRow) -> str:
@@ -182,13 +191,15 @@ class Board:
 
     def running(self) -> list[TrialRow]:
         """The trials that train now."""
-        return [
-            row for row in self.rows.values() if row.state is TrialState.RUNNING and not row.waiting
-        ]
+        return self.rows.running()
 
     def ended(self) -> list[TrialRow]:
         """The trials that ended, in whatever state."""
         return [row for row in self.rows.values() if row.state.is_end]
+
+    def num_ended(self) -> int:
+        """How many trials ended, in whatever state."""
+        return sum(self.rows.num_in(state) for state in TrialState if state.is_end)
 
     def proposed(self) -> list[TrialRow]:
         """The trials that count as tried: a point that was killed is proposed again, and one that
@@ -200,13 +211,23 @@ class Board:
             if row.state is not TrialState.KILLED and self.counts(row)
         ]
 
+    def num_proposed(self) -> int:
+        """How many trials count as tried."""
+        return len(self.rows) - self.rows.num_in(TrialState.KILLED) - len(self._left_out())
+
     def counts(self, row: TrialRow) -> bool:
         """Whether a trial counts where trials are counted."""
         return self.counts_untrained or not row.is_untrained
 
     def num_tried(self) -> int:
         """How many of the trials that count have ended."""
-        return sum(row.state.is_end for row in self.proposed())
+        left_out = sum(row.state.is_end for row in self._left_out())
+        return self.num_ended() - self.rows.num_in(TrialState.KILLED) - left_out
+
+    def _left_out(self) -> list[TrialRow]:
+        """The trials that were not killed, and do not count."""
+        rows = [] if self.counts_untrained else self.rows.untrained()
+        return [row for row in rows if row.state is not TrialState.KILLED]
 
     def num_epochs_trained(self) -> float:
         """Epochs of all trials together."""
@@ -214,15 +235,11 @@ class Board:
 
     def in_state(self, state: TrialState) -> list[TrialRow]:
         """The trials in one state."""
-        return [row for row in self.rows.values() if row.state is state]
+        return self.rows.in_state(state)
 
     def ranking(self) -> list[TrialRow]:
         """The complete trials, best first; of equals the earlier one."""
-        complete = [
-            row for row in self.rows.values() if row.value is not None and row.duplicate_of is None
-        ]
-        key = self.objective.sort_key
-        return sorted(complete, key=lambda row: (key(row.value or 0.0), row.number))
+        return self.rows.ranking()
 
     def contenders(self) -> list[TrialRow]:
         """The complete trials, best first, then the pruned ones by the best that they reached.
@@ -241,8 +258,7 @@ class Board:
 
     def best(self) -> TrialRow | None:
         """The best complete trial."""
-        ranking = self.ranking()
-        return ranking[0] if ranking else None
+        return self.rows.best()
 
     def reached(self, row: TrialRow, step: int) -> float | None:
         """The best value of a trial up to a step, of those that compare; None before any report."""
@@ -279,11 +295,12 @@ class Board:
     def would_win(self, row: TrialRow) -> bool:
         """Whether a trial that ended now would be better than all that are complete or may be."""
         own = self.best_reached(row)
+        states = (TrialState.COMPLETE, TrialState.PAUSED, TrialState.RUNNING)
         others = (
             self.best_reached(other)
-            for other in self.rows.values()
+            for state in states
+            for other in self.in_state(state)
             if other is not row
-            and other.state in (TrialState.COMPLETE, TrialState.PAUSED, TrialState.RUNNING)
         )
         return own is not None and all(
             other is None or self.objective.beats(own, other) for other in others
@@ -297,8 +314,9 @@ class Board:
         states = (TrialState.PAUSED, TrialState.PRUNED)
         rows = [
             row
-            for row in self.rows.values()
-            if row.state in states and not row.breaks_limit and self.is_ahead(row)
+            for state in states
+            for row in self.in_state(state)
+            if not row.breaks_limit and self.is_ahead(row)
         ]
         key = self.objective.sort_key
         return sorted(rows, key=lambda row: (-row.step, key(row.last_value), row.number))
@@ -378,7 +396,7 @@ class Board:
     def audit_top(self) -> int:
         """How many trials are "the top" of a sweep: a tenth of them, at least one complete one."""
         complete = len(self.ranking())
-        return min(complete, max(1, len(self.proposed()) // 10))
+        return min(complete, max(1, self.num_proposed() // 10))
 
 
 def leaderboard_columns(board: Board) -> dict[str, list[object]]:

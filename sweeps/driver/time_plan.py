@@ -296,7 +296,7 @@ class TimePlan:
             return -rung, min(map(key, values)), row.number
 
         going = (TrialState.RUNNING, TrialState.PAUSED)
-        rows = [row for row in self.board.rows.values() if row.state in going and row.curve]
+        rows = [row for state in going for row in self.board.in_state(state) if row.curve]
         return sorted(rows, key=rank_key)
 
     def _needed(self, rows: list[TrialRow]) -> float:

@@ -138,7 +138,7 @@ class Trials:
         if broken:
             facts |= {"breaks_limit": broken, LEFT_OUT_VALUE: row.left_out_value}
         self.engine.tell(row.number, state, value, row.reason, facts)
-        row.end_order = len(self.board.ended())
+        row.end_order = self.board.num_ended()
         row.state, row.value, row.waiting = state, value, False
         self.view.ended(self.board, row)
 

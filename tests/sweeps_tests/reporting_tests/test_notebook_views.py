@@ -49,16 +49,17 @@ def board(clock):
     board = Board("mine", OBJECTIVES["val_accuracy"], 5, 2, 900.0, clock=lambda: clock.seconds)
     board.final_phase_from = 700.0
     fixed = {}, 1, Schedule(8), get_space("mlp")
-    board.rows = {
-        0: TrialRow(0, "trial 0", *fixed, state=TrialState.COMPLETE, value=0.95, best_epoch=7.0,
-                    curve={8: 0.95}, seconds=12.0, num_parameters=9),
-        1: TrialRow(1, "trial 1", *fixed, state=TrialState.PRUNED, curve={2: 0.5}, seconds=3.0,
-                    reason="pruned at epoch 2"),
-        2: TrialRow(2, "trial 2", *fixed, state=TrialState.FAILED, reason="ValueError: no",
-                    seconds=3.0),
-        3: TrialRow(3, "trial 3", *fixed, curve={3: 0.875}, started=1000.0),
-        4: TrialRow(4, "trial 4", *fixed, started=1000.0),
-    }  # fmt: skip
+    rows = [
+        TrialRow(0, "trial 0", *fixed, state=TrialState.COMPLETE, value=0.95, best_epoch=7.0,
+                 curve={8: 0.95}, seconds=12.0, num_parameters=9),
+        TrialRow(1, "trial 1", *fixed, state=TrialState.PRUNED, curve={2: 0.5}, seconds=3.0,
+                 reason="pruned at epoch 2"),
+        TrialRow(2, "trial 2", *fixed, state=TrialState.FAILED, reason="ValueError: no",
+                 seconds=3.0),
+        TrialRow(3, "trial 3", *fixed, curve={3: 0.875}, started=1000.0),
+        TrialRow(4, "trial 4", *fixed, started=1000.0),
+    ]  # fmt: skip
+    board.rows.update((row.number, row) for row in rows)
     return board
 
 

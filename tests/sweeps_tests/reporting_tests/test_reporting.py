@@ -290,14 +290,14 @@ def test_what_is_said_of_a_stopped_trial_has_its_value_its_rank_and_why(board):
 )  # fmt: skip
 def test_how_far_a_sweep_is_is_said_in_the_unit_that_ends_it(board, limits, said):
     board.rows[3].started = board.clock()
-    changed = replace(board, earlier_seconds=500.0 if limits.get("num_trials") != 5 else 1.0)
+    board.earlier_seconds = 500.0 if limits.get("num_trials") != 5 else 1.0
     for name, value in limits.items():
-        setattr(changed, name, value)
-    assert progress_text(changed).startswith(said)
-    left = changed.seconds_left()
+        setattr(board, name, value)
+    assert progress_text(board).startswith(said)
+    left = board.seconds_left()
     assert (left is None) == (said == "2 done (2 trained)")
     if left is not None:
-        assert ("about" in progress_text(changed)) == ("min," not in said)
+        assert ("about" in progress_text(board)) == ("min," not in said)
         assert left == pytest.approx(400.0, abs=1.0) or "min," not in said
 
 
