@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import optuna
 
+from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
+
 MAX_CHARACTERS = 2_000
 """Of the 2,045 that one attribute of a study holds."""
 
 
-def note_trial(study: optuna.Study, trial: optuna.Trial, baseline: str, page: str) -> None:
+def note_trial(
+    storage: SoleWriterStorage, study: optuna.Study, trial: optuna.Trial, baseline: str, page: str
+) -> None:
     """Notes which baseline a trial is, and where its run is; a note that is there stays.
 
     Args:
@@ -21,8 +25,8 @@ def note_trial(study: optuna.Study, trial: optuna.Trial, baseline: str, page: st
     """
     lines = [f"Baseline: {baseline}"] if baseline else []
     lines += [f"[Run in MLflow]({page})"] if page else []
-    storage, study_id, key = study._storage, study._study_id, f"dashboard:{trial._trial_id}:note_"
-    if not lines or f"{key}ver" in storage.get_study_system_attrs(study_id):
+    study_id, key = study._study_id, f"dashboard:{trial._trial_id}:note_"
+    if not lines or storage.has_study_system_attr(study_id, f"{key}ver"):
         return
     text = "\n\n".join(lines)[:MAX_CHARACTERS]
     storage.set_study_system_attr(study_id, f"{key}str:0", text)

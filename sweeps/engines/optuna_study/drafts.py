@@ -87,12 +87,15 @@ class Economy:
 
 @dataclass(frozen=True)
 class Draft:
-    """A point that was drawn: in the space's terms, as Optuna stores it, and from what."""
+    """A point that was drawn: in the space's terms, as Optuna stores it, and from what.
+
+    `origin` is None where the sampler knows one way to draw only.
+    """
 
     params: Params
     stored: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
-    origin: Origin
+    origin: Origin | None = None
 
 
 class Drafts:
@@ -154,7 +157,8 @@ class Drafts:
                 continue
             found.append(draft)
             # The defaults are to be tried first, not one of several.
-            if len(found) == wanted or draft.origin.kind == "default":
+            is_default = draft.origin is not None and draft.origin.kind == "default"
+            if len(found) == wanted or is_default:
                 break
         if not found and not trials and least is not None:
             raise InputError(
@@ -224,10 +228,23 @@ class Drafts:
                 return draw_around(distribution, near.stored[name], NEARBY, rng)
             return self._sampler.value(origin, center, number, name, distribution, attempt)
 
-        trial = _DraftTrial(value)
-        params = self._space.sample(OptunaHyperParameters(trial, None, self._names))  # type: ignore[arg-type]
-        drawn_from = near.origin if near else origin
-        return Draft(params, trial.params, trial.distributions, drawn_from)
+        return drawn(self._space, self._names, value, near.origin if near else origin)
+
+
+def drawn(
+    space: Space,
+    names: StoredNames,
+    value: Callable[[str, BaseDistribution], Any],
+    origin: Origin | None = None,
+) -> Draft:
+    """A whole point.
+
+    Args:
+        value: draws one parameter.
+    """
+    trial = _DraftTrial(value)
+    params = space.sample(OptunaHyperParameters(trial, None, names))  # type: ignore[arg-type]
+    return Draft(params, trial.params, trial.distributions, origin)
 
 
 class _DraftTrial:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
@@ -20,7 +21,7 @@ from search_spaces.space import DEFAULT_NAME, Space
 from sweeps.engines.base import RUN_PAGE, PastTrial, Proposal, TrialState
 from sweeps.engines.limits import Limit
 from sweeps.engines.optuna_study.dashboard import note_trial
-from sweeps.engines.optuna_study.drafts import Draft, Drafts, Economy
+from sweeps.engines.optuna_study.drafts import Draft, Drafts, Economy, drawn
 from sweeps.engines.optuna_study.forecasts import MEASURED, features_of
 from sweeps.engines.optuna_study.hyperparameters import (
     Grid,
@@ -38,7 +39,9 @@ from sweeps.engines.optuna_study.replayable_sampler import (
     is_paused,
 )
 from sweeps.engines.optuna_study.samplers import prior_sampler
+from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
 from sweeps.engines.optuna_study.storage import BASELINE, SAMPLED, past_trial, stored_params
+from sweeps.engines.optuna_study.unit_cube import single_value
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.registry import make_pruner, optuna_pruner
 from sweeps.engines.pruners.rungs import ONE_EPOCH, Rungs
@@ -120,14 +123,16 @@ class OptunaEngine:
         self._economy = Economy(tuple(limits), quantities, cost, is_timed, longest_epoch)
         known_points = self._known_points() if sampler == "prior" else ()
         self._sampler = ReplayableSampler(sampler, seed, num_parallel, known_points)
+        self._draws_singly = sampler == "random"
         self._drafts: Drafts | None = None
         if sampler == "prior" or (sampler == "random" and limits):
             prior = prior_sampler(seed, known_points, rungs.reports.per_epoch)
             self._drafts = Drafts(
                 prior, space, self._names, self._economy, seed, uniform=sampler == "random"
             )
+        self._storage = SoleWriterStorage(storage)
         settings: dict[str, Any] = {
-            "storage": storage, "study_name": name, "sampler": self._sampler,
+            "storage": self._storage, "study_name": name, "sampler": self._sampler,
             "pruner": optuna_pruner(pruner, warmup_epochs),
         }  # fmt: skip
         self._pruner = make_pruner(
@@ -319,6 +324,9 @@ class OptunaEngine:
             if draft is None:
                 return None
             trial, params = self._begin(draft), draft.params
+        elif self._draws_singly and not self.has_waiting():
+            draft = self._drawn_singly()
+            trial, params = self._begin(draft), draft.params
         else:
             trial, params = self._ask_optuna()
         baseline = trial.user_attrs.get(BASELINE)
@@ -333,33 +341,47 @@ class OptunaEngine:
 
     def _ask_optuna(self) -> tuple[optuna.Trial, Params]:
         """The trial of a point that waits, or that Optuna's sampler proposes by parameter."""
-        with warnings.catch_warnings():
+        with self._storage.at_once(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             trial = self._study.ask()
             self._trials[trial.number] = trial
             try:
                 return trial, self._sample(trial)
-            except BaseException:
+            except BaseException as error:
                 # The study knows the trial already: it must not stay RUNNING for ever.
                 self._know(trial.number, {}, None)
                 self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
-                raise
+                problem = error
+        raise problem  # Only here: what was told is in the study.
+
+    def _drawn_singly(self) -> Draft:
+        """The point of a sampler that draws each parameter for itself, as Optuna would ask it."""
+        trial = optuna.trial.create_trial(state=OptunaState.RUNNING)
+        trial.number = self._storage.get_n_trials(self._study._study_id)
+
+        def value(name: str, distribution: BaseDistribution) -> Any:
+            if distribution.single():
+                return single_value(distribution)
+            return self._sampler.sample_independent(self._study, trial, name, distribution)
+
+        return drawn(self._space, self._names, value)
 
     def _begin(self, draft: Draft) -> optuna.Trial:
         """The trial of a whole point, which the study gets in one write.
 
         Asked for by parameter it would be a write for each, which takes longer than all the rest.
         """
-        storage, study_id = self._study._storage, self._study._study_id
-        attributes = {PROPOSED_BY: draft.origin.stored(), SAMPLED: draft.params or True}
+        attributes: dict[str, Any] = {SAMPLED: draft.params or True}
+        if draft.origin is not None:
+            attributes[PROPOSED_BY] = draft.origin.stored()
         template = optuna.trial.create_trial(
             state=OptunaState.RUNNING,
             params=dict(draft.stored),
             distributions=dict(draft.distributions),
             user_attrs=attributes,
         )
-        trial_id = storage.create_new_trial(study_id, template_trial=template)
-        return self._reopened(storage.get_trial(trial_id))
+        trial_id = self._storage.create_new_trial(self._study._study_id, template)
+        return self._reopened(self._storage.get_trial(trial_id))
 
     def _sample(self, trial: optuna.Trial) -> Params:
         known = trial.user_attrs.get(SAMPLED)
@@ -394,10 +416,11 @@ class OptunaEngine:
     ) -> Decision:
         """Records the objective after a step, where it is new, and decides."""
         curve = self._curves[number]
-        self._keep(number, measured or {})
-        if step not in curve.values:
-            self._trials[number].report(value, step)
-            curve.values[step] = value
+        with self._storage.at_once():
+            self._keep(number, measured or {})
+            if step not in curve.values:
+                self._trials[number].report(value, step)
+        curve.values.setdefault(step, value)
         return self._pruner.decide(curve, step)
 
     def _keep(self, number: int, measured: Mapping[str, float]) -> None:
@@ -445,15 +468,17 @@ class OptunaEngine:
     ) -> None:
         """Ends a trial in the study; state, reason and facts are kept as user attributes."""
         trial = self._trials[number]
-        trial.set_user_attr(STATE_ATTRIBUTE, state.value)
-        if reason:
-            trial.set_user_attr("reason", reason)
-        if facts:
-            trial.set_user_attr(FACTS, dict(facts))
-        baseline = str(trial.user_attrs.get(BASELINE) or "")
-        note_trial(self._study, trial, baseline, str((facts or {}).get(RUN_PAGE) or ""))
-        values = value if state is TrialState.COMPLETE else None
-        self._study.tell(trial, values, state=_STATES[state])
+        with self._storage.at_once():
+            trial.set_user_attr(STATE_ATTRIBUTE, state.value)
+            if reason:
+                trial.set_user_attr("reason", reason)
+            if facts:
+                trial.set_user_attr(FACTS, dict(facts))
+            baseline = str(trial.user_attrs.get(BASELINE) or "")
+            page = str((facts or {}).get(RUN_PAGE) or "")
+            note_trial(self._storage, self._study, trial, baseline, page)
+            values = value if state is TrialState.COMPLETE else None
+            self._study.tell(trial, values, state=_STATES[state])
         del self._trials[number]  # Only now: what could not be written can be told again.
         curve = self._curves[number]
         curve.paused, curve.complete = False, state is TrialState.COMPLETE

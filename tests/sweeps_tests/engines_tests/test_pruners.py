@@ -21,6 +21,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
+from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
 from sweeps.engines.optuna_study.storage import open_storage, open_study
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import (
@@ -290,9 +291,8 @@ def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, mo
         class Killed(BaseException):
             pass
 
-        cached = optuna.storages._cached_storage._CachedStorage
         calls = []
-        original = cached.set_trial_param
+        original = SoleWriterStorage.set_trial_param
 
         def dying(*args: Any, **kwargs: Any) -> None:
             calls.append(1)
@@ -301,7 +301,7 @@ def test_a_trial_killed_within_its_own_proposal_gets_the_same_point(tmp_path, mo
             original(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(cached, "set_trial_param", dying)
+            patch.setattr(SoleWriterStorage, "set_trial_param", dying)
             patch.setattr(OptunaEngine, "tell", lambda *args: None)  # A kill tells nobody.
             with pytest.raises(Killed):
                 engine.ask()
