@@ -39,13 +39,17 @@ from typing import Any
 from urllib.request import urlopen
 
 import yaml
-from trial.engine import NAME, PROGRAMS, Engine, StepError, usable_engine
+from trial.engine import COMPOSE, NAME, Engine, StepError, usable_engine
 from trial.images import Images
 
 HERE = Path(__file__).resolve().parent
 FIRST_TRIALS, NUM_TRIALS = 4, 10
 """Of the first sweep, and of the second."""
 NUM_CLASSES = 10
+DONE = rf"(\d+) of {NUM_TRIALS} trials done"
+"""What the second sweep prints whenever a trial has ended."""
+RUN = ("run", "-T", "--no-deps")
+"""Without a terminal, which podman-compose makes unless it is told: on one a sweep draws."""
 BROKEN_OFF = "1"
 """The status of a sweep that lost its study's database, and can be resumed."""
 MOST = 4096
@@ -67,7 +71,7 @@ class Stack:
 
     def __init__(self, engine: str, folder: Path) -> None:
         self.folder = folder
-        self._compose = ["docker", "compose"] if engine == "docker" else ["podman-compose"]
+        self._compose = COMPOSE[engine]
         self.ports = {name: _free_port() for name in ("mlflow", "optuna-dashboard")}
         self.public = f"http://127.0.0.1:{self.ports['mlflow']}"
         self.engine = Engine(engine, folder, {"SWEEPS_PUBLIC_URL": self.public})
@@ -120,9 +124,8 @@ class Stack:
         """A `keras-sweeps` command in a container of the service `sweep-cpu`."""
         pictures = f"{self.folder / 'pictures'}:/pictures:ro"
         return self.composed(
-            "run", "--rm", "--no-deps", "-v", pictures, "sweep-cpu", *arguments,
-            seconds=seconds, check=check,
-        )  # fmt: skip
+            *RUN, "--rm", "-v", pictures, "sweep-cpu", *arguments, seconds=seconds, check=check
+        )
 
     def remove(self) -> None:
         """Everything of these names but images, also what a trial that was killed has left."""
@@ -208,7 +211,7 @@ class Trial:
 
     def study(self) -> str:
         """Optuna's tables, and the dashboard that shows them."""
-        self.stack.composed("run", "--rm", "--no-deps", "study-tables")
+        self.stack.composed(*RUN, "--rm", "study-tables")
         self.stack.start("optuna-dashboard", DASHBOARD_READY)
         port = self.stack.ports["optuna-dashboard"]
         return f"the dashboard answers {_status(f'http://127.0.0.1:{port}/dashboard')}"
@@ -250,9 +253,7 @@ class Trial:
         # Some seconds a trial.
         second = (*SWEEP, "--epochs", "60", "--trials", str(NUM_TRIALS), "--name", "second")
         name, engine = f"{NAME}-second", self.stack.engine
-        self.stack.composed(
-            "run", "-d", "--no-deps", "--name", name, "sweep-cpu", *second
-        )  # fmt: skip
+        self.stack.composed(*RUN, "-d", "--name", name, "sweep-cpu", *second)
         for number, (service, ready) in enumerate(
             (("mlflow", MLFLOW_READY), ("postgres", POSTGRES_READY)), start=1
         ):
@@ -279,7 +280,7 @@ class Trial:
                 raise StepError(f"trial {number} of the second sweep did not end")
             time.sleep(0.5)
             out = self.stack.engine.logs(name)
-            done = max(map(int, re.findall(rf"(\d+)/{NUM_TRIALS} done", out)), default=0)
+            done = max(map(int, re.findall(DONE, out)), default=0)
         if done == NUM_TRIALS:
             raise StepError("the second sweep was over before anything could be killed")
 
@@ -365,7 +366,7 @@ def _refused(text: str) -> int:
 def main() -> int:
     """Tries everything, cleans up, prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", choices=tuple(PROGRAMS))
+    parser.add_argument("--engine", choices=tuple(COMPOSE))
     parser.add_argument("--gpu", action="store_true", help="build the image for GPUs, too")
     parser.add_argument("--keep", action="store_true", help="leave the images for the next time")
     arguments = parser.parse_args()

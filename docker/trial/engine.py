@@ -13,8 +13,10 @@ NAME = "keras-sweeps-try"
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "keras-sweeps.trial"
 """The label of the trial's images; its value is `NAME`."""
-_OURS = re.compile(rf"{NAME}([-_].*)?")
-PROGRAMS = {"docker": ("docker",), "podman": ("podman", "podman-compose")}
+_OURS = re.compile(rf"{NAME}([-_].*)?|pod_{NAME}")
+"""Names of ours; the last is the pod that podman-compose puts a project's containers into."""
+COMPOSE = {"docker": ("docker", "compose"), "podman": ("podman-compose",)}
+"""Engine -> its Compose, which is a plugin of Docker's and a program of its own beside podman."""
 
 
 class StepError(Exception):
@@ -23,12 +25,16 @@ class StepError(Exception):
 
 def usable_engine(asked: str | None) -> str | None:
     """The engine to take, the one that is asked for or any; None where it does not answer."""
-    for name in [asked] if asked else list(PROGRAMS):
-        if all(shutil.which(program) for program in PROGRAMS[name]):
-            done = subprocess.run([name, "info"], capture_output=True, check=False)
-            if done.returncode == 0:
-                return name
+    for name in [asked] if asked else list(COMPOSE):
+        if all(_answers(*command) for command in ((name, "info"), (*COMPOSE[name], "version"))):
+            return name
     return None
+
+
+def _answers(*command: str) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 class Engine:
@@ -90,12 +96,14 @@ class Engine:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def remove_all(self) -> None:
-        """Every container, volume and network of the trial's name.
+        """Every container, pod, volume and network of the trial's name.
 
         Engines filter by a part of the name, so the whole one is looked at here.
         """
+        pods = ((("pod", "ls"), "Name", ("pod", "rm", "-f")),) if self.name == "podman" else ()
         for listed, field, removed in (
             (("ps", "-a"), "Names", ("rm", "-f")),
+            *pods,
             (("volume", "ls"), "Name", ("volume", "rm", "-f")),
             (("network", "ls"), "Name", ("network", "rm")),
         ):

@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 DOCKER, FAKE = ROOT / "docker", ROOT / "tests" / "support" / "drivers" / "fake_engine.py"
 THEIRS = {
     "containers": ["precious", "my-keras-sweeps-try-copy", "keras-sweeps-trying"],
+    "pods": ["pod_keras-sweeps-trying", "pod_keras-sweeps"],
     "volumes": ["precious", "my-keras-sweeps-try"],
     "networks": ["podman", "not-keras-sweeps-try"],
 }
 THEIR_IMAGES = {"nameless-theirs": "", "nameless-of-their-own-build": "", "debian": ""}
 OURS = {
     "containers": ["keras-sweeps-try-mlflow", "keras-sweeps-try_sweep-cpu_tmp1"],
+    "pods": ["pod_keras-sweeps-try"],
     "volumes": ["keras-sweeps-try_artifacts"],
     "networks": ["keras-sweeps-try_default"],
 }
@@ -161,7 +163,7 @@ def test_a_server_that_does_not_answer_is_a_row(trial):
 
 def test_docker_without_a_registry_says_who_can(tmp_path):
     trial = Trial(tmp_path, "docker")
-    trial.write(registry=False)
+    trial.write(registry=False, pods=THEIRS["pods"])  # Docker has none.
     status, out, _ = trial.run()
     assert status == 1 and "without a registry take --engine podman" in out
     assert_only_theirs_is_left(trial)
@@ -190,4 +192,17 @@ def test_two_trials_would_remove_each_others(trial):
         status, out, error = trial.run()
     assert status == 2 and out == "" and error.count("\n") == 1
     assert "Another trial runs on this machine" in error
-    assert [words[1] for words in trial.state["asked"]] == ["info"]
+    assert [words[1:] for words in trial.state["asked"]] == [["info"], ["version"]]
+
+
+@pytest.mark.parametrize(
+    ("engine", "fails"),
+    [("docker", "info"), ("docker", "compose version"), ("podman", "info"), ("podman", "version")],
+)
+def test_without_compose_it_is_refused_before_anything_is_built(tmp_path, engine, fails):
+    trial = Trial(tmp_path, "docker", "podman", "podman-compose")
+    trial.write(fails={fails: 1})
+    status, out, error = trial.run("--engine", engine)
+    assert status == 2 and out == "" and error.count("\n") == 1
+    assert f"{engine} must be installed, with Compose, and must answer." in error
+    assert {words[-1] for words in trial.state["asked"]} <= {"info", "version"}

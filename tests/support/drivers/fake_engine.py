@@ -1,6 +1,6 @@
 """Stands for `docker`, `podman` and `podman-compose`: keeps what there is in a file, runs nothing.
 
-FAKE_ENGINE names a JSON file: what there is (containers, volumes, networks, images), `registry`
+FAKE_ENGINE names a JSON file: what there is (containers, pods, volumes, networks, images), `registry`
 (whether one answers), `fails` (words -> the exit status of a command that has all of them), and
 `asked`, every command so far. As engines do, it filters by a part of a name, and warns on standard
 error with names that are somebody else's.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PRECIOUS = "precious"
-KINDS = {"ps": "containers", "volume": "volumes", "network": "networks"}
+KINDS = {"ps": "containers", "pod": "pods", "volume": "volumes", "network": "networks"}
 SAID = {
     "run first": "$PUBLIC/#/experiments/1/runs\n4 complete",
     "promote": "predicts the 360 images bit for bit the same\nchampion   mlp-digits version 1",
@@ -44,9 +44,9 @@ def main(program: str, words: list[str]) -> int:
 def _done(there: dict[str, Any], words: list[str]) -> int:
     if "compose.yaml" in " ".join(words) and "run" in words and "-d" not in words:
         _say(there, words[words.index("sweep-cpu") + 1 :] if "sweep-cpu" in words else [])
-    elif words[0] in ("ps", "volume", "network") and "--format" in words:
+    elif words[0] in KINDS and "--format" in words:
         print("\n".join(there[KINDS[words[0]]]))
-    elif words[:2] in (["volume", "rm"], ["network", "rm"]):
+    elif words[0] in KINDS and words[1] == "rm":
         there[KINDS[words[0]]].remove(words[-1])
     elif words[0] == "rm":
         if words[-1] in there["containers"]:
@@ -73,7 +73,7 @@ def _done(there: dict[str, Any], words: list[str]) -> int:
             return 1
     elif words[0] == "logs":
         there["looked"] = there.get("looked", 0) + 1
-        print(f"{there['looked']}/10 done")
+        print(f"[{there['looked']} of 10 trials done (1 trained), 0 running, 0 failed]")
     elif words[0] == "wait":
         print(there.get("ended", 1))
     elif words[0] == "run":

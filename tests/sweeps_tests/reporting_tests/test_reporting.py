@@ -301,6 +301,14 @@ def test_how_far_a_sweep_is_is_said_in_the_unit_that_ends_it(board, limits, said
         assert left == pytest.approx(400.0, abs=1.0) or "min," not in said
 
 
+def test_the_trial_in_containers_waits_for_what_is_printed(board, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "docker")
+    from try_stack import DONE, NUM_TRIALS
+
+    board = replace(board, num_trials=NUM_TRIALS, timeout_seconds=None)
+    assert re.findall(DONE, progress_text(board)) == ["2"]
+
+
 def test_the_screen_says_how_many_came_to_each_rung_and_since_when_one_is_the_best(board):
     board.rungs = (1, 2, 4)
     board.rows[3].state, board.rows[3].curve = TrialState.PAUSED, {1: 0.4}
