@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import EXIT_CODES
-from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
+from sweeps.cli.shared_options import add_pass_env_option, add_sweep_options, sweep_named_by
 from sweeps.formatting import count, in_work_dir
 from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.addresses import redacted
@@ -31,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
     )
+    add_pass_env_option(parser)
     parser.add_argument(
         "--repair",
         action="store_true",
