@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from made_sweeps import made_trial, write_sweep
 from mlflow import MlflowClient
@@ -16,7 +17,8 @@ from stack import free_port
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import main
-from sweeps.finalists.selection import sweep_run_id
+from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from sweeps.finalists.selection import finalists_path, sweep_run_id
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.setup.stores import check_tracking
 from sweeps.state.lock import driving, is_driven
@@ -216,3 +218,66 @@ def test_a_comparison_is_not_begun_where_its_store_cannot_be_used(tmp_path, monk
 
     with pytest.raises(InputError, match="--tracking-uri must be a usable MLflow store"):
         check_tracking(sweep)
+
+
+def test_the_doctor_names_all_that_is_damaged_and_changes_nothing(sweep, capsys):
+    client = MlflowClient(uri())
+    run = client.search_runs(["1"], "tags.`sweeps.trial` = '1'")[0].info.run_id
+    client.set_tag(run, "sweeps.trial", "the second")
+    records = (sweep.spool / "records.jsonl").read_text().splitlines()
+    records[1], records[3] = "[1, 2", '{"kind": "DreamRecord", "key": "x", "body": {}}'
+    (sweep.spool / "records.jsonl").write_text("\n".join(records) + "\n")
+    sent = (sweep.spool / "sent.jsonl").read_text().splitlines()
+    (sweep.spool / "sent.jsonl").write_text("\n".join([*sent[:2], "{}", *sent[3:]]) + "\n")
+    (sweep.spool / "rejected.jsonl").write_text("{}\n" * 2)
+    finalists = finalists_path(sweep)
+    finalists.parent.mkdir(parents=True, exist_ok=True)
+    finalists.write_text('{"format": "new"}')
+    before = content(Path(".sweeps")) | content(Path("mlruns"))
+
+    for options in ([], ["--repair"]):
+        assert main(["doctor", "s", *options]) == 1
+
+        out, error = capsys.readouterr()
+        head, *problems = out.splitlines()
+        assert head.startswith("s: ") and len(problems) == 7, out
+        for number, text in enumerate((
+            "sent.jsonl, line 3, is damaged (no acknowledgement)",
+            "records.jsonl, line 2, is damaged",
+            "records.jsonl, line 4, is damaged (a record of the kind 'DreamRecord'",
+            "rejected.jsonl, line 1, is damaged",
+            "rejected.jsonl, line 2, is damaged",
+            "is damaged (it has no format), so its comparison of finalists",
+            f"Run {run} has the tag sweeps.trial 'the second', which names no trial.",
+        )):  # fmt: skip
+            assert text in problems[number]
+        assert error.startswith("error: 7 problems, ") and error.count("\n") == 1
+    assert content(Path(".sweeps")) | content(Path("mlruns")) == before
+
+
+def test_the_doctor_looks_at_each_place_whatever_the_others_hold(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    storage = optuna.storages.RDBStorage("sqlite:///optuna.db")
+    study = optuna.create_study(study_name="s", storage=storage)
+    for _ in range(3):
+        study.tell(study.ask(), 0.5)
+    with closing(sqlite3.connect("optuna.db")) as database, database:
+        for number in (1, 3):
+            database.execute(
+                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+                [number, STATE_ATTRIBUTE, '"asleep"'],
+            )
+    paths = write_sweep(Path(".sweeps"), "s", made_trial(0, [0.5], {"units": 8}), tracking_uri=URI)
+    Path("mlflow.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4_000)
+    with (paths.spool / "records.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+
+    assert main(["doctor", "s"]) == 1
+
+    out, _ = capsys.readouterr()
+    problems = out.splitlines()[1:]
+    assert len(problems) == 4, out
+    assert "records.jsonl, line " in problems[0] and "(no record)" in problems[0]
+    assert "trial 0 of the study is damaged (ValueError: 'asleep' is no" in problems[1]
+    assert "trial 2 of the study is damaged" in problems[2]
+    assert "--tracking-uri names mlflow.db, which is damaged" in problems[3]
