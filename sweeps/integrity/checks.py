@@ -124,10 +124,18 @@ class Checkup:
 
     def summary(self) -> str:
         """What holds, in one line."""
-        return (
+        text = (
             f"{count(len(self._trials), 'trial')}, {count(self._num_runs, 'run')}, "
             f"{count(self._num_reports, 'report')}: study, spool and MLflow agree"
         )
+        lost = sum(trial.state.is_end and self._history.last_state(trial.number) is None
+                   for trial in self._trials)  # fmt: skip
+        if lost:
+            text = text.replace(", spool and", " and") + (
+                f"; the local records of {count(lost, 'trial')} were lost, so that MLflow alone "
+                "has them"
+            )
+        return text
 
     def examine(self) -> list[str]:
         """One line per problem; empty when every invariant holds."""

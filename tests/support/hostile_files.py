@@ -347,6 +347,10 @@ def _pictures(folder: Path) -> None:
             place = folder / f"pictures_{name}" / label
             place.mkdir(parents=True)
             (place / "one.png").write_bytes(content)
+            for number in range(8):  # Else there are too few, and no picture is looked at.
+                shade = b"\x00" + bytes([20 * number + 10 * (label == "dog")]) * 24
+                fine = _png(8, 8, zlib.compress(shade * 8))
+                (place / f"fine{number}.png").write_bytes(fine)
     (folder / "pictures_none" / "cat").mkdir(parents=True)
     (folder / "pictures_loose").mkdir()
     (folder / "pictures_loose" / "small.png").write_bytes(good)

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -17,9 +18,11 @@ from stack import free_port
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import main
+from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
 from sweeps.finalists.selection import finalists_path, sweep_run_id
 from sweeps.history.recorded_sweep import read_sweep
+from sweeps.integrity.checks import Checkup
 from sweeps.setup.stores import check_tracking
 from sweeps.state.lock import driving, is_driven
 from sweeps.state.paths import SweepPaths
@@ -281,3 +284,18 @@ def test_the_doctor_looks_at_each_place_whatever_the_others_hold(tmp_path, monke
     assert "trial 0 of the study is damaged (ValueError: 'asleep' is no" in problems[1]
     assert "trial 2 of the study is damaged" in problems[2]
     assert "--tracking-uri names mlflow.db, which is damaged" in problems[3]
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ([0, 1], "2 trials, 2 runs, 9 reports: study, spool and MLflow agree"),
+        ([1], "2 trials, 2 runs, 9 reports: study and MLflow agree; the local records of 1 trial "
+         "were lost, so that MLflow alone has them"),
+    ],
+)  # fmt: skip
+def test_records_that_were_lost_are_not_said_to_agree(known, text):
+    ended = [PastTrial(number, {}, TrialState.COMPLETE, 0.5, {}) for number in range(2)]
+    history = SimpleNamespace(last_state=lambda number: "COMPLETE" if number in known else None)
+    found = SimpleNamespace(_trials=ended, _history=history, _num_runs=2, _num_reports=9)
+    assert Checkup.summary(found) == text  # type: ignore[arg-type]
