@@ -88,12 +88,15 @@ def test_after_a_lost_spool_the_run_that_there_is_goes_on(sweep, capsys):
     spool = Spool(sweep.spool)  # As a sweep that is resumed then begins it anew.
     # What waits when a session begins is looked for in the store; this comes later.
     sender = Sender(spool, lambda: MlflowTracker(uri(), "mlp-tiny", spool.folder_of))
-    spool.put(replace(first, at_ms=first.at_ms + 10**6))
+    others = {name: f"{value} more" for name, value in first.params.items()}
+    assert others, "a sweep that is resumed may have other settings"
+    spool.put(replace(first, at_ms=first.at_ms + 10**6, params=others))
     for record in made_trial(2, [0.7], {"units": 2}, begun=2000):
         spool.put(record)
     spool.put(ProgressRecord({"best": 0.9}, 7))
     assert sender.drain(60)
     sender.close()
+    assert not spool.aside_lines()
     assert sweep_run_id(sweep) == before, "no second one was made"
     assert client.get_run(before).info.lifecycle_stage == "active"
     assert [point.step for point in client.get_metric_history(before, "best")] == [*range(6), 7]
