@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.errors import InputError, shown, unknown_name
+from search_spaces.errors import InputError, shortened, shown, unknown_name
 from search_spaces.recorded_metrics import recorded_metric
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 
@@ -99,6 +99,24 @@ def check_objective(name: str, num_classes: int, data_name: str) -> None:
             f"--objective {name} needs at least {objective.min_classes} classes. Received: "
             f"{data_name} with {num_classes}. Choose another objective, such as val_accuracy."
         )
+
+
+def check_measured(name: str, own_metrics: Collection[str] | None, space: str) -> None:
+    """Raises InputError for an objective that the trials of a space will not report.
+
+    Args:
+        own_metrics: as `Space.own_metrics`; None where nothing is known of them.
+        space: what people call the space.
+    """
+    metric = get_objective(name).metric
+    if metric in OBJECTIVES or own_metrics is None or metric in map(recorded_metric, own_metrics):
+        return
+    there = [*OBJECTIVES, *(own for own in own_metrics if own not in OBJECTIVES)]
+    raise InputError(
+        "--objective must be something that the space measures. Received: "
+        f"{shortened(metric)}, which neither the fit nor the metrics of '{space}' give. Choose "
+        f"one of: {', '.join(there)}."
+    )
 
 
 def parse_target(text: str, objective: Objective) -> float:

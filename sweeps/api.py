@@ -51,6 +51,7 @@ from sweeps.state.sweep_file import (
     SEARCH,
     StoredSweep,
     check_addresses,
+    passing,
     read_sweep_file,
     stored_sweep,
 )
@@ -452,6 +453,7 @@ class Sweep:
         *,
         unfinished: bool = False,
         space: object = None,
+        pass_env: str | Sequence[str] | None = None,
         verbose: int = 1,
     ) -> ComparisonResult:
         """Compares the best configurations on fresh seeds, as `keras-sweeps finalize` does.
@@ -462,6 +464,8 @@ class Sweep:
             retrain: `all` to train the winner on all training data.
             unfinished: whether the best so far of an unfinished sweep will do.
             space: as in `resume`.
+            pass_env: names of variables that trainings get although they look like those of
+                credentials; None for those that the sweep was started with.
 
         Raises:
             InputError: The sweep has not ended, or a comparison with other options began.
@@ -470,15 +474,16 @@ class Sweep:
         from sweeps.finalists.start import finalize_stored
 
         asked = {"finalists": finalists, "finalist_seeds": finalist_seeds, "retrain": retrain}
-        settings_of(asked)  # Checks them.
+        names = settings_of(asked | {"pass_env": pass_env or ()}).pass_env  # Checks them all.
         options = FinalOptions(finalists, finalist_seeds, retrain)
         self._check_folder()
         check_addresses(self._settings, ("tracking_uri", "storage"))
         interrupts, output = Interrupts(), _output(verbose)
         with warnings_shown() if verbose else nullcontext():
             result = finalize_stored(
-                self._with_space(space), options, output, interrupts, unfinished=unfinished
-            )
+                passing(self._with_space(space), None if pass_env is None else names),
+                options, output, interrupts, unfinished=unfinished,
+            )  # fmt: skip
         if verbose and result.report:
             speaker(quiet=False)(result.report)
         _pass_on(interrupts.first)
@@ -650,6 +655,7 @@ def replay(
     space: object = None,
     tracking_uri: str | None = None,
     work_dir: str | Path = ".sweeps",
+    pass_env: str | Sequence[str] = (),
 ) -> ReplayResult:
     """Trains a recorded run again and compares it with itself, as `keras-sweeps replay` does.
 
@@ -659,6 +665,7 @@ def replay(
         deterministic: use only operations that repeat bit for bit; else as recorded.
         space: a custom space whose code may be run, where no sweep in `work_dir` is over it; the
             object itself, where the run's sweep was given one.
+        pass_env: names of variables that it gets although they look like those of credentials.
 
     Raises:
         InputError: There is no such run, or it cannot be trained again.
@@ -668,7 +675,8 @@ def replay(
     found = open_replay(
         run_id, epochs=epochs, deterministic=deterministic,
         space=None if space is None else _space_name(space), tracking_uri=tracking_uri,
-        work_dir=Path(work_dir), data_progress=SILENT,
+        work_dir=Path(work_dir), pass_env=settings_of({"pass_env": pass_env}).pass_env,
+        data_progress=SILENT,
     )  # fmt: skip
     with Interrupts() as interrupts:
         result = train_and_compare(found, interrupts)

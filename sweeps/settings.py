@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pipelines.data.custom.sources import check_dataset
 from pipelines.images.options import ImageOptions
-from pipelines.objectives import check_target, get_objective
+from pipelines.objectives import check_measured, check_target, get_objective
 from pipelines.training.options import TrainingOptions, option_infos
 from search_spaces.errors import InputError, shown, unknown_name
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
@@ -181,10 +181,11 @@ class SweepSettings:
                 have moved.
         """
         space = get_space(self.space)
+        get_objective(self.objective)
         if not space.reference:  # A user's is only known where Keras is.
             narrowed(space, self.narrowing)
+            check_measured(self.objective, space.own_metrics, self.space)
         self.validate_common(resumed=resumed)
-        get_objective(self.objective)
         check_pruner(self.pruner)
         self._validate_engine()
         if self.target is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import importlib.util
 import os
 import re
 import shlex
 import sqlite3
 import tempfile
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,15 @@ CHECK_SECONDS = 4.0
 """Allowed twice, to connect and to answer; together less than ten seconds."""
 OPTUNA_TABLES, MLFLOW_TABLES = {"studies", "trials"}, {"experiments", "runs"}
 """By which a database is known to be Optuna's or MLflow's."""
+SCHEMAS = {
+    "mlflow": {
+        "alembic_version": "store/db_migrations",
+        "alembic_version_auth": "server/auth/db/migrations",
+    },
+    "optuna": {"alembic_version": "storages/_rdb/alembic"},
+}
+"""Library -> table of the version of its tables -> folder in it that has one file per version."""
+_REVISION = re.compile(r"""^revision(?:: str)? *= *["']([^"']+)["']""", re.MULTILINE)
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
 SQLITE_OPTIONS = frozenset({
@@ -161,13 +172,14 @@ def check_owner(url: str, option: str, own: set[str]) -> None:
     """Looks whose tables a database has; one that is not there, or empty, is nobody's.
 
     MLflow and Optuna both write down their version under one name, so neither can be used any more
-    once the other one has made tables beside its own.
+    once the other one has made tables beside its own. Both add tables of their own to those of a
+    later version before they find out that they cannot use them.
 
     Args:
         own: OPTUNA_TABLES or MLFLOW_TABLES: whose it may be.
 
     Raises:
-        InputError: It is the other one's.
+        InputError: It is the other one's, or was made by a later version.
     """
     tables = _tables(url)
     other, name, mine = MLFLOW_TABLES, "MLflow's runs", "a study"
@@ -178,6 +190,59 @@ def check_owner(url: str, option: str, own: set[str]) -> None:
             f"{option} must be a database for {mine}. Received: {redacted(url)}, which holds "
             f"{name}. Name another one."
         )
+    library = "mlflow" if own == MLFLOW_TABLES else "optuna"
+    later = _later_schema(url, library, tables or set())
+    if later is not None:
+        raise InputError(
+            f"{option} must be a database that this version of {library} can use. Received: "
+            f"{redacted(url)}, whose tables have the version {shown(later)}, which it does not "
+            f"know: a later one made them. Update it (pip install --upgrade {library}), or name "
+            "another database."
+        )
+
+
+def _later_schema(url: str, library: str, tables: set[str]) -> str | None:
+    """The version of tables that the installed library does not know; None where it knows them."""
+    for table, folder in SCHEMAS[library].items():
+        known = _known_versions(library, folder) if table in tables else frozenset()
+        if known:  # Else a library that keeps its versions elsewhere says it itself.
+            unknown = [version for version in _versions(url, table) if version not in known]
+            if unknown:
+                return unknown[0]
+    return None
+
+
+def _versions(url: str, table: str) -> list[str]:
+    """What a table of versions holds; nothing where it cannot be read, which opening it tells."""
+    text = f"SELECT version_num FROM {table}"  # noqa: S608 - a name of SCHEMAS
+    path = sqlite_path(url)
+    if path is not None:
+        try:
+            return [str(version) for (version,) in _sqlite_rows(path, text)]
+        except sqlite3.Error:
+            return []
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url)
+        try:
+            with engine.connect() as connection:
+                return [str(version) for version in connection.exec_driver_sql(text).scalars()]
+        finally:
+            engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError):
+        return []
+
+
+@lru_cache
+def _known_versions(library: str, folder: str) -> frozenset[str]:
+    """The versions of tables that a library can bring up to date, read without importing it."""
+    spec = importlib.util.find_spec(library)
+    if spec is None or spec.origin is None:
+        return frozenset()
+    files = (Path(spec.origin).parent / folder / "versions").glob("*.py")
+    found = (_REVISION.search(file.read_text(encoding="utf-8")) for file in files)
+    return frozenset(match[1] for match in found if match is not None)
 
 
 def is_there(url: str, own: set[str]) -> bool:
@@ -256,9 +321,13 @@ def _sqlite_tables(path: Path) -> set[str]:
     Raises:
         sqlite3.Error: It is locked or damaged.
     """
+    return {str(name) for (name,) in _sqlite_rows(path, "SELECT name FROM sqlite_master")}
+
+
+def _sqlite_rows(path: Path, text: str) -> list[tuple[object, ...]]:
     address = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
-        return {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        return database.execute(text).fetchall()
 
 
 def _check_sqlite_address(url: str, option: str) -> None:

@@ -13,6 +13,7 @@ from sweeps.cli.parser import OneLineParser
 from sweeps.cli.shared_options import (
     add_finalist_options,
     add_image_options,
+    add_pass_env_option,
     argument_type,
     type_of,
 )
@@ -210,12 +211,7 @@ def _add_store_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="send nothing to MLflow now; `keras-sweeps sync` sends it later",
     )
-    store.add_argument(
-        "--pass-env",
-        metavar="NAMES",
-        help="environment variables, separated by commas, that trials and custom spaces get "
-        "although their names look like those of credentials: HF_TOKEN (default: none)",
-    )
+    add_pass_env_option(store, "none")
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:

@@ -14,6 +14,7 @@ from sweeps.option_values import (
     Read,
     ValueRuleError,
     image_size,
+    names,
     natural_int,
     path,
     positive_int,
@@ -22,7 +23,13 @@ from sweeps.options import OPTIONS
 from sweeps.settings import DEFAULT_NUM_FINALISTS, DEFAULT_NUM_SEEDS, RETRAIN
 from sweeps.state.lock import is_driven
 from sweeps.state.paths import SweepPaths
-from sweeps.state.sweep_file import StoredSweep, find_sweep, read_sweep_file, stored_sweep
+from sweeps.state.sweep_file import (
+    StoredSweep,
+    find_sweep,
+    passing,
+    read_sweep_file,
+    stored_sweep,
+)
 
 if TYPE_CHECKING:
     from sweeps.history.recorded_sweep import RecordedSweep
@@ -160,7 +167,7 @@ def sweep_named_by(arguments: argparse.Namespace, kind: str | None = None) -> St
     Raises:
         InputError: As `stored_sweep`.
     """
-    return stored_sweep(
+    sweep = stored_sweep(
         Path(arguments.work_dir),
         arguments.name,
         tracking_uri=arguments.tracking_uri,
@@ -169,6 +176,7 @@ def sweep_named_by(arguments: argparse.Namespace, kind: str | None = None) -> St
         needed=[name for name in ("tracking_uri", "storage") if name in vars(arguments)],
         kind=kind,
     )
+    return passing(sweep, passed_names(arguments)) if "pass_env" in vars(arguments) else sweep
 
 
 def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -> None:
@@ -202,6 +210,30 @@ def add_finalist_options(parser: argparse.ArgumentParser, default: int | None) -
         help="all: train the winner again on all training data, validation included, for the "
         "epochs that validation chose, and keep that model (default: none)",
     )
+
+
+def add_pass_env_option(
+    parser: argparse._ActionsContainer, default: str = "those that the sweep was started with"
+) -> None:
+    """Adds the option of a command in which a custom space's code runs.
+
+    Promotions have none: their workers load models without code. A data function keeps everything.
+
+    Args:
+        default: what holds without the option, as the help says it.
+    """
+    parser.add_argument(
+        "--pass-env",
+        metavar="NAMES",
+        help="environment variables, separated by commas, that trials and custom spaces get "
+        f"although their names look like those of credentials: HF_TOKEN (default: {default})",
+    )
+
+
+def passed_names(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names that the option gives; None without it."""
+    text: str | None = arguments.pass_env
+    return None if text is None else names(text)
 
 
 def add_image_options(parser: argparse._ActionsContainer) -> None:

@@ -43,18 +43,19 @@ def ensure_server(preload: str, log: Path) -> None:
         _choose_socket_folder()
         open_closed_streams()
         with _output_to(log), without_working_folder():
-            # Starting the tracker unblocks signals, so it must run before they are blocked.
-            resource_tracker.ensure_running()
             forkserver.set_forkserver_preload([preload])
-            with signals_blocked(), without_credentials():
-                forkserver.ensure_running()
+            with without_credentials():
+                # Starting the tracker unblocks signals, so it must run before they are blocked.
+                resource_tracker.ensure_running()
+                with signals_blocked():
+                    forkserver.ensure_running()
 
 
 def ensure_tracker(log: Path) -> None:
     """Has the tracker of resources run, which spawned processes need as well."""
     with _starting:
         open_closed_streams()
-        with _output_to(log), without_working_folder():
+        with _output_to(log), without_working_folder(), without_credentials():
             resource_tracker.ensure_running()
 
 

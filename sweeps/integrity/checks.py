@@ -124,10 +124,18 @@ class Checkup:
 
     def summary(self) -> str:
         """What holds, in one line."""
-        return (
+        text = (
             f"{count(len(self._trials), 'trial')}, {count(self._num_runs, 'run')}, "
             f"{count(self._num_reports, 'report')}: study, spool and MLflow agree"
         )
+        lost = sum(trial.state.is_end and self._history.last_state(trial.number) is None
+                   for trial in self._trials)  # fmt: skip
+        if lost:
+            text = text.replace(", spool and", " and") + (
+                f"; the local records of {count(lost, 'trial')} were lost, so that MLflow alone "
+                "has them"
+            )
+        return text
 
     def examine(self) -> list[str]:
         """One line per problem; empty when every invariant holds."""
@@ -215,8 +223,10 @@ class Checkup:
         kept, most = self._reader.model_numbers(), self._sweep.file.settings.num_kept_models
         if len(kept) != len(set(kept)):
             problems.append("a model is kept twice")
-        if len(kept) > most and not self._driven:
-            problems.append(f"{count(len(kept), 'model')} kept, more than --keep-models {most}")
+        # One that the local records do not know, because they were lost, is dropped by nobody.
+        known = [number for number in kept if self._history.last_state(number) is not None]
+        if len(known) > most and not self._driven:
+            problems.append(f"{count(len(known), 'model')} kept, more than --keep-models {most}")
         return problems + self._of_finalists()
 
     def _of_finalists(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,12 @@ from sweeps.finalists.selection import (
     sweep_run_id,
 )
 from sweeps.integrity.checks import Checkup, study_of, swept_space
+from sweeps.integrity.damage import damage_of
 from sweeps.outcome import Outcome
 from sweeps.setup.stores import connect_tracker
 from sweeps.state.lock import driving, is_driven
 from sweeps.state.sweep_file import StoredSweep
 from tracking.spool.records import SweepStateRecord, TrialEnd, TrialStateRecord
-from tracking.stores import check_store
 from tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class CheckResult:
         repaired: those that there were before they were repaired.
         summary: what holds, in one line; empty where there are problems.
         is_driven: whether a process drives the sweep; then what is on its way is no problem.
+        is_damaged: whether something of it cannot be read; then the problems are all that is, and
+            nothing was compared or repaired.
     """
 
     outcome: Outcome
@@ -50,22 +53,29 @@ class CheckResult:
     repaired: tuple[str, ...]
     summary: str
     is_driven: bool
+    is_damaged: bool = False
 
 
-def check_sweep(sweep: StoredSweep, *, repairs: bool = False) -> CheckResult:
+def check_sweep(
+    sweep: StoredSweep, *, repairs: bool = False, given: Collection[str] = ()
+) -> CheckResult:
     """Holds a sweep's study, spool and MLflow runs against each other.
 
     Args:
         repairs: whether to restore what can be restored; takes the sweep's lock.
+        given: as `damage_of` takes it.
 
     Raises:
-        InputError: A store cannot be used, or somebody drives the sweep that is to be repaired.
+        InputError: A given store cannot be used, or somebody drives the sweep that is to be
+            repaired.
     """
-    check_store(sweep.uri)
     is_now_driven = is_driven(sweep.paths)
     if is_now_driven and repairs:
         with driving(sweep.paths):  # Raises, and says who drives it.
             pass
+    damage = damage_of(sweep, given)
+    if damage:
+        return CheckResult(Outcome.FAILED, tuple(damage), (), "", is_now_driven, is_damaged=True)
     checkup = Checkup(sweep)
     found = checkup.examine()
     for _ in range(NUM_LOOKS if is_now_driven else 0):

@@ -119,18 +119,21 @@ class Recipe:
         )
 
 
-def recipe_of(run: RecordedRun, trusted: Collection[str] = ()) -> Recipe:
+def recipe_of(
+    run: RecordedRun, trusted: Collection[str] = (), pass_env: tuple[str, ...] = ()
+) -> Recipe:
     """How a run was trained.
 
     Args:
         trusted: references of the user's own spaces whose code may be run.
+        pass_env: as `start_workers` takes it, for that code.
 
     Raises:
         InputError: It cannot be trained again; the message says why.
     """
     _check_trained(run)
     tags, parent = run.tags, run.parent_params or {}
-    space = _space_of(run, trusted)
+    space = _space_of(run, trusted, pass_env)
     train_on = run.params.get("train_on", "train")
     if train_on not in TRAINED_ON:
         raise _unfit(run, f"param train_on '{train_on}', not one of {', '.join(TRAINED_ON)}")
@@ -267,10 +270,10 @@ def _check_trained(run: RecordedRun) -> None:
     )
 
 
-def _space_of(run: RecordedRun, trusted: Collection[str]) -> Space:
+def _space_of(run: RecordedRun, trusted: Collection[str], pass_env: tuple[str, ...]) -> Space:
     """The run's space; raises InputError where the present code has another one or none."""
     name = recorded_space(run.tags.get(Tag.SPACE, ""), run.params)
-    space = tagged_space(run.tags, run.params, trusted)
+    space = tagged_space(run.tags, run.params, trusted, pass_env)
     if space is None:
         if name not in SPACES:
             raise _unfit(run, f"unknown space '{name}'; there are {', '.join(SPACES)}")

@@ -19,6 +19,7 @@ from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.user_spaces.reference import find_reference
 from sweeps.executors.base import Slot
+from sweeps.executors.credentials import check_passed
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.replaying.comparison import Cause, Circumstances, Comparison, Difference, causes
@@ -46,6 +47,7 @@ class Replay:
 
     Attributes:
         last_step: the last report that is compared, in the unit of the recipe's reports.
+        pass_env: names of variables that its process gets although they are secrets.
     """
 
     run: RecordedRun
@@ -55,6 +57,7 @@ class Replay:
     device: Device
     deterministic: bool
     last_step: int
+    pass_env: tuple[str, ...] = ()
 
     def causes(self, device: Device) -> list[Cause]:
         """What is not as it was when the run was recorded."""
@@ -107,6 +110,7 @@ def open_replay(
     space: str | None = None,
     tracking_uri: str | None = None,
     work_dir: Path = Path(".sweeps"),
+    pass_env: tuple[str, ...] = (),
     data_progress: DataProgress = SHOWN,
 ) -> Replay:
     """Reads a recorded run, and finds its data and a device like its own.
@@ -118,10 +122,13 @@ def open_replay(
         space: a custom space whose code may be run, where no sweep in `work_dir` is over it.
         tracking_uri: the store; None for MLFLOW_TRACKING_URI, or mlflow.db here.
         work_dir: where prepared data sets are.
+        pass_env: as `start_workers` takes it. What the run's sweep had is not asked: whoever can
+            write tags could have this machine's secrets given to code.
 
     Raises:
         InputError: There is no such run, or it cannot be trained again.
     """
+    check_passed(pass_env)
     uri = resolve_uri(tracking_uri)
     what = f"--tracking-uri ({redacted(uri)})"
     within(STORE_SECONDS, what, lambda: check_existing_store(uri))
@@ -129,7 +136,7 @@ def open_replay(
 
     found = read_run(uri, run_id)
     trusted = {find_reference(space).text} if space else set()
-    recipe = recipe_of(found, trusted | swept_spaces(work_dir))
+    recipe = recipe_of(found, trusted | swept_spaces(work_dir), pass_env)
     check_backend(recipe.compute.backend)
     first, last, reports = min(found.epochs), max(found.epochs), recipe.reports
     if epochs is not None:
@@ -148,6 +155,7 @@ def open_replay(
         device=device,
         deterministic=deterministic or bool(recipe.deterministic),
         last_step=last,
+        pass_env=pass_env,
     )
 
 
@@ -176,7 +184,9 @@ def train_and_compare(
             replay.data, folder, replay.last_step, deterministic=replay.deterministic
         )
         log_path = str(Path(folder) / "output.log")
-        executor = start_workers(Path(folder) / "server.log", replay.recipe.compute.backend)
+        executor = start_workers(
+            Path(folder) / "server.log", replay.recipe.compute.backend, pass_env=replay.pass_env
+        )
         try:
             trained = run_job(executor, train_job, task, replay.slot, log_path, receive, interrupts)
         except JobFailedError as error:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pipelines.objectives import OBJECTIVES, get_objective
-from search_spaces.errors import InputError, shortened
-from search_spaces.recorded_metrics import recorded_metric
+from pipelines.objectives import check_measured
 from search_spaces.space import Space
 from search_spaces.user_spaces.fit_values import RETURNED_NUMBER
 from search_spaces.user_spaces.reference import label_of
@@ -32,14 +30,5 @@ def with_objective(
             f"returns, minimised as in Keras Tuner (for accuracy: --objective {settings.objective})"
         )
         return replace(settings, objective=RETURNED_NUMBER)
-    metric = get_objective(settings.objective).metric
-    known = space.own_metrics
-    if metric in OBJECTIVES or known is None or metric in map(recorded_metric, known):
-        return settings
-    there = [*OBJECTIVES, *(name for name in known if name not in OBJECTIVES)]
-    raise InputError(
-        "--objective must be something that the space measures. Received: "
-        f"{shortened(metric)}, which neither the fit nor the metrics of "
-        f"'{label_of(settings.space)}' give. Choose one of: "
-        f"{', '.join(there)}."
-    )
+    check_measured(settings.objective, space.own_metrics, label_of(settings.space))
+    return settings

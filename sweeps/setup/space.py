@@ -140,7 +140,10 @@ def source_tags(space: Space, data: PreparedData) -> dict[str, str]:
 
 
 def tagged_space(
-    tags: Mapping[str, str], parameters: Collection[str], trusted: Collection[str] = ()
+    tags: Mapping[str, str],
+    parameters: Collection[str],
+    trusted: Collection[str] = (),
+    pass_env: tuple[str, ...] = (),
 ) -> Space | None:
     """The space that `source_tags` describe; None where they do not.
 
@@ -150,6 +153,7 @@ def tagged_space(
     Args:
         parameters: names of the run's params.
         trusted: references of the user's own spaces that may be imported.
+        pass_env: as `start_workers` takes it.
 
     Raises:
         InputError: The tag is damaged, the space is not there any more, or it is not trusted.
@@ -185,7 +189,8 @@ def tagged_space(
             raise other_object(name)
         name = objects[name]  # With its value.
     shape = height, width, channels
-    return open_space(name, narrowing, shape, num_classes, tagged_compute(tags))
+    compute = tagged_compute(tags)
+    return open_space(name, narrowing, shape, num_classes, compute, pass_env=pass_env)
 
 
 def make_executor(

@@ -17,6 +17,7 @@ from search_spaces.errors import InputError, shown
 from search_spaces.files import UnusableFileError, read_json
 from search_spaces.registry import earlier_name, space_called_earlier
 from search_spaces.stored_values import as_kind
+from sweeps.executors.credentials import check_passed
 from sweeps.settings import STORAGE_VARIABLE, SweepSettings, check_name
 from sweeps.state.paths import SweepPaths
 from tracking.addresses import location_of, redacted
@@ -317,6 +318,19 @@ class StoredSweep:
     def uri(self) -> str:
         """The tracking store."""
         return resolve_uri(self.file.settings.tracking_uri)
+
+
+def passing(sweep: StoredSweep, names: tuple[str, ...] | None) -> StoredSweep:
+    """The sweep, whose workers get these variables; None for those that it was started with.
+
+    Raises:
+        InputError: One of them is not set.
+    """
+    if names is None:
+        return sweep
+    check_passed(names)
+    settings = replace(sweep.file.settings, pass_env=names)
+    return replace(sweep, file=replace(sweep.file, settings=settings))
 
 
 def stored_sweep(

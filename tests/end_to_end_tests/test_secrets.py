@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -66,3 +68,54 @@ def test_no_file_and_no_line_of_a_sweep_holds_a_secret(tmp_path):
     for secret in (WORST, quote(WORST, safe=""), quote(WORST), "W0rst", "br:x", TOKEN, KEY):
         assert not any(secret.encode() in content for content in written), secret
     assert "***@127.0.0.1" in text and Path(work / ".sweeps").is_dir()
+
+
+NEEDY = """
+import os
+import keras
+import numpy as np
+assert os.environ["HF_TOKEN"] == "hf_T0kenOfTheHub"
+def load():
+    x = np.random.default_rng(0).random((120, 8, 8, 1)).astype("float32")
+    return x, np.arange(120) % 3
+def build(hp):
+    model = keras.Sequential([
+        keras.layers.Flatten(), keras.layers.Dense(hp.Int("units", 4, 8)),
+        keras.layers.Dense(3, activation="softmax"),
+    ])
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+"""
+
+
+def test_what_needs_a_variable_is_replayed_and_compared_with_it(tmp_path):
+    """Data function and space alike: the space gets it where it is passed, and only there."""
+    (tmp_path / "needy.py").write_text(NEEDY)
+    environment = {**clean_environment(), "HF_TOKEN": TOKEN}
+
+    def ended(*options: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [Path(sys.executable).parent / "keras-sweeps", *options], cwd=tmp_path,
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    run = ["run", "--dataset", "needy.py:load", "--space", "needy.py:build", "--workers", "1",
+           "--epochs", "1", "--trials", "2", "--no-baselines"]  # fmt: skip
+    status, text = ended(*run, "--name", "t")
+    assert status == 2 and "KeyError: 'HF_TOKEN'" in text
+    status, text = ended(*run, "--name", "s", "--pass-env", "HF_TOKEN")
+    assert status == 0, text
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        ((run_id,),) = database.execute(
+            "SELECT run_uuid FROM tags WHERE key = 'sweeps.trial' AND value = '0'"
+        )
+    status, text = ended("replay", run_id)
+    assert status == 2 and "KeyError: 'HF_TOKEN'" in text
+    status, text = ended("replay", run_id, "--pass-env", "HF_TOKEN")
+    assert status == 0 and "identical: 1 report" in text, text
+    # It is known to the sweep, so it need not be said again; nor is another one taken for it.
+    assert ended("doctor", "s")[0] == 0
+    assert ended("finalize", "s", "--finalists", "1", "--finalist-seeds", "2")[0] == 0
+    status, text = ended("doctor", "s", "--pass-env", "PATH")
+    assert status == 2 and "KeyError: 'HF_TOKEN'" in text

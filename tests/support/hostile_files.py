@@ -65,15 +65,24 @@ def _odd_paths(folder: Path) -> None:
 def _stores(folder: Path) -> None:
     (folder / "text.db").write_text("no database\n")
     (folder / "header.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4_000)
-    with contextlib.closing(sqlite3.connect(folder / "later.db")) as connection:
-        connection.executescript(
-            "CREATE TABLE alembic_version (version_num VARCHAR(32));"
-            "INSERT INTO alembic_version VALUES ('of a later version');"
-            "CREATE TABLE version_info (version_info_id INTEGER, schema_version INTEGER,"
-            " library_version VARCHAR(256)); INSERT INTO version_info VALUES (1, 999, '99.0');"
-            "CREATE TABLE studies (x INTEGER); CREATE TABLE runs (x INTEGER);"
-            "CREATE TABLE experiments (x INTEGER);"
-        )
+    of_runs = (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32));"
+        "INSERT INTO alembic_version VALUES ('of a later version');"
+        "CREATE TABLE runs (x INTEGER); CREATE TABLE experiments (x INTEGER);"
+    )
+    of_studies = (
+        "CREATE TABLE version_info (version_info_id INTEGER, schema_version INTEGER,"
+        " library_version VARCHAR(256)); INSERT INTO version_info VALUES (1, 999, '99.0');"
+        "CREATE TABLE studies (x INTEGER); CREATE TABLE trials (x INTEGER);"
+    )
+    version = of_runs.partition("CREATE TABLE runs")[0]
+    for name, script in (
+        ("later", of_runs + of_studies.rpartition("CREATE TABLE trials")[0]),
+        ("later_runs", of_runs),
+        ("later_studies", version + of_studies),
+    ):
+        with contextlib.closing(sqlite3.connect(folder / f"{name}.db")) as connection:
+            connection.executescript(script)
 
 
 CONFIGS: dict[str, str | bytes] = {
@@ -338,6 +347,10 @@ def _pictures(folder: Path) -> None:
             place = folder / f"pictures_{name}" / label
             place.mkdir(parents=True)
             (place / "one.png").write_bytes(content)
+            for number in range(8):  # Else there are too few, and no picture is looked at.
+                shade = b"\x00" + bytes([20 * number + 10 * (label == "dog")]) * 24
+                fine = _png(8, 8, zlib.compress(shade * 8))
+                (place / f"fine{number}.png").write_bytes(fine)
     (folder / "pictures_none" / "cat").mkdir(parents=True)
     (folder / "pictures_loose").mkdir()
     (folder / "pictures_loose" / "small.png").write_bytes(good)

@@ -29,15 +29,15 @@ class Server:
         await send({"type": "http.response.start", "status": 200 if is_right else 401})
         await send({"type": "http.response.body", "body": b""})
 
-    def ask(self, who="", *, path="/x", size=0, address="1.2.3.4", chunked=False) -> int:
+    def ask(self, *who, path="/x", size=0, address="1.2.3.4", chunked=False) -> int:
         return asyncio.run(self._ask(who, path, size, address, chunked))
 
     async def _ask(self, who, path, size, address, chunked):
         headers = [(b"host", b"h"), (b"content-length", b"%d" % size)]
         if chunked:
             headers[1] = (b"transfer-encoding", b"chunked")
-        if who:
-            headers.append((b"authorization", b"Basic " + base64.b64encode(who.encode())))
+        for one in filter(None, who):
+            headers.append((b"authorization", b"Basic " + base64.b64encode(one.encode())))
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers,
                  "client": (address, 1)}  # fmt: skip
         found = []
@@ -92,6 +92,15 @@ def test_a_health_page_does_not_make_a_wrong_password_known():
     assert server.ask("anna:wrong", size=1 << 30) == 401
 
 
+def test_a_right_password_does_not_let_tries_of_others_in_beside_it():
+    server = Server()
+    assert server.ask("bert:right") == 200
+    asked = server.asked
+
+    assert server.ask("anna:guess", "bert:right") == 400
+    assert server.ask("bert:right", "anna:guess") == 400 and server.asked == asked
+
+
 def test_others_and_who_has_signed_in_do_not_wait():
     server = Server()
     assert server.ask("anna:right") == 200
@@ -109,7 +118,7 @@ def test_tries_at_the_same_time_are_counted_together():
     server = Server()
 
     async def all_at_once():
-        answers = [server._ask("anna:wrong", "/x", 0, "1.2.3.4", False) for _ in range(50)]
+        answers = [server._ask(["anna:wrong"], "/x", 0, "1.2.3.4", False) for _ in range(50)]
         return await asyncio.gather(*answers)
 
     async def slowly(scope, receive, send, app=server._app):

@@ -10,9 +10,11 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from search_spaces.errors import InputError
 from tracking import stores
@@ -221,3 +223,29 @@ def test_a_database_of_the_other_library_is_refused_and_not_changed(tmp_path):
     for uri in (app, f"sqlite:///{tmp_path / 'new.db'}", studies):
         stores.check_owner(uri, "--storage", stores.OPTUNA_TABLES)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("table", "own", "head"),
+    [
+        ("alembic_version", stores.MLFLOW_TABLES, "mlflow/store/db_migrations"),
+        ("alembic_version_auth", stores.MLFLOW_TABLES, "mlflow/server/auth/db/migrations"),
+        ("alembic_version", stores.OPTUNA_TABLES, "optuna/storages/_rdb/alembic"),
+    ],
+)
+def test_tables_of_a_later_version_are_refused_and_not_changed(tmp_path, table, own, head):
+    """MLflow and Optuna would add tables of their own before they find out."""
+    package, _, folder = head.partition("/")
+    (known,) = ScriptDirectory(str(resources.files(package) / folder)).get_heads()
+    uri = made_database(tmp_path / "x.db", *own)
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"CREATE TABLE {table} (version_num)")
+        database.execute(f"INSERT INTO {table} VALUES (?)", [known])
+    stores.check_owner(uri, "--option", own)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE {table} SET version_num = 'z999'")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="--option .* have the version 'z999', which .* Update it"):
+        stores.check_owner(uri, "--option", own)
+    assert path.read_bytes() == before

@@ -33,7 +33,7 @@ KNOWN_SECONDS = 60.0
 """As long as MLflow itself remembers that a password is right (`AUTH_CACHE_SECONDS`)."""
 MOST_REMEMBERED = 10_000
 _CHECK_PATH = "/api/2.0/mlflow/users/get"
-_OK, _UNAUTHORIZED, _TOO_LARGE, _TOO_MANY = 200, 401, 413, 429
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _TOO_LARGE, _TOO_MANY = 200, 400, 401, 413, 429
 
 
 @dataclass
@@ -67,6 +67,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+            # MLflow reads the first of several: behind a right one any other could be tried freely.
+            await _answer(send, _BAD_REQUEST, "More than one Authorization header.\n")
+            return
         given = headers.get(b"authorization", b"")
         is_known = bool(given) and self._is_known(given)
         if given and not is_known:

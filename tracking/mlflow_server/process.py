@@ -140,6 +140,7 @@ class MlflowServer:
 def server_command(plan: ServerPlan) -> list[str]:
     """The command; it holds no address of a database, because everybody may read it."""
     quiet = "--log-level warning --no-access-log --timeout-graceful-shutdown 5"
+    quiet += " --http h11"  # It limits headers; httptools, where it is installed, reads on.
     module = "tracking.mlflow_server.launch" if plan.auth else "mlflow"
     command = [sys.executable, "-m", module, "server", "--host", plan.host]
     command += ["--port", str(plan.port), "--workers", str(plan.num_workers)]

@@ -111,6 +111,20 @@ class RunReader:
             found.setdefault(number, []).append(self._read(run))
         return found
 
+    def damage(self) -> list[str]:
+        """One line for each run and model whose tag names no trial."""
+        kinds = ("trial", "finalist", "retrained")
+        tagged = [(f"Run {run.info.run_id}", run.data.tags)
+                  for kind in kinds for run in self._search(kind)]  # fmt: skip
+        tagged += [(f"Model {model.model_id}", model.tags) for model in self._models()]
+        found = []
+        for what, tags in tagged:
+            try:
+                trial_number(tags, what)
+            except InputError as error:
+                found.append(str(error))
+        return found
+
     def model_numbers(self) -> list[int]:
         """The trials of the models that are kept for the sweep, one entry per model.
 

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -390,6 +390,7 @@ class MlflowTracker:
     ) -> str:
         tag = self._record_tag(key)
         run_id = self._only_run(tag, self._ids.get(key)) if again else None
+        kept: Collection[str] = ()
         if again:
             self._doubtful.add(tag)
         if run_id is None:
@@ -402,9 +403,13 @@ class MlflowTracker:
                 },
             )  # fmt: skip
             run_id = str(run.info.run_id)
-        elif parent := tags.get(MLFLOW_PARENT_RUN_ID):  # Of two parents this may be the other one.
-            self._client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
-        entries = [Param(key, str(value)[:MAX_PARAM_CHARACTERS]) for key, value in params.items()]
+        else:
+            # MLflow refuses another value: of a sweep that goes on with more trials and no spool.
+            kept = self._client.get_run(run_id).data.params
+            if parent := tags.get(MLFLOW_PARENT_RUN_ID):  # Of two this may be the other one.
+                self._client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
+        entries = [Param(key, str(value)[:MAX_PARAM_CHARACTERS])
+                   for key, value in params.items() if key not in kept]  # fmt: skip
         for start in range(0, len(entries), 100):  # MLflow's limit per request.
             self._client.log_batch(run_id, params=entries[start : start + 100])
         assert self._sweep is not None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -285,12 +286,46 @@ def damaged_line(path: Path, number: int, error: UnusableFileError) -> InputErro
     )
 
 
-def _open_lines(path: Path, read: Callable[[bytes], T], *, mend: bool) -> list[T]:
+def spool_damage(folder: Path) -> list[str]:
+    """One line for each line of a spool that cannot be read, and for lines that were lost.
+
+    Nothing is written. A torn last line is none: it is cut off when the spool is opened.
+    """
+    problems: list[str] = []
+    nums: dict[str, int] = {}
+    # In this order, because another process may be writing it.
+    for name, read in (
+        ("sent.jsonl", read_answer), ("records.jsonl", read_record), ("rejected.jsonl", read_aside),
+    ):  # fmt: skip
+        damaged: list[InputError] = []
+        try:
+            lines = _open_lines(folder / name, read, mend=False, damaged=damaged)
+        except InputError as error:  # It is no plain file.
+            problems.append(str(error))
+            continue
+        problems += map(str, damaged)
+        nums[name] = len(lines) + len(damaged)
+    if nums.get("sent.jsonl", 0) > nums.get("records.jsonl", math.inf):
+        problems.append(str(lost_lines(folder / "records.jsonl")))
+    return problems
+
+
+def _open_lines(
+    path: Path,
+    read: Callable[[bytes], T],
+    *,
+    mend: bool,
+    damaged: list[InputError] | None = None,
+) -> list[T]:
     """The file's lines without a torn last one, left by a loss of power.
 
     Args:
         read: raises UnusableFileError for a line of another kind.
         mend: whether the torn line is cut off the file.
+        damaged: takes the error for each damaged line, which is then left out; None to raise it.
+
+    Raises:
+        InputError: A line is damaged, or it is no plain file.
     """
     try:
         check_regular(path)
@@ -307,7 +342,11 @@ def _open_lines(path: Path, read: Callable[[bytes], T], *, mend: bool) -> list[T
             found.append(read(line))
         except UnusableFileError as error:
             if index < len(lines) - 1 or _is_json(line):
-                raise damaged_line(path, index + 1, error) from None
+                problem = damaged_line(path, index + 1, error)
+                if damaged is None:
+                    raise problem from None
+                damaged.append(problem)
+                continue
             whole = whole[: -len(line) - 1]
     if mend and len(whole) < len(content):
         with path.open("r+b") as file:

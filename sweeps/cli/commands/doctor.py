@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import EXIT_CODES
-from sweeps.cli.shared_options import add_sweep_options, sweep_named_by
+from sweeps.cli.shared_options import add_pass_env_option, add_sweep_options, sweep_named_by
 from sweeps.formatting import count, in_work_dir
 from sweeps.state.sweep_file import BASELINES, StoredSweep
 from tracking.addresses import redacted
@@ -31,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage", metavar="URL", help="Optuna storage (default: the sweep's own)"
     )
+    add_pass_env_option(parser)
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -41,11 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     sweep = sweep_named_by(arguments)
-    if sweep.file.kind != BASELINES:
+    if arguments.storage is not None and sweep.file.kind != BASELINES:
         check_database(sweep.file.settings.storage, "--storage")  # Before anything heavy.
     from sweeps.integrity.repair import check_sweep
 
-    result = check_sweep(sweep, repairs=arguments.repair)
+    result = check_sweep(sweep, repairs=arguments.repair, given=arguments.given)
     _print_result(result, sweep)
     return EXIT_CODES[result.outcome]
 
@@ -64,7 +65,13 @@ def _print_result(result: CheckResult, sweep: StoredSweep) -> None:
         print(f"repaired {count(len(result.repaired), 'problem')}; checking again")
     for problem in result.problems:
         print(f"  {problem}")
-    if result.problems:
+    if result.is_damaged:
+        print(
+            f"error: {count(len(result.problems), 'problem')}, each of something that cannot be "
+            "read: nothing was compared or repaired. Restore it as it is said above, and ask again",
+            file=sys.stderr,
+        )
+    elif result.problems:
         where = in_work_dir(sweep.paths.work_dir)
         problems = count(len(result.problems), "problem")
         problems += ", to be repaired once it has ended" if result.is_driven else ""

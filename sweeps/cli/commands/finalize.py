@@ -8,7 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sweeps.cli.exit_codes import EXIT_CODES, FAILED
-from sweeps.cli.shared_options import add_finalist_options, add_sweep_options, sweep_named_by
+from sweeps.cli.shared_options import (
+    add_finalist_options,
+    add_pass_env_option,
+    add_sweep_options,
+    sweep_named_by,
+)
 from sweeps.formatting import in_work_dir
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -42,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unfinished", action="store_true", help="compare the best so far of an unfinished sweep"
     )
+    add_pass_env_option(parser)
     parser.add_argument("--quiet", action="store_true", help="print the result only")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.training.reports import TrialReport
 from sweeps.cli.exit_codes import EXIT_CODES
-from sweeps.cli.shared_options import argument_type
+from sweeps.cli.shared_options import add_pass_env_option, argument_type, passed_names
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.option_values import path, positive_int
@@ -71,6 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of prepared data sets (default: %(default)s)",
     )
+    add_pass_env_option(parser, "none")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         space=arguments.space,
         tracking_uri=arguments.tracking_uri,
         work_dir=Path(arguments.work_dir),
+        pass_env=passed_names(arguments) or (),
     )
     _say_plan(replay)
     with Interrupts() as interrupts:

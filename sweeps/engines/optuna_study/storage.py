@@ -141,6 +141,24 @@ def read_study(
     ]
 
 
+def damaged_trials(storage: optuna.storages.BaseStorage, name: str) -> list[str]:
+    """One line for each trial of a study that cannot be read, whatever it is that was changed.
+
+    Raises:
+        KeyError: The storage does not hold the study.
+    """
+    study, found = optuna.load_study(study_name=name, storage=storage), []
+    for trial in study.get_trials(deepcopy=False):
+        try:
+            past_trial(trial, stored_params(trial, None, None))
+        except Exception as error:  # Attributes of any type, where somebody edited them.
+            found.append(
+                f"trial {trial.number} of the study is damaged ({error_text(error)}). Restore the "
+                "database from a copy."
+            )
+    return found
+
+
 def stored_params(trial: FrozenTrial, space: Space | None, grid: Grid | None) -> Params:
     """The point of a trial; empty where it is not sampled in full."""
     known = trial.user_attrs.get(SAMPLED)

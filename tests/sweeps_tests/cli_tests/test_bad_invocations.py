@@ -46,11 +46,11 @@ def test_the_whole_table_is_refused(hostile, area):
 
 
 def _is_light(row: Bad) -> bool:
-    return not (row.heavy or row.as_nobody or row.known)
+    return not (row.heavy or row.as_nobody)
 
 
 def check(rows: list[Bad], folder: Path) -> None:
-    """All of them are refused but those that are known not to be."""
+    """All of them are refused."""
 
     def late(*_: object) -> None:
         raise TimeoutError("not within time")
@@ -61,7 +61,7 @@ def check(rows: list[Bad], folder: Path) -> None:
         for row in rows:
             signal.alarm(SECONDS)
             ending = ending_of(row, folder)
-            if ending.kind != "refused" and not row.known:
+            if ending.kind != "refused":
                 kinds[str(row)] = f"{ending.kind}: {ending.raised or ending.err} {ending.changed}"
     finally:
         signal.alarm(0)

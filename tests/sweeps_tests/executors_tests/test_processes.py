@@ -291,8 +291,13 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
         "                               environment=passed(['HF_TOKEN']))\n"
         "    executor.start('job', fake_jobs.environment_job, None, Slot(0, 1), 'job.log')\n"
         "    (event,) = executor.events(60)\n"
+        "    me = os.getpid()\n"
+        "    place = Path(f'/proc/{me}/task/{me}/children')\n"
+        "    children = place.read_text().split() if place.exists() else []\n"
+        "    said = [Path(f'/proc/{child}/environ').read_bytes() for child in children]\n"
         "    executor.close()\n"
-        "    print(event.value, os.environ['PGPASSWORD'])\n"
+        "    num = sum(b'only-the-driver' in text for text in said)\n"
+        "    print(event.value, os.environ['PGPASSWORD'], num)\n"
     )
     (tmp_path / "driver.py").write_text(code)
     paths = f"{Path(fake_jobs.__file__).parent}:{Path(__file__).parents[3]}"
@@ -306,7 +311,10 @@ def test_workers_have_nothing_to_sign_in_with(method, tmp_path):
         [sys.executable, "driver.py", method],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.stdout.split() == ["SWEEPS_STORAGE", "HF_TOKEN", "only-the-driver"], done.stderr
+    *found, num = done.stdout.split()
+    assert found == ["SWEEPS_STORAGE", "HF_TOKEN", "only-the-driver"], done.stderr
+    if method == "forkserver":  # What is spawned begins with them, and drops them before a job.
+        assert num == "0", "nor had any process that was started beside them"
 
 
 @pytest.mark.parametrize(

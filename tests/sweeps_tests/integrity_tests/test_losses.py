@@ -8,7 +8,9 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import optuna
 import pytest
 from made_sweeps import made_trial, write_sweep
 from mlflow import MlflowClient
@@ -16,8 +18,11 @@ from stack import free_port
 
 from search_spaces.errors import InputError
 from sweeps.cli.main import main
-from sweeps.finalists.selection import sweep_run_id
+from sweeps.engines.base import PastTrial, TrialState
+from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
+from sweeps.finalists.selection import finalists_path, sweep_run_id
 from sweeps.history.recorded_sweep import read_sweep
+from sweeps.integrity.checks import Checkup
 from sweeps.setup.stores import check_tracking
 from sweeps.state.lock import driving, is_driven
 from sweeps.state.paths import SweepPaths
@@ -83,12 +88,15 @@ def test_after_a_lost_spool_the_run_that_there_is_goes_on(sweep, capsys):
     spool = Spool(sweep.spool)  # As a sweep that is resumed then begins it anew.
     # What waits when a session begins is looked for in the store; this comes later.
     sender = Sender(spool, lambda: MlflowTracker(uri(), "mlp-tiny", spool.folder_of))
-    spool.put(replace(first, at_ms=first.at_ms + 10**6))
+    others = {name: f"{value} more" for name, value in first.params.items()}
+    assert others, "a sweep that is resumed may have other settings"
+    spool.put(replace(first, at_ms=first.at_ms + 10**6, params=others))
     for record in made_trial(2, [0.7], {"units": 2}, begun=2000):
         spool.put(record)
     spool.put(ProgressRecord({"best": 0.9}, 7))
     assert sender.drain(60)
     sender.close()
+    assert not spool.aside_lines()
     assert sweep_run_id(sweep) == before, "no second one was made"
     assert client.get_run(before).info.lifecycle_stage == "active"
     assert [point.step for point in client.get_metric_history(before, "best")] == [*range(6), 7]
@@ -216,3 +224,81 @@ def test_a_comparison_is_not_begun_where_its_store_cannot_be_used(tmp_path, monk
 
     with pytest.raises(InputError, match="--tracking-uri must be a usable MLflow store"):
         check_tracking(sweep)
+
+
+def test_the_doctor_names_all_that_is_damaged_and_changes_nothing(sweep, capsys):
+    client = MlflowClient(uri())
+    run = client.search_runs(["1"], "tags.`sweeps.trial` = '1'")[0].info.run_id
+    client.set_tag(run, "sweeps.trial", "the second")
+    records = (sweep.spool / "records.jsonl").read_text().splitlines()
+    records[1], records[3] = "[1, 2", '{"kind": "DreamRecord", "key": "x", "body": {}}'
+    (sweep.spool / "records.jsonl").write_text("\n".join(records) + "\n")
+    sent = (sweep.spool / "sent.jsonl").read_text().splitlines()
+    (sweep.spool / "sent.jsonl").write_text("\n".join([*sent[:2], "{}", *sent[3:]]) + "\n")
+    (sweep.spool / "rejected.jsonl").write_text("{}\n" * 2)
+    finalists = finalists_path(sweep)
+    finalists.parent.mkdir(parents=True, exist_ok=True)
+    finalists.write_text('{"format": "new"}')
+    before = content(Path(".sweeps")) | content(Path("mlruns"))
+
+    for options in ([], ["--repair"]):
+        assert main(["doctor", "s", *options]) == 1
+
+        out, error = capsys.readouterr()
+        head, *problems = out.splitlines()
+        assert head.startswith("s: ") and len(problems) == 7, out
+        for number, text in enumerate((
+            "sent.jsonl, line 3, is damaged (no acknowledgement)",
+            "records.jsonl, line 2, is damaged",
+            "records.jsonl, line 4, is damaged (a record of the kind 'DreamRecord'",
+            "rejected.jsonl, line 1, is damaged",
+            "rejected.jsonl, line 2, is damaged",
+            "is damaged (it has no format), so its comparison of finalists",
+            f"Run {run} has the tag sweeps.trial 'the second', which names no trial.",
+        )):  # fmt: skip
+            assert text in problems[number]
+        assert error.startswith("error: 7 problems, ") and error.count("\n") == 1
+    assert content(Path(".sweeps")) | content(Path("mlruns")) == before
+
+
+def test_the_doctor_looks_at_each_place_whatever_the_others_hold(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    storage = optuna.storages.RDBStorage("sqlite:///optuna.db")
+    study = optuna.create_study(study_name="s", storage=storage)
+    for _ in range(3):
+        study.tell(study.ask(), 0.5)
+    with closing(sqlite3.connect("optuna.db")) as database, database:
+        for number in (1, 3):
+            database.execute(
+                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+                [number, STATE_ATTRIBUTE, '"asleep"'],
+            )
+    paths = write_sweep(Path(".sweeps"), "s", made_trial(0, [0.5], {"units": 8}), tracking_uri=URI)
+    Path("mlflow.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4_000)
+    with (paths.spool / "records.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+
+    assert main(["doctor", "s"]) == 1
+
+    out, _ = capsys.readouterr()
+    problems = out.splitlines()[1:]
+    assert len(problems) == 4, out
+    assert "records.jsonl, line " in problems[0] and "(no record)" in problems[0]
+    assert "trial 0 of the study is damaged (ValueError: 'asleep' is no" in problems[1]
+    assert "trial 2 of the study is damaged" in problems[2]
+    assert "--tracking-uri names mlflow.db, which is damaged" in problems[3]
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ([0, 1], "2 trials, 2 runs, 9 reports: study, spool and MLflow agree"),
+        ([1], "2 trials, 2 runs, 9 reports: study and MLflow agree; the local records of 1 trial "
+         "were lost, so that MLflow alone has them"),
+    ],
+)  # fmt: skip
+def test_records_that_were_lost_are_not_said_to_agree(known, text):
+    ended = [PastTrial(number, {}, TrialState.COMPLETE, 0.5, {}) for number in range(2)]
+    history = SimpleNamespace(last_state=lambda number: "COMPLETE" if number in known else None)
+    found = SimpleNamespace(_trials=ended, _history=history, _num_runs=2, _num_reports=9)
+    assert Checkup.summary(found) == text  # type: ignore[arg-type]
