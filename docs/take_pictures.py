@@ -7,6 +7,9 @@ that is recorded:
 
     python docs/take_pictures.py night --folder /tmp/night --run="--space cnn --dataset mnist"
 
+What the terminal showed stays in the folder as `NAME-terminal.json`, so that all pictures can be
+taken again without another sweep: leave `--run` out.
+
 Needs Chromium, and tmux for the recording; nothing is sent anywhere.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import re
 import shlex
@@ -67,10 +71,14 @@ def main() -> int:
         print("error: to record a terminal tmux must be on the path.", file=sys.stderr)
         return 2
     folder, output = Path(arguments.folder).resolve(), Path(arguments.output).resolve()
+    frames = folder / f"{arguments.name}-terminal.json"
     if arguments.run:
         folder.mkdir(parents=True, exist_ok=True)
         options = [*arguments.run, "--name", arguments.name]
-        write_recording(browser, chosen(recorded(options, folder)), output)
+        frames.write_text(json.dumps(recorded(options, folder)), encoding="utf-8")
+    if frames.exists():
+        shown = json.loads(frames.read_text(encoding="utf-8"))
+        write_recording(browser, chosen(shown), output)
     take_pages(browser, arguments.name, folder, output)
     return 0
 

@@ -194,7 +194,7 @@ def test_tags_in_a_name_are_no_tags_in_a_figure(tmp_path):
 
 def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
     text = run_note(sweep, [], NOW)
-    assert text.startswith("**trial 1 won with val\\_accuracy 0.9000.**")
+    assert text.startswith("**trial 1 won with val_accuracy 0.9000.**")
     assert (
         "- **Its configuration:** the defaults of space mlp." in text
         and "- **Is it real?** Not known yet" in text
@@ -212,7 +212,7 @@ def test_the_note_has_the_finalists_with_their_intervals(sweep):
     folder.mkdir()
     (folder / "finalists.json").write_text(json.dumps({"ranking": RANKED}))
     text = run_note(sweep, [], NOW)
-    assert text.startswith("**trial 1 won on fresh seeds: mean val\\_accuracy 0.9000")
+    assert text.startswith("**trial 1 won on fresh seeds: mean val_accuracy 0.9000")
     assert "| trial 1 | 0.9000 (0.8800 to 0.9200) | 0.9100 | 70% |" in text
     assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
     assert "keras-sweeps finalize" not in text and "`keras-sweeps promote made`: " in text
