@@ -38,7 +38,7 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
     """
     chosen = None if name is None else name.replace("'", "")
     text = _SWEEPS if chosen is None else f"{_SWEEPS} AND {tag_is(Tag.SWEEP, chosen)}"
-    parent = next(search_runs(uri, text), None)
+    parent = next(search_runs(uri, text, limit=1), None)
     if parent is None:
         known = sorted({run.tags.get(Tag.SWEEP, "") for run in search_runs(uri, _SWEEPS)})
         if not known or name is None:
@@ -46,7 +46,8 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
         raise unknown_name(f"sweep on {redacted(uri)}", name, known)
     sweep = _sweep(parent)
     uid = parent.tags.get(Tag.UID, "")
-    for run in search_runs(uri, f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial'"):
+    of_trials = f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial'"
+    for run in search_runs(uri, of_trials, experiment_id=parent.experiment_id):
         trial = _trial(run)
         sweep.trials[trial.number] = trial
     sweep.trials = dict(sorted(sweep.trials.items()))
