@@ -258,6 +258,8 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
     if not shown:
         return None
     rows = comparable_trials(sweep)
+    most = max(one.importance for one in shown)
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1) if most <= 5 * step), 0.2)
     return Figure(
         "Importance of the parameters",
         f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
@@ -270,8 +272,9 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
              "text": [one.direction for one in shown], "textposition": "outside",
              "cliponaxis": False, "hovertemplate": "%{y}: %{x:.0%}<br>%{text}<extra></extra>"}
         ],
-        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%",
-                   "range": [0, 3.2 * max(one.importance for one in shown)]},
+        # The words beside the longest bar need twice its width on a phone; no share ends there.
+        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "range": [0, 3.2 * most],
+                   "tickvals": [round(k * step, 2) for k in range(math.ceil(most / step) + 1)]},
          "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
         height=110 + 26 * len(shown),
     )  # fmt: skip

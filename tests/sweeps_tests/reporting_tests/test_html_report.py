@@ -276,6 +276,9 @@ def test_importance_is_said_only_where_there_is_enough_and_with_its_direction(tm
     assert found[0].name == "learning_rate" and found[0].direction.startswith("higher is better")
     assert next(f.direction for f in found if f.name == "dropout") == "no clear direction"
     assert sum(one.importance for one in found) == pytest.approx(1)
+    bars = figures.importance(many, [replace(found[0], importance=0.48), found[1]])
+    assert bars is not None
+    assert bars.layout["xaxis"]["tickvals"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]  # No share of 140%.
     assert "at least 12 trials" in page.report_page([few])
     assert "at least 12 trials" not in page.report_page([many])
 
