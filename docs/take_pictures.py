@@ -94,7 +94,7 @@ def take_pages(browser: str, name: str, folder: Path, output: Path) -> None:
     )  # fmt: skip
     try:
         charts = _address(server, name)
-        _take(browser, charts, output / "mlflow-charts.png", 1900, 1100, MLFLOW_SHARE)
+        _take(browser, charts, output / "mlflow-charts.png", 1900, 1400, MLFLOW_SHARE)
         table = charts.replace("&compareRunsMode=CHART", "")
         _take(browser, table, output / "mlflow-table.png", 1900, 700, MLFLOW_SHARE)
         note = run_page(charts, read_sweep(paths).run_id)
@@ -209,6 +209,9 @@ def _take(
     """Draws a page; of its width only a share from the left is kept."""
     subprocess.run(
         [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         # As with a mouse that lies elsewhere: else MLflow shows the tools over its charts.
+         "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,"
+         "availablePointerTypes=4",
          f"--window-size={width},{height}", f"--virtual-time-budget={DRAW_MS}",
          f"--screenshot={path}", address],
         check=True, capture_output=True, timeout=300,

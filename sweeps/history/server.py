@@ -18,6 +18,7 @@ from sweeps.state.sweep_file import FINISHED, INTERRUPTED, RUNNING, SweepFile
 from tracking.addresses import redacted
 from tracking.filters import tag_is
 from tracking.rest import RestRun, search_runs
+from tracking.spool.records import now_ms
 from tracking.tags import Tag
 
 _SWEEPS = f"tags.`{Tag.KIND}` = 'sweep'"
@@ -70,7 +71,7 @@ def _summary(run: RestRun) -> Summary:
         num_complete=ended[0],
         num_pruned=ended[1],
         num_failed=ended[2],
-        seconds=metrics.get("wall_seconds", sweep.seconds),
+        seconds=metrics.get("wall_seconds", sweep.seconds_so_far(now_ms())),
         begun_ms=sweep.begun_ms,
         run_id=sweep.run_id,
         note=sweep.note,
