@@ -94,7 +94,7 @@ def take_pages(browser: str, name: str, folder: Path, output: Path) -> None:
     )  # fmt: skip
     try:
         charts = _address(server, name)
-        _take(browser, charts, output / "mlflow-charts.png", 1900, 1400, MLFLOW_SHARE)
+        _take(browser, charts, output / "mlflow-charts.png", 1900, 1230, MLFLOW_SHARE)
         table = charts.replace("&compareRunsMode=CHART", "")
         _take(browser, table, output / "mlflow-table.png", 1900, 700, MLFLOW_SHARE)
         note = run_page(charts, read_sweep(paths).run_id)
