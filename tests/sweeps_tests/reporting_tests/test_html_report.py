@@ -35,6 +35,8 @@ from sweeps.html_report.mistakes import (
     mistakes_section,
 )
 from sweeps.html_report.note import run_note
+from tracking.spool.records import SweepEnd, SweepStateRecord
+from tracking.spool.spool import Spool
 
 SPACE = get_space("mlp")
 NOW = BEGAN_MS + 10**6
@@ -113,6 +115,13 @@ def test_finalists_answer_before_single_trials(sweep):
     real = said.facts["Is it real?"]
     assert real.startswith("Probably: it is the best of 2 finalists with a probability of 70%")
     assert "0.8800 to 0.9200" in real and "the next one, trial 0, has 0.9000" in real
+    assert "Comparing the finalists" not in said.facts["What did it cost?"], "no time is known"
+    spool = Spool(folder / "spool")
+    spool.put(SweepStateRecord("RUNNING", {}, BEGAN_MS))
+    spool.put(SweepEnd("FINISHED", at_ms=BEGAN_MS + 90_000))
+    spool.close()
+    cost = answer(sweep, found, [], NOW).facts["What did it cost?"]
+    assert cost.endswith(" Comparing the finalists: 6 trainings in 1:30 min more.")
     text = page.report_page([sweep])
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
     drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
