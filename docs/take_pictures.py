@@ -7,6 +7,9 @@ that is recorded:
 
     python docs/take_pictures.py night --folder /tmp/night --run="--space cnn --dataset mnist"
 
+What the terminal showed stays in the folder as `NAME-terminal.json`, so that all pictures can be
+taken again without another sweep: leave `--run` out.
+
 Needs Chromium, and tmux for the recording; nothing is sent anywhere.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import re
 import shlex
@@ -67,10 +71,14 @@ def main() -> int:
         print("error: to record a terminal tmux must be on the path.", file=sys.stderr)
         return 2
     folder, output = Path(arguments.folder).resolve(), Path(arguments.output).resolve()
+    frames = folder / f"{arguments.name}-terminal.json"
     if arguments.run:
         folder.mkdir(parents=True, exist_ok=True)
         options = [*arguments.run, "--name", arguments.name]
-        write_recording(browser, chosen(recorded(options, folder)), output)
+        frames.write_text(json.dumps(recorded(options, folder)), encoding="utf-8")
+    if frames.exists():
+        shown = json.loads(frames.read_text(encoding="utf-8"))
+        write_recording(browser, chosen(shown), output)
     take_pages(browser, arguments.name, folder, output)
     return 0
 
@@ -86,7 +94,7 @@ def take_pages(browser: str, name: str, folder: Path, output: Path) -> None:
     )  # fmt: skip
     try:
         charts = _address(server, name)
-        _take(browser, charts, output / "mlflow-charts.png", 1900, 1100, MLFLOW_SHARE)
+        _take(browser, charts, output / "mlflow-charts.png", 1900, 1230, MLFLOW_SHARE)
         table = charts.replace("&compareRunsMode=CHART", "")
         _take(browser, table, output / "mlflow-table.png", 1900, 700, MLFLOW_SHARE)
         note = run_page(charts, read_sweep(paths).run_id)
@@ -201,6 +209,9 @@ def _take(
     """Draws a page; of its width only a share from the left is kept."""
     subprocess.run(
         [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         # As with a mouse that lies elsewhere: else MLflow shows the tools over its charts.
+         "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,"
+         "availablePointerTypes=4",
          f"--window-size={width},{height}", f"--virtual-time-budget={DRAW_MS}",
          f"--screenshot={path}", address],
         check=True, capture_output=True, timeout=300,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-
-from pipelines.runtime.standard_streams import printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -61,13 +58,6 @@ def params_text(params: Mapping[str, object]) -> str:
 def count(number: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def as_markdown(text: str) -> str:
-    """A text that Markdown shows as it is, in one line: names come from folders and users."""
-    line = " ".join(printable(text).split())
-    line = re.sub(r"[\\`*{}\[\]<>|~&#!]|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])", r"\\\g<0>", line)
-    return line.replace("://", ":\\//")  # Else a link, in MLflow's dialect.
 
 
 def error_text(error: BaseException) -> str:

@@ -1,12 +1,25 @@
-"""Markdown of notes on MLflow's pages."""
+"""Text in the Markdown of notes and model cards."""
 
 from __future__ import annotations
 
 import re
 
-_SIGNS = re.compile(r"(`[^`\n]*`)|([\\|*_<>\[\]`~])")
+_CODE_OR_SIGN = re.compile(
+    r"((?<!`)`[^`|]+`(?!`))"  # Code in backticks; a bar would end a table's cell in there, too.
+    r"|[\\`*{}\[\]<>|~#!]|&(?=#?\w+;)"
+    r"|(?<![a-zA-Z0-9])_|_(?![a-zA-Z0-9])"
+)
 
 
 def literal(text: str) -> str:
-    """A text without what Markdown would take for its own; code in backticks stays code."""
-    return _SIGNS.sub(lambda found: found[1] or f"\\{found[2]}", text)
+    """A text that Markdown shows as it is, in one line; only `code` in backticks stays code.
+
+    Names come from folders and users: none becomes a line, a cell, a link or a tag of the page.
+    """
+    line = "".join(map(_printable, " ".join(text.split())))
+    line = _CODE_OR_SIGN.sub(lambda found: found[1] or f"\\{found[0]}", line)
+    return line.replace("://", ":\\//")  # Else a link, in MLflow's dialect.
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()

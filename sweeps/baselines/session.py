@@ -397,7 +397,7 @@ class _BaselineRecorder(Recorder):
         metrics = {
             "published_test_accuracy": baseline.accuracy,
             "num_parameters": float(result.num_parameters),
-            "training_seconds": result.training_seconds,
+            "training_seconds": round(result.training_seconds, 3),
         }
         if baseline.loss is not None:
             metrics["published_test_loss"] = baseline.loss

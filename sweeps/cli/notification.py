@@ -77,7 +77,7 @@ class Notifier:
             else:
                 self._run(body)
         except Exception as error:  # Whatever a network or a command does.
-            warn(f"--notify: {self._shown} was not told ({type(error).__name__})")
+            warn(f"--notify: {self._shown} was not told ({_why(error)})")
 
     @property
     def _shown(self) -> str:
@@ -114,6 +114,14 @@ def add_notify_option(parser: argparse._ActionsContainer) -> None:
 def notifier_of(arguments: argparse.Namespace) -> Notifier:
     """Who is told, by the option or the environment; raises InputError for what cannot be."""
     return Notifier(arguments.notify or os.environ.get(NOTIFY_VARIABLE) or None)
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the target: it may hold a secret."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"it ended with status {error.returncode}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"it answered with status {status}" if status else type(error).__name__
 
 
 def _check_address(target: str) -> None:

@@ -171,7 +171,7 @@ class Recorder:
             "num_epochs": result.num_epochs,
             "num_parameters": result.num_parameters,
             "model_bytes": result.model_bytes,
-            "training_seconds": result.training_seconds,
+            "training_seconds": round(result.training_seconds, 3),
         }
 
     @property

@@ -12,6 +12,7 @@ from sweeps.driver.status import Board
 from sweeps.driver.views import QuietView
 from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
 from sweeps.html_report.curve_picture import curve_picture
+from sweeps.html_report.figures import curves_frame
 from sweeps.html_report.findings import ParameterFinding, parameter_findings
 from sweeps.html_report.note import CURVE_FILE, run_note
 from sweeps.html_report.page import report_page
@@ -32,11 +33,13 @@ class Report:
         texts: files of its run in MLflow: the page, and the picture in the note.
         note: Markdown, for its run in MLflow.
         telling: the parameters that differ between trials, the most important first.
+        frame: what curves show of the objective, from and to; None for all of it.
     """
 
     texts: Mapping[str, str]
     note: str
     telling: tuple[str, ...]
+    frame: Sequence[float] | None = None
 
 
 def write_report(paths: SweepPaths, ended: str = "", *, is_over: bool = False) -> Report:
@@ -67,7 +70,7 @@ def write_report(paths: SweepPaths, ended: str = "", *, is_over: bool = False) -
     if curve:
         texts[CURVE_FILE] = curve
     note = run_note(sweep, findings, now_ms(), has_curve=bool(curve))
-    return Report(texts, note, _telling(sweep, findings))
+    return Report(texts, note, _telling(sweep, findings), curves_frame(sweep))
 
 
 def _telling(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> tuple[str, ...]:

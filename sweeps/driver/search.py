@@ -211,11 +211,12 @@ class _Search:
         )
         self._save_view()
 
-    def _save_view(self, telling: Sequence[str] = ()) -> None:
+    def _save_view(self, telling: Sequence[str] = (), frame: Sequence[float] | None = None) -> None:
         """What MLflow's page of the trials shows.
 
         Args:
             telling: the parameters to show, in their order; empty while nothing was tried.
+            frame: what the curves show of the objective, from and to; None for all of it.
         """
         space, objective = self._opened.space, self._board.objective
         parameters = {
@@ -235,6 +236,7 @@ class _Search:
             minimize=objective.direction == "minimize",
             names=self._session.recorder.names,
             has_steps=self._budget.rungs.reports.per_epoch > 1,
+            frame=frame,
         )
         of_sweeps = sweeps_tags(view.metric, view.names, now_ms(), minimize=view.minimize)
         self._session.recorder.views({**trials_tags(view, now_ms()), **of_sweeps})
@@ -270,7 +272,7 @@ class _Search:
             report = write_report(self._paths, stop.value)
             self._pages |= report.texts
             self._note = report.note
-            self._save_view(report.telling)
+            self._save_view(report.telling, report.frame)
         except Exception as problem:  # A page must not cost the sweep its end.
             log.warning("no report: %s", self._session.broke_off(problem))
 
@@ -301,9 +303,9 @@ class _Search:
         if best is not None and best.value is not None:
             tags[Tag.BEST_TRIAL] = str(best.number)
             tags[Tag.BEST_PARAMS] = params_text(best.params)
-        metrics["total_training_seconds"] = board.compute_seconds()
-        metrics["total_epochs"] = float(board.num_epochs_trained())
-        metrics["wall_seconds"] = board.elapsed_seconds()
+        metrics["total_training_seconds"] = round(board.compute_seconds(), 3)
+        metrics["total_epochs"] = round(float(board.num_epochs_trained()), 3)
+        metrics["wall_seconds"] = round(board.elapsed_seconds(), 3)
         for state in TrialState:
             if state.is_end:
                 metrics[f"num_{state.value.lower()}"] = float(len(board.in_state(state)))

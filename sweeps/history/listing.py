@@ -10,6 +10,7 @@ from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial, read_sweep
 from sweeps.state.paths import SweepPaths
 from sweeps.state.sweep_file import sweep_files
+from tracking.spool.records import now_ms
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def summarized(sweep: RecordedSweep) -> Summary:
         num_complete=len(sweep.ranking()),
         num_pruned=sweep.num_in(TrialState.PRUNED),
         num_failed=sweep.num_in(TrialState.FAILED),
-        seconds=round(sweep.seconds, 1),
+        seconds=round(sweep.seconds_so_far(now_ms()), 1),
         begun_ms=sweep.begun_ms,
         run_id=sweep.run_id,
         note=sweep.note,

@@ -169,8 +169,13 @@ class RecordedSweep:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all its sessions."""
+        """Wall time of all its sessions, up to the latest record."""
         return sum(end - begin for begin, end in self.sessions) / 1000
+
+    def seconds_so_far(self, now_ms: int) -> float:
+        """The same; of a sweep that runs, up to now."""
+        since = max(0, now_ms - self.latest_ms) if self.state == RUNNING and self.sessions else 0
+        return self.seconds + since / 1000
 
     @property
     def nodes(self) -> dict[str, str]:

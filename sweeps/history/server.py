@@ -18,6 +18,7 @@ from sweeps.state.sweep_file import FINISHED, INTERRUPTED, RUNNING, SweepFile
 from tracking.addresses import redacted
 from tracking.filters import tag_is
 from tracking.rest import RestRun, search_runs
+from tracking.spool.records import now_ms
 from tracking.tags import Tag
 
 _SWEEPS = f"tags.`{Tag.KIND}` = 'sweep'"
@@ -38,7 +39,7 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
     """
     chosen = None if name is None else name.replace("'", "")
     text = _SWEEPS if chosen is None else f"{_SWEEPS} AND {tag_is(Tag.SWEEP, chosen)}"
-    parent = next(search_runs(uri, text), None)
+    parent = next(search_runs(uri, text, limit=1), None)
     if parent is None:
         known = sorted({run.tags.get(Tag.SWEEP, "") for run in search_runs(uri, _SWEEPS)})
         if not known or name is None:
@@ -46,7 +47,8 @@ def sweep_on_server(uri: str, name: str | None) -> RecordedSweep:
         raise unknown_name(f"sweep on {redacted(uri)}", name, known)
     sweep = _sweep(parent)
     uid = parent.tags.get(Tag.UID, "")
-    for run in search_runs(uri, f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial'"):
+    of_trials = f"{tag_is(Tag.UID, uid)} AND tags.`{Tag.KIND}` = 'trial'"
+    for run in search_runs(uri, of_trials, experiment_id=parent.experiment_id):
         trial = _trial(run)
         sweep.trials[trial.number] = trial
     sweep.trials = dict(sorted(sweep.trials.items()))
@@ -69,7 +71,7 @@ def _summary(run: RestRun) -> Summary:
         num_complete=ended[0],
         num_pruned=ended[1],
         num_failed=ended[2],
-        seconds=metrics.get("wall_seconds", sweep.seconds),
+        seconds=metrics.get("wall_seconds", sweep.seconds_so_far(now_ms())),
         begun_ms=sweep.begun_ms,
         run_id=sweep.run_id,
         note=sweep.note,

@@ -17,6 +17,7 @@ from sweeps.html_report.findings import (
     accuracy_margin,
     beside_baseline,
     compute_of,
+    finalists_seconds,
     is_published,
     reached,
 )
@@ -57,7 +58,7 @@ def answer(
     facts = {
         "By how much?": _by_how_much(sweep, winner, margin),
         "Is it real?": _how_sure(sweep, best, finalists, margin),
-        "What did it cost?": _cost(sweep, now_ms),
+        "What did it cost?": _cost(sweep, finalists, now_ms),
         "What may be missing?": " ".join(_at_border(f, sweep) for f in findings if f.at_border),
     }
     point = _configuration(winner, sweep)
@@ -167,15 +168,18 @@ def _within(sweep: RecordedSweep, best: RecordedTrial, margin: float) -> list[st
     ]
 
 
-def _cost(sweep: RecordedSweep, now_ms: int) -> str:
+def _cost(sweep: RecordedSweep, finalists: Sequence[Finalist], now_ms: int) -> str:
     found = compute_of(sweep, now_ms)
     total = found.complete + found.pruned + found.published + found.failed + found.running
     pruned = f", {found.pruned / total:.0%} of it on pruned ones" if found.pruned else ""
     failed = sweep.num_in(TrialState.FAILED)
+    again, seconds = sum(one.num_seeds for one in finalists), finalists_seconds(sweep.paths)
+    more = f" Comparing the finalists: {count(again, 'training')} in {duration(seconds)} more."
     return (
         f"{duration(sweep.seconds)} with {count(found.num_slots, 'trial')} at a time: "
         f"{count(len(sweep.trained), 'configuration')} tried, {len(sweep.ranking())} trained in "
         f"full{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
+        f"{more if seconds else ''}"
     )
 
 

@@ -131,6 +131,11 @@ def _progress(sweep: RecordedSweep, over: str) -> list[tuple[float, float, str]]
     return points
 
 
+def curves_frame(sweep: RecordedSweep) -> list[float] | None:
+    """What an axis of learning curves shows of the objective; None for all of it."""
+    return _zoomed([value for _, value in _whole_epochs(sweep)], sweep, share=0.8)
+
+
 def _zoomed(
     values: Sequence[float], sweep: RecordedSweep, *, share: float = 0.5, margin: float = 0.08
 ) -> list[float] | None:
@@ -208,7 +213,6 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         )  # fmt: skip
     if not any(trial.reports for trial in sweep.trained):
         return None
-    whole = [value for _, value in _whole_epochs(sweep)]
     rungs = sorted({_rung(text) for text in str(sweep.params.get("rungs", "")).split(",")} - {0.0})
     return Figure(
         "Learning curves",
@@ -218,7 +222,7 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": metric}, "range": _zoomed(whole, sweep, share=0.8)},
+            "yaxis": {"title": {"text": metric}, "range": curves_frame(sweep)},
             "shapes": [
                 {"type": "line", "yref": "paper", "x0": rung, "x1": rung, "y0": 0, "y1": 1,
                  "line": {"color": GREY, "width": 1, "dash": "dot"}}
@@ -254,6 +258,8 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
     if not shown:
         return None
     rows = comparable_trials(sweep)
+    most = max(one.importance for one in shown)
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1) if most <= 5 * step), 0.2)
     return Figure(
         "Importance of the parameters",
         f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
@@ -266,8 +272,9 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
              "text": [one.direction for one in shown], "textposition": "outside",
              "cliponaxis": False, "hovertemplate": "%{y}: %{x:.0%}<br>%{text}<extra></extra>"}
         ],
-        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%",
-                   "range": [0, 3.2 * max(one.importance for one in shown)]},
+        # The words beside the longest bar need twice its width on a phone; no share ends there.
+        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "range": [0, 3.2 * most],
+                   "tickvals": [round(k * step, 2) for k in range(math.ceil(most / step) + 1)]},
          "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
         height=110 + 26 * len(shown),
     )  # fmt: skip

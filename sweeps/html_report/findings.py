@@ -18,6 +18,7 @@ from search_spaces.user_spaces.reference import is_reference
 from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.state.paths import SweepPaths
+from tracking.spool.spool import Spool
 
 MIN_TRIALS = 12
 """Below that many trials with a value importance is noise (docs/search.md)."""
@@ -55,6 +56,15 @@ def finalists_of(paths: SweepPaths) -> list[Finalist]:
         return [as_kind(Finalist, one, extra=True) for one in ranking]
     except (FileNotFoundError, UnusableFileError):
         return []
+
+
+def finalists_seconds(paths: SweepPaths) -> float:
+    """Wall time of the comparison of finalists; 0 where nothing, or nothing readable, is there."""
+    folder = paths.sweep / "finalists" / "spool"
+    try:
+        return Spool(folder, read_only=True).active_seconds() if folder.is_dir() else 0.0
+    except (InputError, OSError):
+        return 0.0
 
 
 def reached(trial: RecordedTrial, sweep: RecordedSweep) -> float | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score
-from sweeps.formatting import as_markdown
 from sweeps.promotion.gate import Rule
+from tracking.markdown_text import literal
 
 _BACKGROUNDS = {
     "dark": "light on dark; images of the opposite polarity are inverted by `predict`",
@@ -45,13 +45,13 @@ class Card:
 
 def render_card(card: Card) -> str:
     """The card as Markdown, as MLflow shows it; whatever a name holds, it is shown as it is."""
-    data, score, champion = card.data, card.score, as_markdown(card.champion)
+    data, score, champion = card.data, card.score, literal(card.champion)
     height, width, channels = data.input_shape
     lines = [
-        f"# {as_markdown(card.title)}",
+        f"# {literal(card.title)}",
         "",
-        f"Names one of {data.num_classes} classes of {as_markdown(data.name)}: "
-        f"{', '.join(map(as_markdown, data.class_names))}.",
+        f"Names one of {data.num_classes} classes of {literal(data.name)}: "
+        f"{', '.join(map(literal, data.class_names))}.",
         "",
         "## Input and output",
         "",
@@ -75,9 +75,9 @@ def render_card(card: Card) -> str:
         *_over_seeds(card),
         f"## Gate{f' against {champion}' if champion else ', as the first champion'}",
         "",
-        *[f"- {'passed' if r.passed else 'REFUSED'}: {as_markdown(f'{r.name}: {r.text}')}"
+        *[f"- {'passed' if r.passed else 'REFUSED'}: {literal(f'{r.name}: {r.text}')}"
           for r in card.rules],
-        *([f"- decision: {as_markdown(card.verdict)}"] if card.verdict else []),
+        *([f"- decision: {literal(card.verdict)}"] if card.verdict else []),
         "",
         "## Where it comes from",
         "",
@@ -87,7 +87,7 @@ def render_card(card: Card) -> str:
         "",
         *_table(("parameter", "value"), list(card.params.items())),
         "",
-        f"Data: {as_markdown(f'{data.name}, {data.sizes()}; {data.split}')}; sha256 "
+        f"Data: {literal(f'{data.name}, {data.sizes()}; {data.split}')}; sha256 "
         f"`{data.fingerprint}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -128,6 +128,6 @@ def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> list[str]:
     cells = [
         head,
         ("---", "---"),
-        *((as_markdown(name), as_markdown(value)) for name, value in rows),
+        *((literal(name), literal(value)) for name, value in rows),
     ]
     return [f"| {name} | {value} |" for name, value in cells]

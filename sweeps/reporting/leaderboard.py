@@ -41,7 +41,7 @@ def print_summary(board: Board, reason: str) -> None:
     # Of what people compare first only what all have, and where there is room.
     is_wide = console.width >= MIN_WIDTH and all(all(_fitting(row)) for row in shown)
     table = Table(
-        "#", Column("trial", overflow="fold"), metric, "best epoch", "parameters", "time",
+        "#", Column("  trial", overflow="fold"), metric, "best epoch", "parameters", "time",
         *(fitting if is_wide else ()),
         box=box.SIMPLE_HEAD, title=f"{board.title}: {reason}", title_justify="left",
     )  # fmt: skip
@@ -90,7 +90,9 @@ def print_summary(board: Board, reason: str) -> None:
     _print_audit(console, board)
     best = board.best()
     if best is not None:
-        console.print(f"\nBest: {best.name}, {metric} {best.value:.4f}", style="bold")
+        console.print(
+            f"\nBest: {best.name}, {metric} {best.value:.4f}", style="bold", highlight=False
+        )
         console.print(point_text(best), highlight=False)
     console.print(
         f"\nTotal compute {duration(board.compute_seconds())} in "

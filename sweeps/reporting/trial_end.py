@@ -38,6 +38,8 @@ def why_stopped(board: Board, row: TrialRow) -> str:
     """Why a trial was stopped, beside the epoch at which it was."""
     at, reason = row.epochs_text, row.reason
     short = f"pruned at epoch {at}"
+    if reason == WAITED.format(at) and board.rungs and row.step not in board.rungs:
+        return "made way for a better trial, and the sweep ended before it went on"
     if reason in (short, OUTRANKED.format(at), WAITED.format(at)):
         part = _PARTS.get(board.reduction_factor or 0, f"1/{board.reduction_factor}")
         return f"the best {part} goes on" if board.reduction_factor else "others are better there"

@@ -80,7 +80,7 @@ def check_not_driven(paths: SweepPaths) -> None:
 def _is_running(paths: SweepPaths) -> InputError:
     return InputError(
         f"Sweep '{paths.name}' is running already ({_owner(paths)} drives it). Wait for it, stop "
-        "it, or choose another --name."
+        f"it with `keras-sweeps stop {paths.name}`, or name another sweep."
     )
 
 

@@ -55,7 +55,7 @@ def test_a_note_has_real_links_and_registered_models_stay_in_it(store, tmp_path)
     assert f"(get-artifact?path=best_so_far.svg&run_uuid={run_id})" in note
     for _ in range(2):  # A promotion that is repeated says it once.
         note_registered(tracker._client, trial_id, "cnn_a-digits", 3)
-    line = r"Registered model: [cnn\_a-digits version 3](#/models/cnn_a-digits/versions/3)"
+    line = r"Registered model: [cnn_a-digits version 3](#/models/cnn_a-digits/versions/3)"
     assert note_of(store, trial_id) == f"**Complete**\n\n{line}"
     assert note_of(store, run_id).count(line) == 1
     tracker.apply(SweepTagsRecord({Tag.RUN_NOTE: "new"}, texts={"report.html": "<p>new"}))
@@ -96,11 +96,11 @@ def test_the_experiments_note_names_its_latest_sweeps_until_they_are_deleted(sto
     page = f"(#/experiments/{experiment}/runs/{first.parent_run_id}?workflowType=machine_learning)"
     note = client.get_experiment(experiment).tags[Tag.RUN_NOTE]
     assert note.splitlines()[0].startswith("Latest sweep: [second](#/experiments/")
-    assert rf"- [first\_one]{page}, val\_loss 0.2500 ([charts](" in note
+    assert rf"- [first_one]{page}, val_loss 0.2500 ([charts](" in note
     assert f"viewStateShareKey={trials_view('a' * 32)}" in note and "[Compare the sweeps](" in note
     remove_runs(store, find_runs(store, "second", {second.uid}))
     tags = client.get_experiment(experiment).tags
-    assert tags[Tag.RUN_NOTE].startswith(rf"Latest sweep: [first\_one]{page}")
+    assert tags[Tag.RUN_NOTE].startswith(rf"Latest sweep: [first_one]{page}")
     assert set(VIEWS) <= set(tags)
     remove_runs(store, find_runs(store, "first_one", {first.uid}))
     assert (

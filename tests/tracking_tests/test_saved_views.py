@@ -30,7 +30,8 @@ def state_of(text: str) -> dict:
 def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
     names = MetricNames(True, "val_loss")
     view = TrialsView(
-        "nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], names, ["lr"], True
+        "nightly", "0123456789abcdef", "val_loss", ["lr", "depth"], names, ["lr"], True,
+        frame=(0.1, 0.4),
     )  # fmt: skip
     tags = trials_tags(view, 5)
     assert list(tags) == ["mlflow.sharedViewState.sweep-0123456789ab"]
@@ -48,6 +49,7 @@ def test_a_view_has_the_objective_first_and_the_charts_that_compare_trials():
     assert kinds == ["LINE", "PARALLEL", "SCATTER", "SCATTER", "SCATTER"]
     line, parallel, *scatters = state["compareRunCharts"]
     assert (line["metricKey"], line["xAxisKey"]) == ("epoch/val_loss", "step")
+    assert line["range"] == {"yMin": 0.1, "yMax": 0.4}
     assert parallel["selectedParams"] == ["lr", "depth"]
     assert scatters[-1]["xaxis"] == {"key": "lr", "type": "PARAM"}
     assert scatters[-1]["xAxisScaleType"] == "log"

@@ -116,11 +116,12 @@ def _id(view: SavedView, part: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{view.view_id}/{part}"))
 
 
-def line(name: str, over: str = "step") -> Chart:
+def line(name: str, over: str = "step", frame: Sequence[float] | None = None) -> Chart:
     """A metric's curve.
 
     Args:
         over: `step`, `time-relative`, or the name of a metric.
+        frame: the lowest and the highest value that are shown; None for all.
     """
     axis = over if over in ("step", "time-relative") else "metric"
     return {
@@ -129,7 +130,7 @@ def line(name: str, over: str = "step") -> Chart:
         "scaleType": "linear", "xAxisScaleType": "linear", "lineSmoothness": 0,
         "runsCountToCompare": _NUM_RUNS, "useGlobalXaxisKey": False,
         "useGlobalLineSmoothing": False, "yAxisKey": "metric", "yAxisExpressions": [],
-        "range": {},
+        "range": {"yMin": frame[0], "yMax": frame[1]} if frame else {},
     }  # fmt: skip
 
 

@@ -44,6 +44,8 @@ class TrialsView:
         log_params: those of the parameters whose axis is logarithmic.
         minimize: whether less is better.
         has_steps: whether trials report within epochs, too.
+        frame: what the curves show of the objective, from and to: the worst guess alone would hide
+            all differences. None for all of it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class TrialsView:
     log_params: Sequence[str] = ()
     minimize: bool = False
     has_steps: bool = False
+    frame: Sequence[float] | None = None
 
     @property
     def best(self) -> str:
@@ -65,7 +68,7 @@ class TrialsView:
         """The objective over its epochs; a step is an epoch where trials report no earlier."""
         by_metric = self.has_steps or not self.names.is_grouped
         epochs = self.names.of_report("epoch") if by_metric else "step"
-        return line(self.names.of_report(self.metric), epochs)
+        return line(self.names.of_report(self.metric), epochs, self.frame)
 
     @property
     def shown(self) -> list[str]:

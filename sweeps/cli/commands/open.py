@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from search_spaces.errors import InputError
 from sweeps.cli.exit_codes import DONE
 from sweeps.cli.shared_options import add_name, add_work_dir, check_work_dir
+from sweeps.formatting import in_work_dir
 from sweeps.history.pages import open_in_browser, sweep_page
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.reporting.console import say
@@ -36,7 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     sweep = read_sweep(find_sweep(check_work_dir(arguments), arguments.name, finished=True))
     uri = resolve_uri(with_passwords(sweep.file.settings).tracking_uri)
     address = arguments.address or (uri if is_server(uri) else DEFAULT_UI)
-    page = sweep_page(address, sweep)
+    try:
+        page = sweep_page(address, sweep)
+    except InputError:
+        if arguments.address or is_server(uri) or not sweep.run_id:
+            raise
+        raise InputError(
+            f"No MLflow with sweep '{sweep.name}' answers on {address}. Start one: `keras-sweeps "
+            f"ui {sweep.name}{in_work_dir(arguments.work_dir)}`, or say where it runs: --address."
+        ) from None
     say(page)
     open_in_browser(page)
     return DONE

@@ -67,7 +67,7 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
     settings, metric = sweep.file.settings, sweep.objective.metric
     stopped = f" ({sweep.stopped_by})" if sweep.stopped_by and sweep.state != "running" else ""
     say(f"{sweep.name}: {sweep.task}, {sweep.state}{stopped}")
-    took, is_over = duration(sweep.seconds), sweep.state == FINISHED
+    took, is_over = duration(sweep.seconds_so_far(now_ms())), sweep.state == FINISHED
     took = f"took {took}" if is_over else f"{took} so far"
     say(f"began {moment(sweep.begun_ms)}, {took}, seed {settings.seed}")
     if sweep.note:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas
@@ -158,3 +160,17 @@ def test_what_cannot_be_is_one_line_with_the_way_out(two_sweeps, capsys, given, 
     assert main(given) == 2
     error = capsys.readouterr().err
     assert hint in error and error.count("\n") == 1
+
+
+def test_open_names_the_command_that_starts_mlflow_where_none_answers(two_sweeps, capsys):
+    (two_sweeps.spool / "sent.jsonl").write_text('{"key": "sweep", "id": "aa"}\n')
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))  # Nobody listens.
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sweeps.cli.commands.open.DEFAULT_UI", address)
+            assert main(["open", "first"]) == 2
+        error = capsys.readouterr().err
+        assert "`keras-sweeps ui first`" in error and error.count("\n") == 1
+        assert main(["open", "first", "--address", address]) == 2
+    assert "did not answer runs/get" in capsys.readouterr().err

@@ -26,10 +26,10 @@ def test_a_pruned_trial_says_what_it_had_reached_and_why_it_was_stopped():
     lines = trial_note(row("stopped at epoch 3: rank_9"), "val_accuracy", TrialState.PRUNED,
                        result(), "Origin: prior").split("  \n")  # fmt: skip
     assert lines == [
-        r"**Pruned** after 3 of 8 epochs in 1:01 min: val\_accuracy 0.9100 at epoch 2.",
-        r"Stopped at epoch 3: rank\_9.",
+        r"**Pruned** after 3 of 8 epochs in 1:01 min: val_accuracy 0.9100 at epoch 2.",
+        r"Stopped at epoch 3: rank_9.",
         "Origin: prior.",
-        r"Point: defaults with num\_layers=1.",
+        r"Point: defaults with num_layers=1.",
     ]
 
 
@@ -39,7 +39,7 @@ def test_a_failed_trial_names_its_traceback_and_a_trained_finalist_its_test_accu
     assert "`traceback.txt`" in note
     measured = result(test_metrics={"test_accuracy": 0.875, "test_loss": 1.0})
     note = trial_note(row(), "val_loss", TrialState.COMPLETE, measured)
-    assert note.startswith(r"**Complete** after 3 of 8 epochs in 1:01 min: val\_loss 0.9100")
+    assert note.startswith(r"**Complete** after 3 of 8 epochs in 1:01 min: val_loss 0.9100")
     assert "test accuracy 0.8750." in note
 
 

@@ -173,7 +173,7 @@ def test_every_finalist_is_trained_on_every_seed_and_measured_once(sweep, capsys
     (whole,) = records(sweep, SweepEnd)
     note = whole.tags["mlflow.note.content"]
     assert note.startswith("**On fresh seeds trial ") and " won.**" in note
-    assert r"mean val\_accuracy (95% interval)" in note and "[Table of the trainings](#/" in note
+    assert r"mean val_accuracy (95% interval)" in note and "[Table of the trainings](#/" in note
     (view,) = records(sweep, ViewRecord)
     assert [json.loads(text)["name"] for text in view.tags.values()] == ["Finalists of s"]
     header, *rows = whole.texts["leaderboard.csv"].splitlines()

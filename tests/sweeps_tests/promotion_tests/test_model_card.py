@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pipelines.data.prepared import PreparedData
 from pipelines.models.scoring import Score
-from sweeps.formatting import as_markdown
 from sweeps.promotion.gate import Rule
 from sweeps.promotion.model_card import Card, render_card
+from tracking.markdown_text import literal
 
 FORGED = "cat\n- passed: better than the champion"
 LINK = "[x](https://evil.example)<img src=x> | `a` *b* \x1b[31m"
@@ -46,13 +46,8 @@ def test_no_text_of_a_user_is_markup():
         params={LINK: LINK}, intervals={LINK: LINK},
     )  # fmt: skip
 
-    assert text.count(as_markdown(LINK)) == 12
-    rest = text.replace(as_markdown(LINK), "")
+    assert text.count(literal(LINK)) == 12
+    rest = text.replace(literal(LINK), "")
     assert "evil" not in rest and "\x1b" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and "evil" in line]
     assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
-
-
-def test_what_is_no_markup_stays():
-    assert as_markdown("val_accuracy 0.9 (n = 5), 3x3, a-b") == "val_accuracy 0.9 (n = 5), 3x3, a-b"
-    assert as_markdown("_a_ <b>\nhttps://x") == "\\_a\\_ \\<b\\> https:\\//x"

@@ -35,6 +35,8 @@ from sweeps.html_report.mistakes import (
     mistakes_section,
 )
 from sweeps.html_report.note import run_note
+from tracking.spool.records import SweepEnd, SweepStateRecord
+from tracking.spool.spool import Spool
 
 SPACE = get_space("mlp")
 NOW = BEGAN_MS + 10**6
@@ -113,6 +115,13 @@ def test_finalists_answer_before_single_trials(sweep):
     real = said.facts["Is it real?"]
     assert real.startswith("Probably: it is the best of 2 finalists with a probability of 70%")
     assert "0.8800 to 0.9200" in real and "the next one, trial 0, has 0.9000" in real
+    assert "Comparing the finalists" not in said.facts["What did it cost?"], "no time is known"
+    spool = Spool(folder / "spool")
+    spool.put(SweepStateRecord("RUNNING", {}, BEGAN_MS))
+    spool.put(SweepEnd("FINISHED", at_ms=BEGAN_MS + 90_000))
+    spool.close()
+    cost = answer(sweep, found, [], NOW).facts["What did it cost?"]
+    assert cost.endswith(" Comparing the finalists: 6 trainings in 1:30 min more.")
     text = page.report_page([sweep])
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
     drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
@@ -194,7 +203,7 @@ def test_tags_in_a_name_are_no_tags_in_a_figure(tmp_path):
 
 def test_the_note_of_the_run_is_short_markdown_with_the_answer_first(sweep):
     text = run_note(sweep, [], NOW)
-    assert text.startswith("**trial 1 won with val\\_accuracy 0.9000.**")
+    assert text.startswith("**trial 1 won with val_accuracy 0.9000.**")
     assert (
         "- **Its configuration:** the defaults of space mlp." in text
         and "- **Is it real?** Not known yet" in text
@@ -212,7 +221,7 @@ def test_the_note_has_the_finalists_with_their_intervals(sweep):
     folder.mkdir()
     (folder / "finalists.json").write_text(json.dumps({"ranking": RANKED}))
     text = run_note(sweep, [], NOW)
-    assert text.startswith("**trial 1 won on fresh seeds: mean val\\_accuracy 0.9000")
+    assert text.startswith("**trial 1 won on fresh seeds: mean val_accuracy 0.9000")
     assert "| trial 1 | 0.9000 (0.8800 to 0.9200) | 0.9100 | 70% |" in text
     assert "| trial 1 | 0.9000 | 30.0 s | defaults |" in text
     assert "keras-sweeps finalize" not in text and "`keras-sweeps promote made`: " in text
@@ -276,6 +285,9 @@ def test_importance_is_said_only_where_there_is_enough_and_with_its_direction(tm
     assert found[0].name == "learning_rate" and found[0].direction.startswith("higher is better")
     assert next(f.direction for f in found if f.name == "dropout") == "no clear direction"
     assert sum(one.importance for one in found) == pytest.approx(1)
+    bars = figures.importance(many, [replace(found[0], importance=0.48), found[1]])
+    assert bars is not None
+    assert bars.layout["xaxis"]["tickvals"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]  # No share of 140%.
     assert "at least 12 trials" in page.report_page([few])
     assert "at least 12 trials" not in page.report_page([many])
 

@@ -262,6 +262,10 @@ def test_what_is_said_of_a_stopped_trial_has_its_value_its_rank_and_why(board):
     for reason in (OUTRANKED, WAITED, "pruned at epoch {}"):
         row.reason = reason.format(at)
         assert end_text(board, row) == said
+    board.rungs, row.reason = (2, 4), WAITED.format(at)
+    assert end_text(board, row).endswith(
+        "; made way for a better trial, and the sweep ended before it went on"
+    )
     for reason, why in (
         (AHEAD.format(at), "ahead of the winner there, but the sweep ended"),
         ("pruned at epoch 1: it cannot end in time", "it cannot end in time"),
