@@ -14,6 +14,7 @@ import fake_executor
 import fake_jobs
 import optuna
 import pytest
+from sqlalchemy import event
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
@@ -33,6 +34,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine, allot
 from sweeps.state.paths import SweepPaths
+from tracking.spool import spool as spool_module
 from tracking.spool.records import (
     EpochRecord,
     ModelDropRecord,
@@ -279,3 +281,25 @@ def test_a_second_kill_while_it_recovers_changes_nothing(
             session(folder, tiny_data, Clock(again), monkeypatch)
         session(folder, tiny_data, Clock(), monkeypatch)
         assert outcome(folder) == expected, f"killed at write {kill_at}"
+
+
+def test_what_a_trial_writes_is_few_commits_and_few_synchronised_lines(
+    tiny_data, tmp_path, monkeypatch
+):
+    """Counted, as seconds depend on the machine: each commit and each line waits for the disk."""
+    synced, commits = [], []
+    monkeypatch.setattr(spool_module.os, "fsync", lambda file: synced.append(file))
+    opened = open_storage
+
+    def watched(url: str) -> Any:
+        storage = opened(url)
+        event.listen(storage.engine, "commit", lambda connection: commits.append(1))
+        return storage
+
+    monkeypatch.setitem(globals(), "open_storage", watched)
+    drive(tmp_path, tiny_data)
+    found = outcome(tmp_path)["trials"].values()
+    num_reports = sum(len(curve) for *_, curve in found)
+    # Begun, each report, a pause, going on after it, the end; and what the study begins with.
+    assert len(commits) <= num_reports + 4 * NUM_TRIALS + 10
+    assert len(synced) <= num_reports + 6 * NUM_TRIALS + 10
