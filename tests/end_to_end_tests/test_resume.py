@@ -136,6 +136,7 @@ def test_a_killed_sweep_goes_on_to_the_very_same_end(whole, tmp_path):
         assert run_found.info.status in ("FINISHED", "KILLED")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", [r"trial 1 .*paused"])
 def test_termination_leaves_everything_to_be_resumed(tmp_path, when):
     options = [option for option in OPTIONS if option != "--protect-baselines"]

@@ -59,7 +59,7 @@ def build_many(name: str, count: int, seed: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_many_sampled_points_build_for_any_image(name, shapes_only):
-    build_many(name, NUM_BUILDS // 2, seed=1)
+    build_many(name, NUM_BUILDS // 4, seed=1)
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_thousands_of_sampled_points_build(name, shapes_only):
     build_many(name, 10 * NUM_BUILDS, seed=2)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(SPACES)),
     seed=st.integers(0, 2**31),

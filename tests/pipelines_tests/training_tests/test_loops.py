@@ -42,6 +42,7 @@ def check_predictions(found: dict[str, float]) -> None:
     assert max(found.values()) < ROUNDING
 
 
+@pytest.mark.long
 def test_on_tensorflow_it_is_fit_bit_for_bit():
     """Sweeps of before there was a loop go on, and replay, as if nothing had changed."""
     found = compared("tensorflow")

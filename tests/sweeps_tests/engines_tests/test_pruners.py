@@ -97,7 +97,7 @@ def test_the_best_share_of_a_rung_is_promotable_and_the_rest_may_wait():
     assert four.unpromotable(2) == [3, 2, 0], "one can always be promoted"
     assert promoted(four) == [1, 3], "of equals the earlier one first"
     assert promoted(rung(0.9)) == []
-    assert promoted(rung(math.nan, 0.1, 0.2)) == [2], "what is no number is the worst"
+    assert promoted(rung(math.nan, 0.1, 0.2)) == [2], "NaN is the worst"
 
 
 @given(

@@ -309,7 +309,7 @@ def test_the_trial_in_containers_waits_for_what_is_printed(board, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "docker")
     from try_stack import DONE, NUM_TRIALS
 
-    board = replace(board, num_trials=NUM_TRIALS, timeout_seconds=None)
+    board.num_trials, board.timeout_seconds = NUM_TRIALS, None
     assert re.findall(DONE, progress_text(board)) == ["2"]
 
 
