@@ -288,7 +288,7 @@ def test_what_a_trial_writes_is_few_commits_and_few_synchronised_lines(
 ):
     """Counted, as seconds depend on the machine: each commit and each line waits for the disk."""
     synced, commits = [], []
-    monkeypatch.setattr(spool_module.os, "fsync", lambda file: synced.append(file))
+    monkeypatch.setattr(spool_module.os, "fsync", synced.append)
     opened = open_storage
 
     def watched(url: str) -> Any:

@@ -86,7 +86,7 @@ def test_what_ran_when_nothing_drives_the_sweep_waits_to_be_resumed(tmp_path):
         assert running.trials[0].state is TrialState.RUNNING
         assert running.trials[0].seconds(BEGAN_MS + 25_000) == 25
         assert running.seconds == 20 and running.seconds_so_far(BEGAN_MS + 25_000) == 25
-    assert sweep.seconds_so_far(BEGAN_MS + 25_000) == 20, "nobody drives it"
+    assert sweep.seconds_so_far(BEGAN_MS + 25_000) == 20, "no process is running it"
 
 
 def test_the_time_between_sessions_and_a_later_note_are_not_the_sweeps(tmp_path):
