@@ -34,31 +34,51 @@ class Elite:
     evidence: float = 0.0
 
 
-def find_elite(
-    trials: Sequence[FrozenTrial],
-    direction: StudyDirection,
-    reduction_factor: int,
-    whole_from: int = 0,
-) -> Elite:
+class Curves:
+    """What trials have reached, worked out once for each trial as long as it is the same object.
+
+    Storages give trials that have not changed as the objects that they were.
+
+    Args:
+        whole_from: values at steps below it were measured differently, and stand for themselves.
+    """
+
+    def __init__(self, direction: StudyDirection, whole_from: int = 0) -> None:
+        self._sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
+        self._whole_from = whole_from
+        self._known: dict[int, tuple[FrozenTrial, list[tuple[float, float]]]] = {}
+
+    def of(self, trial: FrozenTrial) -> list[tuple[float, float]]:
+        """Step and sort key, lower for better, of all that a trial reported, by step."""
+        known = self._known.get(trial.number)
+        if known is None or known[0] is not trial:
+            known = self._known[trial.number] = trial, self._reached(trial)
+        return known[1]
+
+    def _reached(self, trial: FrozenTrial) -> list[tuple[float, float]]:
+        found = []
+        best, last = math.inf, math.inf
+        for step, value in sorted(_curve(trial).items()):
+            alone = step < self._whole_from or last < self._whole_from
+            key = self._sign * value
+            best, last = key if alone else min(best, key), step
+            found.append((step, best))
+        return found
+
+
+def find_elite(trials: Sequence[FrozenTrial], reduction_factor: int, reached: Curves) -> Elite:
     """The best 1/`reduction_factor` of the trials at the highest step, then of those below.
 
-    A trial's value at a step is its best up to there, but values at steps below `whole_from`, which
-    are measured differently, stand for themselves. Where trials report steps, those that report
+    A trial's value at a step is its best up to there. Where trials report steps, those that report
     none (repetitions of others) are left out. Failed trials and values that are not finite are
     ignored; running, paused and pruned ones have their values so far.
     """
-    sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
     keys: dict[float, list[tuple[float, int]]] = {}
-    curves = [_curve(trial) for trial in trials]
-    have_steps = any(curve and ONLY_STEP not in curve for curve in curves)
-    for place, curve in enumerate(curves):
-        best, last = math.inf, math.inf
-        for step, value in sorted(curve.items()):
-            if step == ONLY_STEP and have_steps:
-                continue
-            alone = step < whole_from or last < whole_from
-            best, last = sign * value if alone else min(best, sign * value), step
+    for place, trial in enumerate(trials):
+        for step, best in reached.of(trial):
             keys.setdefault(step, []).append((best, place))
+    if len(keys) > 1:
+        keys.pop(ONLY_STEP, None)
     steps = sorted(step for step, found in keys.items() if len(found) >= MIN_AT_STEP)
     if not steps:
         return Elite()

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweeps.engines.optuna_study.elite import Elite, find_elite
+from sweeps.engines.optuna_study.elite import Curves, Elite, find_elite
 from sweeps.engines.optuna_study.unit_cube import (
     Spread,
     draw_around,
@@ -106,6 +107,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
         whole_from: int = 0,
     ) -> None:
         self._whole_from = whole_from
+        self._reached: dict[StudyDirection, Curves] = {}
         self._known = [dict(defaults or {}), *map(dict, known_points)]
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._factor = reduction_factor
@@ -152,7 +154,10 @@ class PriorSampler(optuna.samplers.BaseSampler):
                 "PriorSampler needs a study with one objective. Received: "
                 f"{len(study.directions)}. Choose another, such as optuna.samplers.NSGAIISampler."
             )
-        best = find_elite(trials, study.direction, self._factor, self._whole_from)
+        reached = self._reached.setdefault(
+            study.direction, Curves(study.direction, self._whole_from)
+        )
+        best = find_elite(trials, self._factor, reached)
         is_first = not any(origin_of(t.user_attrs) or self._is_default(t) for t in trials)
         weights = _weights(best, self._known, self._factor)
         is_first = is_first and bool(self._known[0])

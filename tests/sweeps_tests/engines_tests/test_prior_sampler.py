@@ -17,6 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
 from sweeps.engines.limits import Limit
+from sweeps.engines.optuna_study.elite import Curves, find_elite
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.prior_sampler import PROPOSED_BY, PriorSampler
 from sweeps.engines.optuna_study.unit_cube import Spread, draw_around, has_value, log_ratio
@@ -83,6 +84,24 @@ def test_a_trial_that_is_reopened_later_keeps_what_it_was_drawn_around():
         return suggest(again), again.user_attrs
 
     assert reopened(0) == reopened(8)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_what_trials_have_reached_is_worked_out_anew_where_they_have_changed(direction):
+    study = optuna.create_study(direction=direction)
+    kept, generator = Curves(study.direction, whole_from=2), np.random.default_rng(0)
+    found = []
+    for _ in range(12):
+        trial = study.ask()
+        for step in range(1, int(generator.integers(2, 6))):
+            trial.report(float(generator.random()), step)
+            trials = study.get_trials(deepcopy=False)
+            anew = find_elite(trials, 3, Curves(study.direction, whole_from=2))
+            assert find_elite(trials, 3, kept) == anew
+            found.append([one.number for one in anew.trials])
+        if generator.random() < 0.3:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    assert len({str(one) for one in found}) > 3
 
 
 def test_the_defaults_are_not_proposed_again_after_they_were_enqueued():
