@@ -146,12 +146,25 @@ INSERT INTO tags (key, value, run_uuid)
 INSERT INTO tags (key, value, run_uuid)
     SELECT 'sweeps.node', 'a', run FROM ours WHERE kind = 'trial'
 """
+RISING = """
+UPDATE latest_metrics SET value = n / 1e7 FROM copies
+    WHERE run = run_uuid AND key = 'best_val_accuracy'
+"""
+"""The newest is the best of all but the first two, and its value needs an exponent."""
+WAITING = f"""
+{RISING};
+UPDATE tags SET value = 'PAUSED' WHERE key = 'sweeps.state'
+    AND run_uuid IN (SELECT run FROM copies WHERE n > 280 AND n != 297)
+"""
+"""Of the newest one alone is complete."""
 SWEEPS = {
     "two": (2, ""),
     "few": (60, NODES),
     "some": (300, NODES),
     "low": (300, MINIMIZED),
     "early": (300, EARLY),
+    "rising": (300, RISING),
+    "waiting": (300, WAITING),
     "many": (NUM_TRIALS, ""),
 }
 """Sweep -> its number of trials, and what else is so in the store."""
@@ -201,6 +214,10 @@ def test_requests_and_runs_do_not_grow_with_trials_or_sweeps(served, show):
     assert show("show", "many")[2] == some
     one = show("show", "many", "--trial", "7")[2]
     assert one == Asked(some.calls, 1 + 10 + 1 + 1)
+    # Few are as good as the best of the newest; enough as its worst, or only without such a bound.
+    twice = Asked([*IS_THERE, *["runs/search"] * 5], 1 + 10 + 3 + 10 + 1)
+    assert show("show", "rising")[2] == twice
+    assert show("show", "waiting")[2] == twice
 
     (database,) = served[0].glob("*.db")
     with closing(sqlite3.connect(database)) as store, store:
@@ -215,7 +232,7 @@ def test_requests_and_runs_do_not_grow_with_trials_or_sweeps(served, show):
     assert show("show", "many")[2] == some
 
 
-@pytest.mark.parametrize("name", ["two", "few", "low", "early", "many"])
+@pytest.mark.parametrize("name", ["two", "few", "low", "early", "rising", "waiting", "many"])
 @pytest.mark.parametrize("options", [(), ("--trial", "1")])
 def test_what_is_shown_is_what_all_trials_tell(show, monkeypatch, name, options):
     text, error, _ = show("show", name, *options)
