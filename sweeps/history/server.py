@@ -74,10 +74,10 @@ def part_on_server(
     parent = _parent(uri, name)
     sweep = _sweep(parent)
     newest = list(islice(_trials(uri, parent, limit=_NUM_NEWEST), _NUM_NEWEST))
-    # Trials begin in the order of their numbers.
-    num_trials = 1 + max((found.number for found in newest), default=-1)
-    if num_trials <= len(newest):
+    if len(newest) < _NUM_NEWEST:
         return _with(sweep, newest)
+    # Trials begin in the order of their numbers, one after the other from 0 on.
+    num_trials = 1 + max(found.number for found in newest)
     if num_trials <= MOST_READ:
         return _with(sweep, _trials(uri, parent))
     why = ""
