@@ -5,7 +5,7 @@ The calls are those of MLflow's REST API, version 2.0: `experiments/search` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,12 @@ class RestRun:
 
 
 def search_runs(
-    uri: str, text: str, *, experiment_id: str = "", limit: int = MAX_RESULTS
+    uri: str,
+    text: str,
+    *,
+    experiment_id: str = "",
+    limit: int = MAX_RESULTS,
+    order_by: Sequence[str] = ("attributes.start_time DESC",),
 ) -> Iterator[RestRun]:
     """The runs that a filter in MLflow's search language finds, newest first.
 
@@ -49,6 +54,7 @@ def search_runs(
         experiment_id: where to look, as a run of this server said; empty for all experiments, which
             takes three requests more, as it is seen first whether `uri` is a server that answers.
         limit: of runs in one answer; there are more answers only if more are taken.
+        order_by: another order in MLflow's search language; runs without such a metric come last.
 
     Raises:
         InputError: `uri` is no server, or it does not answer.
@@ -58,7 +64,7 @@ def search_runs(
         return
     body = {
         "experiment_ids": experiments, "filter": text, "max_results": limit,
-        "order_by": ["attributes.start_time DESC"],
+        "order_by": list(order_by),
     }  # fmt: skip
     for page in _pages(uri, "runs/search", body):
         yield from map(_run, page.get("runs", ()))

@@ -130,6 +130,7 @@ class RecordedSweep:
         stopped_by: why it ended or waits, in words; empty before.
         sessions: (begin, latest record) of each session, in ms.
         run_id: its run in MLflow; empty where nothing was sent yet.
+        num_left_out: trials that were not read from a server; those that were include the best.
     """
 
     paths: SweepPaths
@@ -143,6 +144,7 @@ class RecordedSweep:
     trials: dict[int, RecordedTrial] = field(default_factory=dict)
     sessions: list[tuple[int, int]] = field(default_factory=list)
     run_id: str = ""
+    num_left_out: int = 0
 
     @property
     def name(self) -> str:

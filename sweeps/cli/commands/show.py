@@ -15,7 +15,7 @@ from sweeps.history.export import trial_row
 from sweeps.history.listing import leader_of
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
-from sweeps.reporting.console import say, table_console
+from sweeps.reporting.console import say, table_console, warn
 from sweeps.state.sweep_file import FINISHED
 from tracking.spool.records import now_ms
 from tracking.tags import Tag
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    sweep = recorded_sweep(arguments)
+    sweep = _read(arguments)
     if arguments.trial is not None and arguments.trial not in sweep.trials:
         there = f"0 to {max(sweep.trials)}" if sweep.trials else "none yet"
         raise InputError(
@@ -58,6 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_sweep(sweep, None if arguments.all else NUM_SHOWN)
     return DONE
+
+
+def _read(arguments: argparse.Namespace) -> RecordedSweep:
+    """The sweep; of a server's, only what is printed."""
+    if arguments.tracking_uri is None:
+        return recorded_sweep(arguments)
+    from sweeps.history.server import part_on_server
+
+    best = None if arguments.all or arguments.json else NUM_SHOWN
+    return part_on_server(
+        arguments.tracking_uri, arguments.name, warn, best=best, trial=arguments.trial
+    )
 
 
 def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
@@ -93,12 +105,19 @@ def _print_sweep(sweep: RecordedSweep, limit: int | None) -> None:
         )  # fmt: skip
     if rows:
         table_console(heeds_columns=True).print(table)
-    if limit is not None and len(rows) > limit:
-        say(f"{count(len(rows) - limit, 'more trial')}: --all lists them, --trial N shows one")
+    num_trials = len(rows) + sweep.num_left_out
+    if limit is not None and num_trials > limit:
+        say(f"{count(num_trials - limit, 'more trial')}: --all lists them, --trial N shows one")
 
 
 def _print_nodes(sweep: RecordedSweep) -> None:
     """The machines of a cluster that trials ran on."""
+    if sweep.num_left_out:
+        for name, text in sorted(sweep.nodes.items()):
+            say(f"node {name}: {text}")
+        if sweep.nodes:
+            say("trials of each node, and those that moved: --all reads and counts them")
+        return
     for name, text in sorted(sweep.nodes.items()):
         say(f"node {name}: {count(sweep.num_on(name), 'trial')}; {text}")
     moved, lost = sweep.moved
