@@ -33,6 +33,10 @@ CASES = {
          "--max-total-epochs", "6", "--seeds", "1"],
         rf"(?s)optuna: tpe, asha.*{NUMBER}",
     ),
+    "peers": (
+        ["--trials", "12", "--output", "peers.jsonl"],
+        r"(?s)ms at 12 .*ours, prior \| \d+ \(\d+\).*Optuna, prior \| \d+ \(\d+\).*n = 1",
+    ),
     "search_quality": (
         ["--space", "mlp", "--dataset", "digits", "--seeds", "1", "--timeout", "20s",
          "--output", "quality", "--test-seeds", "2"],

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/peers.py`, a module each: its `SIDES`, what each finds, and a table."""
