@@ -57,6 +57,16 @@ def _density(
     trials: Sequence[FrozenTrial],
 ) -> float:
     """The logarithm of the mean over a kernel around each trial and a uniform one."""
-    logs = [0.0, *(log_density(params, distributions, trial.params, KERNEL) for trial in trials)]
+    known: dict[tuple[str, type, Any], float] = {}
+    logs = [0.0]
+    for trial in trials:
+        # Most values are those of other trials, too: each is compared once.
+        parts = []
+        for name in distributions.keys() & trial.params.keys():
+            key = name, type(trial.params[name]), trial.params[name]
+            if key not in known:
+                known[key] = log_density(params, {name: distributions[name]}, trial.params, KERNEL)
+            parts.append(known[key])
+        logs.append(math.fsum(parts))
     top = max(logs)
     return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
