@@ -139,7 +139,7 @@ def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
         ("published models", found.published, ORANGE), ("failed", found.failed, RED),
         ("waiting or running", found.running, BLUE), ("slot waits", found.idle, PALE),
     ]  # fmt: skip
-    total = sum(seconds for _, seconds, _ in parts)
+    total = found.on_slots
     if not total:
         return None
     return Figure(

@@ -96,7 +96,7 @@ def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
     unit = "minutes since the sweep began" if over == "minutes" else "epochs of all trials together"
     return Figure(
         f"Best so far over {over}",
-        "Each step is a trial that measured better than all before it, on all validation images."
+        "Each step is a measurement better than all before it, on all validation images."
         + dotted,
         traces,
         {

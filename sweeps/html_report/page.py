@@ -179,6 +179,11 @@ def _header(sweep: RecordedSweep) -> str:
 
 def _answer(found: Answer, steps: Sequence[tuple[str, str]]) -> str:
     point = f"<p class='point'>Configuration: {escape(found.point)}.</p>" if found.point else ""
+    if found.params:
+        point += (
+            "<details class='values'><summary>All its values</summary><div class='scroll'>"
+            f"<table class='facts'>{_pairs(found.params)}</table></div></details>"
+        )
     facts = "".join(
         f"<dt>{escape(question)}</dt><dd>{_code(text)}</dd>"
         for question, text in found.facts.items()

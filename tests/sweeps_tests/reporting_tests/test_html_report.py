@@ -16,6 +16,7 @@ from made_sweeps import BEGAN_MS, made_trial, write_sweep
 from pipelines.evaluation.predictions import write_predictions
 from search_spaces.registry import get_space
 from sweeps.cli.main import main
+from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.html_report import cost_figures, figures, page
 from sweeps.html_report.answer import answer, next_steps
@@ -115,13 +116,19 @@ def test_finalists_answer_before_single_trials(sweep):
     real = said.facts["Is it real?"]
     assert real.startswith("Probably: it is the best of 2 finalists with a probability of 70%")
     assert "0.8800 to 0.9200" in real and "the next one, trial 0, has 0.9000" in real
+    assert "the best trial of the search, too (0.9000 there, in its best epoch)" in real
+    assert real.endswith("give the next sweep `--finalists --finalist-seeds 6`.")
+    sure = [replace(found[0], probability_best=0.97), found[1]]
+    assert "--finalist-seeds" not in answer(sweep, sure, [], NOW).facts["Is it real?"]
     assert "Comparing the finalists" not in said.facts["What did it cost?"], "no time is known"
     spool = Spool(folder / "spool")
     spool.put(SweepStateRecord("RUNNING", {}, BEGAN_MS))
     spool.put(SweepEnd("FINISHED", at_ms=BEGAN_MS + 90_000))
     spool.close()
     cost = answer(sweep, found, [], NOW).facts["What did it cost?"]
-    assert cost.endswith(" Comparing the finalists: 6 trainings in 1:30 min more.")
+    assert cost.endswith(
+        " Comparing the finalists: 6 trainings in 1:30 min more, so 2:40 min in all."
+    )
     text = page.report_page([sweep])
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
     drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
@@ -143,6 +150,45 @@ def test_a_baseline_that_was_pruned_is_compared_after_as_many_epochs(tmp_path):
     records += made_trial(1, [0.6, 0.8, 0.9], point(), begun=30)
     found = beside_baseline(read_sweep(write_sweep(tmp_path / ".sweeps", "part", records)))
     assert found is not None and (found.own, found.other, found.epochs) == (0.6, 0.7, 1)
+
+
+def commands(sweep, *, has_finalists=True) -> list[str]:
+    found = next_steps(sweep, has_finalists=has_finalists)
+    assert len(found) <= 3
+    return [command.removeprefix("keras-sweeps ") for command, _ in found]
+
+
+def test_the_next_steps_train_what_nothing_was_compared_with_in_full(sweep):
+    more = "run --resume --name made --timeout 30m"
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, num_trials=None))
+    assert commands(sweep) == ["promote made", more], "a published model was trained in full"
+    sweep.trials[0].state = TrialState.PRUNED
+    data = sweep.file.data_name
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, dataset=data))
+    baselines = f"run --baselines-only --space mlp --dataset {data}"
+    assert commands(sweep) == ["promote made", baselines, more]
+    assert commands(sweep, has_finalists=False) == ["finalize made", "promote made", baselines]
+    own = replace(sweep.file.settings, dataset="/home/me/images")
+    sweep.file = replace(sweep.file, settings=own)
+    assert commands(sweep) == ["promote made", more], "where images lie is told to nobody"
+
+
+def test_a_sweep_of_so_many_trials_goes_on_with_more_of_them(sweep):
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, num_trials=3))
+    assert commands(sweep)[-1] == "run --resume --name made --trials 6"
+
+
+def test_all_shares_of_time_are_of_the_slots_time(tmp_path):
+    records = made_trial(0, [0.5, 0.6], point())
+    records += made_trial(1, [0.5], point(num_layers=1), begun=30, state="PRUNED")
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "two", records))
+    (share,) = [
+        trace["name"]
+        for trace in cost_figures.compute(sweep, NOW).data
+        if "pruned" in trace["name"]
+    ]
+    said = answer(sweep, [], [], NOW).facts["What did it cost?"]
+    assert share == "pruned 25%" and "pruned trials took 25% of the time of its slot" in said
 
 
 def test_a_sweep_without_any_report_has_a_page_too(tmp_path):
