@@ -63,6 +63,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
     now = now_ms()
     finalists, findings = finalists_of(sweep.paths), parameter_findings(sweep)
     answers = answers_of(sweep, finalists[0].trial if finalists else None)
+    winner = finalists[0].trial if finalists else sweep.best.number if sweep.best else None
     drawn = _Drawn()
     parts = [
         _header(sweep),
@@ -71,21 +72,21 @@ def _single(sweep: RecordedSweep) -> list[str]:
             next_steps(sweep, has_finalists=bool(finalists)),
         ),
         drawn(figures.best_so_far([sweep], over="minutes")),
-        drawn(figures.learning_curves(sweep)),
+        drawn(figures.learning_curves(sweep, winner)),
     ]
     if finalists:
         parts += [
             _finalists(finalists, sweep),
-            drawn(figures.finalists(finalists, sweep.objective.metric)),
+            drawn(figures.finalists(finalists, sweep)),
         ]
     parts += [
         _leaderboard(sweep),
         drawn(figures.importance(sweep, findings)),
         _too_few(findings, sweep),
-        drawn(figures.slices(sweep, findings)),
+        drawn(figures.slices(sweep, findings, winner)),
         drawn(figures.parallel_coordinates(sweep, findings)),
-        drawn(cost_figures.trade_offs(sweep)),
-        drawn(cost_figures.timeline(sweep, now)),
+        drawn(cost_figures.trade_offs(sweep, winner)),
+        drawn(cost_figures.timeline(sweep, now, winner)),
         drawn(cost_figures.compute(sweep, now)),
         drawn(figures.best_so_far([sweep], over="epochs")),
         _failed(sweep),

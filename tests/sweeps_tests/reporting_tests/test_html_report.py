@@ -191,6 +191,43 @@ def test_all_shares_of_time_are_of_the_slots_time(tmp_path):
     assert share == "pruned 25%" and "pruned trials took 25% of the time of its slot" in said
 
 
+def test_the_winner_has_a_colour_of_its_own_in_every_figure_and_its_values_a_fold(sweep):
+    for winner in (1, 2):  # Finalists may pick a trial that was pruned.
+        curves = figures.learning_curves(sweep, winner)
+        (line,) = [t for t in curves.data if t.get("line", {}).get("color") == figures.WINNER]
+        assert line["name"] == f"trial {winner}, the winner"
+        assert ("but the winner has its colour" in curves.caption) == (winner == 2)
+    points = cost_figures.trade_offs(sweep, 1).data[0]
+    assert points["marker"]["color"] == [figures.ORANGE, figures.WINNER], "it is above the others"
+    bars = {trace["name"]: trace for trace in cost_figures.timeline(sweep, NOW, 1).data}
+    assert set(bars) == {"winner", "published model", "pruned"}
+    assert bars["winner"]["marker"]["color"] == figures.WINNER
+    assert bars["published model"]["marker"]["color"] == figures.ORANGE
+    assert bars["pruned"]["text"] == ["2"] and bars["pruned"]["hovertext"] == ["trial 2, pruned"]
+    values = re.search(r"<details class='values'>(.*?)</details>", page.report_page([sweep]))
+    assert values is not None
+    assert all(f"<th>{name}</th>" in values[1] for name in sweep.trials[1].params)
+
+
+def test_a_front_of_one_trial_is_a_line_too(sweep):
+    sweep.trials[0].metrics = {**sweep.trials[0].metrics, "num_parameters": 300.0}
+    front = cost_figures.trade_offs(sweep).data[1]
+    assert (front["x"], front["y"]) == ([100.0, 300.0], [0.9, 0.9])
+
+
+def test_parallel_coordinates_begin_with_the_better_part_and_say_so(tmp_path):
+    records = []
+    for k in range(16):
+        params = point(batch_size=(32, 64, 128)[k % 3])
+        records += made_trial(k, [0.1 if k < 2 else 0.9 + 0.001 * k], params, begun=30 * k)
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "many", records))
+    figure = figures.parallel_coordinates(sweep, [])
+    line, axis = figure.data[0]["line"], figure.data[0]["dimensions"][-1]
+    assert axis["range"] == [line["cmin"], line["cmax"]] and axis["range"][0] > 0.9
+    assert min(axis["values"]) == axis["range"][0]
+    assert "begin at 0.9" in figure.caption and "what was worse lies there" in figure.caption
+
+
 def test_a_sweep_without_any_report_has_a_page_too(tmp_path):
     empty = read_sweep(write_sweep(tmp_path / ".sweeps", "empty", [], status="running"))
     text = page.report_page([empty])
@@ -333,6 +370,7 @@ def test_importance_is_said_only_where_there_is_enough_and_with_its_direction(tm
     assert sum(one.importance for one in found) == pytest.approx(1)
     bars = figures.importance(many, [replace(found[0], importance=0.48), found[1]])
     assert bars is not None
+    assert "range" not in bars.layout["xaxis"], "the page makes room for the words"
     assert bars.layout["xaxis"]["tickvals"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]  # No share of 140%.
     assert "at least 12 trials" in page.report_page([few])
     assert "at least 12 trials" not in page.report_page([many])
