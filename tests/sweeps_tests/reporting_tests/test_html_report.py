@@ -133,6 +133,9 @@ def test_finalists_answer_before_single_trials(sweep):
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
     drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
     assert drawn["data"][0]["y"] == ["trial 0", "trial 1"]
+    assert drawn["data"][0]["marker"]["color"] == [figures.ORANGE, figures.WINNER]
+    assert "<td>0.9100</td><td>3</td><td>0.7000</td>" in text, "beside it the search's own value"
+    assert "not the mean over fresh seeds" in text
     assert "won on fresh seeds" in run_note(sweep, [], NOW)
 
 
@@ -226,6 +229,16 @@ def test_parallel_coordinates_begin_with_the_better_part_and_say_so(tmp_path):
     assert axis["range"] == [line["cmin"], line["cmax"]] and axis["range"][0] > 0.9
     assert min(axis["values"]) == axis["range"][0]
     assert "begin at 0.9" in figure.caption and "what was worse lies there" in figure.caption
+
+
+def test_a_pruned_finalist_is_explained_and_words_are_linked_from_the_top(sweep):
+    folder = sweep.paths.sweep / "finalists"
+    folder.mkdir()
+    pruned = {**RANKED[0], "name": "trial 2", "trial": 2}
+    (folder / "finalists.json").write_text(json.dumps({"ranking": [pruned, RANKED[1]]}))
+    text = page.report_page([sweep])
+    assert "trial 2 is one although it was pruned" in text
+    assert text.index("href='#words'") < text.index("class='answer'") < text.index("id='words'")
 
 
 def test_a_sweep_without_any_report_has_a_page_too(tmp_path):
@@ -513,27 +526,13 @@ def test_latency_is_one_of_the_costs_and_slots_that_wait_are_drawn(sweep):
     assert "slot waits" in {trace["name"] for trace in cost_figures.timeline(sweep, NOW).data}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("width", [1280, 800, 500])
-def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
-    answered, tmp_path, monkeypatch, width
-):
-    sweep = answered
+def seen_in_browser(text, file, width, asked) -> dict:
+    """What Chromium says of a page once it is drawn; `asked` are the parts of an object."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs Chromium")
-    monkeypatch.undo()
-    text = page.report_page([sweep]).replace(
-        "</body>",
-        "<script>setTimeout(() => { document.title = JSON.stringify({"
-        "wide: document.documentElement.scrollWidth - window.innerWidth,"
-        "drawn: document.querySelectorAll('.plot svg.main-svg').length,"
-        "plots: document.querySelectorAll('.plot').length,"
-        "labels: Array.from(document.querySelectorAll('.xtitle, .ytitle')).map(e => e.textContent),"
-        "}); }, 3000)</script></body>",
-    )
-    file = tmp_path / "page.html"
-    file.write_text(text)
+    script = f"setTimeout(() => {{ document.title = JSON.stringify({{{asked}}}); }}, 3000)"
+    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
     done = subprocess.run(
         [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
          "--virtual-time-budget=10000", "--dump-dom", file.as_uri()],
@@ -541,8 +540,63 @@ def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
     )  # fmt: skip
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, "the page's script did not run"
-    found = json.loads(unescape(title[1]))
+    return json.loads(unescape(title[1]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("width", [1280, 700, 500])
+def test_ten_trials_are_seen_with_a_hint_of_more_and_bars_fill_their_figure(
+    tmp_path, monkeypatch, width
+):
+    records = []
+    for k in range(40):
+        params = point(
+            learning_rate=round(0.0004 * 1.05**k, 6), batch_size=(32, 64, 128)[k % 3],
+            num_layers=1 + k % 2, optimizer=("sgd", "adam")[k % 2], dropout=0.05 * (k % 4),
+        )  # fmt: skip
+        records += made_trial(k, [0.4 + 0.01 * k] * 3, params, begun=30 * k)
+    monkeypatch.undo()
+    found = seen_in_browser(
+        page.report_page([read_sweep(write_sweep(tmp_path / ".sweeps", "many", records))]),
+        tmp_path / "page.html",
+        width,
+        "rows: (box => Array.from(box.querySelectorAll('tbody tr')).filter(row => "
+        "row.getBoundingClientRect().bottom <= box.getBoundingClientRect().bottom).length)"
+        "(document.querySelector('.tall')),"
+        "hinted: !document.querySelector('.more').hidden,"
+        "...(plot => { const [right, all] = [e => e.getBoundingClientRect().right, "
+        "s => Array.from(plot.querySelectorAll(s))]; return {"
+        "over: Math.max(...all('.bartext').map(right)) - right(plot),"
+        "filled: Math.max(...all('.bars path').map(e => e.getBoundingClientRect().width)) / "
+        "plot.querySelector('.bglayer, .plotbg, .xy, .gridlayer').ownerSVGElement.clientWidth,"
+        "turned: all('.xtick text').filter(e => /rotate\\((?!0)/.test(e.getAttribute('transform')))"
+        ".length}; })(Array.from(document.querySelectorAll('section'))"
+        ".find(s => s.textContent.startsWith('Importance')).querySelector('.plot')),",
+    )
+    assert found["rows"] >= 10 and found["hinted"]
+    assert found["over"] <= 0 and found["turned"] == 0
+    assert found["filled"] > (0.5 if width == 1280 else 0.25)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("width", [1280, 800, 500])
+def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
+    answered, tmp_path, monkeypatch, width
+):
+    monkeypatch.undo()
+    text = page.report_page([answered])
+    found = seen_in_browser(
+        text,
+        tmp_path / "page.html",
+        width,
+        "wide: document.documentElement.scrollWidth - window.innerWidth,"
+        "drawn: document.querySelectorAll('.plot svg.main-svg').length,"
+        "plots: document.querySelectorAll('.plot').length,"
+        "hinted: !document.querySelector('.more').hidden,"
+        "labels: Array.from(document.querySelectorAll('.xtitle, .ytitle')).map(e => e.textContent),",
+    )
     assert found["wide"] <= 0
+    assert found["hinted"] == (width < 1280), "three rows are cut at the side only"
     assert found["plots"] >= 6 and found["drawn"] >= found["plots"]
     assert {"epochs trained", "val_accuracy", "minutes since the sweep began"} <= set(
         found["labels"]
