@@ -21,6 +21,7 @@ from sweeps.html_report.figures import (
     colour_of,
     drawn_last,
     opacity_of,
+    winner_word,
 )
 from sweeps.html_report.findings import compute_of, gaps, lanes
 
@@ -72,8 +73,8 @@ def trade_offs(sweep: RecordedSweep, winner: int | None = None) -> Figure | None
         layout[f"yaxis{axis}"] = {"title": {"text": sweep.objective.metric}} if place == 1 else {}
     return Figure(
         "What it costs",
-        "Trials trained in full, the winner in violet; nothing is both cheaper and better than "
-        "those at the corners of the green line. "
+        f"Trials trained in full, the {winner_word(sweep)} in violet; nothing is both cheaper and "
+        "better than those at the corners of the green line. "
         "Times were measured beside whatever else ran.",
         traces, layout,
     )  # fmt: skip
@@ -113,7 +114,10 @@ def timeline(sweep: RecordedSweep, now_ms: int, winner: int | None = None) -> Fi
         kind = kinds[trial.state]
         if trial.state not in (TrialState.FAILED, TrialState.KILLED):
             colour = colour_of(trial, winner, kind[1])
-            kind = ({ORANGE: "published model", WINNER: "winner"}.get(colour, kind[0]), colour)
+            kind = (
+                {ORANGE: "published model", WINNER: winner_word(sweep)}.get(colour, kind[0]),
+                colour,
+            )
         bars.setdefault(kind, []).append(one)
     waits = gaps(sweep, found)
     traces: list[Trace] = [

@@ -190,6 +190,11 @@ def opacity_of(trial: RecordedTrial, winner: int | None) -> float:
     return 1.0 if trial.number == winner else 0.75
 
 
+def winner_word(sweep: RecordedSweep) -> str:
+    """What the best trial is called: nothing has won while more may come."""
+    return "leader" if sweep.state == "running" else "winner"
+
+
 def drawn_last(trial: RecordedTrial, winner: int | None) -> int:
     """A key that puts published models, and then what won, above the other points."""
     return 2 if trial.number == winner else int(is_published(trial))
@@ -229,7 +234,8 @@ def learning_curves(sweep: RecordedSweep, winner: int | None = None) -> Figure |
     for place, trial in enumerate(best):
         traces.append(
             {"type": "scatter", "mode": "lines+markers",
-             "name": f"{trial.name}, the winner" if trial.number == winner else trial.name,
+             "name": trial.name
+             + (f", the {winner_word(sweep)}" if trial.number == winner else ""),
              "x": [round(report.epochs, 3) for report in trial.reports],
              "y": [_number(report.metrics.get(metric)) for report in trial.reports],
              "line": {"color": colour_of(trial, winner, SERIES[place % len(SERIES)]),
@@ -244,8 +250,8 @@ def learning_curves(sweep: RecordedSweep, winner: int | None = None) -> Figure |
     return Figure(
         "Learning curves",
         "Every trial; those with a colour were trained in full, grey ones were not"
-        f"{_unless_complete(first)}. Dotted lines are the rungs: numbers of epochs at which a "
-        "trial that is not among the best waits. The worst lie outside the frame.",
+        f"{_unless_complete(first, sweep)}. Dotted lines are the rungs: numbers of epochs at which "
+        "a trial that is not among the best waits. The worst lie outside the frame.",
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
@@ -261,9 +267,9 @@ def learning_curves(sweep: RecordedSweep, winner: int | None = None) -> Figure |
     )  # fmt: skip
 
 
-def _unless_complete(winner: Sequence[RecordedTrial]) -> str:
+def _unless_complete(winner: Sequence[RecordedTrial], sweep: RecordedSweep) -> str:
     pruned = [trial for trial in winner if trial.state is not TrialState.COMPLETE]
-    return ", but the winner has its colour" if pruned else ""
+    return f", but the {winner_word(sweep)} has its colour" if pruned else ""
 
 
 def _whole_epochs(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
@@ -357,8 +363,8 @@ def slices(
     return Figure(
         "The most important parameters, one by one",
         f"{sweep.objective.metric} {epochs}, for every trial that came so far; published models "
-        "are orange, the winner is violet. Green is where the best fifth lies. The worst lie "
-        "outside the frames.",
+        f"are orange, the {winner_word(sweep)} is violet. Green is where the best fifth lies. The "
+        "worst lie outside the frames.",
         traces, layout, height=120 + 235 * (-(-len(names) // 2)),
     )  # fmt: skip
 

@@ -200,6 +200,9 @@ def test_the_winner_has_a_colour_of_its_own_in_every_figure_and_its_values_a_fol
         (line,) = [t for t in curves.data if t.get("line", {}).get("color") == figures.WINNER]
         assert line["name"] == f"trial {winner}, the winner"
         assert ("but the winner has its colour" in curves.caption) == (winner == 2)
+    sweep.state = "running"
+    assert "trial 1, the leader" in {t["name"] for t in figures.learning_curves(sweep, 1).data}
+    sweep.state = "finished"
     points = cost_figures.trade_offs(sweep, 1).data[0]
     assert points["marker"]["color"] == [figures.ORANGE, figures.WINNER], "it is above the others"
     bars = {trace["name"]: trace for trace in cost_figures.timeline(sweep, NOW, 1).data}
