@@ -87,7 +87,7 @@ def take_pages(browser: str, name: str, folder: Path, output: Path) -> None:
     """The sweep's own page, and MLflow's pages of it."""
     subprocess.run([*KERAS_SWEEPS, "report", name], cwd=folder, check=True)
     paths = SweepPaths(folder / ".sweeps", name)
-    _take(browser, paths.report.as_uri(), output / "report.png", 1100, 1500)
+    _take(browser, paths.report.as_uri(), output / "report.png", 1100, 1660)
     server = subprocess.Popen(
         [*KERAS_SWEEPS, "ui", name, "--no-browser"], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from search_spaces.hyperparameters.parameter import Value
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration
 from sweeps.history.listing import leader_of
@@ -19,12 +20,14 @@ from sweeps.html_report.findings import (
     compute_of,
     finalists_seconds,
     is_published,
+    none_published_in_full,
     reached,
 )
 
 MANY = 3
 """From so many trials on that the measurement cannot tell from the winner, their number is said."""
 SURE = 0.95
+MAX_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,13 @@ class Answer:
         point: what it is, after a colon: its difference from the defaults or the nearest published
             model; empty where nothing has won yet.
         facts: question -> its answer in a sentence or two.
+        params: all values of what won.
     """
 
     won: str
     point: str
     facts: Mapping[str, str]
+    params: Mapping[str, Value] = field(default_factory=dict)
 
 
 def answer(
@@ -63,7 +68,8 @@ def answer(
     }
     point = _configuration(winner, sweep)
     won = _won(sweep, best, finalists)
-    return Answer(won, point, {question: text for question, text in facts.items() if text})
+    said = {question: text for question, text in facts.items() if text}
+    return Answer(won, point, said, winner.params)
 
 
 def _without_winner(sweep: RecordedSweep) -> str:
@@ -129,7 +135,7 @@ def _how_sure(
     margin: float | None,
 ) -> str:
     if finalists:
-        return _sure_of(finalists, best)
+        return _sure_of(finalists, best, sweep)
     tried = count(len(sweep.trained), "configuration")
     said = f"Not known yet: it is one training, the best of {tried}, so its value is optimistic."
     if margin is None:
@@ -141,20 +147,30 @@ def _how_sure(
     return f"{said} Measured on {images:,} images it is ±{margin:.4f} (95%), which {tells}."
 
 
-def _sure_of(finalists: Sequence[Finalist], best: RecordedTrial) -> str:
-    first = finalists[0]
+def _sure_of(finalists: Sequence[Finalist], best: RecordedTrial, sweep: RecordedSweep) -> str:
+    first, value = finalists[0], best.value(sweep.objective) or 0.0
     interval = f"95% interval {first.low:.4f} to {first.high:.4f}, {first.num_seeds} seeds"
-    same = "" if first.trial != best.number else " It was the best trial of the search, too."
+    same = (
+        f" It was the best trial of the search, too ({value:.4f} there, in its best epoch)."
+        if first.trial == best.number
+        else ""
+    )
     if len(finalists) == 1:
         return (
             f"Its value is ({interval}); it was the only finalist, so nothing was compared.{same}"
         )
     verdict = "Yes" if first.probability_best >= SURE else "Probably"
     verdict = verdict if first.probability_best > 0.5 else "Open"
+    more = (
+        ""
+        if first.probability_best >= SURE
+        else " A comparison is made once, as its test results are known then: for more seeds give "
+        f"the next sweep `--finalists --finalist-seeds {2 * first.num_seeds}`."
+    )
     return (
         f"{verdict}: it is the best of {len(finalists)} finalists with a probability of "
         f"{first.probability_best:.0%} ({interval}); the next one, {finalists[1].name}, has "
-        f"{finalists[1].mean:.4f}.{same}"
+        f"{finalists[1].mean:.4f}.{same}{more}"
     )
 
 
@@ -170,15 +186,23 @@ def _within(sweep: RecordedSweep, best: RecordedTrial, margin: float) -> list[st
 
 def _cost(sweep: RecordedSweep, finalists: Sequence[Finalist], now_ms: int) -> str:
     found = compute_of(sweep, now_ms)
-    total = found.complete + found.pruned + found.published + found.failed + found.running
-    pruned = f", {found.pruned / total:.0%} of it on pruned ones" if found.pruned else ""
+    whose = "its slot" if found.num_slots == 1 else f"its {found.num_slots} slots"
+    pruned = (
+        f"; pruned trials took {found.pruned / found.on_slots:.0%} of the time of {whose}"
+        if found.pruned
+        else ""
+    )
     failed = sweep.num_in(TrialState.FAILED)
     again, seconds = sum(one.num_seeds for one in finalists), finalists_seconds(sweep.paths)
-    more = f" Comparing the finalists: {count(again, 'training')} in {duration(seconds)} more."
+    more = (
+        f" Comparing the finalists: {count(again, 'training')} in {duration(seconds)} more, so "
+        f"{duration(sweep.seconds + seconds)} in all."
+    )
     return (
         f"{duration(sweep.seconds)} with {count(found.num_slots, 'trial')} at a time: "
         f"{count(len(sweep.trained), 'configuration')} tried, {len(sweep.ranking())} trained in "
-        f"full{f', {failed} failed' if failed else ''}; {duration(total)} of training{pruned}."
+        f"full{f', {failed} failed' if failed else ''}; {duration(found.training)} of training"
+        f"{pruned}."
         f"{more if seconds else ''}"
     )
 
@@ -233,6 +257,13 @@ def next_steps(sweep: RecordedSweep, *, has_finalists: bool) -> list[tuple[str, 
             (f"keras-sweeps finalize {name}", "whether it is real: the best ones on fresh seeds")
         )
     steps.append((f"keras-sweeps promote {name}", "register the model, if it beats the champion"))
-    more = f"keras-sweeps run --resume --name {name} --timeout 30m"
-    steps.append((more, "search on with more time"))
-    return steps
+    settings, data = sweep.file.settings, sweep.file.data_name
+    # Where a user's own images lie is nobody else's matter, and no command without that would run.
+    if none_published_in_full(sweep) and settings.dataset == data:
+        baselines = f"keras-sweeps run --baselines-only --space {settings.space} --dataset {data}"
+        steps.append((baselines, "train the published models in full, and test them"))
+    more, what = "--timeout 30m", "30 minutes more"
+    if (num_trials := settings.num_trials) is not None:
+        more, what = f"--trials {2 * num_trials}", f"{count(num_trials, 'trial')} more"
+    steps.append((f"keras-sweeps run --resume --name {name} {more}", f"search for {what}"))
+    return steps[:MAX_STEPS]

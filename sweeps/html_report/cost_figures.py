@@ -9,24 +9,38 @@ from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.history.references import recorded_references
-from sweeps.html_report.figures import BLUE, GREEN, GREY, ORANGE, RED, Figure, Trace
-from sweeps.html_report.findings import compute_of, gaps, is_published, lanes
+from sweeps.html_report.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    WINNER,
+    Figure,
+    Trace,
+    colour_of,
+    drawn_last,
+    opacity_of,
+    winner_word,
+)
+from sweeps.html_report.findings import compute_of, gaps, lanes
 
 PALE, YELLOW = "#c9ced6", "#d4a017"
 COSTS = (
-    ("num_parameters", "parameters of the model"),
+    ("num_parameters", "weights of the model"),
     ("seconds", "seconds on a slot"),
     ("latency_ms", "ms to predict one image"),
 )
 
 
-def trade_offs(sweep: RecordedSweep) -> Figure | None:
+def trade_offs(sweep: RecordedSweep, winner: int | None = None) -> Figure | None:
     """The objective against size, time and latency, with the front of what nothing beats."""
     rows = [(t, v) for t in sweep.trained if (v := t.value(sweep.objective)) is not None]
     panels = []
     for quantity, title in COSTS:
         points = [(_cost(t, quantity), v, t) for t, v in rows]
         points = [point for point in points if not math.isnan(point[0])]
+        points.sort(key=lambda point: drawn_last(point[2], winner))
         if len(points) > 1:
             panels.append((title, points))
     if not panels:
@@ -38,16 +52,18 @@ def trade_offs(sweep: RecordedSweep) -> Figure | None:
     }  # fmt: skip
     for place, (title, points) in enumerate(panels, start=1):
         axis = "" if place == 1 else str(place)
-        front = _front(points, sweep)
+        front = [(x, value) for x, value, _ in _front(points, sweep)]
+        # To the end, so that a front of one trial is a line, too: all to its right are worse.
+        front.append((max(x for x, *_ in points), front[-1][1]))
         traces += [
             {"type": "scatter", "mode": "markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
              "x": [x for x, *_ in points], "y": [round(v, 6) for _, v, _ in points],
              "text": [t.name for *_, t in points],
-             "marker": {"size": 9, "opacity": 0.8,
-                        "color": [ORANGE if is_published(t) else BLUE for *_, t in points]},
+             "marker": {"size": 9, "opacity": [opacity_of(t, winner) for *_, t in points],
+                        "color": [colour_of(t, winner, BLUE) for *_, t in points]},
              "hovertemplate": "%{text}<br>%{x:,.4g}<br>%{y:.4f}<extra></extra>"},
             {"type": "scatter", "mode": "lines", "xaxis": f"x{axis}", "yaxis": f"y{axis}",
-             "x": [x for x, *_ in front], "y": [v for _, v, _ in front], "hoverinfo": "skip",
+             "x": [x for x, _ in front], "y": [v for _, v in front], "hoverinfo": "skip",
              "line": {"color": GREEN, "width": 1.5, "shape": "hv"}},
         ]  # fmt: skip
         layout[f"xaxis{axis}"] = {
@@ -57,7 +73,8 @@ def trade_offs(sweep: RecordedSweep) -> Figure | None:
         layout[f"yaxis{axis}"] = {"title": {"text": sweep.objective.metric}} if place == 1 else {}
     return Figure(
         "What it costs",
-        "Trials trained in full; nothing is both cheaper and better than those on the green line. "
+        f"Trials trained in full, the {winner_word(sweep)} in violet; nothing is both cheaper and "
+        "better than those at the corners of the green line. "
         "Times were measured beside whatever else ran.",
         traces, layout,
     )  # fmt: skip
@@ -80,7 +97,7 @@ def _front(
     return found
 
 
-def timeline(sweep: RecordedSweep, now_ms: int) -> Figure | None:
+def timeline(sweep: RecordedSweep, now_ms: int, winner: int | None = None) -> Figure | None:
     """Which trial had which slot when, and when a slot had none."""
     found = lanes(sweep, now_ms)
     if not found:
@@ -91,20 +108,30 @@ def timeline(sweep: RecordedSweep, now_ms: int) -> Figure | None:
         TrialState.RUNNING: ("running", BLUE), TrialState.PAUSED: ("goes on later", YELLOW),
     }  # fmt: skip
     references, minute = recorded_references(sweep), 60_000
-    bars: dict[TrialState, list[tuple[RecordedTrial, int, int, int]]] = {}
+    bars: dict[tuple[str, str], list[tuple[RecordedTrial, int, int, int]]] = {}
     for one in found:
-        bars.setdefault(one[0].state, []).append(one)
+        trial = one[0]
+        kind = kinds[trial.state]
+        if trial.state not in (TrialState.FAILED, TrialState.KILLED):
+            colour = colour_of(trial, winner, kind[1])
+            kind = (
+                {ORANGE: "published model", WINNER: winner_word(sweep)}.get(colour, kind[0]),
+                colour,
+            )
+        bars.setdefault(kind, []).append(one)
     waits = gaps(sweep, found)
     traces: list[Trace] = [
-        {"type": "bar", "orientation": "h", "name": kinds[state][0],
+        {"type": "bar", "orientation": "h", "name": name,
          "base": [round((begin - sweep.begun_ms) / minute, 4) for _, begin, _, _ in rows],
          "x": [round((end - begin) / minute, 4) for _, begin, end, _ in rows],
          "y": [f"slot {lane}" for *_, lane in rows],
-         "text": [trial.name for trial, *_ in rows], "textposition": "none",
+         "text": [str(trial.number) for trial, *_ in rows], "textposition": "inside",
+         "insidetextanchor": "middle", "textangle": 0,
+         "hovertext": [f"{trial.name}, {trial.state.value.lower()}" for trial, *_ in rows],
          "customdata": [difference_text(t.params, references) for t, *_ in rows],
-         "marker": {"color": kinds[state][1], "line": {"width": 0.5, "color": "white"}},
-         "hovertemplate": "%{text}<br>%{customdata}<br>%{x:.2f} min<extra></extra>"}
-        for state, rows in bars.items()
+         "marker": {"color": colour, "line": {"width": 0.5, "color": "white"}},
+         "hovertemplate": "%{hovertext}<br>%{customdata}<br>%{x:.2f} min<extra></extra>"}
+        for (name, colour), rows in bars.items()
     ]  # fmt: skip
     if waits:
         traces.append(
@@ -121,12 +148,14 @@ def timeline(sweep: RecordedSweep, now_ms: int) -> Figure | None:
     pauses = f" It ran in {count(broken + 1, 'session')}." if broken > 0 else ""
     return Figure(
         "Timeline",
-        "Each bar is a stretch of training on a slot; a trial that waited at a rung has several. A "
+        "Each bar is a stretch of training on a slot, the room for one trial at a time, with the "
+        "trial's number where it has room; a trial that waited at a rung has several. A "
         f"slot waits for the first start, for a decision, or for the end.{pauses}",
         traces,
         {"barmode": "overlay", "xaxis": {"title": {"text": "minutes since the sweep began"}},
          "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
-         "showlegend": True},
+         "showlegend": True,
+         "uniformtext": {"minsize": 10, "mode": "hide"}},  # A number that has no room is left out.
         height=170 + 46 * num_slots,
     )  # fmt: skip
 
@@ -139,7 +168,7 @@ def compute(sweep: RecordedSweep, now_ms: int) -> Figure | None:
         ("published models", found.published, ORANGE), ("failed", found.failed, RED),
         ("waiting or running", found.running, BLUE), ("slot waits", found.idle, PALE),
     ]  # fmt: skip
-    total = sum(seconds for _, seconds, _ in parts)
+    total = found.on_slots
     if not total:
         return None
     return Figure(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from sweeps.engines.base import TrialState
 from sweeps.formatting import count, param_text
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
 from sweeps.html_report.findings import (
@@ -22,7 +23,9 @@ from sweeps.html_report.findings import (
 )
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b76d6", "#e07b39", "#2f9e63", "#d04848", "#8a8f98"
-SERIES = (BLUE, GREEN, "#9b59b6", "#d4a017", "#17a2b8", "#c2185b", "#5d7a3a", "#6b5bd6")
+WINNER = "#9b59b6"
+"""What won has this colour in every figure, and nothing else has it."""
+SERIES = (BLUE, GREEN, "#d4a017", "#17a2b8", "#c2185b", "#5d7a3a", "#8c564b")
 WORST_TO_BEST = ((0, "#b9a394"), (0.5, "#d4a017"), (1, "#2f9e63"))
 """Seen on white and on black, which none of plotly's own scales is at both of its ends."""
 NUM_COLOURED = 8
@@ -96,7 +99,7 @@ def best_so_far(sweeps: Sequence[RecordedSweep], *, over: str) -> Figure | None:
     unit = "minutes since the sweep began" if over == "minutes" else "epochs of all trials together"
     return Figure(
         f"Best so far over {over}",
-        "Each step is a trial that measured better than all before it, on all validation images."
+        "Each step is a measurement better than all before it, on all validation images."
         + dotted,
         traces,
         {
@@ -170,15 +173,43 @@ def _baseline_lines(sweep: RecordedSweep) -> tuple[list[Trace], list[Trace]]:
         notes.append(
             {"xref": "paper", "x": 1, "y": value, "text": f"{name} {value:.4f}",
              "showarrow": False, "xanchor": "right", "yanchor": "bottom",
-             "font": {"size": 11, "color": ORANGE}}
+             "font": {"size": 13}}  # The page gives it an orange that can be read.
         )  # fmt: skip
     return shapes[:MAX_BASELINES], notes[:MAX_BASELINES]
 
 
-def learning_curves(sweep: RecordedSweep) -> Figure | None:
-    """The objective of every trial over its epochs; the best complete ones with a colour."""
+def colour_of(trial: RecordedTrial, winner: int | None, other: str) -> str:
+    """Orange for a published model, the winner's for what won, else the other colour."""
+    if is_published(trial):
+        return ORANGE
+    return WINNER if trial.number == winner else other
+
+
+def opacity_of(trial: RecordedTrial, winner: int | None) -> float:
+    """Of a point: where many lie on each other, the winner's colour is still its own."""
+    return 1.0 if trial.number == winner else 0.75
+
+
+def winner_word(sweep: RecordedSweep) -> str:
+    """What the best trial is called: nothing has won while more may come."""
+    return "leader" if sweep.state == "running" else "winner"
+
+
+def drawn_last(trial: RecordedTrial, winner: int | None) -> int:
+    """A key that puts published models, and then what won, above the other points."""
+    return 2 if trial.number == winner else int(is_published(trial))
+
+
+def learning_curves(sweep: RecordedSweep, winner: int | None = None) -> Figure | None:
+    """The objective of every trial over its epochs; the best complete ones with a colour.
+
+    Args:
+        winner: the number of what won; it has a colour, too, where finalists have picked a trial
+            that was pruned.
+    """
     metric = sweep.objective.metric
-    best = sweep.ranking()[:NUM_COLOURED]
+    first = [trial for trial in sweep.trained if trial.number == winner]
+    best = [*first, *(trial for trial in sweep.ranking() if trial.number != winner)][:NUM_COLOURED]
     chosen = {trial.number for trial in best}
     pale_x: list[float | None] = []
     pale_y: list[float | None] = []
@@ -198,14 +229,16 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         traces.append(
             {"type": "scatter", "mode": "lines+markers", "x": pale_x, "y": pale_y, "text": names,
              "name": "others", "line": {"color": GREY, "width": 1}, "marker": {"size": 3},
-             "opacity": 0.4, "hovertemplate": "%{text}<br>%{y:.4f} at %{x}<extra></extra>"}
+             "opacity": 0.75, "hovertemplate": "%{text}<br>%{y:.4f} at %{x}<extra></extra>"}
         )  # fmt: skip
     for place, trial in enumerate(best):
         traces.append(
-            {"type": "scatter", "mode": "lines+markers", "name": trial.name,
+            {"type": "scatter", "mode": "lines+markers",
+             "name": trial.name
+             + (f", the {winner_word(sweep)}" if trial.number == winner else ""),
              "x": [round(report.epochs, 3) for report in trial.reports],
              "y": [_number(report.metrics.get(metric)) for report in trial.reports],
-             "line": {"color": ORANGE if is_published(trial) else SERIES[place % len(SERIES)],
+             "line": {"color": colour_of(trial, winner, SERIES[place % len(SERIES)]),
                       "width": 2.4 if place == 0 else 1.4},
              "marker": {"size": 4},
              "hovertemplate": _in_template(trial.name)
@@ -216,9 +249,9 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
     rungs = sorted({_rung(text) for text in str(sweep.params.get("rungs", "")).split(",")} - {0.0})
     return Figure(
         "Learning curves",
-        "Every trial; those with a colour were trained in full, pale ones were not. Dotted lines "
-        "are the rungs, where a trial that is not among the best waits. The worst lie outside the "
-        "frame.",
+        "Every trial; those with a colour were trained in full, grey ones were not"
+        f"{_unless_complete(first, sweep)}. Dotted lines are the rungs: numbers of epochs at which "
+        "a trial that is not among the best waits. The worst lie outside the frame.",
         traces,
         {
             "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
@@ -232,6 +265,11 @@ def learning_curves(sweep: RecordedSweep) -> Figure | None:
         },
         height=460,
     )  # fmt: skip
+
+
+def _unless_complete(winner: Sequence[RecordedTrial], sweep: RecordedSweep) -> str:
+    pruned = [trial for trial in winner if trial.state is not TrialState.COMPLETE]
+    return f", but the {winner_word(sweep)} has its colour" if pruned else ""
 
 
 def _whole_epochs(sweep: RecordedSweep) -> list[tuple[RecordedTrial, float]]:
@@ -262,7 +300,8 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
     step = next((step for step in (0.01, 0.02, 0.05, 0.1) if most <= 5 * step), 0.2)
     return Figure(
         "Importance of the parameters",
-        f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA), by "
+        f"What being among the better half of {len(rows)} trials depended on most (PED-ANOVA: "
+        "how their values spread, against those of all), by "
         f"{sweep.objective.metric} {_common_epochs(rows, sweep)}; beside it the direction, with "
         "the rank correlation, where chance alone would seldom show one, or the value with the "
         "best median. It is an association in this sweep's points, not a cause.",
@@ -272,15 +311,17 @@ def importance(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Fi
              "text": [one.direction for one in shown], "textposition": "outside",
              "cliponaxis": False, "hovertemplate": "%{y}: %{x:.0%}<br>%{text}<extra></extra>"}
         ],
-        # The words beside the longest bar need twice its width on a phone; no share ends there.
-        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "range": [0, 3.2 * most],
+        # The page, which knows how wide it is, makes room for the words beside the bars.
+        {"xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "tickangle": 0,
                    "tickvals": [round(k * step, 2) for k in range(math.ceil(most / step) + 1)]},
          "yaxis": {"automargin": True, "tickmode": "linear", "showgrid": False}},
         height=110 + 26 * len(shown),
     )  # fmt: skip
 
 
-def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure | None:
+def slices(
+    sweep: RecordedSweep, findings: Sequence[ParameterFinding], winner: int | None = None
+) -> Figure | None:
     """The objective against the most important parameters, one panel each."""
     rows = comparable_trials(sweep)
     names = [one.name for one in findings][:NUM_SLICES]
@@ -295,6 +336,7 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
     }  # fmt: skip
     for place, name in enumerate(names, start=1):
         points = [(trial, value) for trial, value in rows if name in trial.params]
+        points.sort(key=lambda point: drawn_last(point[0], winner))
         axis = "" if place == 1 else str(place)
         values = [trial.params[name] for trial, _ in points]
         kind, ticks = _axis_of(values)
@@ -303,8 +345,8 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
              "x": [str(v).lower() if kind == "category" else v for v in values],
              "y": [round(value, 6) for _, value in points],
              "text": [trial.name for trial, _ in points],
-             "marker": {"size": 7, "opacity": 0.75,
-                        "color": [ORANGE if is_published(t) else BLUE for t, _ in points]},
+             "marker": {"size": 7, "opacity": [opacity_of(t, winner) for t, _ in points],
+                        "color": [colour_of(t, winner, BLUE) for t, _ in points]},
              "hovertemplate": "%{text}<br>" + _in_template(name)
              + " %{x}<br>%{y:.4f}<extra></extra>"}
         )  # fmt: skip
@@ -321,7 +363,8 @@ def slices(sweep: RecordedSweep, findings: Sequence[ParameterFinding]) -> Figure
     return Figure(
         "The most important parameters, one by one",
         f"{sweep.objective.metric} {epochs}, for every trial that came so far; published models "
-        "are orange. Green is where the best fifth lies. The worst lie outside the frames.",
+        f"are orange, the {winner_word(sweep)} is violet. Green is where the best fifth lies. The "
+        "worst lie outside the frames.",
         traces, layout, height=120 + 235 * (-(-len(names) // 2)),
     )  # fmt: skip
 
@@ -402,15 +445,21 @@ def parallel_coordinates(
     values = [value for _, value in rows]
     dimensions = [_dimension(name, [trial.params[name] for trial, _ in rows]) for name in names]
     low, high = _zoomed(values, sweep, share=0.75) or [min(values), max(values)]
-    dimensions.append({"label": sweep.objective.metric, "values": values})
+    # From the worst trial on, all others would be bunched at the other end.
+    shown = [min(max(value, low), high) for value in values]
+    dimensions.append({"label": sweep.objective.metric, "values": shown, "range": [low, high]})
     minimize = sweep.objective.direction == "minimize"
+    end = f"{'end' if minimize else 'begin'} at {high if minimize else low:.4g}"
+    beyond = (
+        f" Its axis and its colours {end}; what was worse lies there." if shown != values else ""
+    )
     return Figure(
         "Parallel coordinates",
-        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}. Drag along an axis to keep a "
-        "part of it.",
+        f"{sweep.objective.metric} {_common_epochs(rows, sweep)}.{beyond} Select a part of an "
+        "axis, along it, to keep the lines through it.",
         [
             {"type": "parcoords", "dimensions": dimensions,
-             "line": {"color": values, "colorscale": WORST_TO_BEST, "reversescale": minimize,
+             "line": {"color": shown, "colorscale": WORST_TO_BEST, "reversescale": minimize,
                       "cmin": low, "cmax": high, "showscale": True}}
         ],
         {"margin": {"l": 70, "r": 40, "t": 60, "b": 30}},
@@ -434,11 +483,13 @@ def _dimension(name: str, values: Sequence[object]) -> dict[str, Any]:
     return {"label": name, "values": numbers, **ticks}
 
 
-def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
+def finalists(ranked: Sequence[Finalist], sweep: RecordedSweep) -> Figure | None:
     """The means of the finalists with their intervals, the best on top."""
     if len(ranked) < 2:
         return None
     shown = list(ranked)[::-1]
+    found = [(one, sweep.trials.get(one.trial)) for one in shown]
+    colours = [colour_of(trial, ranked[0].trial, BLUE) if trial else BLUE for _, trial in found]
     return Figure(
         "Means of the finalists",
         f"Over {count(ranked[0].num_seeds, 'seed')}, with 95% intervals. Where they overlap, the "
@@ -449,10 +500,11 @@ def finalists(ranked: Sequence[Finalist], metric: str) -> Figure | None:
              "error_x": {"type": "data", "symmetric": False, "thickness": 1.5, "color": GREY,
                          "array": [one.high - one.mean for one in shown],
                          "arrayminus": [one.mean - one.low for one in shown]},
-             "marker": {"size": 9, "color": [BLUE] * (len(shown) - 1) + [GREEN]},
+             "marker": {"size": 9, "color": colours},
              "hovertemplate": "%{y}<br>%{x:.4f}<extra></extra>"}
         ],
-        {"xaxis": {"title": {"text": metric}}, "yaxis": {"automargin": True, "type": "category"}},
+        {"xaxis": {"title": {"text": f"mean {sweep.objective.metric}"}},
+         "yaxis": {"automargin": True, "type": "category"}},
         height=130 + 34 * len(shown),
     )  # fmt: skip
 

@@ -80,6 +80,13 @@ def is_published(trial: RecordedTrial) -> bool:
     return bool(trial.baseline) and DEFAULT_NAME not in trial.baseline.split(", ")
 
 
+def none_published_in_full(sweep: RecordedSweep) -> bool:
+    """Whether it has published models, and trained none of them to its end."""
+    return any(is_published(trial) for trial in sweep.trained) and not any(
+        is_published(trial) for trial in sweep.ranking()
+    )
+
+
 @dataclass(frozen=True)
 class BaselineComparison:
     """The winner beside the best published model.
@@ -159,6 +166,16 @@ class Compute:
     running: float
     idle: float
     num_slots: int
+
+    @property
+    def training(self) -> float:
+        """What all trials used."""
+        return self.complete + self.pruned + self.published + self.failed + self.running
+
+    @property
+    def on_slots(self) -> float:
+        """The same with what no trial used: all shares of the page are of it."""
+        return self.training + self.idle
 
 
 def compute_of(sweep: RecordedSweep, now_ms: int) -> Compute:

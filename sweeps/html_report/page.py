@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration, moment, param_text
 from sweeps.history.differences import differing_settings
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial
@@ -63,6 +64,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
     now = now_ms()
     finalists, findings = finalists_of(sweep.paths), parameter_findings(sweep)
     answers = answers_of(sweep, finalists[0].trial if finalists else None)
+    winner = finalists[0].trial if finalists else sweep.best.number if sweep.best else None
     drawn = _Drawn()
     parts = [
         _header(sweep),
@@ -71,21 +73,21 @@ def _single(sweep: RecordedSweep) -> list[str]:
             next_steps(sweep, has_finalists=bool(finalists)),
         ),
         drawn(figures.best_so_far([sweep], over="minutes")),
-        drawn(figures.learning_curves(sweep)),
+        drawn(figures.learning_curves(sweep, winner)),
     ]
     if finalists:
         parts += [
             _finalists(finalists, sweep),
-            drawn(figures.finalists(finalists, sweep.objective.metric)),
+            drawn(figures.finalists(finalists, sweep)),
         ]
     parts += [
-        _leaderboard(sweep),
+        _leaderboard(sweep, has_finalists=bool(finalists)),
         drawn(figures.importance(sweep, findings)),
         _too_few(findings, sweep),
-        drawn(figures.slices(sweep, findings)),
+        drawn(figures.slices(sweep, findings, winner)),
         drawn(figures.parallel_coordinates(sweep, findings)),
-        drawn(cost_figures.trade_offs(sweep)),
-        drawn(cost_figures.timeline(sweep, now)),
+        drawn(cost_figures.trade_offs(sweep, winner)),
+        drawn(cost_figures.timeline(sweep, now, winner)),
         drawn(cost_figures.compute(sweep, now)),
         drawn(figures.best_so_far([sweep], over="epochs")),
         _failed(sweep),
@@ -97,7 +99,7 @@ def _single(sweep: RecordedSweep) -> list[str]:
             mistakes_section(answers),
             comparison_section(answers),
         ]
-    parts.append(_settings(sweep))
+    parts += [_settings(sweep), _words(sweep)]
     return [part for part in parts if part]
 
 
@@ -173,12 +175,18 @@ def _header(sweep: RecordedSweep) -> str:
     note = f"<p class='note'>{escape(sweep.note)}</p>" if sweep.note else ""
     return (
         f"<header><h1>{escape(sweep.name)}</h1><p>{escape(sweep.task)}, "
-        f"{sweep.state}{escape(stopped)}; began {moment(sweep.begun_ms)}</p>{note}</header>"
+        f"{sweep.state}{escape(stopped)}; began {moment(sweep.begun_ms)}. "
+        f"<a href='#words'>Words of this page</a></p>{note}</header>"
     )
 
 
 def _answer(found: Answer, steps: Sequence[tuple[str, str]]) -> str:
     point = f"<p class='point'>Configuration: {escape(found.point)}.</p>" if found.point else ""
+    if found.params:
+        point += (
+            "<details class='values'><summary>All its values</summary><div class='scroll'>"
+            f"<table class='facts'>{_pairs(found.params)}</table></div></details>"
+        )
     facts = "".join(
         f"<dt>{escape(question)}</dt><dd>{_code(text)}</dd>"
         for question, text in found.facts.items()
@@ -219,13 +227,13 @@ def _figure(figure: Figure, place: int) -> str:
     )
 
 
-def _leaderboard(sweep: RecordedSweep) -> str:
+def _leaderboard(sweep: RecordedSweep, *, has_finalists: bool = False) -> str:
     """All trials, sortable; values after unequal training are marked by their epochs."""
     rows = sweep.ordered()
     if not rows:
         return ""
     references, other = recorded_references(sweep), beside_baseline(sweep)
-    heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "size"]
+    heads = ["rank", "trial", "state", sweep.objective.metric, "epochs", "time", "weights"]
     if sweep.nodes:
         heads.append("node")
     if other is not None:
@@ -262,9 +270,14 @@ def _leaderboard(sweep: RecordedSweep) -> str:
     head = "".join(f"<th data-sort>{escape(name)}</th>" for name in heads)
     more = len(rows) - MAX_ROWS
     rest = f"<p class='note'>{count(more, 'more trial')}: `keras-sweeps export`.</p>"
+    metric = escape(sweep.objective.metric)
+    means = ", not the mean over fresh seeds" if has_finalists else ""
     return (
-        f"<section><h2>Trials</h2><p class='caption'>{len(sweep.ranking())} are complete; "
-        "the others are ordered by how far they came. Click a heading to sort.</p>"
+        f"<section><h2>Trials</h2><p class='caption'><b>{count(len(rows), 'trial')}"
+        "<span class='more'>; scroll for more</span></b>. "
+        f"{len(sweep.ranking())} are complete; the others are ordered by how far they came. "
+        f"{metric} is that of the search{means}: of complete trials in their best epoch, of others "
+        "in their last. Select a heading to sort.</p>"
         "<div class='scroll tall'><table class='sortable'>"
         f"<thead><tr>{head}<th>parameters</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
         f"</div>{rest if more > 0 else ''}</section>"
@@ -281,18 +294,30 @@ def _sortable(text: object, key: float | None) -> str:
 
 
 def _finalists(finalists: Sequence[Finalist], sweep: RecordedSweep) -> str:
+    trials = [sweep.trials.get(one.trial) for one in finalists]
+    found = ["" if trial is None else _value(trial, sweep) for trial in trials]
+    pruned = [t.name for t in trials if t is not None and t.state is TrialState.PRUNED]
+    picked = (
+        f" They are those that reached the best values in the search: {escape(pruned[0])} is one "
+        "although it was pruned, and a complete trial that reached less is not."
+        if pruned
+        else ""
+    )
     rows = "".join(
         f"<tr><td>{place}</td><td>{escape(one.name)}</td><td>{one.mean:.4f}</td>"
         f"<td>{one.low:.4f} to {one.high:.4f}</td><td>{one.probability_best:.0%}</td>"
-        f"<td>{one.test_accuracy:.4f}</td><td>{one.num_seeds}</td></tr>"
-        for place, one in enumerate(finalists, start=1)
+        f"<td>{one.test_accuracy:.4f}</td><td>{one.num_seeds}</td><td>{value}</td></tr>"
+        for place, (one, value) in enumerate(zip(finalists, found, strict=True), start=1)
     )
     return (
-        "<section><h2>Finalists on fresh seeds</h2><p class='caption'>Seeds that took no part in "
-        "the search; the interval is that of the mean; the test split decides nothing.</p>"
+        "<section><h2>Finalists on fresh seeds</h2><p class='caption'>The best of the search, "
+        "trained again from random starts (seeds) that took no part in it. The interval is that of "
+        "the mean; P(best) is the probability that no other one's true mean is better; the test "
+        f"split decides nothing.{picked}</p>"
         "<div class='scroll'><table><tr><th>#</th>"
         f"<th>configuration</th><th>mean {escape(sweep.objective.metric)}</th><th>95% interval</th>"
-        f"<th>P(best)</th><th>test accuracy</th><th>seeds</th></tr>{rows}</table></div></section>"
+        f"<th>P(best)</th><th>test accuracy</th><th>seeds</th>"
+        f"<th>in the search</th></tr>{rows}</table></div></section>"
     )
 
 
@@ -349,6 +374,36 @@ def _settings(sweep: RecordedSweep) -> str:
         + "</table></div><details><summary>All settings</summary><div class='scroll'>"
         + f"<table class='facts'>{_pairs(known)}</table></div></details></section>"
     )
+
+
+def _words(sweep: RecordedSweep) -> str:
+    """What the page's own words mean, each in a sentence."""
+    rungs = {
+        "rung": "A number of epochs at which trials are compared: the best "
+        f"1/{sweep.file.settings.reduction_factor} of those that came so far go on at once, the "
+        "others wait.",
+        "waiting": "At a rung, or for the sweep to be resumed: such a trial may still go on.",
+    }
+    words = {
+        "slot": "The room for one trial: so many train at the same time as there are slots.",
+        **(rungs if sweep.params.get("rungs") else {}),
+        "pruned": "Ended for good before its last epoch: others were better, or the time was up. "
+        "What it reached until then counts.",
+        "complete": "Trained in full, which does not say that it is good: a pruned trial may have "
+        "reached more.",
+        "weights": "The size of a model: of how many numbers it consists.",
+        "published model": "A model that others published, tried as a point like the others.",
+        "finalists": "The configurations that reached the best values in the search, after an "
+        "epoch or more, pruned or not. They are trained again, in full.",
+        "fresh seeds": "Random starts that no trial had: what won by a lucky start does not win "
+        "again.",
+        "champion": "The registered model that is in use; `promote` registers what won, and puts "
+        "it in its place if it passes the checks against it.",
+        "PED-ANOVA": "How much a parameter mattered, by how differently its values spread among "
+        "the better half of the trials and among all.",
+    }
+    rows = "".join(f"<dt>{word}</dt><dd>{_code(text)}</dd>" for word, text in words.items())
+    return f"<section id='words'><h2>Words</h2><dl>{rows}</dl></section>"
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

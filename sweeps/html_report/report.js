@@ -2,12 +2,14 @@
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 function colours() {
   const style = getComputedStyle(document.documentElement);
-  return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim() };
+  return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim(), orange: style.getPropertyValue("--orange").trim() };
 }
 function dressed(figure) {
   const layout = figure.layout;
-  const { text, line } = colours();
+  const { text, line, orange } = colours();
   const result = { ...layout };
+  // All of them name published models.
+  if (layout.annotations) result.annotations = layout.annotations.map((note) => ({ ...note, font: { ...note.font, color: orange } }));
   for (const name of Object.keys(layout).concat(["xaxis", "yaxis"])) {
     if (/^[xy]axis\d*$/.test(name)) {
       result[name] = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name] };
@@ -19,7 +21,20 @@ function dressed(figure) {
     ...result, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...layout.legend }, font: { color: text, size: 12 },
   };
 }
+const LETTER = 6.6;  // Pixels that a letter takes, about.
+function longest(texts) {
+  return LETTER * Math.max(...texts.map((text) => text.length));
+}
+// Where the axis of bars ends, so that the words beside each bar have room, and the longest bar what is left.
+function endOf(bars, width) {
+  const place = Math.max(width - longest(bars.y) - 40, 100);
+  return Math.max(...bars.x.map((x, k) => x * place / Math.max(place - longest([bars.text[k]]) - 8, place / 4)));
+}
 function draw() {
+  for (const hint of document.querySelectorAll(".more")) {
+    const box = hint.closest("section").querySelector(".scroll");
+    hint.hidden = box.scrollHeight <= box.clientHeight && box.scrollWidth <= box.clientWidth;
+  }
   for (const source of document.querySelectorAll("script.figure")) {
     const figure = JSON.parse(source.textContent);
     const place = document.getElementById(source.dataset.for);
@@ -29,6 +44,8 @@ function draw() {
       figure.layout.grid = { ...figure.layout.grid, rows: count, columns: 1 };
       place.style.height = `${60 + 230 * count}px`;
     }
+    const bars = figure.data.find((trace) => trace.textposition === "outside");
+    if (bars) figure.layout.xaxis.range = [0, endOf(bars, place.clientWidth)];
     for (const trace of figure.data) if (trace.texttemplate) trace.textfont = { color: colours().text };
     Plotly.react(place, figure.data, dressed(figure), { responsive: true, displaylogo: false, displayModeBar: false });
   }

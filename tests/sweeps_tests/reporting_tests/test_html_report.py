@@ -16,6 +16,7 @@ from made_sweeps import BEGAN_MS, made_trial, write_sweep
 from pipelines.evaluation.predictions import write_predictions
 from search_spaces.registry import get_space
 from sweeps.cli.main import main
+from sweeps.engines.base import TrialState
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.html_report import cost_figures, figures, page
 from sweeps.html_report.answer import answer, next_steps
@@ -115,17 +116,26 @@ def test_finalists_answer_before_single_trials(sweep):
     real = said.facts["Is it real?"]
     assert real.startswith("Probably: it is the best of 2 finalists with a probability of 70%")
     assert "0.8800 to 0.9200" in real and "the next one, trial 0, has 0.9000" in real
+    assert "the best trial of the search, too (0.9000 there, in its best epoch)" in real
+    assert real.endswith("give the next sweep `--finalists --finalist-seeds 6`.")
+    sure = [replace(found[0], probability_best=0.97), found[1]]
+    assert "--finalist-seeds" not in answer(sweep, sure, [], NOW).facts["Is it real?"]
     assert "Comparing the finalists" not in said.facts["What did it cost?"], "no time is known"
     spool = Spool(folder / "spool")
     spool.put(SweepStateRecord("RUNNING", {}, BEGAN_MS))
     spool.put(SweepEnd("FINISHED", at_ms=BEGAN_MS + 90_000))
     spool.close()
     cost = answer(sweep, found, [], NOW).facts["What did it cost?"]
-    assert cost.endswith(" Comparing the finalists: 6 trainings in 1:30 min more.")
+    assert cost.endswith(
+        " Comparing the finalists: 6 trainings in 1:30 min more, so 2:40 min in all."
+    )
     text = page.report_page([sweep])
     assert "Finalists on fresh seeds" in text and "keras-sweeps finalize" not in text
     drawn = next(f for f in figures_of(text) if "error_x" in f["data"][0])
     assert drawn["data"][0]["y"] == ["trial 0", "trial 1"]
+    assert drawn["data"][0]["marker"]["color"] == [figures.ORANGE, figures.WINNER]
+    assert "<td>0.9100</td><td>3</td><td>0.7000</td>" in text, "beside it the search's own value"
+    assert "not the mean over fresh seeds" in text
     assert "won on fresh seeds" in run_note(sweep, [], NOW)
 
 
@@ -143,6 +153,95 @@ def test_a_baseline_that_was_pruned_is_compared_after_as_many_epochs(tmp_path):
     records += made_trial(1, [0.6, 0.8, 0.9], point(), begun=30)
     found = beside_baseline(read_sweep(write_sweep(tmp_path / ".sweeps", "part", records)))
     assert found is not None and (found.own, found.other, found.epochs) == (0.6, 0.7, 1)
+
+
+def commands(sweep, *, has_finalists=True) -> list[str]:
+    found = next_steps(sweep, has_finalists=has_finalists)
+    assert len(found) <= 3
+    return [command.removeprefix("keras-sweeps ") for command, _ in found]
+
+
+def test_the_next_steps_train_what_nothing_was_compared_with_in_full(sweep):
+    more = "run --resume --name made --timeout 30m"
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, num_trials=None))
+    assert commands(sweep) == ["promote made", more], "a published model was trained in full"
+    sweep.trials[0].state = TrialState.PRUNED
+    data = sweep.file.data_name
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, dataset=data))
+    baselines = f"run --baselines-only --space mlp --dataset {data}"
+    assert commands(sweep) == ["promote made", baselines, more]
+    assert commands(sweep, has_finalists=False) == ["finalize made", "promote made", baselines]
+    own = replace(sweep.file.settings, dataset="/home/me/images")
+    sweep.file = replace(sweep.file, settings=own)
+    assert commands(sweep) == ["promote made", more], "where images lie is told to nobody"
+
+
+def test_a_sweep_of_so_many_trials_goes_on_with_more_of_them(sweep):
+    sweep.file = replace(sweep.file, settings=replace(sweep.file.settings, num_trials=3))
+    assert commands(sweep)[-1] == "run --resume --name made --trials 6"
+
+
+def test_all_shares_of_time_are_of_the_slots_time(tmp_path):
+    records = made_trial(0, [0.5, 0.6], point())
+    records += made_trial(1, [0.5], point(num_layers=1), begun=30, state="PRUNED")
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "two", records))
+    (share,) = [
+        trace["name"]
+        for trace in cost_figures.compute(sweep, NOW).data
+        if "pruned" in trace["name"]
+    ]
+    said = answer(sweep, [], [], NOW).facts["What did it cost?"]
+    assert share == "pruned 25%" and "pruned trials took 25% of the time of its slot" in said
+
+
+def test_the_winner_has_a_colour_of_its_own_in_every_figure_and_its_values_a_fold(sweep):
+    for winner in (1, 2):  # Finalists may pick a trial that was pruned.
+        curves = figures.learning_curves(sweep, winner)
+        (line,) = [t for t in curves.data if t.get("line", {}).get("color") == figures.WINNER]
+        assert line["name"] == f"trial {winner}, the winner"
+        assert ("but the winner has its colour" in curves.caption) == (winner == 2)
+    sweep.state = "running"
+    assert "trial 1, the leader" in {t["name"] for t in figures.learning_curves(sweep, 1).data}
+    sweep.state = "finished"
+    points = cost_figures.trade_offs(sweep, 1).data[0]
+    assert points["marker"]["color"] == [figures.ORANGE, figures.WINNER], "it is above the others"
+    bars = {trace["name"]: trace for trace in cost_figures.timeline(sweep, NOW, 1).data}
+    assert set(bars) == {"winner", "published model", "pruned"}
+    assert bars["winner"]["marker"]["color"] == figures.WINNER
+    assert bars["published model"]["marker"]["color"] == figures.ORANGE
+    assert bars["pruned"]["text"] == ["2"] and bars["pruned"]["hovertext"] == ["trial 2, pruned"]
+    values = re.search(r"<details class='values'>(.*?)</details>", page.report_page([sweep]))
+    assert values is not None
+    assert all(f"<th>{name}</th>" in values[1] for name in sweep.trials[1].params)
+
+
+def test_a_front_of_one_trial_is_a_line_too(sweep):
+    sweep.trials[0].metrics = {**sweep.trials[0].metrics, "num_parameters": 300.0}
+    front = cost_figures.trade_offs(sweep).data[1]
+    assert (front["x"], front["y"]) == ([100.0, 300.0], [0.9, 0.9])
+
+
+def test_parallel_coordinates_begin_with_the_better_part_and_say_so(tmp_path):
+    records = []
+    for k in range(16):
+        params = point(batch_size=(32, 64, 128)[k % 3])
+        records += made_trial(k, [0.1 if k < 2 else 0.9 + 0.001 * k], params, begun=30 * k)
+    sweep = read_sweep(write_sweep(tmp_path / ".sweeps", "many", records))
+    figure = figures.parallel_coordinates(sweep, [])
+    line, axis = figure.data[0]["line"], figure.data[0]["dimensions"][-1]
+    assert axis["range"] == [line["cmin"], line["cmax"]] and axis["range"][0] > 0.9
+    assert min(axis["values"]) == axis["range"][0]
+    assert "begin at 0.9" in figure.caption and "what was worse lies there" in figure.caption
+
+
+def test_a_pruned_finalist_is_explained_and_words_are_linked_from_the_top(sweep):
+    folder = sweep.paths.sweep / "finalists"
+    folder.mkdir()
+    pruned = {**RANKED[0], "name": "trial 2", "trial": 2}
+    (folder / "finalists.json").write_text(json.dumps({"ranking": [pruned, RANKED[1]]}))
+    text = page.report_page([sweep])
+    assert "trial 2 is one although it was pruned" in text
+    assert text.index("href='#words'") < text.index("class='answer'") < text.index("id='words'")
 
 
 def test_a_sweep_without_any_report_has_a_page_too(tmp_path):
@@ -287,6 +386,7 @@ def test_importance_is_said_only_where_there_is_enough_and_with_its_direction(tm
     assert sum(one.importance for one in found) == pytest.approx(1)
     bars = figures.importance(many, [replace(found[0], importance=0.48), found[1]])
     assert bars is not None
+    assert "range" not in bars.layout["xaxis"], "the page makes room for the words"
     assert bars.layout["xaxis"]["tickvals"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]  # No share of 140%.
     assert "at least 12 trials" in page.report_page([few])
     assert "at least 12 trials" not in page.report_page([many])
@@ -429,27 +529,13 @@ def test_latency_is_one_of_the_costs_and_slots_that_wait_are_drawn(sweep):
     assert "slot waits" in {trace["name"] for trace in cost_figures.timeline(sweep, NOW).data}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("width", [1280, 800, 500])
-def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
-    answered, tmp_path, monkeypatch, width
-):
-    sweep = answered
+def seen_in_browser(text, file, width, asked) -> dict:
+    """What Chromium says of a page once it is drawn; `asked` are the parts of an object."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("needs Chromium")
-    monkeypatch.undo()
-    text = page.report_page([sweep]).replace(
-        "</body>",
-        "<script>setTimeout(() => { document.title = JSON.stringify({"
-        "wide: document.documentElement.scrollWidth - window.innerWidth,"
-        "drawn: document.querySelectorAll('.plot svg.main-svg').length,"
-        "plots: document.querySelectorAll('.plot').length,"
-        "labels: Array.from(document.querySelectorAll('.xtitle, .ytitle')).map(e => e.textContent),"
-        "}); }, 3000)</script></body>",
-    )
-    file = tmp_path / "page.html"
-    file.write_text(text)
+    script = f"setTimeout(() => {{ document.title = JSON.stringify({{{asked}}}); }}, 3000)"
+    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
     done = subprocess.run(
         [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
          "--virtual-time-budget=10000", "--dump-dom", file.as_uri()],
@@ -457,8 +543,63 @@ def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
     )  # fmt: skip
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, "the page's script did not run"
-    found = json.loads(unescape(title[1]))
+    return json.loads(unescape(title[1]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("width", [1280, 700, 500])
+def test_ten_trials_are_seen_with_a_hint_of_more_and_bars_fill_their_figure(
+    tmp_path, monkeypatch, width
+):
+    records = []
+    for k in range(40):
+        params = point(
+            learning_rate=round(0.0004 * 1.05**k, 6), batch_size=(32, 64, 128)[k % 3],
+            num_layers=1 + k % 2, optimizer=("sgd", "adam")[k % 2], dropout=0.05 * (k % 4),
+        )  # fmt: skip
+        records += made_trial(k, [0.4 + 0.01 * k] * 3, params, begun=30 * k)
+    monkeypatch.undo()
+    found = seen_in_browser(
+        page.report_page([read_sweep(write_sweep(tmp_path / ".sweeps", "many", records))]),
+        tmp_path / "page.html",
+        width,
+        "rows: (box => Array.from(box.querySelectorAll('tbody tr')).filter(row => "
+        "row.getBoundingClientRect().bottom <= box.getBoundingClientRect().bottom).length)"
+        "(document.querySelector('.tall')),"
+        "hinted: !document.querySelector('.more').hidden,"
+        "...(plot => { const [right, all] = [e => e.getBoundingClientRect().right, "
+        "s => Array.from(plot.querySelectorAll(s))]; return {"
+        "over: Math.max(...all('.bartext').map(right)) - right(plot),"
+        "filled: Math.max(...all('.bars path').map(e => e.getBoundingClientRect().width)) / "
+        "plot.querySelector('.bglayer, .plotbg, .xy, .gridlayer').ownerSVGElement.clientWidth,"
+        "turned: all('.xtick text').filter(e => /rotate\\((?!0)/.test(e.getAttribute('transform')))"
+        ".length}; })(Array.from(document.querySelectorAll('section'))"
+        ".find(s => s.textContent.startsWith('Importance')).querySelector('.plot')),",
+    )
+    assert found["rows"] >= 10 and found["hinted"]
+    assert found["over"] <= 0 and found["turned"] == 0
+    assert found["filled"] > (0.5 if width == 1280 else 0.25)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("width", [1280, 800, 500])
+def test_nothing_overflows_in_a_browser_and_every_figure_is_drawn(
+    answered, tmp_path, monkeypatch, width
+):
+    monkeypatch.undo()
+    text = page.report_page([answered])
+    found = seen_in_browser(
+        text,
+        tmp_path / "page.html",
+        width,
+        "wide: document.documentElement.scrollWidth - window.innerWidth,"
+        "drawn: document.querySelectorAll('.plot svg.main-svg').length,"
+        "plots: document.querySelectorAll('.plot').length,"
+        "hinted: !document.querySelector('.more').hidden,"
+        "labels: Array.from(document.querySelectorAll('.xtitle, .ytitle')).map(e => e.textContent),",
+    )
     assert found["wide"] <= 0
+    assert found["hinted"] == (width < 1280), "three rows are cut at the side only"
     assert found["plots"] >= 6 and found["drawn"] >= found["plots"]
     assert {"epochs trained", "val_accuracy", "minutes since the sweep began"} <= set(
         found["labels"]
