@@ -7,7 +7,8 @@ Each side runs in a process and an empty folder of its own. What it found become
 `--output`, and a side that has its line there is not run again: stop the script whenever you like
 and start it with the same options. The table of all lines is printed at the end, with n (median).
 
-So far there is one part, `scale`: what a trial costs whoever drives it, up to 10,000 trials.
+The parts: `scale`, what a trial costs whoever drives it, up to 10,000 trials; `overhead`, what it
+costs beside its training, over a bare Keras loop (`SWEEPS_DATA_DIR` is a folder with mnist.npz).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peer_parts import scale
+from peer_parts import overhead, scale
 
-PARTS = {"scale": scale}
+PARTS: dict[str, Any] = {"scale": scale, "overhead": overhead}
 PACKAGES = ("optuna", "sqlalchemy")
 
 
@@ -37,12 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", choices=PARTS, default="scale")
     parser.add_argument("--only", metavar="SIDE", help="one side (default: all in turns)")
-    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--trials", type=int, help="default: those of the part")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("peers.jsonl"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     part = PARTS[given.part]
+    given.trials = given.trials or part.DEFAULT_TRIALS
     if given.measure:
         print(json.dumps(part.measured(given.measure, given.trials)))
         return 0
@@ -64,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{side}: {json.dumps(line['found'])}", file=sys.stderr, flush=True)
     found = {side: [line["found"] for line in known(given, side)] for side in sides}
     print("\n".join(part.table({side: median(lines) for side, lines in found.items()})))
-    print(
-        f"\n{given.trials:,} trials, wall milliseconds (CPU), n = {min(map(len, found.values()))}"
-    )
+    print(f"\n{given.trials:,} trials; wall (CPU); n = {min(map(len, found.values()))}")
     return 0
 
 

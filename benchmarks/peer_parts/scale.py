@@ -45,6 +45,7 @@ from sweeps.state.sweep_file import FINISHED, SweepFile, write_sweep_file
 from tracking.spool.spool import Spool
 
 MARKS = (100, 1_000, 5_000, 10_000)
+DEFAULT_TRIALS = MARKS[-1]
 WINDOW = 100
 """Trials up to a mark over which the cost of one is a mean."""
 STEPS = (1, 2, 3)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tracking.spool.records import SweepEnd, TrialEnd, TrialRecord
@@ -71,6 +72,25 @@ def test_it_runs_to_its_end(name, tmp_path):
     done = run(f"benchmarks/{name}.py", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(wanted, done.stdout), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_a_trial_costs_is_measured_beside_a_bare_loop_and_peers(tmp_path):
+    images, classes = np.zeros((300, 28, 28), np.uint8), np.arange(300, dtype=np.uint8) % 10
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=classes, x_test=images, y_test=classes)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "peers.py"), "--part", "overhead", "--trials",
+         "3", "--output", "found.jsonl"],
+        cwd=tmp_path, env={**os.environ, "SWEEPS_DATA_DIR": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| bare loop", "| ours", "| Optuna, MLflow", "| Keras Tuner, MLflow"
+    ]  # fmt: skip
+    assert all(re.search(rf"[+-]{NUMBER} \([+-]{NUMBER}\)", row) for row in rows[1:])
 
 
 def test_each_has_its_test():

@@ -1,0 +1,114 @@
+"""What a trial costs beside its training: wall and CPU seconds over those of a bare loop.
+
+Every side trains the same model on the same images, with one learning rate a trial, as its own
+documentation says (the programs are in `benchmarks/peers`). It runs twice, with few trials and with
+more: the difference is what each further trial takes, without imports and without what is made
+once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROGRAMS = Path(__file__).parents[1] / "peers"
+BARE = "bare loop"
+DEFAULT_TRIALS, FEWER = 6, 2
+EPOCHS = 3
+NUM_IMAGES = 12_000
+DATA_VARIABLE = "SWEEPS_DATA_DIR"
+PR_SET_CHILD_SUBREAPER = 36
+"""Linux' prctl: processes whose parents have ended become ours, so that their seconds count."""
+_OURS = ("run", "--space", f"{PROGRAMS / 'small_cnn.py'}:build", "--sampler", "random",
+         "--pruner", "none", "--timeout", "none", "--name", "cnn")  # fmt: skip
+SIDES = {
+    BARE: "bare_loop.py",
+    "ours": "",
+    "Optuna, MLflow": "optuna_mlflow.py",
+    "Keras Tuner, MLflow": "keras_tuner_mlflow.py",
+}
+
+
+def measured(side: str, num_trials: int) -> dict[str, Any]:
+    """One side, in the present folder: seconds of a further trial, and of the first ones.
+
+    Raises:
+        SystemExit: There is no MNIST file, or the side failed.
+    """
+    made = _data()
+    few, many = (_seconds(side, made, num) for num in (FEWER, num_trials))
+    return {
+        "a_trial": [(b - a) / (num_trials - FEWER) for a, b in zip(few, many, strict=True)],
+        "first": list(few),
+    }
+
+
+def _data() -> Path:
+    """A part of MNIST; made where there is none in the data folder."""
+    folder, made = os.environ.get(DATA_VARIABLE), Path("images.npz").absolute()
+    if folder is None or not (Path(folder) / "mnist.npz").exists():
+        raise SystemExit(f"Set {DATA_VARIABLE} to a folder with mnist.npz.")
+    with np.load(Path(folder) / "mnist.npz") as file:
+        x, y = file["x_train"][:NUM_IMAGES], file["y_train"][:NUM_IMAGES]
+    np.savez(made, x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
+    return made
+
+
+def _seconds(side: str, data: Path, num_trials: int) -> tuple[float, float]:
+    """Wall and CPU seconds of a side and all its processes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    folder = Path(f"trials-{num_trials}")
+    folder.mkdir()
+    if side == "ours":
+        program = str(Path(sys.executable).with_name("keras-sweeps"))
+        command = [program, *_OURS, "--dataset", str(data), "--trials", str(num_trials),
+                   "--epochs", str(EPOCHS)]  # fmt: skip
+    else:
+        command = [sys.executable, str(PROGRAMS / SIDES[side]), str(data), str(num_trials),
+                   str(EPOCHS)]  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - begun
+    if done.returncode:
+        raise SystemExit(f"{side} failed: {done.stderr[-2000:]}")
+    _wait_for_the_rest()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _wait_for_the_rest() -> None:
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A Markdown table: seconds of a further trial, over the bare loop's, and of the first two."""
+    lines = [
+        "| side | s a trial (CPU) | over the bare loop | s of the first two (CPU) |",
+        "| --- | --- | --- | --- |",
+    ]
+    bare = found.get(BARE)
+    for side, one in found.items():
+        (wall, cpu), first = one["a_trial"], one["first"]
+        over = ""
+        if bare is not None and side != BARE:
+            more = [a - b for a, b in zip(one["a_trial"], bare["a_trial"], strict=True)]
+            over = f"{more[0]:+.2f} ({more[1]:+.2f})"
+        lines.append(
+            f"| {side} | {wall:.2f} ({cpu:.2f}) | {over} | {first[0]:.1f} ({first[1]:.1f}) |"
+        )
+    return lines
