@@ -35,6 +35,8 @@ class TrialRows(MutableMapping[int, "TrialRow"]):
         return self._rows[number]
 
     def __setitem__(self, number: int, row: TrialRow) -> None:
+        if number in self._rows:
+            self._rows[number].rows = None
         self._rows[number], row.rows = row, self
         self.changed(row)
 

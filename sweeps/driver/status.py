@@ -108,7 +108,10 @@ class TrialRow:
 
     @property
     def is_untrained(self) -> bool:
-        """Whether it ended without training, because its point repeats or breaks a limit."""
+        """Whether it ended without training, because its point repeats or breaks a limit.
+
+        A limit is broken before the first report, or after it: it is looked at when it is set.
+        """
         return self.duplicate_of is not None or bool(self.breaks_limit and not self.curve)
 
     @property

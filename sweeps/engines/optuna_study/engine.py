@@ -341,18 +341,22 @@ class OptunaEngine:
 
     def _ask_optuna(self) -> tuple[optuna.Trial, Params]:
         """The trial of a point that waits, or that Optuna's sampler proposes by parameter."""
-        with self._storage.at_once(), warnings.catch_warnings():
+        # Not one commit: what a sampler or a space takes long for would lock the whole database.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             trial = self._study.ask()
             self._trials[trial.number] = trial
             try:
                 return trial, self._sample(trial)
-            except BaseException as error:
+            except BaseException:
                 # The study knows the trial already: it must not stay RUNNING for ever.
-                self._know(trial.number, {}, None)
-                self.tell(trial.number, TrialState.FAILED, None, "the space could not be sampled")
-                problem = error
-        raise problem  # Only here: what was told is in the study.
+                self._not_sampled(trial.number)
+                raise
+
+    def _not_sampled(self, number: int) -> None:
+        """A trial for whose point there is none; the next session goes on with the next number."""
+        self._know(number, {}, None)
+        self.tell(number, TrialState.FAILED, None, "the space could not be sampled")
 
     def _drawn_singly(self) -> Draft:
         """The point of a sampler that draws each parameter for itself, as Optuna would ask it."""
@@ -364,7 +368,11 @@ class OptunaEngine:
                 return single_value(distribution)
             return self._sampler.sample_independent(self._study, trial, name, distribution)
 
-        return drawn(self._space, self._names, value)
+        try:
+            return drawn(self._space, self._names, value)
+        except Exception:
+            self._not_sampled(self._begin(Draft({}, {}, {})).number)
+            raise
 
     def _begin(self, draft: Draft) -> optuna.Trial:
         """The trial of a whole point, which the study gets in one write.
@@ -468,15 +476,16 @@ class OptunaEngine:
     ) -> None:
         """Ends a trial in the study; state, reason and facts are kept as user attributes."""
         trial = self._trials[number]
+        baseline = str(trial.user_attrs.get(BASELINE) or "")
+        page = str((facts or {}).get(RUN_PAGE) or "")
+        # By itself: somebody may write a note in the same moment, which then stays.
+        note_trial(self._storage, self._study, trial, baseline, page)
         with self._storage.at_once():
             trial.set_user_attr(STATE_ATTRIBUTE, state.value)
             if reason:
                 trial.set_user_attr("reason", reason)
             if facts:
                 trial.set_user_attr(FACTS, dict(facts))
-            baseline = str(trial.user_attrs.get(BASELINE) or "")
-            page = str((facts or {}).get(RUN_PAGE) or "")
-            note_trial(self._storage, self._study, trial, baseline, page)
             values = value if state is TrialState.COMPLETE else None
             self._study.tell(trial, values, state=_STATES[state])
         del self._trials[number]  # Only now: what could not be written can be told again.

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
@@ -31,16 +32,23 @@ class SoleWriterStorage(BaseStorage):
         self._attributes: dict[int, dict[str, Any]] = {}
         self._directions: dict[int, list[StudyDirection]] = {}
         self._is_joined = False
+        self._study_ids: set[int] = set()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """In the block, what is written is one commit, where the backend is a database.
 
-        After an error nothing of it is in the database, and the study is to be loaded anew.
+        After an error nothing of it is in the database, and what is known is read anew. It is for
+        attributes, values and ends of trials, which nobody else writes: what Optuna itself recovers
+        from, a row that another process has made, ends such a block.
+
+        Raises:
+            StorageInternalError: The database did not take it.
         """
         if self._is_joined or not isinstance(self._backend, RDBStorage):
             yield
             return
+        from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.orm import scoped_session, sessionmaker
 
         own = self._backend.scoped_session
@@ -52,6 +60,15 @@ class SoleWriterStorage(BaseStorage):
                 joined = sessionmaker(connection, join_transaction_mode="rollback_only")
                 self._backend.scoped_session = scoped_session(joined)
                 yield
+                transaction = connection.get_transaction()
+                if transaction is None or not transaction.is_active:
+                    raise StorageInternalError("a write was rolled back")
+        except SQLAlchemyError as error:
+            self._forget()
+            raise StorageInternalError(str(error)) from error
+        except BaseException:
+            self._forget()
+            raise
         finally:
             self._backend.scoped_session = own
             self._is_joined = False
@@ -102,12 +119,16 @@ class SoleWriterStorage(BaseStorage):
         if not isinstance(self._backend, RDBStorage):
             return key in self._backend.get_study_system_attrs(study_id)
         from sqlalchemy import column, literal, select, table
+        from sqlalchemy.exc import SQLAlchemyError
 
         attributes = table("study_system_attributes", column("study_id"), column("key"))
         found = select(literal(1)).select_from(attributes)
         found = found.where(attributes.c.study_id == study_id, attributes.c.key == key)
-        with self.at_once():
-            return self._backend.scoped_session().scalar(found) is not None
+        try:
+            with self._backend.engine.connect() as connection:
+                return connection.scalar(found) is not None
+        except SQLAlchemyError as error:
+            raise StorageInternalError(str(error)) from error
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """As Optuna's storages."""
@@ -124,6 +145,7 @@ class SoleWriterStorage(BaseStorage):
         trial_id = self._backend.create_new_trial(study_id, template_trial)
         trial = copy.deepcopy(template_trial) or self._backend.get_trial(trial_id)
         trial.number, trial._trial_id = len(known), trial_id
+        trial.user_attrs = _as_stored(trial.user_attrs)
         self._places[trial_id] = study_id, len(known)
         known.append(trial)
         return trial_id
@@ -180,9 +202,7 @@ class SoleWriterStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As Optuna's storages."""
-        if trial_id not in self._places:
-            return self._backend.get_trial(trial_id)
-        study_id, number = self._places[trial_id]
+        study_id, number = self._place(trial_id)
         return self._trials[study_id][number]
 
     def get_all_trials(
@@ -193,7 +213,7 @@ class SoleWriterStorage(BaseStorage):
     ) -> list[FrozenTrial]:
         """As Optuna's storages."""
         trials = self._known(study_id)
-        found = [trial for trial in trials if trial.state in states] if states else list(trials)
+        found = [trial for trial in trials if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def remove_session(self) -> None:
@@ -202,15 +222,29 @@ class SoleWriterStorage(BaseStorage):
 
     def _known(self, study_id: int) -> list[FrozenTrial]:
         if study_id not in self._trials:
+            self._study_ids.add(study_id)
             found = sorted(self._backend.get_all_trials(study_id), key=lambda t: t.number)
             self._trials[study_id] = found
             for place, trial in enumerate(found):
                 self._places[trial._trial_id] = study_id, place
         return self._trials[study_id]
 
+    def _place(self, trial_id: int) -> tuple[int, int]:
+        """The study of a trial, and its number in it; raises KeyError for one of no known study."""
+        if trial_id not in self._places:
+            for study_id in self._study_ids:  # They were forgotten after an error.
+                self._known(study_id)
+        return self._places[trial_id]
+
+    def _forget(self) -> None:
+        """What is known may not be what is stored."""
+        self._trials.clear()
+        self._places.clear()
+        self._attributes.clear()
+
     def _changing(self, trial_id: int) -> FrozenTrial:
         """A new copy of a trial in its place: who was given it before keeps it as it was."""
-        study_id, number = self._places[trial_id]
+        study_id, number = self._place(trial_id)
         changed = self._trials[study_id][number] = copy.copy(self._trials[study_id][number])
         return changed
 
