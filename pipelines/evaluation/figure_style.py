@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -19,6 +20,7 @@ def in_own_style(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
 
     @wraps(draw)
     def drawn(*positional: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        _import_styles()
         import matplotlib
 
         with matplotlib.rc_context():
@@ -26,3 +28,17 @@ def in_own_style(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
             return draw(*positional, **named)
 
     return drawn
+
+
+def _import_styles() -> None:
+    """Imports Matplotlib's styles without a word.
+
+    While it reads their files, what another thread warns of is taken for a fault of one of them.
+    """
+    log = logging.getLogger("matplotlib.style")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        import matplotlib.style  # noqa: F401
+    finally:
+        log.setLevel(level)

@@ -118,4 +118,4 @@ def test_what_needs_a_variable_is_replayed_and_compared_with_it(tmp_path):
     assert ended("doctor", "s")[0] == 0
     assert ended("finalize", "s", "--finalists", "1", "--finalist-seeds", "2")[0] == 0
     status, text = ended("doctor", "s", "--pass-env", "PATH")
-    assert status == 2 and "KeyError: 'HF_TOKEN'" in text
+    assert status == 1 and "KeyError: 'HF_TOKEN'" in text
