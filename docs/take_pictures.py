@@ -115,9 +115,10 @@ def run_page(charts: str, run_id: str) -> str:
 def recorded(options: Sequence[str], folder: Path) -> list[str]:
     """Runs a sweep in a terminal of its own; returns what the terminal showed, each change once."""
     line = shlex.join(["keras-sweeps", "run", *options])
-    tmux = ["tmux", "-L", f"pictures-{os.getpid()}", "-f", os.devnull]
     frames: list[str] = []
     with tempfile.TemporaryDirectory() as place:
+        # A server of its own: one that is about to exit would refuse the next recording.
+        tmux = ["tmux", "-S", str(Path(place) / "tmux"), "-f", os.devnull]
         status = Path(place) / "status"
         # The terminal must outlive the command, or what it showed last could not be read.
         script = (
