@@ -50,6 +50,11 @@ def shortened(text: str, most: int = MAX_SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def escaped(text: str) -> str:
+    """A text in one line, with escapes in place of what is not printable."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def unknown_name(
     kind: str, received: str, valid: Iterable[str], meant: Mapping[str, str] | None = None
 ) -> InputError:

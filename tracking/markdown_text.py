@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from search_spaces.errors import escaped
+
 _CODE_OR_SIGN = re.compile(
     r"((?<!`)`[^`|]+`(?!`))"  # Code in backticks; a bar would end a table's cell in there, too.
     r"|[\\`*{}\[\]<>|~#!]|&(?=#?\w+;)"
@@ -16,10 +18,6 @@ def literal(text: str) -> str:
 
     Names come from folders and users: none becomes a line, a cell, a link or a tag of the page.
     """
-    line = "".join(map(_printable, " ".join(text.split())))
+    line = escaped(" ".join(text.split()))
     line = _CODE_OR_SIGN.sub(lambda found: found[1] or f"\\{found[0]}", line)
     return line.replace("://", ":\\//")  # Else a link, in MLflow's dialect.
-
-
-def _printable(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()

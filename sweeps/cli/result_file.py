@@ -170,14 +170,14 @@ class ResultFile:
         return {state: count for state, count in counts.items() if count}
 
     def _finalists(self, file: SweepFile) -> dict[str, Any] | None:
-        from sweeps.finalists.selection import finalists_paths, sweep_run_id
+        from sweeps.finalists.selection import sweep_run_id
 
         if self._comparison is None:
             return None
         ranking = [asdict(finalist) for finalist in self._comparison.ranking]
         return {
             "outcome": self._comparison.outcome.value,
-            "run_id": sweep_run_id(finalists_paths(paths_of(file.settings))),
+            "run_id": sweep_run_id(paths_of(file.settings).finalists),
             "winner": ranking[0] if ranking else None,
             "ranking": ranking,
         }

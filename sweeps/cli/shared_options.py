@@ -129,7 +129,6 @@ def running_sweep(arguments: argparse.Namespace) -> SweepPaths:
     Raises:
         InputError: There is none, or no process drives it.
     """
-    from sweeps.finalists.selection import finalists_paths
 
     paths = find_sweep(check_work_dir(arguments), arguments.name, finished=True)
     if not is_driven(paths):
@@ -139,7 +138,7 @@ def running_sweep(arguments: argparse.Namespace) -> SweepPaths:
             f"list` shows what is{'' if is_over else f'; continue it with {_resume(paths)}'}."
         )
     # Its search has ended: what runs now are its finalists.
-    return finalists_paths(paths) if read_sweep_file(paths.state).is_finished else paths
+    return paths.finalists if read_sweep_file(paths.state).is_finished else paths
 
 
 def _resume(paths: SweepPaths) -> str:

@@ -22,8 +22,6 @@ from sweeps.finalists.selection import (
     Finalist,
     FinalistResult,
     FinalistsFile,
-    finalists_path,
-    finalists_paths,
     models_folder,
     write_finalists,
 )
@@ -109,7 +107,7 @@ class WinnerRecorder:
     ) -> None:
         self._sweep_paths, self._file, self._objective = sweep_paths, file, objective
         self._data, self._spool, self._recorder = data, spool, recorder
-        self._paths, self._models = finalists_paths(sweep_paths), models_folder(sweep_paths)
+        self._paths, self._models = sweep_paths.finalists, models_folder(sweep_paths)
         self.keeps_model = True
         self.ranking: tuple[FinalistResult, ...] = ()
 
@@ -150,7 +148,7 @@ class WinnerRecorder:
         }
         end = SweepEnd("FINISHED", tags, metrics, {"finalists.txt": report}, columns)
         self._recorder.sweep_ended(end)
-        path = finalists_path(self._sweep_paths)
+        path = self._sweep_paths.finalists_file
         self.ranking = tuple(_result(compared, ranked) for ranked in ranking)
         write_finalists(path, replace(file, finished=True, report=report, ranking=self.ranking))
         remove_leftovers(self._sweep_paths, file)
@@ -195,5 +193,5 @@ def _result(compared: Compared, ranked: RankedFinalist) -> FinalistResult:
 def remove_leftovers(sweep_paths: SweepPaths, file: FinalistsFile) -> None:
     """Removes the models of a comparison that has ended; the winner's is in the spool or MLflow."""
     shutil.rmtree(models_folder(sweep_paths), ignore_errors=True)
-    folder = finalists_paths(sweep_paths).trial(file.retrained_number)
+    folder = sweep_paths.finalists.trial(file.retrained_number)
     shutil.rmtree(folder, ignore_errors=True)

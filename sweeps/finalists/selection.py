@@ -27,7 +27,6 @@ from sweeps.state.sweep_file import StoredSweep
 from tracking.spool.spool import Spool
 
 FORMAT = 1
-FOLDER = "finalists"
 _FRESH = 0xF1A1
 """Parts the seeds of finalists from those of the sweep's own trials."""
 
@@ -134,19 +133,9 @@ def fresh_seed(sweep_seed: int) -> int:
     return int(np.random.SeedSequence([sweep_seed, _FRESH]).generate_state(1)[0])
 
 
-def finalists_paths(paths: SweepPaths) -> SweepPaths:
-    """Where the comparison keeps its files: a folder of the sweep's."""
-    return SweepPaths(paths.work_dir, f"{paths.name}/{FOLDER}")
-
-
-def finalists_path(paths: SweepPaths) -> Path:
-    """The file that says what the comparison began with."""
-    return finalists_paths(paths).sweep / "finalists.json"
-
-
 def models_folder(paths: SweepPaths) -> Path:
     """Where the models of all trainings wait until the winner is known."""
-    return finalists_paths(paths).sweep / "models"
+    return paths.finalists.sweep / "models"
 
 
 def sweep_run_id(paths: SweepPaths, trial: int | None = None) -> str | None:
@@ -235,7 +224,7 @@ def begin_finalists(
     Raises:
         InputError: One began with other options, or the sweep has nothing to compare.
     """
-    path = finalists_path(sweep.paths)
+    path = sweep.paths.finalists_file
     found = read_finalists(path)
     if found is not None:
         _check_same(found, options)

@@ -32,8 +32,6 @@ from sweeps.finalists.selection import (
     FinalistResult,
     FinalistsFile,
     begin_finalists,
-    finalists_path,
-    finalists_paths,
     models_folder,
     sweep_run_id,
 )
@@ -117,7 +115,7 @@ def finalize(
     )
     space = space_of(settings, data)
     check_same_data(sweep.file, data.fingerprint, space.fingerprint)
-    if not finalists_path(sweep.paths).exists():
+    if not sweep.paths.finalists_file.exists():
         check_tracking(sweep)  # What is begun is fixed for ever.
     file = begin_finalists(sweep, space, options, data.num_images["train"])
     if file.finished:
@@ -127,7 +125,7 @@ def finalize(
     machine = with_gpus(detect_machine(settings.training.backend), settings.gpus)
     asked = settings.trials_per_gpu
     allotment = allot(machine, settings.num_workers, settings.num_threads, asked)
-    places = (finalists_paths(sweep.paths).packing, sweep.paths.packing)
+    places = (sweep.paths.finalists.packing, sweep.paths.packing)
     known = next(filter(None, (read_packing(p, allotment, asked) for p in places)), None)
     # What the sweep found out; without that, a comparison of a few trainings measures nothing.
     allotment = allotment.at(known.level if known is not None else asked or 1)
@@ -166,7 +164,7 @@ class _Comparison:
         self._sweep, self._file, self._data, self._space = sweep, file, data, space
         self._settings, self._output, self._interrupts = settings, output, interrupts
         self._objective = get_objective(settings.objective)
-        paths, self._models = finalists_paths(sweep.paths), models_folder(sweep.paths)
+        paths, self._models = sweep.paths.finalists, models_folder(sweep.paths)
         self._spool = Spool(paths.spool)
         self._recorder = FinalistRecorder(
             file, self._objective, self._models, self._spool, space, data, paths,

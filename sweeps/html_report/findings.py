@@ -51,7 +51,7 @@ class Finalist:
 def finalists_of(paths: SweepPaths) -> list[Finalist]:
     """The finalists, best first; empty where there was no comparison, or it has not ended."""
     try:
-        found = read_json(paths.sweep / "finalists" / "finalists.json")
+        found = read_json(paths.finalists_file)
         ranking = found.get("ranking", []) if isinstance(found, dict) else []
         return [as_kind(Finalist, one, extra=True) for one in ranking]
     except (FileNotFoundError, UnusableFileError):
@@ -60,7 +60,7 @@ def finalists_of(paths: SweepPaths) -> list[Finalist]:
 
 def finalists_seconds(paths: SweepPaths) -> float:
     """Wall time of the comparison of finalists; 0 where nothing, or nothing readable, is there."""
-    folder = paths.sweep / "finalists" / "spool"
+    folder = paths.finalists.spool
     try:
         return Spool(folder, read_only=True).active_seconds() if folder.is_dir() else 0.0
     except (InputError, OSError):

@@ -20,8 +20,6 @@ from search_spaces.space import Space
 from search_spaces.user_spaces.reference import is_given, is_reference
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists.selection import (
-    finalists_path,
-    finalists_paths,
     read_finalists,
 )
 from sweeps.formatting import count, in_work_dir
@@ -117,7 +115,7 @@ class Checkup:
         self._driven = is_driven(sweep.paths)
         # What a running sweep has not sent yet is on its way.
         self._is_behind = self._driven and self._spool.num_waiting > 0
-        final = finalists_paths(sweep.paths).spool
+        final = sweep.paths.finalists.spool
         self._final = Spool(final, read_only=True) if final.exists() else None
         self._num_runs = 0
         self._num_reports = 0
@@ -233,7 +231,7 @@ class Checkup:
         """What a comparison of finalists left, where no process runs it."""
         from tracking.runs.run_reader import RunReader
 
-        file = read_finalists(finalists_path(self._sweep.paths))
+        file = read_finalists(self._sweep.paths.finalists_file)
         if self._final is None or self._driven or file is None:
             return []
         problems, name = [], self._sweep.paths.name

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.objectives import get_objective
 from search_spaces.errors import InputError
-from sweeps.finalists.selection import finalists_path, finalists_paths, read_finalists
+from sweeps.finalists.selection import read_finalists
 from sweeps.formatting import error_text
 from sweeps.integrity.checks import swept_space
 from sweeps.setup.stores import check_storage
@@ -31,7 +31,7 @@ def damage_of(sweep: StoredSweep, given: Collection[str] = ()) -> list[str]:
         _open_study_storage(storage)
     if "tracking_uri" in given:
         check_store(sweep.uri)
-    final = finalists_paths(sweep.paths).spool
+    final = sweep.paths.finalists.spool
     found = [*spool_damage(sweep.paths.spool), *spool_damage(final)]
 
     def look(what: str, find: Callable[[], list[str]]) -> None:
@@ -52,7 +52,7 @@ def damage_of(sweep: StoredSweep, given: Collection[str] = ()) -> list[str]:
 
 
 def _finalists(sweep: StoredSweep) -> list[str]:
-    file = read_finalists(finalists_path(sweep.paths))
+    file = read_finalists(sweep.paths.finalists_file)
     return [] if file is None else _runs(sweep, file.uid)
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from pipelines.training.checkpoints import CHECKPOINT_FILE
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists.selection import (
-    finalists_path,
-    finalists_paths,
     read_finalists,
     sweep_run_id,
 )
@@ -173,7 +171,7 @@ def _close_finalists(sweep: StoredSweep) -> None:
     from tracking.spool.sender import Sender
     from tracking.spool.spool import Spool, TrialHistory
 
-    path = finalists_paths(sweep.paths).spool
+    path = sweep.paths.finalists.spool
     if not path.exists():
         return
     spool = Spool(path)
@@ -182,7 +180,7 @@ def _close_finalists(sweep: StoredSweep) -> None:
     for number in open_trials:
         tags = {Tag.REASON: "waits for the comparison to go on"}
         history.put_state(TrialStateRecord(number, TrialState.PAUSED.value, tags, at_ms=died_ms))
-    file = read_finalists(finalists_path(sweep.paths))
+    file = read_finalists(sweep.paths.finalists_file)
     if file is not None and not file.finished:
         tags = {Tag.STOPPED_BY: "a kill"}
         spool.put(SweepStateRecord("SCHEDULED", tags, at_ms=died_ms))

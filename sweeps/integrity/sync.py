@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sweeps.finalists.selection import finalists_paths, sweep_run_id
+from sweeps.finalists.selection import sweep_run_id
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
@@ -77,7 +77,7 @@ def sync_sweep(
         say(f"sending {waiting} of {sweep.paths.name} to {redacted(sweep.uri)}")
         tracker = connect_tracker(sweep.file.settings, sweep.file.data_name, spool)
         outcome = _send(sweep, spool, tracker, interrupts, on_result)
-        final = finalists_paths(sweep.paths).spool
+        final = sweep.paths.finalists.spool
         if outcome is Outcome.DONE and final.exists():
             spool = Spool(final)
             say(f"sending {count(spool.num_waiting, 'record')} of its finalists")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.images.reading import Picture
+from search_spaces.errors import escaped
 from sweeps.prediction.model_loading import ChosenModel
 from sweeps.reporting.console import table_console
 
@@ -78,7 +79,7 @@ def print_table(
         )
     for picture in pictures:
         done = ", ".join(picture.steps) or "taken as it is"
-        console.print(f"{_printable(picture.path)}: {done}", soft_wrap=True)
+        console.print(f"{escaped(str(picture.path))}: {done}", soft_wrap=True)
     names = chosen.class_names
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("file", overflow="fold")
@@ -88,7 +89,7 @@ def print_table(
         table.add_column("next")
     for picture, row in zip(pictures, probabilities, strict=True):
         best, *others = np.argsort(-row, kind="stable")[:num_shown]
-        cells = [_printable(picture.path), names[best], f"{row[best]:.1%}"]
+        cells = [escaped(str(picture.path)), names[best], f"{row[best]:.1%}"]
         if num_shown > 1:
             cells.append(", ".join(f"{names[i]} {row[i]:.1%}" for i in others))
         table.add_row(*cells)
@@ -107,8 +108,3 @@ def _headline(chosen: ChosenModel) -> str:
     if chosen.background in ("dark", "light"):
         parts.append(f"{chosen.background} background")
     return f"{', '.join(parts)}: {width}x{height}x{channels}, {len(chosen.class_names)} classes"
-
-
-def _printable(path: Path) -> str:
-    """The path without control characters and bytes that are no text."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.runtime.filesystem import folder_bytes
 from search_spaces.errors import InputError
-from sweeps.finalists.selection import finalists_path, read_finalists
+from sweeps.finalists.selection import read_finalists
 from sweeps.formatting import size_text
 from sweeps.state.lock import check_not_driven, driving
 from sweeps.state.sweep_file import SEARCH, StoredSweep
@@ -102,7 +102,7 @@ def delete_sweep(deletion: Deletion) -> None:
 
 def _uids(sweep: StoredSweep) -> set[str]:
     found = {sweep.file.uid}
-    finalists = read_finalists(finalists_path(sweep.paths))
+    finalists = read_finalists(sweep.paths.finalists_file)
     return found if finalists is None else found | {finalists.uid}
 
 

@@ -104,6 +104,16 @@ class SweepPaths:
         """Everything that is to be sent to MLflow."""
         return self.sweep / "spool"
 
+    @property
+    def finalists(self) -> SweepPaths:
+        """Where the comparison of finalists keeps its files: a folder of the sweep's."""
+        return SweepPaths(self.work_dir, f"{self.name}/finalists")
+
+    @property
+    def finalists_file(self) -> Path:
+        """What the comparison began with, and what it found."""
+        return self.finalists.sweep / "finalists.json"
+
     def trial(self, number: int) -> Path:
         """A trial's files, until they are in MLflow."""
         return self.sweep / f"trial-{number:04d}"

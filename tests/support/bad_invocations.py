@@ -394,6 +394,9 @@ def ending_of(bad: Bad, folder: Path, said: Path | None = None) -> Ending:
     can_change = bad.as_nobody and os.geteuid() == 0
     try:
         if can_change:
+            # What is imported late may lie where nobody may read, as a Python of root's does.
+            import sweeps.setup.start  # noqa: F401
+
             os.seteuid(NOBODY)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main(list(bad.words))

@@ -6,8 +6,6 @@ installed where a sweep runs: the dashboard may be another machine's.
 
 from __future__ import annotations
 
-import optuna
-
 from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
 
 MAX_CHARACTERS = 2_000
@@ -15,7 +13,7 @@ MAX_CHARACTERS = 2_000
 
 
 def note_trial(
-    storage: SoleWriterStorage, study: optuna.Study, trial: optuna.Trial, baseline: str, page: str
+    storage: SoleWriterStorage, study_id: int, trial_id: int, baseline: str, page: str
 ) -> None:
     """Notes which baseline a trial is, and where its run is; a note that is there stays.
 
@@ -25,7 +23,7 @@ def note_trial(
     """
     lines = [f"Baseline: {baseline}"] if baseline else []
     lines += [f"[Run in MLflow]({page})"] if page else []
-    study_id, key = study._study_id, f"dashboard:{trial._trial_id}:note_"
+    key = f"dashboard:{trial_id}:note_"
     if not lines or storage.has_study_system_attr(study_id, f"{key}ver"):
         return
     text = "\n\n".join(lines)[:MAX_CHARACTERS]

@@ -479,7 +479,7 @@ class OptunaEngine:
         baseline = str(trial.user_attrs.get(BASELINE) or "")
         page = str((facts or {}).get(RUN_PAGE) or "")
         # By itself: somebody may write a note in the same moment, which then stays.
-        note_trial(self._storage, self._study, trial, baseline, page)
+        note_trial(self._storage, self._study._study_id, trial._trial_id, baseline, page)
         with self._storage.at_once():
             trial.set_user_attr(STATE_ATTRIBUTE, state.value)
             if reason:

@@ -20,7 +20,7 @@ from search_spaces.errors import InputError
 from sweeps.cli.main import main
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.optuna_study.replayable_sampler import STATE_ATTRIBUTE
-from sweeps.finalists.selection import finalists_path, sweep_run_id
+from sweeps.finalists.selection import sweep_run_id
 from sweeps.history.recorded_sweep import read_sweep
 from sweeps.integrity.checks import Checkup
 from sweeps.setup.stores import check_tracking
@@ -236,7 +236,7 @@ def test_the_doctor_names_all_that_is_damaged_and_changes_nothing(sweep, capsys)
     sent = (sweep.spool / "sent.jsonl").read_text().splitlines()
     (sweep.spool / "sent.jsonl").write_text("\n".join([*sent[:2], "{}", *sent[3:]]) + "\n")
     (sweep.spool / "rejected.jsonl").write_text("{}\n" * 2)
-    finalists = finalists_path(sweep)
+    finalists = sweep.finalists_file
     finalists.parent.mkdir(parents=True, exist_ok=True)
     finalists.write_text('{"format": "new"}')
     before = content(Path(".sweeps")) | content(Path("mlruns"))
