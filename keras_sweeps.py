@@ -9,15 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from search_spaces.errors import InputError
     from search_spaces.registry import as_hypermodel, get_space
-    from sweeps.api import (
-        Sweep,
-        SweepError,
-        load_dataset,
-        load_sweep,
-        promote,
-        replay,
-        run,
-    )
+    from sweeps.api.data import load_dataset
+    from sweeps.api.models import promote, replay
+    from sweeps.api.sweep import Sweep, SweepError, load_sweep, run
     from sweeps.driver.trial import Trial
     from sweeps.finalists.session import ComparisonResult
     from sweeps.prediction.model import Model, load_model
@@ -32,17 +26,17 @@ _PLACES = {
     "Model": "sweeps.prediction.model",
     "PromotionResult": "sweeps.promotion.promotion",
     "ReplayResult": "sweeps.replaying.replay",
-    "Sweep": "sweeps.api",
-    "SweepError": "sweeps.api",
+    "Sweep": "sweeps.api.sweep",
+    "SweepError": "sweeps.api.sweep",
     "Trial": "sweeps.driver.trial",
     "as_hypermodel": "search_spaces.registry",
     "get_space": "search_spaces.registry",
-    "load_dataset": "sweeps.api",
+    "load_dataset": "sweeps.api.data",
     "load_model": "sweeps.prediction.model",
-    "load_sweep": "sweeps.api",
-    "promote": "sweeps.api",
-    "replay": "sweeps.api",
-    "run": "sweeps.api",
+    "load_sweep": "sweeps.api.sweep",
+    "promote": "sweeps.api.models",
+    "replay": "sweeps.api.models",
+    "run": "sweeps.api.sweep",
 }
 """Public name -> the module that has it."""
 

@@ -14,7 +14,7 @@ folder; logs of a part that failed are beside them. Exit status: 0 where all tha
 promises holds; 1 where something does not, or a part did not come to its end, with its name; 2 for
 options that cannot be; 130 after Ctrl-C.
 
-`--stand-in` does all of it in small on cores, two parts at once, and measures nothing of a GPU.
+`--stand-in` does all of it in small on cores, three parts at once, and measures nothing of a GPU.
 MNIST is taken from SWEEPS_DATA_DIR or Keras' cache; nothing is downloaded.
 """
 
@@ -223,8 +223,9 @@ class _Run:
         print(results.table_head(scene), flush=True)
         ended: list[Ended] = []
         interrupted = False
-        # In small nothing is measured, so two at once disturb nobody, and are over sooner.
-        with ThreadPoolExecutor(2 if options.stand_in else 1) as pool:
+        # In small nothing is measured, so several at once disturb nobody. Each waits for processes
+        # now and then, so that two leave cores unused.
+        with ThreadPoolExecutor(3 if options.stand_in else 1) as pool:
             waiting = [pool.submit(self._part, part) for part in parts]
             try:
                 while waiting:

@@ -1,43 +1,39 @@
-"""What programs call: sweeps, their trials and models, as `keras_sweeps` offers it.
-
-Functions raise `InputError` for what the command line answers with status 2, return frozen results,
-and read what is stored; nothing is kept in memory between calls. Heavy libraries are imported when
-something needs them.
-"""
+"""Sweeps as programs see them: started, gone on with, and read."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.data.custom.sources import check_dataset
 from pipelines.data.prepared import PreparedData
-from pipelines.images.options import ImageOptions
 from pipelines.objectives import Objective, get_objective
-from search_spaces.errors import InputError, unknown_name
+from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
-from search_spaces.space import Space
-from search_spaces.user_spaces.given import given_space
 from search_spaces.user_spaces.import_guard import check_may_train
 from search_spaces.user_spaces.reference import GivenSpace, is_reference, other_object
-from sweeps import option_values as values
+from sweeps.api.arguments import (
+    Callbacks,
+    check_text,
+    functions_of,
+    output_of,
+    pass_on,
+    progress_of,
+    space_name,
+)
 from sweeps.driver.trial import Trial, stored_trial
-from sweeps.driver.views import TrialCallback
 from sweeps.interrupts import Interrupts
 from sweeps.options import named_as_in_python, settings_given, settings_of
 from sweeps.outcome import Outcome
 from sweeps.prediction.model import Model, load_model
 from sweeps.reporting.console import speaker, warn, warnings_shown
 from sweeps.reporting.leaderboard import print_summary
-from sweeps.reporting.views import make_view
 from sweeps.settings import FinalOptions, SweepSettings, budget_for
-from sweeps.setup.data import SHOWN, SILENT, DataProgress, prepare_data, reopen_data
+from sweeps.setup.data import SILENT, reopen_data
 from sweeps.setup.given_arrays import stored_dataset
 from sweeps.setup.resolved import CONFIG_FILE, config_lines
 from sweeps.setup.resume import in_names_of_now, sweep_to_resume
@@ -63,13 +59,10 @@ if TYPE_CHECKING:
 
     from sweeps.driver.search import SweepResult
     from sweeps.engines.optuna_study.storage import Study
-    from sweeps.finalists.session import ComparisonResult, Output
+    from sweeps.finalists.session import ComparisonResult
     from sweeps.finalists.start import RunResult
-    from sweeps.promotion.promotion import PromotionResult
-    from sweeps.replaying.replay import ReplayResult
     from sweeps.setup.start import StartedSweep
 
-Callbacks = TrialCallback | Iterable[TrialCallback] | None
 _RUN_DEFAULTS = {"timeout": "auto", "seed": 0}
 
 
@@ -145,17 +138,10 @@ def run(
     }
     given |= options
     if space is not None:
-        given["space"] = _space_name(space)
+        given["space"] = space_name(space)
     if dataset is not None:
         given["dataset"] = dataset
     return _run(given, on_trial_end, verbose, resume=resume, accept_changes=accept_changes)
-
-
-def _space_name(space: object) -> str:
-    """What names the space in settings, in workers and in a resumed sweep."""
-    if isinstance(space, Space):
-        return space.key
-    return space if isinstance(space, str) else given_space(space)
 
 
 def _run(
@@ -170,7 +156,7 @@ def _run(
     from sweeps.setup.start import Start
 
     check_may_train("runs a sweep")  # A program whose own file is the space.
-    functions, given = _functions(on_trial_end), settings_given(options)
+    functions, given = functions_of(on_trial_end), settings_given(options)
     dataset = options.get("dataset")
     named = str(dataset) if isinstance(dataset, str | Path) else None
     settings = settings_of({**options, "dataset": named})
@@ -197,14 +183,14 @@ def _run(
         given=given,
         earlier=earlier,
         accept_changes=accept_changes,
-        data_progress=_progress(verbose),
+        data_progress=progress_of(verbose),
     )
     with warnings_shown() if verbose else nullcontext():
         result = run_sweep(
-            settings, start, _output(verbose), partial(_print_search, verbose), functions
+            settings, start, output_of(verbose), partial(_print_search, verbose), functions
         )
     sweep = Sweep(result.sweep, _given(settings))
-    _pass_on(result.signal)
+    pass_on(result.signal)
     _raise_failure(result, sweep)
     return sweep
 
@@ -228,39 +214,8 @@ def _raise_failure(result: RunResult, sweep: Sweep) -> None:
         raise SweepError(comparison.error, sweep) from comparison.cause
 
 
-def _pass_on(number: int | None) -> None:
-    """Gives a signal that ended the sweep to whoever had handled it, once everything is stored."""
-    if number is not None:
-        signal.raise_signal(number)
-
-
-def _output(verbose: int) -> Output:
-    from sweeps.finalists.session import Output
-
-    return Output(partial(make_view, not verbose), speaker(not verbose), _progress(verbose))
-
-
 def _given(settings: SweepSettings) -> GivenSpace | None:
     return settings.space if isinstance(settings.space, GivenSpace) else None
-
-
-def _functions(on_trial_end: Callbacks) -> Sequence[TrialCallback]:
-    if on_trial_end is None:
-        return ()
-    several = isinstance(on_trial_end, Iterable) and not callable(on_trial_end)
-    functions: list[Any] = [*on_trial_end] if several else [on_trial_end]  # type: ignore[misc]
-    if not all(map(callable, functions)):
-        raise InputError(
-            f"on_trial_end must be a function, or several. Received: {on_trial_end!r}."
-        )
-    return functions
-
-
-def _progress(verbose: int) -> DataProgress:
-    return SHOWN if verbose else SILENT
-
-
-# Stored sweeps
 
 
 @named_as_in_python
@@ -270,13 +225,8 @@ def load_sweep(name: str | None = None, work_dir: str | Path = ".sweeps") -> Swe
     Raises:
         InputError: There is none.
     """
-    _check_text("name", name)
+    check_text("name", name)
     return Sweep(stored_sweep(Path(work_dir), name, needed=(), kind=SEARCH))
-
-
-def _check_text(what: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"{what} must be a text. Received: {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -439,7 +389,7 @@ class Sweep:
             )
         self._check_folder()
         given = options | own
-        known = self._space if space is None else _space_name(space)
+        known = self._space if space is None else space_name(space)
         if known is not None:
             given["space"] = known
         return _run(given, on_trial_end, verbose, resume=True, accept_changes=accept_changes)
@@ -478,7 +428,7 @@ class Sweep:
         options = FinalOptions(finalists, finalist_seeds, retrain)
         self._check_folder()
         check_addresses(self._settings, ("tracking_uri", "storage"))
-        interrupts, output = Interrupts(), _output(verbose)
+        interrupts, output = Interrupts(), output_of(verbose)
         with warnings_shown() if verbose else nullcontext():
             result = finalize_stored(
                 passing(self._with_space(space), None if pass_env is None else names),
@@ -486,7 +436,7 @@ class Sweep:
             )  # fmt: skip
         if verbose and result.report:
             speaker(quiet=False)(result.report)
-        _pass_on(interrupts.first)
+        pass_on(interrupts.first)
         if result.outcome is Outcome.FAILED:
             raise SweepError(result.error, self) from result.cause
         return result
@@ -525,7 +475,7 @@ class Sweep:
 
     def _with_space(self, space: object) -> StoredSweep:
         """The stored sweep, with the object that it searches where it is one."""
-        known = self._space if space is None else _space_name(space)
+        known = self._space if space is None else space_name(space)
         if not isinstance(known, GivenSpace):
             return self.stored
         if known != self._settings.space:
@@ -541,144 +491,3 @@ class Sweep:
     @property
     def _settings(self) -> SweepSettings:
         return self.stored.file.settings
-
-
-# Data and models
-
-
-@named_as_in_python
-def load_dataset(
-    dataset: object = None,
-    *,
-    work_dir: str | Path = ".sweeps",
-    image_size: str | int | tuple[int, int] | None = None,
-    resize: str = ImageOptions.resize,
-    color: str = ImageOptions.color,
-    broken: str = ImageOptions.broken,
-    verbose: int = 1,
-) -> PreparedData:
-    """The data set as sweeps train on it; prepared on first use.
-
-    `load_dataset("mnist").arrays("train")` are pixels (n, height, width, channels) uint8, mapped
-    from disk, and labels (n,); the parts are train, validation and test.
-
-    Args:
-        dataset: as in `run`.
-
-    Raises:
-        InputError: It cannot be had.
-    """
-    folder = Path(work_dir).absolute()
-    given = {
-        "dataset": stored_dataset(dataset, folder), "image_size": image_size, "resize": resize,
-        "color": color, "broken": broken,
-    }  # fmt: skip
-    settings = settings_of(given)
-    check_dataset(settings.dataset, settings.image_options)
-    with warnings_shown() if verbose else nullcontext():
-        return prepare_data(
-            settings.dataset, folder / "data", settings.image_options, progress=_progress(verbose)
-        )
-
-
-_LIMITS = {
-    "alpha": values.level,
-    "margin": values.margin,
-    "min_accuracy": values.fraction,
-    "max_recall_drop": values.fraction,
-    "max_latency_ms": values.positive_number,
-    "max_parameters": values.positive_int,
-    "max_bytes": values.positive_int,
-}
-
-
-@named_as_in_python
-def promote(
-    name: str | None = None,
-    *,
-    model: str | None = None,
-    tracking_uri: str | None = None,
-    work_dir: str | Path = ".sweeps",
-    force: str | None = None,
-    dry_run: bool = False,
-    **limits: float | None,
-) -> PromotionResult:
-    """Registers a model, and makes it the champion if the gate lets it, as `keras-sweeps promote`.
-
-    A refusal is a result, not an error: `result.outcome == "refused"`, and `result.rules` say why.
-
-    Args:
-        name: a sweep, whose winner is meant, or a run's id; None for the sweep that began last.
-        model: the registered model; None for one that follows from space and data set.
-        tracking_uri: the store; None for the sweep's own.
-        force: why the gate is to be ignored; this and your user name are recorded.
-        dry_run: compare and tell, write nothing.
-        limits: of the gate: alpha or margin, min_accuracy, max_recall_drop, max_latency_ms,
-            max_parameters, max_bytes.
-
-    Raises:
-        InputError: There is no such sweep, run or store, or it has nothing to promote.
-    """
-    from sweeps.promotion.gate import Limits
-    from sweeps.promotion.start import SilentPromotion, exclusive
-    from sweeps.promotion.start import promote as start
-
-    _check_text("name", name)
-    given = {key: _limit(key, value) for key, value in limits.items() if value is not None}
-    if {"alpha", "margin"} <= given.keys():
-        raise exclusive("alpha", "margin")
-    with Interrupts() as interrupts:
-        result = start(
-            name, interrupts, SilentPromotion(), model=model, tracking_uri=tracking_uri,
-            work_dir=Path(work_dir), limits=Limits(**given), force=force, dry_run=dry_run,
-            data_progress=SILENT,
-        )  # fmt: skip
-    _pass_on(interrupts.first)
-    return result
-
-
-def _limit(name: str, value: object) -> Any:
-    if name not in _LIMITS:
-        raise unknown_name("option", name, sorted(_LIMITS))
-    try:
-        return _LIMITS[name](value)
-    except values.ValueRuleError as error:
-        raise InputError(f"'{name}' {error}.") from None
-
-
-@named_as_in_python
-def replay(
-    run_id: str,
-    *,
-    epochs: int | None = None,
-    deterministic: bool = False,
-    space: object = None,
-    tracking_uri: str | None = None,
-    work_dir: str | Path = ".sweeps",
-    pass_env: str | Sequence[str] = (),
-) -> ReplayResult:
-    """Trains a recorded run again and compares it with itself, as `keras-sweeps replay` does.
-
-    Args:
-        run_id: the run, as MLflow names it, or how its id begins.
-        epochs: how many are trained and compared; None for all that were recorded.
-        deterministic: use only operations that repeat bit for bit; else as recorded.
-        space: a custom space whose code may be run, where no sweep in `work_dir` is over it; the
-            object itself, where the run's sweep was given one.
-        pass_env: names of variables that it gets although they look like those of credentials.
-
-    Raises:
-        InputError: There is no such run, or it cannot be trained again.
-    """
-    from sweeps.replaying.replay import open_replay, train_and_compare
-
-    found = open_replay(
-        run_id, epochs=epochs, deterministic=deterministic,
-        space=None if space is None else _space_name(space), tracking_uri=tracking_uri,
-        work_dir=Path(work_dir), pass_env=settings_of({"pass_env": pass_env}).pass_env,
-        data_progress=SILENT,
-    )  # fmt: skip
-    with Interrupts() as interrupts:
-        result = train_and_compare(found, interrupts)
-    _pass_on(interrupts.first)
-    return result
