@@ -109,8 +109,8 @@ def draw(
     if name == "search":
         dataset = str(options["dataset"]).removesuffix(".npz")
         file = f"peers-search-{dataset}.svg"
-        level = LEVELS.get(str(options["dataset"]))
-        _draw_search(found, level, 60 * float(options["minutes"]), images / file)
+        levels = LEVELS.get(str(options["dataset"]), ())
+        _draw_search(found, levels, 60 * float(options["minutes"]), images / file)
         return file, f"Best validation accuracy so far on {dataset}, by wall seconds, of each side"
     if name == "scale":
         _draw_scale(found, images / "peers-scale.svg")
@@ -119,7 +119,7 @@ def draw(
 
 
 def _draw_search(
-    found: Mapping[str, Sequence[Any]], level: float | None, seconds: float, path: Path
+    found: Mapping[str, Sequence[Any]], levels: Sequence[float], seconds: float, path: Path
 ) -> None:
     figure, axes = _figure("seconds since the command", "best validation accuracy so far")
     lowest = 1.0
@@ -133,7 +133,7 @@ def _draw_search(
             )  # fmt: skip
             color = line.get_color()
             lowest = min(lowest, curve[-1][1])
-    if level is not None:
+    for level in levels:
         axes.axhline(level, color="0.6", linestyle=":", linewidth=1)
         lowest = min(lowest, level)
     # What is far below of all ends is of no interest: everybody begins there.
