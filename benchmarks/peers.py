@@ -1,14 +1,25 @@
 """Side by side with what people use today: ours and each peer, in one go and in turns.
 
-    python benchmarks/peers.py --part scale --output peers.jsonl
-    python benchmarks/peers.py --part scale --only 'ours, random' --trials 1000 --output peers.jsonl
+    python benchmarks/peers.py --part scale
+    python benchmarks/peers.py --part search --dataset mnist --minutes 5 --repeats 3
+    python benchmarks/peers.py --part search --only 'ours'
+    python benchmarks/peers.py --report
 
 Each side runs in a process and an empty folder of its own. What it found becomes a line of
 `--output`, and a side that has its line there is not run again: stop the script whenever you like
 and start it with the same options. The table of all lines is printed at the end, with n (median).
+`--report` writes all tables and plots of the file into `docs/benchmarks.md`. Sides whose packages
+are missing are named and left out: `pip install -c constraints.txt -e '.[peers]'`.
 
-The parts: `scale`, what a trial costs whoever drives it, up to 10,000 trials; `overhead`, what it
-costs beside its training, over a bare Keras loop (`SWEEPS_DATA_DIR` is a folder with mnist.npz).
+The parts:
+
+- `scale`: what a trial costs whoever drives it, up to 10,000 trials;
+- `overhead`: what it costs beside its training, over a bare Keras loop;
+- `search`: the best validation accuracy over wall time, one seed a repetition;
+- `disk`: bytes and files that a trial leaves;
+- `contact`: lines that a user writes, and seconds to the end of the first epoch.
+
+`overhead`, and `search` on data other than the digits, take it from the folder `SWEEPS_DATA_DIR`.
 """
 
 from __future__ import annotations
@@ -17,88 +28,140 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from peer_parts import overhead, scale
+from peer_parts import contact, disk, overhead, scale, search
+from peer_parts.report import write_report
+from peer_parts.results import lines_of, table_of
 
-PARTS: dict[str, Any] = {"scale": scale, "overhead": overhead}
-PACKAGES = ("optuna", "sqlalchemy")
+PARTS: dict[str, Any] = {
+    "scale": scale, "overhead": overhead, "search": search, "disk": disk, "contact": contact,
+}  # fmt: skip
+"""Each has `SIDES`, `DEFAULT_TRIALS`, `measured(side, trials, **options)` and `table(found)`.
+
+Some have `OPTIONS` (which of `--dataset`, `--minutes` and the seed they take), `missing(side)` (the
+packages that a side lacks) and `combined(lines)` (of repetitions, instead of their median).
+"""
+PACKAGES = (
+    "tensorflow", "keras", "keras-tuner", "optuna", "optuna-integration", "ray", "mlflow",
+    "sqlalchemy", "numpy",
+)  # fmt: skip
+RESULTS = Path(__file__).parent / "peers" / "results.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is missing, and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", choices=PARTS, default="scale")
-    parser.add_argument("--only", metavar="SIDE", help="one side (default: all in turns)")
+    parser.add_argument(
+        "--only", metavar="SIDE", action="append", help="one side (repeatable; default: all)"
+    )
     parser.add_argument("--trials", type=int, help="default: those of the part")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("peers.jsonl"))
+    parser.add_argument("--repeats", "--seeds", type=int, default=1)
+    parser.add_argument("--dataset", default="digits", help="of `search`")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each side of `search`")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    part = PARTS[given.part]
-    given.trials = given.trials or part.DEFAULT_TRIALS
-    if given.measure:
-        print(json.dumps(part.measured(given.measure, given.trials)))
+    if given.report:
+        write_report(lines_of(given.output), PARTS)
         return 0
-    if given.only is not None and given.only not in part.SIDES:
-        parser.error(f"--only must be one of: {'; '.join(part.SIDES)}. Received: {given.only}")
-    sides = [given.only] if given.only else list(part.SIDES)
+    part = PARTS[given.part]
+    if given.trials is None:
+        given.trials = part.DEFAULT_TRIALS
+    if given.measure:
+        print(json.dumps(part.measured(given.measure, given.trials, **options_of(given))))
+        return 0
+    sides = [side for side in given.only or part.SIDES if is_there(part, side, parser)]
     for repeat in range(given.repeats):
+        given.seed = repeat
         for side in sides if repeat % 2 == 0 else reversed(sides):
             if repeat not in {line["repeat"] for line in known(given, side)}:
                 line = {
                     "part": given.part, "side": side, "trials": given.trials, "repeat": repeat,
-                    "found": in_a_folder(given.part, side, given.trials),
-                    "versions": {name: version(name) for name in PACKAGES}
-                    | {"python": platform.python_version()},
-                    "cores": len(os.sched_getaffinity(0)), "at": time.strftime("%Y-%m-%d"),
+                    "options": shared_options(given), "found": in_a_folder(given, side),
+                    "versions": versions(), "cores": len(os.sched_getaffinity(0)),
+                    "processor": processor(), "at": time.strftime("%Y-%m-%d"),
                 }  # fmt: skip
                 with given.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(f"{side}: {json.dumps(line['found'])}", file=sys.stderr, flush=True)
     found = {side: [line["found"] for line in known(given, side)] for side in sides}
-    print("\n".join(part.table({side: median(lines) for side, lines in found.items()})))
-    print(f"\n{given.trials:,} trials; wall (CPU); n = {min(map(len, found.values()))}")
+    print("\n".join(table_of(part, found, shared_options(given))))
+    print(f"\n{given.trials:,} trials; wall (CPU); n = {min(map(len, found.values()), default=0)}")
     return 0
+
+
+def is_there(part: Any, side: str, parser: argparse.ArgumentParser) -> bool:
+    """Whether a side can run here; one that cannot is named."""
+    if side not in part.SIDES:
+        parser.error(f"--only must be one of: {'; '.join(part.SIDES)}. Received: {side}")
+    lacks: str = part.missing(side) if hasattr(part, "missing") else ""
+    if lacks:
+        print(f"{side}: left out, {lacks} is not installed (extra `peers`)", file=sys.stderr)
+    return not lacks
+
+
+def options_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What a part is told beside side and trials."""
+    return {name: getattr(given, name) for name in getattr(PARTS[given.part], "OPTIONS", ())}
+
+
+def shared_options(given: argparse.Namespace) -> dict[str, Any]:
+    """The same without the seed: what repetitions have in common."""
+    return {name: value for name, value in options_of(given).items() if name != "seed"}
 
 
 def known(given: argparse.Namespace, side: str) -> list[dict[str, Any]]:
     """The lines of a side that are in the file already."""
-    if not given.output.exists():
-        return []
-    lines = map(json.loads, given.output.read_text(encoding="utf-8").splitlines())
-    wanted = (given.part, side, given.trials)
-    return [line for line in lines if (line["part"], line["side"], line["trials"]) == wanted]
+    wanted = (given.part, side, given.trials, shared_options(given))
+    return [
+        line for line in lines_of(given.output)
+        if (line["part"], line["side"], line["trials"], line.get("options", {})) == wanted
+    ]  # fmt: skip
 
 
-def in_a_folder(part: str, side: str, num_trials: int) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """The packages that are compared, and Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def in_a_folder(given: argparse.Namespace, side: str) -> dict[str, Any]:
     """What one side finds, in a process and a folder of its own."""
+    options = [
+        word for name, value in options_of(given).items() for word in (f"--{name}", str(value))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, str(Path(__file__).resolve()), "--part", part, "--measure", side,
-             "--trials", str(num_trials)],
+            [sys.executable, str(Path(__file__).resolve()), "--part", given.part, "--measure", side,
+             "--trials", str(given.trials), *options],
             cwd=folder, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def median(lines: Sequence[Any]) -> Any:
-    """The median of each number of some results of one form."""
-    first = lines[0]
-    if isinstance(first, Mapping):
-        return {key: median([line[key] for line in lines]) for key in first}
-    if isinstance(first, list):
-        return [median(values) for values in zip(*lines, strict=True)]
-    return statistics.median(lines)
 
 
 if __name__ == "__main__":

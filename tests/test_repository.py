@@ -177,7 +177,8 @@ def test_every_dependency_is_bounded_and_pinned_and_explained():
     pinned = {name.lower().replace("_", "-") for name in pins}
     explained = (ROOT / "docs" / "dependencies.md").read_text().lower()
     optional = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *optional["test"], *optional["server"]]:
+    extras = [*optional["test"], *optional["server"], *optional["peers"]]
+    for requirement in [*project["dependencies"], *extras]:
         name = re.match(r"[\w.-]+", requirement)[0].lower()
         assert ("<" in requirement and ">=" in requirement) or name.startswith("types-")
         assert name in pinned, name

@@ -1,0 +1,172 @@
+"""Writes the tables and plots of all results into `docs/benchmarks.md`, between its markers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peer_parts.results import table_of
+from peer_parts.search import LEVELS
+from peer_parts.whole_sweeps import OURS, SIDES
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "benchmarks.md"
+Line = Mapping[str, Any]
+
+
+def write_report(lines: Sequence[Line], parts: Mapping[str, Any], folder: Path = DOCS) -> None:
+    """Writes what is between `<!-- NAME -->` and `<!-- end of NAME -->` anew, for all parts.
+
+    Args:
+        lines: of the file of results.
+        parts: as `PARTS` of `peers.py`.
+        folder: has the page, and `images` for the plots.
+    """
+    page = folder / PAGE
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        text = filled(text, name, part_lines(name, part, lines, folder / "images"))
+    page.write_text(filled(text, "settings", settings_lines()), encoding="utf-8")
+
+
+def filled(text: str, name: str, lines: Iterable[str]) -> str:
+    """The page with these lines between the markers of a name; as it is where it has none."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    new = "\n".join([begin, "", *lines, "", end])
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: new, text, flags=re.DOTALL)
+
+
+def part_lines(name: str, part: Any, lines: Sequence[Line], images: Path) -> list[str]:
+    """A table for each set of options with which the part was measured, its source, and a plot."""
+    written: list[str] = []
+    for trials, options, group in grouped(line for line in lines if line["part"] == name):
+        found = {
+            side: [line["found"] for line in group if line["side"] == side]
+            for side in part.SIDES
+            if any(line["side"] == side for line in group)
+        }
+        written += [""] if written else []
+        written += [*table_of(part, found, options), "", caption(trials, options, group)]
+        picture = draw(name, found, options, images)
+        if picture:
+            written += ["", f"![{picture[1]}](images/{picture[0]})"]
+    return written or ["Not measured yet."]
+
+
+def grouped(lines: Iterable[Line]) -> list[tuple[int, dict[str, Any], list[Line]]]:
+    """Lines of the same trials and options together: trials, options, lines."""
+    groups: list[tuple[int, dict[str, Any], list[Line]]] = []
+    for line in lines:
+        key = line["trials"], line.get("options", {})
+        for trials, options, group in groups:
+            if (trials, options) == key:
+                group.append(line)
+                break
+        else:
+            groups.append((*key, [line]))
+    return groups
+
+
+def caption(trials: int, options: Mapping[str, Any], group: Sequence[Line]) -> str:
+    """What a table was taken with: options, n, machine, versions, days."""
+    counts = Counter(line["side"] for line in group)
+    few, most = min(counts.values()), max(counts.values())
+    given = [f"{trials:,} trials"] if trials else []
+    given += [f"{name} {value}" for name, value in options.items()]
+    versions: dict[str, list[str]] = {}
+    for line in group:
+        for package, version in line["versions"].items():
+            versions.setdefault(package, [])
+            if version not in versions[package]:
+                versions[package].append(version)
+    days = sorted({line["at"] for line in group})
+    texts = [
+        *given, f"n = {few}" if few == most else f"n = {few} to {most}",
+        f"{group[0]['cores']} cores" + (f" ({p})" if (p := group[-1].get("processor")) else ""),
+        ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items()),
+        days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+    ]  # fmt: skip
+    return "; ".join(texts) + "."
+
+
+def settings_lines() -> list[str]:
+    """A Markdown table: what each side of a whole sweep is given."""
+    rows = [
+        f"| {name} | {f'`benchmarks/peers/{side.program}`' if side.program else '`run`'} "
+        f"| {side.settings} |"
+        for name, side in SIDES.items()
+    ]
+    return ["| side | program | settings |", "| --- | --- | --- |", *rows]
+
+
+def draw(
+    name: str, found: Mapping[str, Sequence[Any]], options: Mapping[str, Any], images: Path
+) -> tuple[str, str] | None:
+    """Draws what says something as a plot: the name of its file, and what it shows."""
+    if name == "search":
+        dataset = str(options["dataset"]).removesuffix(".npz")
+        file = f"peers-search-{dataset}.svg"
+        levels = LEVELS.get(str(options["dataset"]), ())
+        _draw_search(found, levels, 60 * float(options["minutes"]), images / file)
+        return file, f"Best validation accuracy so far on {dataset}, by wall seconds, of each side"
+    if name == "scale":
+        _draw_scale(found, images / "peers-scale.svg")
+        return "peers-scale.svg", "Milliseconds of a trial by the number of trials before it"
+    return None
+
+
+def _draw_search(
+    found: Mapping[str, Sequence[Any]], levels: Sequence[float], seconds: float, path: Path
+) -> None:
+    figure, axes = _figure("seconds since the command", "best validation accuracy so far")
+    lowest = 1.0
+    for side, results in found.items():
+        color, curves = None, [result["curve"] for result in results if result["curve"]]
+        for curve in curves:
+            times, values = zip(*curve, (seconds, curve[-1][1]), strict=True)
+            (line,) = axes.step(
+                times, values, where="post", color=color, label=side if color is None else None,
+                linewidth=2.2 if side == OURS else 1.2,
+            )  # fmt: skip
+            color = line.get_color()
+            lowest = min(lowest, curve[-1][1])
+    for level in levels:
+        axes.axhline(level, color="0.6", linestyle=":", linewidth=1)
+        lowest = min(lowest, level)
+    # What is far below of all ends is of no interest: everybody begins there.
+    axes.set_ylim(bottom=lowest - 1.5 * (1.0 - lowest), top=1.0 if lowest > 0.9 else None)
+    _save(figure, axes, path)
+
+
+def _draw_scale(found: Mapping[str, Sequence[Any]], path: Path) -> None:
+    figure, axes = _figure("trials", "milliseconds of a trial (wall)")
+    for side, results in found.items():
+        marks = sorted(results[0]["milliseconds"], key=int)
+        means = [
+            sum(result["milliseconds"][mark][0] for result in results) / len(results)
+            for mark in marks
+        ]
+        axes.plot([int(mark) for mark in marks], means, marker="o", markersize=3, label=side)
+    axes.set(xscale="log", yscale="log")
+    _save(figure, axes, path)
+
+
+def _figure(x: str, y: str) -> tuple[Any, Any]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "peers"
+    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def _save(figure: Any, axes: Any, path: Path) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})

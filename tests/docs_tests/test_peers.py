@@ -1,0 +1,171 @@
+"""What `benchmarks/peers.py` says of its results; how good the sides are is not judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = {"optuna": "5.0.0"}
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def line(part, side, found, repeat=0, **options):
+    return {
+        "part": part, "side": side, "trials": 0, "repeat": repeat, "options": options,
+        "found": found, "versions": VERSIONS, "cores": 2, "at": "2026-11-28",
+    }  # fmt: skip
+
+
+def searched(*points):
+    return {"curve": [list(point) for point in points], "epochs": 4, "trials": 2}
+
+
+def test_a_curve_has_the_new_bests_only_up_to_its_time():
+    from peer_parts.search import best_so_far
+
+    points = [(30.0, 0.97), (10.0, 0.9), (20.0, 0.8), (40.0, 0.97), (50.0, 0.99)]
+    assert best_so_far(points, 45.0) == [(10.0, 0.9), (30.0, 0.97)]
+    assert best_so_far([]) == []
+
+
+def test_a_level_is_reached_at_the_first_value_that_is_not_below_it():
+    from peer_parts.search import seconds_to
+
+    curve = [(10.0, 0.9), (30.0, 0.97), (50.0, 0.99)]
+    assert seconds_to(curve, 0.97) == 30.0
+    assert seconds_to(curve, 0.995) == math.inf == seconds_to([], 0.5)
+
+
+def test_the_table_of_a_search_has_the_median_and_the_range_of_the_seeds():
+    from peer_parts import search
+    from peer_parts.results import table_of
+
+    found = {
+        "ours": [searched((10, 0.9), (20, 0.995)), searched((12, 0.991)), searched((9, 0.98))],
+        "Ray Tune: PBT": [{"curve": [], "epochs": 0, "trials": 0}],
+    }
+    rows = table_of(search, found, {"dataset": "digits", "minutes": 1.0})
+    assert "| 0.98 after | 0.99 after | best |" in rows[0]
+    assert rows[2] == (
+        "| ours | 10 s (9 s to 12 s) | 12 s (9 s to 20 s) | 20 s (12 s to never) "
+        "| 0.9910 (0.9800 to 0.9950) | 4 | 2 |"
+    )
+    assert rows[3].startswith("| Ray Tune: PBT | never | never | never | nan |")
+
+
+def test_what_is_done_already_is_found_by_part_side_trials_and_options(tmp_path):
+    import peers
+
+    path = tmp_path / "results.jsonl"
+    lines = [
+        line("search", "ours", searched((1, 0.5)), dataset="digits", minutes=1.0),
+        line("search", "ours", searched((1, 0.6)), dataset="mnist", minutes=1.0),
+        line("disk", "ours", {}),
+    ]
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    given = peers.argparse.Namespace(
+        part="search", trials=0, dataset="mnist", minutes=1.0, seed=7, output=path
+    )
+    assert peers.known(given, "ours") == [lines[1]]
+
+
+def test_lines_of_code_are_neither_blank_nor_comments_nor_docstrings():
+    from peer_parts.contact import code_lines
+
+    source = '"""Two\nlines."""\n\n# why\nx = [\n    1,\n]  # one list\n\ndef f():\n    """Why."""\n    return x\n'
+    assert code_lines(source) == 5
+
+
+def test_the_report_fills_what_is_between_its_markers_and_nothing_else(tmp_path):
+    from peer_parts import search
+    from peer_parts.report import write_report
+
+    page = tmp_path / "benchmarks.md"
+    page.write_text(
+        "# Words\n\n<!-- settings -->\n<!-- end of settings -->\n\nmore\n\n<!-- search -->\nold\n"
+        "<!-- end of search -->\n\nlast\n"
+    )
+    lines = [
+        line("search", side, searched((10, value)), repeat, dataset="digits", minutes=1.0)
+        for repeat in (0, 1)
+        for side, value in (("Optuna: TPE, median", 0.98), ("ours", 0.99))
+    ]
+    for _ in range(2):  # Writing it again changes nothing.
+        write_report(lines, {"search": search, "disk": search}, tmp_path)
+        text = page.read_text()
+        assert "old" not in text and text.startswith("# Words\n") and text.endswith("last\n")
+        assert text.index("| ours | 10 s") < text.index("| Optuna: TPE, median | 10 s")
+        assert "n = 2" in text and "optuna 5.0.0" in text and "MedianPruner()" in text
+        assert text.count("(images/peers-search-digits.svg)") == 1
+    assert (tmp_path / "images" / "peers-search-digits.svg").read_text().startswith("<?xml")
+
+
+def test_the_page_is_what_the_script_writes_from_the_results(tmp_path):
+    import peers
+    from peer_parts.report import write_report
+
+    page = ROOT / "docs" / "benchmarks.md"
+    (tmp_path / page.name).write_text(page.read_text())
+    write_report(peers.lines_of(peers.RESULTS), peers.PARTS, tmp_path)
+    assert (tmp_path / page.name).read_text() == page.read_text()
+
+
+def test_every_program_that_a_side_names_is_there_and_is_valid():
+    from peer_parts.contact import num_lines
+    from peer_parts.whole_sweeps import SIDES
+
+    assert all(num_lines(side) >= 3 for side in SIDES)
+
+
+def test_a_side_whose_packages_are_missing_is_named_and_left_out(tmp_path, monkeypatch, capsys):
+    import peers
+    from peer_parts import disk, whole_sweeps
+
+    monkeypatch.setattr(whole_sweeps.importlib.util, "find_spec", lambda name: None)
+    assert whole_sweeps.missing("ours") == ""
+    assert whole_sweeps.missing("Ray Tune: PBT") == "ray, tensorboardX"
+    assert not peers.is_there(disk, "Ray Tune: PBT", peers.argparse.ArgumentParser())
+    assert "left out, ray, tensorboardX is not installed" in capsys.readouterr().err
+
+
+def test_an_unknown_side_is_refused_with_the_names_of_all(capsys):
+    import peers
+
+    with pytest.raises(SystemExit) as refused:
+        peers.main(["--part", "search", "--only", "Optuna"])
+    assert refused.value.code == 2
+    assert "Optuna: TPE, median; " in capsys.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("part", "side", "options", "wanted"),
+    [
+        ("disk", "ours", ["--trials", "1"], r"\| ours \| 1 \| \d+\.0 \| \d+\.\d\d \|"),
+        ("search", "Keras Tuner: random", ["--minutes", "0.3"],
+         r"\| Keras Tuner: random \| (\d+ s|never) \|"),
+    ],
+)  # fmt: skip
+def test_a_part_runs_to_its_end(part, side, options, wanted, tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), "--part", part]
+    done = subprocess.run(
+        [*command, "--only", side, "--output", "found.jsonl", *options],
+        cwd=tmp_path, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(wanted, done.stdout) and "n = 1" in done.stdout
+    (found,) = map(json.loads, (tmp_path / "found.jsonl").read_text().splitlines())
+    assert found["side"] == side and found["versions"]["optuna"]
