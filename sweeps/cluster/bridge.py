@@ -6,6 +6,7 @@ It ends with the driver; that it ends, for whatever Ray does, costs the driver i
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from sweeps.cluster.protocol import (
     Refused,
     UseData,
 )
-from sweeps.cluster.reaching import Reached, UnreachableError, reach
+from sweeps.cluster.reaching import UnreachableError, reach
 from sweeps.executors.base import Slot
 from sweeps.executors.fork_server import DRIVERS_SIGNALS
 
@@ -33,6 +34,8 @@ LOOK_SECONDS = 1.0
 """How soon a node that joins is noticed."""
 AGAIN_SECONDS = 5.0
 """After so long a node that was lost may come again."""
+LAST_WORDS_SECONDS = 5.0
+"""How long the driver is waited for with what was said last."""
 
 
 def bridge_job(argument: tuple[Connection, ClusterOptions], report: object, slot: Slot) -> None:
@@ -40,6 +43,35 @@ def bridge_job(argument: tuple[Connection, ClusterOptions], report: object, slot
     del report, slot
     pipe, options = argument
     Bridge(pipe, options).run()
+
+
+class Outbox:
+    """Messages to the driver, in their order; nobody waits for a driver that does not read.
+
+    Who puts them in keeps the lease of a node by asking it again: with a driver that is busy or
+    stopped all nodes would end their jobs. A job that reported waits for its answer, so there are
+    never more messages than a few for each job.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._send, daemon=True, name="to the driver")
+        self._thread.start()
+
+    def put(self, message: Message) -> None:
+        """Sends a message as soon as the driver reads it."""
+        self._messages.put(message)
+
+    def close(self, seconds: float = LAST_WORDS_SECONDS) -> None:
+        """Waits at most so long until everything is sent."""
+        self._messages.put(None)
+        self._thread.join(seconds)
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):  # The driver is gone; who listens to it sees that, too.
+            while (message := self._messages.get()) is not None:
+                self._pipe.send(message)
 
 
 class Bridge:
@@ -52,7 +84,7 @@ class Bridge:
 
     def __init__(self, pipe: Connection, options: ClusterOptions) -> None:
         self._pipe, self.options = pipe, options
-        self._sending = threading.Lock()
+        self._outbox = Outbox(pipe)
         self._lock, self._digesting = threading.Lock(), threading.Lock()
         self._links: dict[str, NodeLink] = {}
         self._known: set[str] = set()
@@ -63,7 +95,13 @@ class Bridge:
     def run(self) -> None:
         """Connects, and does what the driver says until it closes or is gone."""
         try:
-            self._connect(reach(self.options.address, insecure=self.options.insecure))
+            self._run()
+        finally:
+            self._outbox.close()
+
+    def _run(self) -> None:
+        try:
+            self._connect()
         except UnreachableError as error:
             self.say(Refused(str(error)))
             return
@@ -79,8 +117,7 @@ class Bridge:
 
     def say(self, message: Message) -> None:
         """Tells the driver."""
-        with self._sending, contextlib.suppress(OSError):
-            self._pipe.send(message)
+        self._outbox.put(message)
 
     def add(self, link: NodeLink) -> None:
         """A node takes commands from now on."""
@@ -105,8 +142,9 @@ class Bridge:
                 self._digests[data.fingerprint] = array_digests(Path(data.folder))
             return self._digests[data.fingerprint]
 
-    def _connect(self, reached: Reached) -> None:
-        import ray
+    def _connect(self) -> None:
+        reached = reach(self.options.address, insecure=self.options.insecure)
+        import ray  # Now that it is known whether with a token: Ray reads that once.
 
         ray.init(address=reached.address, log_to_driver=False, logging_level="ERROR")
         for number in DRIVERS_SIGNALS:  # Ray has taken them over.
@@ -116,10 +154,12 @@ class Bridge:
         with self._lock:
             if isinstance(command, UseData):
                 self.data = command.data
-            links = list(self._links.values())
+                links = list(self._links.values())
+            else:
+                link = self._links.get(getattr(command, "node", ""))
+                links = [] if link is None else [link]
         for link in links:
-            if isinstance(command, UseData) or link.name == getattr(command, "node", None):
-                link.put(command)
+            link.put(command)
 
     def _look_for_nodes(self) -> None:
         """Links every node that has cores free, also one that comes later."""
@@ -127,8 +167,10 @@ class Bridge:
 
         while not self.closing:
             with contextlib.suppress(Exception):  # The head may be away for a while.
+                every_free = _free()
                 for node in ray.nodes():
-                    node_id, free = node["NodeID"], _free(node["NodeID"])
+                    node_id = node["NodeID"]
+                    free = every_free.get(node_id, {})
                     num_cores = int(free.get("CPU", 0))
                     if node["Alive"] and node_id not in self._known and num_cores:
                         self._known.add(node_id)
@@ -150,11 +192,11 @@ class Bridge:
         ray.shutdown()
 
 
-def _free(node_id: str) -> dict[str, Any]:
-    """What of a node nobody has reserved. Ray has no public function for it."""
+def _free() -> dict[str, dict[str, Any]]:
+    """Node -> what of it nobody has reserved. Ray has no public function for it."""
     from ray._private.state import available_resources_per_node
 
-    return dict(available_resources_per_node().get(node_id, {}))
+    return dict(available_resources_per_node())
 
 
 def _refusal(address: str, error: BaseException) -> str:

@@ -32,6 +32,7 @@ from sweeps.cluster.protocol import (
     UseData,
 )
 from sweeps.executors.base import Slot
+from sweeps.executors.credentials import passed
 from sweeps.executors.processes import ProcessExecutor
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ CONNECT_SECONDS = 30.0
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect again."""
 CLOSE_SECONDS = 15.0
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""The bridge alone needs them, of all processes that the driver starts."""
 BRIDGE = "bridge"
 
 
@@ -58,7 +61,7 @@ class ClusterConnection:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="keras-sweeps-ray-"))
         self._log = self._folder / "bridge.log"
-        self._processes = ProcessExecutor("", self._log, "spawn")
+        self._processes = ProcessExecutor("", self._log, "spawn", environment=passed(TOKENS))
         self._pipe: Connection | None = None
         self._nodes: dict[str, Node] = {}
         self._data: UseData | None = None

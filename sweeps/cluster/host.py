@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe, connection
 from pathlib import Path
-from typing import Any
 
 from pipelines.data.prepared import PreparedData, unfinished_folder
 from pipelines.runtime.compiled_programs import compiled_variables
@@ -41,6 +40,8 @@ from sweeps.resources.machine import detect_machine
 
 WAKE_SECONDS = 1.0
 """How often memory is looked at."""
+FIRST_SECONDS = 120.0
+"""In place of a lease before the first sign of life has arrived; no job runs before."""
 
 
 @dataclass
@@ -74,21 +75,20 @@ class Host:
         self._name, self._num_cores, self._num_gpus = name, num_cores, num_gpus
         self._node: Node | None = None
         self._jobs: dict[str, _Job] = {}
-        self._heard = time.monotonic()
+        self._confirmed = time.monotonic() + FIRST_SECONDS - options.lease_seconds
         threading.Thread(target=self._watch_lease, daemon=True, name="lease").start()
 
     # What the bridge calls.
 
     def open(self) -> Node:
         """Makes ready for jobs; returns what is here. What fails here is told as it is by Ray."""
-        with self._busy():
-            if self._node is None:
-                self._open()
-                machine = detect_machine(self._options.backend)
-                gpus = machine.gpus if self._num_gpus else ()
-                machine = replace(machine, num_cores=self._num_cores, gpus=gpus)
-                self._node = Node(self._name, machine)
-            return self._node
+        if self._node is None:
+            self._open()
+            machine = detect_machine(self._options.backend)
+            gpus = machine.gpus if self._num_gpus else ()
+            machine = replace(machine, num_cores=self._num_cores, gpus=gpus)
+            self._node = Node(self._name, machine)
+        return self._node
 
     def _open(self) -> None:
         options = self._options
@@ -115,28 +115,23 @@ class Host:
 
     def find_data(self, data: PreparedData, digests: Mapping[str, str]) -> str:
         """The folder in which the very data are; empty where they have to be sent."""
-        with self._busy():
-            return self._data.find(data, digests, ours=self._options.sees_our_files)
+        return self._data.find(data, digests, ours=self._options.sees_our_files)
 
     def begin_data(self) -> None:
         """Begins a transfer of data."""
-        with self._busy():
-            self._data.begin()
+        self._data.begin()
 
     def put_data(self, name: str, offset: int, content: bytes) -> None:
         """A chunk of a file."""
-        with self._busy():
-            self._data.put(name, offset, content)
+        self._data.put(name, offset, content)
 
     def end_data(self, data: PreparedData, digests: Mapping[str, str]) -> str:
         """Ends a transfer; returns the folder."""
-        with self._busy():
-            return self._data.end(data, digests)
+        return self._data.end(data, digests)
 
     def put_sources(self, digest: str, files: Mapping[str, bytes]) -> str:
         """Copies of a space's sources; returns their folder."""
-        with self._busy():
-            return store_sources(self._sources, digest, files)
+        return store_sources(self._sources, digest, files)
 
     def start(
         self, job_id: str, life: int, payload: bytes, places: Places, files: Mapping[str, bytes]
@@ -153,14 +148,23 @@ class Host:
         self._command(lambda: self._stop(job_id, life))
 
     def events(self, acknowledged: int, timeout_seconds: float) -> list[tuple[int, HostEvent]]:
-        """The events above a number; waits for the first one. Asking keeps the node's lease."""
-        self._heard = time.monotonic()
+        """The events above a number; waits for the first one."""
         with self._changed:
             self._unacknowledged = [e for e in self._unacknowledged if e[0] > acknowledged]
             if not self._unacknowledged:
                 self._changed.wait(timeout_seconds)
-            self._heard = time.monotonic()
             return list(self._unacknowledged)
+
+    def pulse(self, confirmed: float) -> float:
+        """A sign of life, which keeps the lease; returns the time, of a clock of this node's own.
+
+        Args:
+            confirmed: the latest time that has arrived, 0 for none. What counts is not that the
+                bridge is heard here, but that it has heard this node: else it gives the node up.
+        """
+        if confirmed:
+            self._confirmed = confirmed
+        return time.monotonic()
 
     def close(self) -> None:
         """Ends all jobs, and removes their files."""
@@ -173,7 +177,6 @@ class Host:
     # The thread that drives the processes.
 
     def _command(self, command: Callable[[], None]) -> None:
-        self._heard = time.monotonic()
         self._commands.put(command)
         self._ring.send(None)
 
@@ -265,20 +268,11 @@ class Host:
 
     # The lease.
 
-    @contextlib.contextmanager
-    def _busy(self) -> Any:
-        """A long call of the bridge's keeps the lease."""
-        self._heard = time.monotonic() + 600
-        try:
-            yield
-        finally:
-            self._heard = time.monotonic()
-
     def _watch_lease(self) -> None:
         lease = self._options.lease_seconds
-        while time.monotonic() - self._heard < lease:
+        while time.monotonic() - self._confirmed < lease:
             time.sleep(min(1.0, lease / 4))
-        print(f"nobody has asked for {lease:g} s: all jobs end", flush=True)
+        print(f"the driver has heard nothing for {lease:g} s: all jobs end", flush=True)
         self._end(1)
 
     def _end(self, status: int) -> None:

@@ -24,6 +24,7 @@ from sweeps.cluster.node_files import (
 )
 from sweeps.cluster.protocol import (
     POLL_SECONDS,
+    PULSES,
     AnswerJob,
     Command,
     HostEvent,
@@ -47,7 +48,9 @@ SEND_SECONDS = 600.0
 """What a call may take: one that asks, and one that carries data or reads them through."""
 OPEN_CHUNKS = 4
 """So many chunks of data are under way at once."""
-GROUPS = {"commands": 1, "listening": 1}
+WAKE_SECONDS = 3.0
+"""How often who waits for a node looks whether it is lost."""
+GROUPS = {"commands": 1, "listening": 1, "pulse": 1}
 """Threads of the actor: calls of one group keep their order."""
 
 
@@ -75,6 +78,7 @@ class NodeLink:
         self._reports: dict[str, int] = {}
         self._folders: dict[str, str] = {}
         self._gone = threading.Event()
+        self._heard = time.monotonic()
 
     def put(self, command: Command) -> None:
         """Takes a command of the driver's; commands keep their order."""
@@ -119,6 +123,7 @@ class NodeLink:
         ).remote(self._bridge.options, self.name, self._num_cores, self._num_gpus)  # fmt: skip
         try:
             self._node = self._get(self._call("open"), CALL_SECONDS)
+            self._begin_lease()
             self._bridge.add(self)  # First: data that are named from now on come as a command.
             self._use(self._bridge.data)
         except RayTaskError as error:
@@ -149,7 +154,7 @@ class NodeLink:
     # Calls.
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        group = "listening" if method == "events" else "commands"
+        group = {"events": "listening", "pulse": "pulse"}.get(method, "commands")
         return getattr(self._actor, method).options(concurrency_group=group).remote(*arguments)
 
     def _ensure(self, method: str, *arguments: Any) -> None:
@@ -259,21 +264,55 @@ class NodeLink:
 
     # Listening.
 
+    def _begin_lease(self) -> None:
+        """Before anything runs there: from now on the node ends its jobs when it is cut off."""
+        confirmed = self._get(self._call("pulse", 0.0), CALL_SECONDS)
+        self._get(self._call("pulse", confirmed), CALL_SECONDS)
+        self._heard = time.monotonic()
+        threading.Thread(
+            target=self._keep_lease, args=(confirmed,), daemon=True, name=f"pulse of {self.name}"
+        ).start()
+
+    def _keep_lease(self, confirmed: float) -> None:
+        """Has the node show that it lives, and know that this was heard; a thread's.
+
+        What carries files may take longer than a lease, so that is nothing to go by.
+        """
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+
+        seconds = self._bridge.options.lease_seconds / PULSES
+        while not (self._gone.is_set() or self._bridge.closing):
+            try:
+                confirmed = self._get(self._call("pulse", confirmed), self._lost_seconds)
+                self._heard = time.monotonic()
+            except (ActorUnavailableError, GetTimeoutError):
+                pass  # Who listens gives it up in time.
+            except RayActorError:
+                return
+            self._gone.wait(seconds)
+
+    @property
+    def _lost_seconds(self) -> float:
+        return self._bridge.options.lost_seconds
+
     def _listen(self) -> None:
         from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
-        acknowledged, heard = 0, time.monotonic()
+        acknowledged, asked, since = 0, None, 0.0
         while not self._bridge.closing:
+            if asked is None:
+                asked, since = self._call("events", acknowledged, POLL_SECONDS), time.monotonic()
             try:
-                found = self._get(
-                    self._call("events", acknowledged, POLL_SECONDS), POLL_SECONDS + 5
-                )
-            except (ActorUnavailableError, GetTimeoutError):  # No death: it may answer again.
-                if time.monotonic() - heard > self._bridge.options.lost_seconds:
+                found = self._get(asked, WAKE_SECONDS)
+            except (ActorUnavailableError, GetTimeoutError) as error:  # No death.
+                if time.monotonic() - self._heard > self._lost_seconds:
                     raise
-                time.sleep(0.5)
+                waited = time.monotonic() - since
+                if isinstance(error, ActorUnavailableError) or waited > SEND_SECONDS:
+                    asked = None
+                    time.sleep(0.5)
                 continue
-            heard = time.monotonic()
+            asked = None
             for number, event in found:
                 if number > acknowledged:
                     self._tell(number, event)

@@ -15,13 +15,15 @@ from sweeps.executors.base import Event
 from sweeps.formatting import count
 from sweeps.resources.machine import Machine
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 10.0
 """How long a node holds back the answer to "what has happened?" when nothing has."""
 LEASE_SECONDS = 20.0
-"""A node that nobody has asked for so long ends its jobs: the driver may be cut off from it, and
-starts them elsewhere. Ray alone let such a job live for 50 s beside its successor."""
+"""A node whose answers nobody has received for so long ends its jobs: the driver may be cut off
+from it, and starts them elsewhere. Ray alone let such a job live for 50 s beside its successor."""
 LOST_SECONDS = 30.0
 """A node that has not answered for so long is lost: later than its lease ends."""
+PULSES = 5
+"""How often a node is asked for a sign of life in the time of a lease."""
 
 
 @dataclass(frozen=True)

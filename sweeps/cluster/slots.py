@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -88,11 +89,10 @@ class ClusterSlots:
     def _emptiest(self) -> str | None:
         if self.most is not None and len(self._taken) >= self.most:
             return None
-        nodes = self._now()
+        nodes, busy = self._now(), Counter(slot.node for slot in self._taken)
 
         def order(name: str) -> tuple[float, int, str]:
-            busy = sum(slot.node == name for slot in self._taken)
-            share = busy / num_slots(nodes[name], self._num_threads, self.level)
+            share = busy[name] / num_slots(nodes[name], self._num_threads, self.level)
             return share, self._turns.get(name, 0), name
 
         return min((name for name in nodes if self._free[name].has_room), key=order, default=None)

@@ -38,7 +38,7 @@ class Audit:
         order = np.random.default_rng([plan.seed, len(board.rows)]).permutation(len(self._pruned))
         self._waiting = [self._pruned[index] for index in order[: plan.num_audited]]
         self._slots: dict[int, Slot] = {}
-        self._last_report_at: dict[int, float] = {}
+        self._last_report_at = trials.last_report
         self._moves: Counter[int] = Counter()
 
     @property

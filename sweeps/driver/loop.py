@@ -179,7 +179,9 @@ class SweepLoop:
                 self._retries.broken(row, failure)
 
     def _handle_events(self, timeout_seconds: float) -> None:
-        for event in self._executor.events(timeout_seconds):
+        events = self._executor.events(timeout_seconds)
+        self._trials.stood_still()
+        for event in events:
             if event.job_id.startswith(figures.PREFIX):
                 self._figures.forget(self.board.rows[self._figures.event(event)])
             elif self._audit is not None and event.job_id.startswith(audit.PREFIX):

@@ -17,6 +17,8 @@ from sweeps.resources.gpu_monitor import GpuWatch, ResourceUsage
 from sweeps.resources.packer import Packer
 
 SMALL_PREDICT_BATCH = PREDICT_BATCH // 4
+STOOD_STILL_SECONDS = 30.0
+"""A driver that did not look for so long was stopped, or waited for a disk."""
 _PREFIX = "trial-"
 
 
@@ -46,6 +48,7 @@ class Trials:
         self.usage = ResourceUsage(executor, watch)
         self.last_report: dict[int, float] = {}
         """By trial, when it last started or reported (`Board.clock`)."""
+        self._looked: float | None = None
         self.slots: dict[int, Slot] = {}
         self._memory_kills: dict[int, int] = {}
         self._unreported: set[int] = set()
@@ -73,6 +76,19 @@ class Trials:
             details = "".join(traceback.format_exception(error))
             return Raised(job_id(number), type(error).__name__, str(error), details)
         return None
+
+    def stood_still(self) -> None:
+        """Does not count against trials what time this process was stopped; to be called whenever
+        it has looked for events.
+
+        Ctrl-Z stops the workers, too, and nodes of a cluster end the trials of a driver that is
+        silent: what did not report meanwhile does not hang.
+        """
+        now, looked = self.board.clock(), self._looked
+        self._looked = now
+        if looked is not None and now - looked > STOOD_STILL_SECONDS:
+            for number, at in self.last_report.items():
+                self.last_report[number] = min(now, at + now - looked)
 
     def started_again(self, row: TrialRow) -> bool:
         """Whether a report is the first since the trial was started; once for each start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from tracking.spool.records import EpochRecord, TrialStateRecord
+from tracking.spool.records import EpochRecord, TagsRecord, TrialStateRecord
 from tracking.spool.spool import Spool
 
 SUPPORT = Path(__file__).parent
@@ -74,6 +75,13 @@ class RunningSweep:
         found = re.findall(rf"{trial} .*on (\S+-[0-9a-f]{{6}})\b", self.text)
         return str(found[-1])
 
+    def processes(self) -> list[int]:
+        """The driver and all that it has started, the process between it and the nodes among them.
+
+        The driver is the first.
+        """
+        return [self.process.pid, *offspring(self.process.pid)]
+
     def end(self, seconds: float = 200.0) -> int:
         """Its exit status, once it has ended."""
         try:
@@ -83,6 +91,20 @@ class RunningSweep:
             raise AssertionError(f"did not end:\n{self.text}") from None
         self._reader.join(10)
         return status
+
+
+def offspring(process_id: int) -> list[int]:
+    """The children of a process, and theirs."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found, todo = [], [process_id]
+    while todo:
+        found += (new := children.get(todo.pop(), []))
+        todo += new
+    return found
 
 
 def on_cluster(address: str, folder: Path, *options: str) -> list[str]:
@@ -118,6 +140,15 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def records(folder: Path) -> list[Any]:
     return list(Spool(folder / ".sweeps" / "sweeps" / NAME / "spool", read_only=True).replay())
+
+
+def tags(folder: Path) -> dict[int, dict[str, str]]:
+    """Trial -> the tags that its run has at last."""
+    found: dict[int, dict[str, str]] = {}
+    for record in records(folder):
+        if isinstance(record, TagsRecord):
+            found.setdefault(record.number, {}).update(record.tags)
+    return found
 
 
 def nodes(folder: Path) -> dict[int, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import tempfile
@@ -97,6 +99,46 @@ def chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     result = recorded_job(task, unhurried, slot)
     (Path(task.folder) / "predictions.npz").write_text("not drawn yet")
     return result
+
+
+LIVES = "SWEEPS_CHAOS_LIVES"
+"""The variable that names the folder in which trials on nodes show that they live."""
+DYING_SECONDS = 2.0
+_life: list[Any] = []
+
+
+def node_chaos_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
+    """As `chaos_job`, slower, on a node; notes where another life of its trial still runs."""
+
+    def unhurried(message: TrialReport) -> Any:
+        time.sleep(0.2)
+        return report(message)
+
+    _be_the_only_life(Path(os.environ[LIVES]), task.number)
+    return chaos_job(task, unhurried, slot)
+
+
+def _be_the_only_life(folder: Path, number: int) -> None:
+    """Holds a lock to the end of this process; leaves a file where another process has it.
+
+    A process that is being killed may hold it for a moment, and a frozen one for as long as it is
+    frozen: what it says afterwards is dropped.
+    """
+    file = (folder / f"trial-{number}").open("a+")
+    _life.append(file)
+    deadline = time.monotonic() + DYING_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            print(os.getpid(), file=file, flush=True)
+            return
+        time.sleep(0.05)
+    file.seek(0)
+    holder = file.read().split()[-1]
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{holder}/stat").read_text().rpartition(")")[2].split()[0]
+        if state not in ("T", "Z"):
+            (folder / f"twice-{number}-{os.getpid()}").write_text(f"beside {holder} ({state})")
 
 
 def slow_baseline_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
@@ -291,6 +333,19 @@ def not_finite_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     from pipelines.training.epoch import NonFiniteLossError
 
     raise NonFiniteLossError("The training loss became nan in epoch 1.")
+
+
+HEAVY_BYTES = 60 * 2**20
+
+
+def heavy_job(task: TrialTask, report: Any, slot: Slot) -> int:
+    """Leaves a large file with its report; returns how large the one was that it began with."""
+    path = Path(task.folder) / "checkpoint.npz"
+    before = path.stat().st_size if path.exists() else 0
+    if not before:
+        path.write_bytes(os.urandom(HEAVY_BYTES))
+        report(TrialReport(task.number, 1, metrics_of(0.5)))
+    return before
 
 
 def dying_job(argument: str, report: Any, slot: Slot) -> None:

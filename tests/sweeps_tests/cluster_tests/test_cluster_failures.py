@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 
 import fake_jobs
 import pytest
-from ray_cluster import RayNode, ray_cluster
+from ray_cluster import ray_cluster
 
 from sweeps.cluster.connection import BRIDGE, ClusterConnection
 from sweeps.cluster.executor import ClusterExecutor
-from sweeps.cluster.protocol import ClusterOptions
+from sweeps.cluster.protocol import ClusterOptions, NodeRefused, UseData
 from sweeps.executors.base import Event, Raised, Reported, Returned, Slot
 from sweeps.executors.processes import ProcessExecutor
 
@@ -66,13 +67,6 @@ def start(executor: ClusterExecutor, job: Any, argument: Any, folder: Path) -> N
     executor.start("a", job, argument, slot, str(folder / "log"))
 
 
-def end_of_processes(node: RayNode, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while node.trial_processes():
-        assert time.monotonic() < deadline, "they live on"
-        time.sleep(0.1)
-
-
 def works(executor: ClusterExecutor, folder: Path) -> bool:
     start(executor, fake_jobs.sleeping_job, 0.0, folder)
     return event_of(executor) == Returned("a", "slept")
@@ -85,7 +79,7 @@ def test_a_node_that_nobody_asks_ends_its_jobs_before_they_start_elsewhere(clust
         bridge = executor._cluster._processes.process_id(BRIDGE)
         assert bridge is not None and cluster.workers[0].trial_processes()
         os.kill(bridge, signal.SIGSTOP)  # As if the link between them were down.
-        end_of_processes(cluster.workers[0])
+        cluster.workers[0].await_end_of_trials()
         os.kill(bridge, signal.SIGCONT)
         event = event_of(executor)
         assert isinstance(event, Raised) and event.lost
@@ -97,14 +91,11 @@ def test_a_frozen_node_is_lost_and_ends_its_jobs_when_it_thaws(cluster, tmp_path
     with connected(cluster, tmp_path, lease_seconds=2, lost_seconds=4) as executor:
         start(executor, fake_jobs.sleeping_job, 300.0, tmp_path)
         time.sleep(1)
-        frozen = node.children()
-        for number in frozen:
-            os.kill(number, signal.SIGSTOP)
+        node.freeze()
         event = event_of(executor)
         assert isinstance(event, Raised) and event.lost and "does not answer" in event.reason
-        for number in frozen:
-            os.kill(number, signal.SIGCONT)
-        end_of_processes(node)
+        node.thaw()
+        node.await_end_of_trials()
         assert works(executor, tmp_path)
 
 
@@ -131,6 +122,43 @@ def test_a_lost_bridge_costs_the_jobs_of_its_nodes_only(cluster, tmp_path):
         executor.answer("here", 2)
         assert isinstance(event_of(executor), Returned)
         assert works(executor, tmp_path), "it connects again"
+
+
+def test_a_lost_node_harms_no_neighbour(cluster, tmp_path):
+    cluster.add()
+    with connected(cluster, tmp_path) as executor:
+        deadline = time.monotonic() + 60
+        while len(executor._cluster.nodes) < 2:
+            assert time.monotonic() < deadline, "the other node did not come"
+            executor.events(0.2)
+        for name in executor._cluster.nodes:
+            executor.start(name, fake_jobs.echo_job, 1, Slot(0, 1, node=name), str(tmp_path / name))
+        assert {type(event_of(executor)) for _ in range(2)} == {Reported}
+        lost, neighbour = sorted(executor._cluster.nodes)
+        cluster.named(lost).end()
+        event = event_of(executor)
+        assert isinstance(event, Raised) and event.lost and event.job_id == lost
+        executor.answer(neighbour, 2)
+        assert event_of(executor) == Returned(neighbour, (1, 2, Slot(0, 1)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is root's to mount")
+def test_a_node_whose_disk_is_full_is_refused_by_name(cluster, tiny_data, tmp_path):
+    small = tmp_path / "cache"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k", "none", small], check=True)
+    try:
+        with connected(cluster, tmp_path) as executor:
+            name = name_of_a_node(executor)
+            executor._cluster.use_data(UseData(tiny_data))
+            found: list[Any] = []
+            deadline = time.monotonic() + 60
+            while not found and time.monotonic() < deadline:
+                found = [m for m in executor._cluster.receive(0.2) if isinstance(m, NodeRefused)]
+            assert found[0].name == name and "No space left on device" in found[0].reason
+            assert not executor._cluster.nodes
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
 
 
 def test_where_memory_runs_short_the_largest_job_ends_and_is_told_why(cluster, tmp_path):

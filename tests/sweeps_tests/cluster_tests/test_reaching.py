@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import time
 
 import pytest
@@ -77,6 +78,38 @@ def test_with_a_wrong_token(cluster, monkeypatch):
 def test_with_its_token(cluster, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.folder / "token"))
     assert reach(cluster.address, insecure=False) == reaching.Reached(cluster.address, True)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """What makes Ray talk through TLS, with a certificate that is its own authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = ",".join(f"IP:127.0.0.{number}" for number in range(1, 9))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=tests", "-addext", f"subjectAltName={names},DNS:localhost", "-keyout", "key", "-out",
+         "certificate"], cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return {
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_CA_CERT": str(folder / "certificate"),
+        "RAY_TLS_SERVER_CERT": str(folder / "certificate"),
+        "RAY_TLS_SERVER_KEY": str(folder / "key"),
+    }
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_cluster_with_tls_and_token_is_used_with_both_and_refused_without(tls, tmp_path):
+    with ray_cluster(num_nodes=1, token=True, variables=tls) as cluster:
+        assert "set RAY_USE_TLS=1 and its certificates" in refusal(cluster.address)
+        folder = tmp_path / "driver"
+        folder.mkdir()
+        sweep = RunningSweep(
+            folder, *SWEEP, "--trials", "1", "--epochs", "1",
+            *on_cluster(cluster.address, tmp_path),
+            RAY_AUTH_TOKEN_PATH=str(cluster.folder / "token"), **tls,
+        )  # fmt: skip
+        assert sweep.end(100) == 0, sweep.text
 
 
 def test_a_cluster_without_authentication_is_taken_on_this_machine_only(open_cluster, monkeypatch):

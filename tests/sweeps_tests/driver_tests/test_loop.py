@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -287,6 +288,26 @@ def test_what_another_try_can_help_is_tried_again_from_its_checkpoint(scene, job
     assert words in s.tracker.tags[0]["sweeps.retry_reason"]
     assert s.tracker.tags[0]["sweeps.num_retries"] == "1"
     assert s.tracker.epochs == [(n, e) for n in range(2) for e in (1, 2, 3)]
+
+
+def test_a_driver_that_was_stopped_takes_no_trial_for_one_that_hangs(scene):
+    """Ctrl-Z stops the workers, too: they have reported nothing when all go on."""
+    s = scene(num_trials=2, num_points=2, num_retries=0, stall_seconds=50)
+    events, looks, stopped = s.executor.events, [0], [0.0]
+    s.board.clock = lambda: time.monotonic() + stopped[0]
+
+    def after_a_while(seconds: float) -> list[Any]:
+        looks[0] += 1
+        if looks[0] == 2:
+            stopped[0] = 1000.0
+            return []
+        return events(seconds)
+
+    s.executor.events = after_a_while
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == {0: "COMPLETE", 1: "COMPLETE"} and not s.executor.stopped
+    longest = s.sweep._retries.longest_epoch
+    assert longest < 50, "nor for one whose epochs are as long"
 
 
 def test_a_trial_that_fails_again_and_again_is_failed_with_the_number_of_tries(scene):
