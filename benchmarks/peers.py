@@ -86,11 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.seed = repeat
         for side in sides if repeat % 2 == 0 else reversed(sides):
             if repeat not in {line["repeat"] for line in known(given, side)}:
+                load = round(os.getloadavg()[0], 2)
                 line = {
                     "part": given.part, "side": side, "trials": given.trials, "repeat": repeat,
                     "options": shared_options(given), "found": in_a_folder(given, side),
                     "versions": versions(), "cores": len(os.sched_getaffinity(0)),
-                    "processor": processor(), "at": time.strftime("%Y-%m-%d"),
+                    "processor": processor(), "load": load, "at": time.strftime("%Y-%m-%d"),
                 }  # fmt: skip
                 with given.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")

@@ -14,6 +14,8 @@ from peer_parts.whole_sweeps import OURS, SIDES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = "benchmarks.md"
+LEAST_ERROR = 1e-3
+"""What an error of nothing is drawn as: the axis is logarithmic."""
 Line = Mapping[str, Any]
 
 
@@ -74,7 +76,7 @@ def caption(trials: int, options: Mapping[str, Any], group: Sequence[Line]) -> s
     """What a table was taken with: options, n, machine, versions, days."""
     counts = Counter(line["side"] for line in group)
     few, most = min(counts.values()), max(counts.values())
-    given = [f"{trials:,} trials"] if trials else []
+    given = [f"{trials:,} {'trial' if trials == 1 else 'trials'}"] if trials else []
     given += [f"{name} {value}" for name, value in options.items()]
     versions: dict[str, list[str]] = {}
     for line in group:
@@ -83,9 +85,11 @@ def caption(trials: int, options: Mapping[str, Any], group: Sequence[Line]) -> s
             if version not in versions[package]:
                 versions[package].append(version)
     days = sorted({line["at"] for line in group})
+    loads = [line["load"] for line in group if "load" in line]
     texts = [
         *given, f"n = {few}" if few == most else f"n = {few} to {most}",
         f"{group[0]['cores']} cores" + (f" ({p})" if (p := group[-1].get("processor")) else ""),
+        *([f"load average before each {min(loads):.1f} to {max(loads):.1f}"] if loads else []),
         ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items()),
         days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
     ]  # fmt: skip
@@ -111,7 +115,10 @@ def draw(
         file = f"peers-search-{dataset}.svg"
         levels = LEVELS.get(str(options["dataset"]), ())
         _draw_search(found, levels, 60 * float(options["minutes"]), images / file)
-        return file, f"Best validation accuracy so far on {dataset}, by wall seconds, of each side"
+        return (
+            file,
+            f"Validation error of the best so far on {dataset}, by wall seconds; dotted: the levels",
+        )
     if name == "scale":
         _draw_scale(found, images / "peers-scale.svg")
         return "peers-scale.svg", "Milliseconds of a trial by the number of trials before it"
@@ -121,23 +128,20 @@ def draw(
 def _draw_search(
     found: Mapping[str, Sequence[Any]], levels: Sequence[float], seconds: float, path: Path
 ) -> None:
-    figure, axes = _figure("seconds since the command", "best validation accuracy so far")
-    lowest = 1.0
+    figure, axes = _figure("seconds since the command", "validation error of the best so far")
     for side, results in found.items():
-        color, curves = None, [result["curve"] for result in results if result["curve"]]
-        for curve in curves:
+        color = None
+        for curve in (result["curve"] for result in results if result["curve"]):
             times, values = zip(*curve, (seconds, curve[-1][1]), strict=True)
             (line,) = axes.step(
-                times, values, where="post", color=color, label=side if color is None else None,
+                times, [max(1.0 - value, LEAST_ERROR) for value in values], where="post",
+                color=color, label=side if color is None else None,
                 linewidth=2.2 if side == OURS else 1.2,
             )  # fmt: skip
             color = line.get_color()
-            lowest = min(lowest, curve[-1][1])
     for level in levels:
-        axes.axhline(level, color="0.6", linestyle=":", linewidth=1)
-        lowest = min(lowest, level)
-    # What is far below of all ends is of no interest: everybody begins there.
-    axes.set_ylim(bottom=lowest - 1.5 * (1.0 - lowest), top=1.0 if lowest > 0.9 else None)
+        axes.axhline(1.0 - level, color="0.6", linestyle=":", linewidth=1)
+    axes.set_yscale("log")
     _save(figure, axes, path)
 
 

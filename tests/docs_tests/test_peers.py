@@ -24,7 +24,7 @@ def _scripts(monkeypatch):
 def line(part, side, found, repeat=0, **options):
     return {
         "part": part, "side": side, "trials": 0, "repeat": repeat, "options": options,
-        "found": found, "versions": VERSIONS, "cores": 2, "at": "2026-11-28",
+        "found": found, "versions": VERSIONS, "cores": 2, "load": 0.5 + repeat, "at": "2026-11-28",
     }  # fmt: skip
 
 
@@ -107,7 +107,12 @@ def test_the_report_fills_what_is_between_its_markers_and_nothing_else(tmp_path)
         text = page.read_text()
         assert "old" not in text and text.startswith("# Words\n") and text.endswith("last\n")
         assert text.index("| ours | 10 s") < text.index("| Optuna: TPE, median | 10 s")
-        assert "n = 2" in text and "optuna 5.0.0" in text and "MedianPruner()" in text
+        assert (
+            "n = 2" in text
+            and "before each 0.5 to 1.5" in text
+            and "optuna 5.0.0" in text
+            and "MedianPruner()" in text
+        )
         assert text.count("(images/peers-search-digits.svg)") == 1
     assert (tmp_path / "images" / "peers-search-digits.svg").read_text().startswith("<?xml")
 
