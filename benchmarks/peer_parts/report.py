@@ -117,7 +117,7 @@ def draw(
         _draw_search(found, levels, 60 * float(options["minutes"]), images / file)
         return (
             file,
-            f"Validation error of the best so far on {dataset}, by wall seconds; dotted: the levels",
+            f"Validation error of the best so far on {dataset}, by wall seconds, and levels",
         )
     if name == "scale":
         _draw_scale(found, images / "peers-scale.svg")
