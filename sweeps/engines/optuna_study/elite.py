@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.engines.pruners.standings import Standings
+
 MIN_AT_STEP = 3
 """So many values make a step one at which trials are compared: a best of two is a coin's toss."""
 MIN_ELITE = 3
@@ -35,7 +37,7 @@ class Elite:
 
 
 class Curves:
-    """What trials have reached, worked out once for each trial as long as it is the same object.
+    """What trials have reached, in order at each step: only what changed is worked out anew.
 
     Storages give trials that have not changed as the objects that they were.
 
@@ -46,16 +48,36 @@ class Curves:
     def __init__(self, direction: StudyDirection, whole_from: int = 0) -> None:
         self._sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
         self._whole_from = whole_from
-        self._known: dict[int, tuple[FrozenTrial, list[tuple[float, float]]]] = {}
+        self._trials: list[FrozenTrial] = []
+        self._steps: list[list[float]] = []
+        self._standings: dict[float, Standings] = {}
 
-    def of(self, trial: FrozenTrial) -> list[tuple[float, float]]:
-        """Step and sort key, lower for better, of all that a trial reported, by step."""
-        known = self._known.get(trial.number)
-        if known is None or known[0] is not trial:
-            known = self._known[trial.number] = trial, self._reached(trial)
-        return known[1]
+    def of(self, trials: Sequence[FrozenTrial]) -> dict[float, Standings]:
+        """Step -> places in `trials` by the best up to there, of all that came to it."""
+        for place in range(len(trials), len(self._trials)):
+            self._remove(place)
+        del self._trials[len(trials) :], self._steps[len(trials) :]
+        changed = [
+            place
+            for place, (known, trial) in enumerate(zip(self._trials, trials, strict=False))
+            if known is not trial
+        ]
+        for place in changed:
+            self._remove(place)
+        for place in (*changed, *range(len(self._trials), len(trials))):
+            reached = self._reached(trials[place])
+            self._trials[place : place + 1] = [trials[place]]
+            self._steps[place : place + 1] = [[step for step, _ in reached]]
+            for step, best in reached:
+                self._standings.setdefault(step, Standings()).put(place, best)
+        return {step: found for step, found in self._standings.items() if len(found)}
+
+    def _remove(self, place: int) -> None:
+        for step in self._steps[place]:
+            self._standings[step].remove(place)
 
     def _reached(self, trial: FrozenTrial) -> list[tuple[float, float]]:
+        """Step and sort key, lower for better, of all that a trial reported, by step."""
         found = []
         best, last = math.inf, math.inf
         for step, value in sorted(_curve(trial).items()):
@@ -73,26 +95,23 @@ def find_elite(trials: Sequence[FrozenTrial], reduction_factor: int, reached: Cu
     none (repetitions of others) are left out. Failed trials and values that are not finite are
     ignored; running, paused and pruned ones have their values so far.
     """
-    keys: dict[float, list[tuple[float, int]]] = {}
-    for place, trial in enumerate(trials):
-        for step, best in reached.of(trial):
-            keys.setdefault(step, []).append((best, place))
-    if len(keys) > 1:
-        keys.pop(ONLY_STEP, None)
-    steps = sorted(step for step, found in keys.items() if len(found) >= MIN_AT_STEP)
+    standings = reached.of(trials)
+    if len(standings) > 1:
+        standings.pop(ONLY_STEP, None)
+    steps = sorted(step for step, found in standings.items() if len(found) >= MIN_AT_STEP)
     if not steps:
         return Elite()
     chosen: dict[int, None] = {}
     for step in reversed(steps):
         if len(chosen) < MIN_ELITE:
-            found = sorted(keys[step])
-            chosen |= dict.fromkeys(place for _, place in found[: len(found) // reduction_factor])
+            found = standings[step]
+            chosen |= dict.fromkeys(found.first(len(found) // reduction_factor))
     shift = 1 - steps[0] if steps[0] <= 0 else 0  # Some count their steps from 0.
     ratio = (steps[-1] + shift) / (steps[0] + shift) if steps[-1] != ONLY_STEP else 1.0
     return Elite(
         trials=tuple(trials[place] for place in chosen),
-        num_results=len(keys[steps[0]]),
-        evidence=max(ratio, len(keys[steps[-1]]) / MIN_AT_STEP),
+        num_results=len(standings[steps[0]]),
+        evidence=max(ratio, len(standings[steps[-1]]) / MIN_AT_STEP),
     )
 
 

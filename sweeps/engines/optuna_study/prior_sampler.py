@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,6 +111,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
         self._known = [dict(defaults or {}), *map(dict, known_points)]
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._factor = reduction_factor
+        self._scored: tuple[object, tuple[float, float]] = None, (0.0, 0.0)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -159,14 +160,24 @@ class PriorSampler(optuna.samplers.BaseSampler):
         )
         best = find_elite(trials, self._factor, reached)
         is_first = not any(origin_of(t.user_attrs) or self._is_default(t) for t in trials)
-        weights = _weights(best, self._known, self._factor)
+        weights = _weights(best, self._factor, self._scores)
         is_first = is_first and bool(self._known[0])
         return Mixture(self._seed, is_first, weights, best, len(self._known))
+
+    def _scores(self, best: Sequence[FrozenTrial]) -> tuple[float, float]:
+        """As `_scores`, worked out anew where others are the best than for the last proposal."""
+        of = [(trial.number, trial.params) for trial in best]
+        if self._scored[0] != of:
+            self._scored = of, _scores(best, self._known)
+        return self._scored[1]
 
     def center(self, origin: Origin, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
         """The values that a proposal is drawn around."""
         if origin.kind == "mutation":
-            return next(trial.params for trial in trials if trial.number == origin.of)
+            place = origin.of
+            if place >= len(trials) or trials[place].number != place:  # Some are not there.
+                place = next(k for k, t in enumerate(trials) if t.number == origin.of)
+            return trials[place].params
         return self._known[origin.of] if origin.of < len(self._known) else {}
 
     def value(
@@ -242,7 +253,9 @@ class Mixture:
 
 
 def _weights(
-    best: Elite, known: Sequence[Mapping[str, Any]], reduction_factor: int
+    best: Elite,
+    reduction_factor: int,
+    scores: Callable[[Sequence[FrozenTrial]], tuple[float, float]],
 ) -> dict[Kind, float]:
     """The weights of the kinds (PriorBand, algorithm 2 and section 5).
 
@@ -251,7 +264,7 @@ def _weights(
     """
     if best.num_results < MIN_RESULTS_PER_ELITE * reduction_factor or len(best.trials) < 2:
         return {"uniform": 0.5, "prior": 0.5}
-    by_prior, by_best = _scores(best.trials[:MAX_EXPLAINED], known)
+    by_prior, by_best = scores(best.trials[:MAX_EXPLAINED])
     prior = min(max(by_prior / (by_prior + by_best), LEAST_SHARE), 1 - LEAST_SHARE)
     uniform = 1 / (1 + max(1.0, best.evidence))
     rest = 1 - uniform

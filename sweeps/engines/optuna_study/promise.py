@@ -61,11 +61,14 @@ def _density(
     logs = [0.0]
     for trial in trials:
         # Most values are those of other trials, too: each is compared once.
-        parts = []
-        for name in distributions.keys() & trial.params.keys():
-            key = name, type(trial.params[name]), trial.params[name]
+        others, parts = trial.params, []
+        for name, distribution in distributions.items():
+            if name not in others:
+                continue
+            value = others[name]
+            key = name, type(value), value
             if key not in known:
-                known[key] = log_density(params, {name: distributions[name]}, trial.params, KERNEL)
+                known[key] = log_density(params, {name: distribution}, {name: value}, KERNEL)
             parts.append(known[key])
         logs.append(math.fsum(parts))
     top = max(logs)

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.engines.optuna_study.whole_trial import can_insert, insert_trial
+
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
+
+ENDS = tuple(state for state in TrialState if state.is_finished())
 
 
 class SoleWriterStorage(BaseStorage):
@@ -32,6 +36,8 @@ class SoleWriterStorage(BaseStorage):
         self._trials: dict[int, list[FrozenTrial]] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._attributes: dict[int, dict[str, Any]] = {}
+        self._distributions: dict[int, dict[str, BaseDistribution]] = {}
+        self._unfinished: dict[int, set[int]] = {}
         self._directions: dict[int, list[StudyDirection]] = {}
         self._is_joined = False
         self._study_ids: set[int] = set()
@@ -144,12 +150,19 @@ class SoleWriterStorage(BaseStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's storages."""
         known = self._known(study_id)
-        trial_id = self._backend.create_new_trial(study_id, template_trial)
+        if can_insert(self._backend, template_trial):
+            assert isinstance(self._backend, RDBStorage) and template_trial is not None
+            self._check(study_id, template_trial.distributions)
+            trial_id = insert_trial(self._backend, study_id, template_trial)
+        else:
+            trial_id = self._backend.create_new_trial(study_id, template_trial)
         trial = copy.deepcopy(template_trial) or self._backend.get_trial(trial_id)
         trial.number, trial._trial_id = len(known), trial_id
         trial.user_attrs = _as_stored(trial.user_attrs)
         self._places[trial_id] = study_id, len(known)
+        self._distributions[study_id] = trial.distributions | self._distributions[study_id]
         known.append(trial)
+        self._note_state(trial_id, trial)
         return trial_id
 
     def set_trial_param(
@@ -165,6 +178,7 @@ class SoleWriterStorage(BaseStorage):
         value = distribution.to_external_repr(param_value_internal)
         trial.params = {**trial.params, param_name: value}
         trial.distributions = {**trial.distributions, param_name: distribution}
+        self._distributions[self._place(trial_id)[0]].setdefault(param_name, distribution)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -174,6 +188,7 @@ class SoleWriterStorage(BaseStorage):
             return False
         trial = self._changing(trial_id)
         trial.state = state
+        self._note_state(trial_id, trial)
         if values is not None:
             trial.values = list(values)
         if state is TrialState.RUNNING:
@@ -214,9 +229,22 @@ class SoleWriterStorage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """As Optuna's storages."""
-        trials = self._known(study_id)
-        found = [trial for trial in trials if states is None or trial.state in states]
+        found = list(self._known(study_id))
+        if states is not None:
+            # Asked before every proposal: those that have ended are most of them.
+            if not any(state in states for state in ENDS):
+                found = [found[place] for place in sorted(self._unfinished[study_id])]
+            found = [trial for trial in found if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def get_n_trials(
+        self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None
+    ) -> int:
+        """As Optuna's storages."""
+        if state is None:
+            return len(self._known(study_id))
+        states = (state,) if isinstance(state, TrialState) else state
+        return len(self.get_all_trials(study_id, deepcopy=False, states=states))
 
     def remove_session(self) -> None:
         """Closes what is open to the backend."""
@@ -227,9 +255,31 @@ class SoleWriterStorage(BaseStorage):
             self._study_ids.add(study_id)
             found = sorted(self._backend.get_all_trials(study_id), key=lambda t: t.number)
             self._trials[study_id] = found
+            self._distributions[study_id] = {
+                name: distribution
+                for trial in reversed(found)
+                for name, distribution in trial.distributions.items()
+            }
+            self._unfinished[study_id] = set()
             for place, trial in enumerate(found):
                 self._places[trial._trial_id] = study_id, place
+                self._note_state(trial._trial_id, trial)
         return self._trials[study_id]
+
+    def _check(self, study_id: int, distributions: Mapping[str, BaseDistribution]) -> None:
+        """Raises ValueError, as Optuna does, for a parameter that was of another kind before."""
+        known = self._distributions[study_id]
+        for name, distribution in distributions.items():
+            if name in known:
+                check_distribution_compatibility(known[name], distribution)
+
+    def _note_state(self, trial_id: int, trial: FrozenTrial) -> None:
+        """Takes in whether a trial has ended."""
+        study_id, place = self._places[trial_id]
+        if trial.state.is_finished():
+            self._unfinished[study_id].discard(place)
+        else:
+            self._unfinished[study_id].add(place)
 
     def _place(self, trial_id: int) -> tuple[int, int]:
         """The study of a trial, and its number in it; raises KeyError for one of no known study."""

@@ -48,6 +48,10 @@ class Standings:
         """Key and number of the trial with that rank."""
         return self._order[rank]
 
+    def first(self, count: int) -> list[int]:
+        """The best so many trials, best first."""
+        return [number for _, number in self._order[:count]]
+
     def since(self, place: tuple[float, int]) -> list[int]:
         """The trials from that place of these or of other standings on, best first."""
         return [number for _, number in self._order[bisect_left(self._order, place) :]]

@@ -9,7 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState as OptunaState
+from optuna.trial import create_trial
 from sqlalchemy import text
 
 from pipelines.objectives import OBJECTIVES
@@ -17,6 +20,7 @@ from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
+from sweeps.engines.optuna_study.whole_trial import can_insert
 
 SPACE = get_space("mlp")
 
@@ -123,3 +127,78 @@ def test_of_no_states_there_are_no_trials(path):
     study = optuna.create_study(storage=SoleWriterStorage(opened(path)))
     study.ask()
     assert study.get_trials(states=()) == [] and len(study.get_trials()) == 1
+
+
+DISTRIBUTIONS = {
+    "rate": FloatDistribution(1e-4, 1e-1, log=True), "units": IntDistribution(8, 64, step=8),
+    "kind": CategoricalDistribution(["a", "b", None, True, 3]),
+}  # fmt: skip
+TEMPLATES = [
+    create_trial(
+        state=OptunaState.RUNNING, params={"rate": 0.01, "units": 16, "kind": True},
+        distributions=DISTRIBUTIONS, user_attrs={"sampled": {"rate": 0.01}},
+    ),
+    create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {"rate": 0.1}}),
+    create_trial(state=OptunaState.RUNNING, user_attrs={"sampled": True, "of": [1, None, "ä"]}),
+    create_trial(state=OptunaState.COMPLETE, value=0.5, intermediate_values={1: 0.25}),
+]  # fmt: skip
+
+
+def rows(path: Path) -> dict[str, list[Any]]:
+    """All that a database holds of trials."""
+    with sqlite3.connect(path) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE name LIKE 'trial%'")
+        return {
+            name: database.execute(f"SELECT * FROM {name}").fetchall()
+            for (name,) in names.fetchall()
+        }
+
+
+def test_whole_trials_are_the_rows_that_optuna_would_write(tmp_path):
+    """Its tables are no interface: this fails where a later version of it writes others."""
+    paths = tmp_path / "ours.db", tmp_path / "optunas.db"
+    ours, optunas = SoleWriterStorage(opened(paths[0])), opened(paths[1])
+    for storage in (ours, optunas):
+        study = optuna.create_study(storage=storage, study_name="s")
+        for template in TEMPLATES:
+            storage.create_new_trial(study._study_id, template)
+    assert rows(paths[0]) == rows(paths[1])
+    assert can_insert(opened(paths[0]), TEMPLATES[0]) and len(rows(paths[0])["trial_params"]) == 3
+    again = optuna.load_study(study_name="s", storage=f"sqlite:///{paths[0]}").trials
+    assert again == [ours.get_trial(trial._trial_id) for trial in again]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_parameter_that_was_of_another_kind_is_refused_as_by_optuna(path, resumed):
+    def add(storage: SoleWriterStorage, study: optuna.Study, choices: list[str]) -> int:
+        template = create_trial(
+            state=OptunaState.RUNNING, params={"kind": choices[0]},
+            distributions={"kind": CategoricalDistribution(choices)},
+        )  # fmt: skip
+        return storage.create_new_trial(study._study_id, template)
+
+    storage = SoleWriterStorage(opened(path))
+    study = optuna.create_study(storage=storage, study_name="s")
+    add(storage, study, ["a", "b"])
+    if resumed:
+        storage = SoleWriterStorage(opened(path))
+    with pytest.raises(ValueError, match="dynamic value space"):
+        add(storage, study, ["a", "c"])
+    asked = optuna.load_study(study_name="s", storage=storage).ask()
+    asked.suggest_int("units", 1, 3)
+    other = create_trial(
+        state=OptunaState.RUNNING, params={"units": 1.0},
+        distributions={"units": FloatDistribution(1, 3)},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="distribution kind"):
+        storage.create_new_trial(study._study_id, other)
+    assert len(states(path)) == 2
+
+
+def test_a_trial_of_a_study_that_is_gone_is_an_error(path):
+    storage = SoleWriterStorage(opened(path))
+    study = optuna.create_study(storage=storage, study_name="s")
+    assert study.trials == []
+    optuna.delete_study(study_name="s", storage=f"sqlite:///{path}")
+    with pytest.raises(KeyError):
+        storage.create_new_trial(study._study_id, TEMPLATES[0])
