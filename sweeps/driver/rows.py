@@ -19,6 +19,9 @@ class TrialRows(MutableMapping[int, "TrialRow"]):
 
     Args:
         sort_key: of a value, lower for better.
+
+    Attributes:
+        listeners: called with a row that is new or has changed, once all here is up to date.
     """
 
     WATCHED = frozenset({"state", "waiting", "value", "duplicate_of", "breaks_limit"})
@@ -30,6 +33,7 @@ class TrialRows(MutableMapping[int, "TrialRow"]):
         self._waiting: dict[int, TrialRow] = {}
         self._untrained: dict[int, TrialRow] = {}
         self._ranking = Standings()
+        self.listeners: list[Callable[[TrialRow], None]] = []
 
     def __getitem__(self, number: int) -> TrialRow:
         return self._rows[number]
@@ -41,10 +45,13 @@ class TrialRows(MutableMapping[int, "TrialRow"]):
         self.changed(row)
 
     def __delitem__(self, number: int) -> None:
-        self._rows.pop(number).rows = None
+        gone = self._rows.pop(number)
+        gone.rows = None
         for group in (*self._states.values(), self._waiting, self._untrained):
             group.pop(number, None)
         self._ranking.remove(number)
+        for listener in self.listeners:
+            listener(gone)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)
@@ -66,6 +73,8 @@ class TrialRows(MutableMapping[int, "TrialRow"]):
             self._ranking.remove(row.number)
         else:
             self._ranking.put(row.number, self._sort_key(row.value))
+        for listener in self.listeners:
+            listener(row)
 
     def num_in(self, state: TrialState) -> int:
         """How many trials are in a state."""

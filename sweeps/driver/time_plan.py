@@ -8,9 +8,12 @@ each has taken so far; the plan is looked at again with every report.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.status import Board, TrialRow
@@ -31,6 +34,7 @@ MISSING_SHARE = 0.1
 START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
 """Before any was seen: until a trial that goes on trains, until its steps are compiled, and what
 is measured after an epoch."""
+_RankKey = tuple[int, float, int]
 
 
 @dataclass
@@ -66,12 +70,29 @@ class TimePlan:
     in_final_phase: bool = False
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
+    _keys: dict[int, _RankKey] = field(default_factory=dict)
+    _order: list[_RankKey] = field(default_factory=list)
     _pace: dict[int, float] = field(default_factory=dict)
     _paces: dict[int, _Mean] = field(default_factory=dict)
     _first: dict[int, tuple[float, float]] = field(default_factory=dict)
     _start: _Mean = field(default_factory=_Mean)
     _tracing: _Mean = field(default_factory=_Mean)
     _validation: _Mean = field(default_factory=_Mean)
+
+    def __post_init__(self) -> None:
+        self.board.rows.listeners.append(self._place)
+        for row in self.board.rows.values():
+            self._place(row)
+
+    def _place(self, row: TrialRow) -> None:
+        """Takes in a row that has changed: the order of all that wait is not worked out anew."""
+        known = self._keys.pop(row.number, None)
+        if known is not None:
+            del self._order[bisect_left(self._order, known)]
+        is_going = row.state in (TrialState.RUNNING, TrialState.PAUSED)
+        if is_going and row.curve and self.board.rows.get(row.number) is row:
+            self._keys[row.number] = key = self._rank_key(row)
+            insort(self._order, key)
 
     def started(self, row: TrialRow, seconds: float) -> None:
         """Learns what it took until a trial that goes on reported its last step again."""
@@ -88,6 +109,7 @@ class TimePlan:
             first: whether the trial was started, or went on, since the report before: then its
                 steps were compiled first.
         """
+        self._place(row)
         reports = row.schedule.reports
         pace = metrics.get("epoch_seconds", seconds)
         before = max((step for step in row.curve if step < row.step), default=0)
@@ -251,12 +273,11 @@ class TimePlan:
 
         What alone takes more than that is none, unless no cheaper one has come as far.
         """
-        ranked = self._ranked()
-        cheap = [row for row in ranked if self._share(row) <= RESERVED_SHARE]
-        first = self._first_candidate(ranked)
+        cheap = (row for row in self._ranked() if self._share(row) <= RESERVED_SHARE)
+        first = self._first_candidate()
         chosen = [] if first is None else [first]
         limit = self.plan.rules.timeout_seconds or math.inf
-        for row in cheap[:NUM_CANDIDATES]:
+        for row in itertools.islice(cheap, NUM_CANDIDATES):
             if row is first:
                 continue
             if (
@@ -267,15 +288,15 @@ class TimePlan:
             chosen.append(row)
         return chosen
 
-    def _first_candidate(self, ranked: list[TrialRow]) -> TrialRow | None:
+    def _first_candidate(self) -> TrialRow | None:
         """Of the highest rung where one can be trained: the best cheap one, or else the best."""
-        for rung in sorted({self._rung(row) for row in ranked}, reverse=True):
-            rows = [row for row in ranked if self._rung(row) == rung]
+        for _, keys in itertools.groupby(self._order, itemgetter(0)):
+            numbers = [number for *_, number in keys]
             for most in (RESERVED_SHARE, LARGEST_SHARE):
-                for row in rows:
-                    if self._share(row) <= most:
-                        return row
-        return min(ranked, key=self._seconds_to_end, default=None)
+                for number in numbers:
+                    if self._share(self.board.rows[number]) <= most:
+                        return self.board.rows[number]
+        return min(self._ranked(), key=self._seconds_to_end, default=None)
 
     def _share(self, row: TrialRow) -> float:
         """What training it to its end takes of the sweep's whole time."""
@@ -285,19 +306,18 @@ class TimePlan:
         """The highest rung that it has reached."""
         return max((step for step in self.plan.rungs if step <= row.step), default=row.step)
 
-    def _ranked(self) -> list[TrialRow]:
+    def _ranked(self) -> Iterator[TrialRow]:
         """Trials that are neither complete nor lost: by the highest rung reached, then by value."""
-        key = self.board.objective.sort_key
+        return (self.board.rows[number] for *_, number in self._order)
 
-        def rank_key(row: TrialRow) -> tuple[int, float, int]:
-            rung = self._rung(row)
-            at = rung if rung in row.curve else row.step
-            values = row.schedule.reports.comparable(row.curve, at)
-            return -rung, min(map(key, values)), row.number
-
-        going = (TrialState.RUNNING, TrialState.PAUSED)
-        rows = [row for state in going for row in self.board.in_state(state) if row.curve]
-        return sorted(rows, key=rank_key)
+    def _rank_key(self, row: TrialRow) -> _RankKey:
+        rung = self._rung(row)
+        at = rung if rung in row.curve else row.step
+        value = min(
+            map(self.board.objective.sort_key, row.schedule.reports.comparable(row.curve, at))
+        )
+        # Nothing can be found again beside a NaN, which is neither less nor more.
+        return -rung, math.inf if math.isnan(value) else value, row.number
 
     def _needed(self, rows: list[TrialRow]) -> float:
         seconds = [self._seconds_to_end(row) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 from typing import Any
@@ -343,3 +344,24 @@ def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
     here.plan.reported(row, metrics, 6.0, first=True)
     assert here.plan._pace[0] == pytest.approx(9.0), "a third of 15 s, less 2 s, three times"
     assert here.plan._tracing.value(0.0) == 2.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_order_that_is_kept_is_the_one_that_sorting_all_anew_gives(sweep, seed):
+    chance, here = random.Random(seed), sweep()
+    steps = (1, 3, 9, 18, 27)
+    for number in range(30):
+        state = chance.choice([PAUSED, RUNNING, COMPLETE])
+        here.row(number, chance.choice(steps), chance.choice([0.3, 0.5, 0.7]), state)
+    rows = here.board.rows
+    for _ in range(60):
+        row = chance.choice(list(rows.values()))
+        row.state = chance.choice([PAUSED, RUNNING, TrialState.PRUNED])
+        row.curve[NINTHS.next_step(row.step)] = chance.random()
+        here.plan.reported(row, {}, 1.0, first=False)
+        if chance.random() < 0.1:
+            del rows[row.number]
+        going = [r for state in (RUNNING, PAUSED) for r in here.board.in_state(state)]
+        assert list(here.plan._ranked()) == sorted(going, key=here.plan._rank_key)
+    again = TimePlan(here.plan.plan, here.board, waits=True)
+    assert list(again._ranked()) == list(here.plan._ranked()), "rows that were there before"
