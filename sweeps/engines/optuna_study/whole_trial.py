@@ -13,19 +13,23 @@ from optuna.distributions import distribution_to_json
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+try:  # No interface of Optuna: where a later version has them elsewhere, it writes itself.
+    from optuna.storages._rdb import models
+    from optuna.storages._rdb.storage import _create_scoped_session
+except ImportError:
+    models = None  # type: ignore[assignment]
+
 KNOWN_SCHEMA = 12
 """Of Optuna's tables: into those of a later one Optuna writes itself."""
 
 
 def can_insert(storage: BaseStorage, template: FrozenTrial | None) -> bool:
     """Whether `insert_trial` does what the storage would: for a trial that has only its point."""
-    if not isinstance(storage, RDBStorage) or template is None:
+    if models is None or not isinstance(storage, RDBStorage) or template is None:
         return False
-    from optuna.storages._rdb.models import SCHEMA_VERSION
-
     is_new = template.state in (TrialState.RUNNING, TrialState.WAITING)
     has_results = template.values is not None or bool(template.intermediate_values)
-    return SCHEMA_VERSION == KNOWN_SCHEMA and is_new and not has_results
+    return models.SCHEMA_VERSION == KNOWN_SCHEMA and is_new and not has_results
 
 
 def insert_trial(storage: RDBStorage, study_id: int, template: FrozenTrial) -> int:
@@ -37,9 +41,6 @@ def insert_trial(storage: RDBStorage, study_id: int, template: FrozenTrial) -> i
         KeyError: There is no such study.
         StorageInternalError: The database did not take it.
     """
-    from optuna.storages._rdb import models
-    from optuna.storages._rdb.storage import _create_scoped_session
-
     with _create_scoped_session(storage.scoped_session) as session:
         # Locks the study, so that the trial's number is its own.
         models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)

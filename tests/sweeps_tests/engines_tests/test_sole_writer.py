@@ -18,6 +18,7 @@ from sqlalchemy import text
 from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.engines.base import TrialState
+from sweeps.engines.optuna_study import whole_trial
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.sole_writer import SoleWriterStorage
 from sweeps.engines.optuna_study.whole_trial import can_insert
@@ -202,3 +203,12 @@ def test_a_trial_of_a_study_that_is_gone_is_an_error(path):
     optuna.delete_study(study_name="s", storage=f"sqlite:///{path}")
     with pytest.raises(KeyError):
         storage.create_new_trial(study._study_id, TEMPLATES[0])
+
+
+def test_an_optuna_whose_tables_are_elsewhere_writes_them_itself(path, monkeypatch):
+    monkeypatch.setattr(whole_trial, "models", None)
+    storage = SoleWriterStorage(opened(path))
+    study = optuna.create_study(storage=storage, study_name="s")
+    assert not can_insert(opened(path), TEMPLATES[0])
+    storage.create_new_trial(study._study_id, TEMPLATES[0])
+    assert len(rows(path)["trial_params"]) == 3
