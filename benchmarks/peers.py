@@ -17,7 +17,8 @@ The parts:
 - `overhead`: what it costs beside its training, over a bare Keras loop;
 - `search`: the best validation accuracy over wall time, one seed a repetition;
 - `disk`: bytes and files that a trial leaves;
-- `contact`: lines that a user writes, and seconds to the end of the first epoch.
+- `contact`: lines that a user writes, and seconds to the end of the first epoch;
+- `faults`: what is lost, doubled and left where driver, worker and tracking server are killed.
 
 `overhead`, and `search` on data other than the digits, take it from the folder `SWEEPS_DATA_DIR`.
 """
@@ -37,12 +38,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from peer_parts import contact, disk, overhead, scale, search
+from peer_parts import contact, disk, faults, overhead, scale, search
 from peer_parts.report import write_report
 from peer_parts.results import lines_of, table_of
 
 PARTS: dict[str, Any] = {
     "scale": scale, "overhead": overhead, "search": search, "disk": disk, "contact": contact,
+    "faults": faults,
 }  # fmt: skip
 """Each has `SIDES`, `DEFAULT_TRIALS`, `measured(side, trials, **options)` and `table(found)`.
 

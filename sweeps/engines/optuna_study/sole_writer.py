@@ -24,6 +24,7 @@ from sweeps.engines.optuna_study.whole_trial import can_insert, insert_trial
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
+    from sqlalchemy.orm import Session, sessionmaker
 
 ENDS = tuple(state for state in TrialState if state.is_finished())
 
@@ -40,6 +41,7 @@ class SoleWriterStorage(BaseStorage):
         self._unfinished: dict[int, set[int]] = {}
         self._directions: dict[int, list[StudyDirection]] = {}
         self._is_joined = False
+        self._joined_sessions: sessionmaker[Session] | None = None
         self._study_ids: set[int] = set()
 
     @contextmanager
@@ -59,14 +61,16 @@ class SoleWriterStorage(BaseStorage):
         from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.orm import scoped_session, sessionmaker
 
+        if self._joined_sessions is None:
+            # Optuna commits after every write; that ends no transaction but its own (SQLAlchemy,
+            # "Joining a Session into an External Transaction"). Made once: it makes a class.
+            self._joined_sessions = sessionmaker(join_transaction_mode="rollback_only")
         own = self._backend.scoped_session
         self._is_joined = True
         try:
             with self._backend.engine.begin() as connection:
-                # Optuna commits after every write; that ends no transaction but its own
-                # (SQLAlchemy, "Joining a Session into an External Transaction").
-                joined = sessionmaker(connection, join_transaction_mode="rollback_only")
-                self._backend.scoped_session = scoped_session(joined)
+                self._joined_sessions.configure(bind=connection)
+                self._backend.scoped_session = scoped_session(self._joined_sessions)
                 yield
                 transaction = connection.get_transaction()
                 if transaction is None or not transaction.is_active:
