@@ -8,46 +8,39 @@
 `overhead` runs the same empty jobs by the local executor and on the nodes, one after the other, in
 turns: seconds from start to first report, and milliseconds of a report with its answer.
 
-`reports` has the real loop, study (SQLite), spool and executor of a cluster, and simulated nodes
-that report as soon as they are answered: how many reports a second the driver takes, and where its
-time goes. Neither Ray nor the network takes part.
+`reports` has the real loop, study (SQLite), spool and executor of a cluster, the real process
+between driver and nodes with its threads and long polls, and in it simulated nodes, which report so
+many seconds after they are answered: how many reports a second the driver takes, how long a trial
+waits for its answer, and where the driver's time goes. Neither Ray nor the network takes part.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import json
+import multiprocessing
 import pstats
 import statistics
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster_jobs import reporting_job
+from cluster_jobs import SimulatedNodes, reporting_job, simulated_bridge_job
 
 from pipelines.data.arrays import ImageArrays
 from pipelines.data.builtin import Dataset
 from pipelines.data.prepared import store
 from pipelines.objectives import OBJECTIVES
-from pipelines.training.reports import TrialReport
-from pipelines.training.trial import Decision, Schedule, TrialResult
+from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
-from sweeps.cluster.connection import ClusterConnection
+from sweeps.cluster.connection import BRIDGE, ClusterConnection
 from sweeps.cluster.executor import ClusterExecutor
-from sweeps.cluster.protocol import (
-    AnswerJob,
-    ClusterOptions,
-    Command,
-    JobEvent,
-    Message,
-    Node,
-    StartJob,
-)
+from sweeps.cluster.protocol import ClusterOptions
 from sweeps.cluster.slots import ClusterSlots
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
@@ -56,10 +49,9 @@ from sweeps.driver.status import Board
 from sweeps.driver.views import QuietView
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage
-from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
+from sweeps.executors.base import Executor, Raised, Returned, Slot
 from sweeps.executors.processes import ProcessExecutor
 from sweeps.interrupts import Interrupts
-from sweeps.resources.machine import Machine
 from sweeps.state.paths import SweepPaths
 from tracking.spool.spool import Spool
 
@@ -74,12 +66,17 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20)
     parser.add_argument("--reports", type=int, default=50, help="of each job, or trial")
     parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument(
+        "--epoch-seconds", type=float, default=0.0, help="from an answer to the next report"
+    )
     parser.add_argument("--profile", action="store_true", help="where the driver's time goes")
     arguments = parser.parse_args()
     if arguments.what == "overhead":
         overhead(arguments.ray_address, arguments.jobs, arguments.reports)
     else:
-        reports(arguments.nodes, arguments.reports, profiled=arguments.profile)
+        reports(
+            arguments.nodes, arguments.reports, arguments.epoch_seconds, profiled=arguments.profile
+        )
 
 
 def overhead(address: str, num_jobs: int, num_reports: int) -> None:
@@ -131,73 +128,17 @@ def _one(executor: Executor, slot: Slot, num_reports: int, log: str) -> Iterator
             executor.answer("job", True)
 
 
-class SimulatedNodes(ClusterConnection):
-    """Nodes whose trials report as soon as they are answered."""
+class SimulatedCluster(ClusterConnection):
+    """Nodes that are simulated in the process between; everything on this side of it is real."""
 
-    def __init__(self, num_nodes: int, num_reports: int) -> None:
-        machine = Machine(1, 64 * 2**30)
-        self._all = {f"node-{k}": Node(f"node-{k}", machine) for k in range(num_nodes)}
-        self._num_reports = num_reports
-        self._messages: deque[Message] = deque()
-        self._steps: dict[str, int] = {}
-        self.num_reported = 0
-
-    @property
-    def nodes(self) -> dict[str, Node]:
-        """All of them."""
-        return self._all
-
-    @property
-    def channels(self) -> list[Connection]:
-        """There is nothing to wait for."""
-        return []
-
-    def send(self, command: Command) -> None:
-        """Takes what a bridge would."""
-        if isinstance(command, StartJob):
-            self._steps[command.job_id] = 0
-            self._report(command.node, command.job_id, command.life)
-        elif isinstance(command, AnswerJob):
-            if command.answer is Decision.GO_ON and self._steps[command.job_id] < self._num_reports:
-                self._report(command.node, command.job_id, command.life)
-                return
-            number, value = int(command.job_id.removeprefix("trial-")), 0.5
-            end = TrialResult(
-                number,
-                value,
-                1,
-                self._num_reports,
-                {"val_accuracy": value},
-                10,
-                0,
-                0.1,
-                "cpu",
-                "epochs",
-            )
-            self._messages.append(
-                JobEvent(command.node, command.life, Returned(command.job_id, end))
-            )
-
-    def _report(self, node: str, job_id: str, life: int) -> None:
-        step = self._steps[job_id] = self._steps[job_id] + 1
-        number = int(job_id.removeprefix("trial-"))
-        metrics = {
-            "val_accuracy": 0.5,
-            "val_loss": 0.5,
-            "loss": 0.5,
-            "accuracy": 0.5,
-            "epoch_seconds": 1.0,
-        }
-        event = Reported(job_id, TrialReport(number, step, metrics))
-        self._messages.append(JobEvent(node, life, event))
-        self.num_reported += 1
-
-    def receive(self, seconds: float = 0.0) -> list[Message]:
-        """What has happened, a hundred messages at once."""
-        return [self._messages.popleft() for _ in range(min(len(self._messages), 100))]
-
-    def close(self) -> None:
-        """There is nothing to end."""
+    def _start_bridge(self) -> None:
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        slot = Slot(0, 1)
+        self._processes.start(
+            BRIDGE, simulated_bridge_job, (theirs, self._options), slot, str(self._log)
+        )
+        theirs.close()
+        self._pipe = ours
 
 
 class WithoutPictures(ClusterExecutor):
@@ -210,12 +151,8 @@ class WithoutPictures(ClusterExecutor):
         else:
             self._pending.append(Raised(job_id, "NotDrawn", "nothing to draw", ""))
 
-    def events(self, timeout_seconds: float) -> list[Any]:
-        """What has happened; there is always something."""
-        return super().events(0)
 
-
-def reports(num_nodes: int, num_reports: int, *, profiled: bool) -> None:
+def reports(num_nodes: int, num_reports: int, epoch_seconds: float, *, profiled: bool) -> None:
     """Prints how many reports a second one driver takes, and where its time goes."""
     space, objective = get_space("mlp"), OBJECTIVES["val_accuracy"]
     with tempfile.TemporaryDirectory() as name:
@@ -223,7 +160,15 @@ def reports(num_nodes: int, num_reports: int, *, profiled: bool) -> None:
         images, labels = np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 2
         arrays = ImageArrays(images, labels, images, labels)
         data = store(folder / "data", Dataset("made", ("a", "b"), None), arrays, "0" * 64, "made")
-        connection = SimulatedNodes(num_nodes, num_reports)
+        found = folder / "found.json"
+        connection = SimulatedCluster(
+            SimulatedNodes(
+                "none", num_nodes=num_nodes, num_reports=num_reports, epoch_seconds=epoch_seconds,
+                found=str(found),
+            )
+        )  # fmt: skip
+        while len(connection.nodes) < num_nodes:
+            connection.receive(1.0)
         pool = ClusterSlots(lambda: connection.nodes, 1)
         paths = SweepPaths(folder, "s")
         plan = LoopPlan(
@@ -249,15 +194,22 @@ def reports(num_nodes: int, num_reports: int, *, profiled: bool) -> None:
         board = Board("s", objective, num_nodes, num_nodes, None)
         loop = SweepLoop(plan, board, engine, executor, recorder, QuietView(), Interrupts())
         profile = cProfile.Profile()
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         if profiled:
             profile.runcall(loop.run)
         else:
             loop.run()
         seconds = time.perf_counter() - started
+        processor = time.process_time() - processor
         spool.close()
-    print(f"{num_nodes:,} nodes, {connection.num_reported:,} reports in {seconds:.1f} s: "
-          f"{connection.num_reported / seconds:.0f} reports/s")  # fmt: skip
+        between = json.loads(found.read_text())
+    num = num_nodes * num_reports
+    print(f"{num_nodes:,} nodes, {num:,} reports in {seconds:.1f} s: {num / seconds:.0f} reports/s")
+    print(
+        f"answered after p50 {between['p50']:.2f} s, p99 {between['p99']:.2f} s, most "
+        f"{between['most']:.2f} s; processor time: driver {processor:.1f} s, bridge and nodes "
+        f"{between['processor_seconds']:.1f} s; lost nodes: {num_nodes - len(connection.nodes)}"
+    )
     if not profiled:
         return
     times: Counter[str] = Counter()

@@ -67,6 +67,8 @@ def test_it_runs_to_its_end(name, tmp_path):
             cwd=tmp_path, env=environment, capture_output=True, text=True,
         )  # fmt: skip
 
+    if name == "cluster":
+        pytest.importorskip("ray")
     if name == "replay_search":
         assert run("benchmarks/record_curves.py", *CURVES, "--epochs", "9").returncode == 0
     done = run(f"benchmarks/{name}.py", *options)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
@@ -96,13 +96,21 @@ class Sample:
 
 
 class Chaos:
-    """One sweep in a folder of its own, driven and killed until it is finished."""
+    """One sweep in a folder of its own, driven and killed until it is finished.
+
+    Attributes:
+        victims: who is killed, and how large a part of the kills is theirs.
+        variables: of the driver's environment.
+    """
+
+    victims = VICTIMS
+    variables: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self, folder: Path, seed: int, *, num_trials: int, server: Server | None = None
     ) -> None:
         self.folder = folder
-        self.num_kills = dict.fromkeys(VICTIMS, 0)
+        self.num_kills = dict.fromkeys(self.victims, 0)
         self._random = np.random.default_rng(seed)
         self._server = server
         self._driver: subprocess.Popen[str] | None = None
@@ -171,7 +179,7 @@ class Chaos:
         options = ["--resume", "--name", NAME] if started else self._options
         self._driver = subprocess.Popen(
             [sys.executable, str(HERE / "chaos_driver.py"), "run", *options],
-            cwd=self.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=self.folder, env={**environment(), **self.variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
         self._lines = []
@@ -196,8 +204,8 @@ class Chaos:
         return True
 
     def _choose(self) -> str:
-        names = [name for name in VICTIMS if name != "server" or self._server is not None]
-        shares = np.array([VICTIMS[name] for name in names])
+        names = [name for name in self.victims if name != "server" or self._server is not None]
+        shares = np.array([self.victims[name] for name in names])
         return str(self._random.choice(names, p=shares / shares.sum()))
 
     def _kill(self, victim: str) -> None:
