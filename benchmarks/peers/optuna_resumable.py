@@ -21,10 +21,12 @@ def objective(trial: optuna.Trial) -> float:
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     learning_rate = trial.suggest_float("learning_rate", LOWEST, HIGHEST, log=True)
+    model = make_model(learning_rate)
+    model.build(x.shape)  # Else there is nothing to restore into.
     backup = keras.callbacks.BackupAndRestore(f"backup/{trial.number if first is None else first}")
     with mlflow.start_run(run_name=f"trial {trial.number}") as run:
         mlflow.log_params(trial.params)
-        history = make_model(learning_rate).fit(
+        history = model.fit(
             x, y, BATCH_SIZE, epochs, validation_data=(x_val, y_val), verbose=2,
             callbacks=[backup, mlflow.keras.MlflowCallback(run)],
         )  # fmt: skip
