@@ -38,7 +38,7 @@ import requests
 
 PROGRAMS = Path(__file__).parents[1] / "peers"
 OURS, OPTUNA, KERAS_TUNER = "ours", "Optuna", "Keras Tuner"
-SIDES = {OURS: "", OPTUNA: "optuna_resumable.py", KERAS_TUNER: "keras_tuner_resumable.py"}
+SIDES = {OURS: "", OPTUNA: "optuna_resumable.py", KERAS_TUNER: "keras_tuner_mlflow.py"}
 VICTIMS = ("driver", "worker", "server")
 OPTIONS = ("seed",)
 DEFAULT_TRIALS, EPOCHS, NUM_KILLS = 12, 8, 15

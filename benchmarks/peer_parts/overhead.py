@@ -75,7 +75,7 @@ def _seconds(side: str, data: Path, num_trials: int) -> tuple[float, float]:
                    "--epochs", str(EPOCHS)]  # fmt: skip
     else:
         command = [sys.executable, str(PROGRAMS / SIDES[side]), str(data), str(num_trials),
-                   str(EPOCHS)]  # fmt: skip
+                   str(EPOCHS), "sqlite:///mlflow.db"]  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

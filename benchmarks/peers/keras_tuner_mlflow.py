@@ -1,4 +1,4 @@
-"""Keras Tuner, whose trials log to MLflow by its own callback for Keras."""
+"""Keras Tuner, which goes on where its folder is there already; its trials log to MLflow."""
 
 import sys
 from typing import Any
@@ -8,9 +8,9 @@ import keras_tuner
 import mlflow
 from small_cnn import BATCH_SIZE, build, load
 
-data, trials, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+data, trials, epochs, tracking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 x, y, x_val, y_val = load(data)
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.set_tracking_uri(tracking)
 mlflow.set_experiment("cnn")
 
 
@@ -26,11 +26,11 @@ class Tracked(keras_tuner.HyperModel):
         """As Keras Tuner calls it."""
         with mlflow.start_run() as run:
             mlflow.log_params(hp.values)
-            tracking = mlflow.keras.MlflowCallback(run)
-            return model.fit(*args, callbacks=[*callbacks, tracking], **options)
+            own = mlflow.keras.MlflowCallback(run)
+            return model.fit(*args, callbacks=[*callbacks, own], **options)
 
 
 tuner = keras_tuner.RandomSearch(
     Tracked(), "val_accuracy", max_trials=trials, seed=0, directory="tuner", project_name="cnn"
 )
-tuner.search(x, y, batch_size=BATCH_SIZE, epochs=epochs, validation_data=(x_val, y_val), verbose=0)
+tuner.search(x, y, batch_size=BATCH_SIZE, epochs=epochs, validation_data=(x_val, y_val), verbose=2)

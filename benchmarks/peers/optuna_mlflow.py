@@ -7,9 +7,9 @@ import mlflow
 import optuna
 from small_cnn import BATCH_SIZE, HIGHEST, LOWEST, load, make_model
 
-data, trials, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+data, trials, epochs, tracking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 x, y, x_val, y_val = load(data)
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.set_tracking_uri(tracking)
 mlflow.set_experiment("cnn")
 
 
