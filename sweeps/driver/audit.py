@@ -68,7 +68,8 @@ class Audit:
             self._executor.answer(event.job_id, Decision.GO_ON)
             return
         self._free.give_back(self._slots.pop(number))
-        if isinstance(event, Raised) and event.lost and self._moves[number] < MOST_MOVES:
+        taken_away = isinstance(event, Raised) and (event.lost or event.signal)
+        if taken_away and self._moves[number] < MOST_MOVES:
             self._moves[number] += 1
             self._waiting.append(self._board.rows[number])
             return

@@ -40,6 +40,7 @@ ORACLE_JOB_ID = "oracle"
 ORACLE_SECONDS = 600.0
 """How long one proposal may take: the Bayesian oracle's takes seconds, more with more trials."""
 NUM_TRIES = 3
+"""So often a process is made anew that somebody kills (a person, or a system out of memory)."""
 
 
 class QueryProcess:
@@ -62,9 +63,18 @@ class QueryProcess:
     def start(self, job: Job, argument: Any) -> Event:
         """Starts the job; returns its first report, or how it ended instead.
 
+        A process that is killed before it reports is started again.
+
         Raises:
             TimeoutError: There was none in time, and the process was ended.
         """
+        for _ in range(NUM_TRIES):
+            event = self._start(job, argument)
+            if not _was_killed(event):
+                break
+        return event
+
+    def _start(self, job: Job, argument: Any) -> Event:
         if self._executor is None:
             self._executor = self._make_executor()
         handle, log = tempfile.mkstemp(prefix=f"keras-sweeps-{self._job_id}-")
@@ -145,25 +155,33 @@ class SpaceHost:
     def sample(self, hp: Any) -> Params:
         """The active values of the point that `hp` chooses, as `Space.sample`.
 
-        A space that raises at a point has asked for all that it needs to raise again: the values
-        so far are the point, and its trial fails truthfully.
+        A space that raises at a point, or ends its process there every time, has asked for all
+        that it needs to do so again: the values so far are the point, and its trial fails
+        truthfully. A process that was killed is made anew and asked again: a parameter that `hp`
+        has a value for keeps it.
 
         Raises:
             InputError: The space cannot be used at all.
             SourceChangedError: Its files are not what they were.
         """
+        for _ in range(NUM_TRIES):
+            event = self._asked(hp)
+            if not _was_killed(event):
+                break
+        params = active_values(hp)
+        if isinstance(event, Reported):
+            self.note(*event.message.notes)
+            self._costs[_key(params)] = event.message.cost
+        return params
+
+    def _asked(self, hp: Any) -> Event:
+        """Has the space ask `hp` for one point; returns `Sampled`, or how its process ended."""
         self._make_ready()
         answer: Value | None = None
         while True:
             event = self._event_in_time(partial(self._process.ask, answer))
-            if isinstance(event, Raised):  # It died: in the trial's own process it will, too.
-                return active_values(hp)
-            assert isinstance(event, Reported)
-            if isinstance(event.message, Sampled):
-                self.note(*event.message.notes)
-                params = active_values(hp)
-                self._costs[_key(params)] = event.message.cost
-                return params
+            if not isinstance(event, Reported) or isinstance(event.message, Sampled):
+                return event
             assert isinstance(event.message, Parameter)
             try:
                 answer = declare(hp, event.message)
@@ -237,6 +255,10 @@ class SpaceHost:
             raise InputError(
                 f"The space '{self._label}' did not build a model within {SPACE_SECONDS:g} seconds."
             ) from error
+
+
+def _was_killed(event: Event) -> bool:
+    return isinstance(event, Raised) and bool(event.signal)
 
 
 def _key(params: Params) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -333,15 +335,79 @@ def test_weights_of_classes_are_refused_where_fit_drops_them(monkeypatch):
         )
 
 
-def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for():
+@pytest.mark.parametrize("killed_by", ["", "SIGSEGV"])
+def test_a_process_that_dies_at_a_point_leaves_what_it_asked_for(killed_by):
     def dying(argument: Any, report: Any, slot: Slot) -> None:
         report(Sampled())
         report(int_parameter("a", 1, 9))
-        raise fake_jobs.Died("killed")
+        raise fake_jobs.Died("ended", killed_by)
 
     host, _ = fake_host(dying)
     for _ in range(2):
         assert host.sample(HyperParameters()) == {"a": 1}
+    host.close()
+
+
+@pytest.mark.parametrize("killed_at", ["start", "first question", "second question", "end"])
+def test_a_process_that_is_killed_is_asked_again(killed_at):
+    kills = [killed_at, killed_at]
+
+    def killed(argument: Any, report: Any, slot: Slot) -> None:
+        def moment(name: str) -> None:
+            if name in kills:
+                kills.remove(name)
+                raise fake_jobs.Died("killed", "SIGKILL")
+
+        moment("start")
+        report(Sampled())
+        while True:
+            moment("first question")
+            report(int_parameter("a", 1, 9))
+            moment("second question")
+            report(int_parameter("b", 1, 9))
+            moment("end")
+            report(Sampled(cost=Cost(100, 1000)))
+
+    class Drawing(HyperParameters):
+        """Draws another value at every draw."""
+
+        drawn = 0
+
+        def suggest(self, parameter):
+            Drawing.drawn += 1
+            return Drawing.drawn
+
+    host, _ = fake_host(killed)
+    assert host.sample(Drawing()) == {"a": 1, "b": 2}, "no value is drawn twice"
+    assert host.cost({"a": 1, "b": 2}, (8, 8, 1), 3) == Cost(100, 1000)
+    assert not kills
+    host.close()
+
+
+def test_a_real_process_that_is_killed_is_asked_again():
+    class Killing(HyperParameters):
+        def suggest(self, parameter):
+            if not kills:
+                kills.append(executor.process_id(SPACE_JOB_ID))
+                os.kill(kills[0], signal.SIGKILL)
+            return super().suggest(parameter)
+
+    kills: list[int] = []
+    executor = chosen_space.make_executor("tensorflow")
+    host = SpaceHost(f"{FILE}:raw", (8, 8, 1), 3, lambda: executor)
+    expected = host.sample(HyperParameters())
+    assert expected and host.sample(Killing()) == expected
+    assert executor.process_id(SPACE_JOB_ID) not in (None, *kills)
+    host.close()
+
+
+def test_a_process_that_is_killed_whenever_it_starts_is_an_error_and_no_point():
+    def killed(argument: Any, report: Any, slot: Slot) -> None:
+        raise fake_jobs.Died("the process was killed by signal SIGKILL", "SIGKILL")
+
+    host, _ = fake_host(killed)
+    with pytest.raises(InputError, match="its process ended: .* SIGKILL"):
+        host.sample(HyperParameters())
     host.close()
 
 

@@ -41,7 +41,8 @@ class InlineExecutor:
                 out.put(Returned(job_id, job(argument, report, slot)))
             except Exception as error:  # As of a worker: whatever a job raises is an event.
                 first = str(error).splitlines()[0]
-                out.put(Raised(job_id, type(error).__name__, first, f"Traceback: {error}"))
+                text, signal = f"Traceback: {error}", getattr(error, "signal", "")
+                out.put(Raised(job_id, type(error).__name__, first, text, signal))
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()

@@ -252,7 +252,15 @@ def _after_one_epoch(task: TrialTask, report: Any, slot: Slot, trouble: Any) -> 
 
 
 class Died(Exception):
-    """Stands for the end of a process, where jobs are threads."""
+    """Stands for the end of a process, where jobs are threads.
+
+    Attributes:
+        signal: what killed it.
+    """
+
+    def __init__(self, reason: str, signal: str = "") -> None:
+        super().__init__(reason)
+        self.signal = signal
 
 
 def crashing_once_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:

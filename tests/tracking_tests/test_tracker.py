@@ -396,3 +396,25 @@ def test_telemetry_is_off_wherever_we_import_mlflow():
     code = "import tracking.runs.tracker, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "true"
+
+
+IMPORTS_BESIDE_A_THREAD = """
+import threading, time, warnings
+import tracking
+
+def work():
+    while not done.is_set():
+        with warnings.catch_warnings():
+            time.sleep(0.0005)
+
+done = threading.Event()
+threading.Thread(target=work).start()
+import tracking.runs.tracker
+done.set()
+"""
+
+
+def test_what_is_imported_beside_another_thread_says_nothing():
+    command = [sys.executable, "-c", IMPORTS_BESIDE_A_THREAD]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout + done.stderr == ""

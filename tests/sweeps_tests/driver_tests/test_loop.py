@@ -619,6 +619,21 @@ def test_an_audit_that_hangs_or_fails_is_said(scene):
     assert s.board.failed_audits[1] == "RuntimeError: no luck"
 
 
+def test_an_audit_that_is_killed_is_made_again(scene):
+    kills: list[int] = []
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.reported_step and kills.count(task.number) < 2:
+            kills.append(task.number)
+            raise fake_jobs.Died("the process was killed by signal SIGKILL", "SIGKILL")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    s = scene(job=job, decide=pause_at_one(set()), num_trials=2, num_points=2, num_audited=2)
+    s.run()
+    assert sorted(kills) == [0, 0, 1, 1]
+    assert sorted(s.board.audits) == [0, 1] and s.board.failed_audits == {}
+
+
 def test_a_sampler_that_only_repeats_itself_ends_the_sweep(scene):
     s = scene(num_trials=None, num_points=300)
     s.engine.duplicates = dict.fromkeys(range(1, 300), 0)
