@@ -8,7 +8,6 @@ from typing import Any
 import executor_contract
 import fake_jobs
 import pytest
-from ray_cluster import ray_cluster
 
 from sweeps.cluster.connection import ClusterConnection
 from sweeps.cluster.executor import ClusterExecutor
@@ -18,12 +17,6 @@ from sweeps.executors.processes import ProcessExecutor
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 pytest.importorskip("ray")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with ray_cluster(num_nodes=2) as made:
-        yield made
 
 
 class OnNodes(ClusterExecutor):
@@ -39,10 +32,10 @@ class OnNodes(ClusterExecutor):
 
 
 @pytest.fixture(scope="module")
-def connected(cluster, tmp_path_factory):
+def connected(shared_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
     options = ClusterOptions(
-        cluster.address, str(folder / "cache"), "fake_jobs", sees_our_files=False
+        shared_cluster.address, str(folder / "cache"), "fake_jobs", sees_our_files=False
     )
     connection = ClusterConnection(options)
     connection.await_nodes(60)

@@ -16,29 +16,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 pytest.importorskip("ray")
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """What the sweep is on this machine."""
-    folder = tmp_path_factory.mktemp("local")
-    sweep = RunningSweep(folder, *SWEEP)
-    assert sweep.end() == 0, sweep.text
-    return outcome(folder)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with ray_cluster(num_nodes=2) as made:
-        yield made
-
-
-@pytest.fixture
-def two_nodes(cluster):
-    """A cluster that has two nodes with a core."""
-    for _ in range(2 - len(cluster.workers)):
-        cluster.add()
-    return cluster
-
-
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGSTOP"])
 def test_a_sweep_that_loses_a_node_equals_the_one_of_this_machine(local, two_nodes, tmp_path, how):
     sweep = RunningSweep(tmp_path, *SWEEP, *on_cluster(two_nodes.address, tmp_path))
