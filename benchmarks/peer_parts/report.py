@@ -42,20 +42,27 @@ def filled(text: str, name: str, lines: Iterable[str]) -> str:
 
 
 def part_lines(name: str, part: Any, lines: Sequence[Line], images: Path) -> list[str]:
-    """A table for each set of options with which the part was measured, its source, and a plot."""
+    """A table for each set of options with which the part was measured, its source, and plots."""
+    own = [line for line in lines if line["part"] == name]
     written: list[str] = []
-    for trials, options, group in grouped(line for line in lines if line["part"] == name):
-        found = {
-            side: [line["found"] for line in group if line["side"] == side]
-            for side in part.SIDES
-            if any(line["side"] == side for line in group)
-        }
+    for trials, options, group in grouped(own):
+        found = by_side(part, group)
         written += [""] if written else []
         written += [*table_of(part, found, options), "", caption(trials, options, group)]
-        picture = draw(name, found, options, images)
-        if picture:
-            written += ["", f"![{picture[1]}](images/{picture[0]})"]
+        if name == "search":
+            written += ["", search_plot(found, options, images)]
+    if name == "scale" and own:
+        written += ["", scale_plot(by_side(part, own), images)]
     return written or ["Not measured yet."]
+
+
+def by_side(part: Any, lines: Sequence[Line]) -> dict[str, list[Any]]:
+    """What was found for each side, in the part's order of sides."""
+    return {
+        side: [line["found"] for line in lines if line["side"] == side]
+        for side in part.SIDES
+        if any(line["side"] == side for line in lines)
+    }
 
 
 def grouped(lines: Iterable[Line]) -> list[tuple[int, dict[str, Any], list[Line]]]:
@@ -106,28 +113,13 @@ def settings_lines() -> list[str]:
     return ["| side | program | settings |", "| --- | --- | --- |", *rows]
 
 
-def draw(
-    name: str, found: Mapping[str, Sequence[Any]], options: Mapping[str, Any], images: Path
-) -> tuple[str, str] | None:
-    """Draws what says something as a plot: the name of its file, and what it shows."""
-    if name == "search":
-        dataset = str(options["dataset"]).removesuffix(".npz")
-        file = f"peers-search-{dataset}.svg"
-        levels = LEVELS.get(str(options["dataset"]), ())
-        _draw_search(found, levels, 60 * float(options["minutes"]), images / file)
-        return (
-            file,
-            f"Validation error of the best so far on {dataset}, by wall seconds, and levels",
-        )
-    if name == "scale":
-        _draw_scale(found, images / "peers-scale.svg")
-        return "peers-scale.svg", "Milliseconds of a trial by the number of trials before it"
-    return None
-
-
-def _draw_search(
-    found: Mapping[str, Sequence[Any]], levels: Sequence[float], seconds: float, path: Path
-) -> None:
+def search_plot(
+    found: Mapping[str, Sequence[Any]], options: Mapping[str, Any], images: Path
+) -> str:
+    """Draws the error of the best so far over the time, and returns Markdown that shows it."""
+    dataset = str(options["dataset"])
+    name = dataset.removesuffix(".npz")
+    file, seconds = f"peers-search-{name}.svg", 60 * float(options["minutes"])
     figure, axes = _figure("seconds since the command", "validation error of the best so far")
     for side, results in found.items():
         color = None
@@ -139,13 +131,17 @@ def _draw_search(
                 linewidth=2.2 if side == OURS else 1.2,
             )  # fmt: skip
             color = line.get_color()
-    for level in levels:
+    for level in LEVELS.get(dataset, ()):
         axes.axhline(1.0 - level, color="0.6", linestyle=":", linewidth=1)
     axes.set_yscale("log")
-    _save(figure, axes, path)
+    _save(figure, axes, images / file)
+    title = f"Validation error of the best so far on {name}, by wall seconds, and levels"
+    return f"![{title}](images/{file})"
 
 
-def _draw_scale(found: Mapping[str, Sequence[Any]], path: Path) -> None:
+def scale_plot(found: Mapping[str, Sequence[Any]], images: Path) -> str:
+    """Draws what a trial costs by the trials before it, and returns Markdown that shows it."""
+    file = "peers-scale.svg"
     figure, axes = _figure("trials", "milliseconds of a trial (wall)")
     for side, results in found.items():
         marks = sorted(results[0]["milliseconds"], key=int)
@@ -155,7 +151,8 @@ def _draw_scale(found: Mapping[str, Sequence[Any]], path: Path) -> None:
         ]
         axes.plot([int(mark) for mark in marks], means, marker="o", markersize=3, label=side)
     axes.set(xscale="log", yscale="log")
-    _save(figure, axes, path)
+    _save(figure, axes, images / file)
+    return f"![Milliseconds of a trial by the number of trials before it](images/{file})"
 
 
 def _figure(x: str, y: str) -> tuple[Any, Any]:

@@ -343,7 +343,7 @@ def not_finite_job(task: TrialTask, report: Any, slot: Slot) -> TrialResult:
     raise NonFiniteLossError("The training loss became nan in epoch 1.")
 
 
-HEAVY_BYTES = 60 * 2**20
+HEAVY_BYTES = 30 * 2**20
 
 
 def heavy_job(task: TrialTask, report: Any, slot: Slot) -> int:
