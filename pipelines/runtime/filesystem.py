@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -98,7 +98,7 @@ def replaced_atomically(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_json_atomically(path: Path, body: Mapping[str, Any]) -> None:
+def write_json_atomically(path: Path, body: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes a JSON file as `replaced_atomically` does.
 
     Raises:

@@ -29,6 +29,7 @@ from search_spaces.hyperparameters import Params
 from search_spaces.labels import labels_for
 from search_spaces.registry import get_space
 from search_spaces.space import Assembled
+from search_spaces.user_spaces.reference import Sources
 
 if TYPE_CHECKING:
     import keras
@@ -48,6 +49,7 @@ class MeasureTask:
 
     Attributes:
         skips_failures: whether a point that cannot be trained is passed over, as in a sweep.
+        sources: as of `TrialTask`; what a node needs to open the space.
     """
 
     space: str
@@ -57,6 +59,7 @@ class MeasureTask:
     seed: int
     training: TrainingOptions = DEFAULT_TRAINING
     skips_failures: bool = False
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from pipelines.data.prepared import PreparedData
+from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import TrialTask
 from sweeps.cluster.connection import ClusterConnection
 from sweeps.cluster.protocol import AnswerJob, JobEvent, NodeLost, StartJob, StopJob
@@ -131,8 +132,8 @@ def _start_command(
         slot.node, job_id, life, pickle.dumps((job, argument, slot)), log_path=log_path,
         data=data if isinstance(data, PreparedData) else None,
     )  # fmt: skip
+    if isinstance(argument, TrialTask | MeasureTask):
+        command = replace(command, space=argument.space, sources=argument.sources)
     if isinstance(argument, TrialTask):
-        return replace(
-            command, folder=argument.folder, space=argument.space, sources=argument.sources
-        )
+        command = replace(command, folder=argument.folder)
     return command

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.prepared import PreparedData, place, prepared_folder, unfinished_folder
+from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import TrialTask
 from search_spaces.registry import earlier_name
 from search_spaces.user_spaces.reference import GivenSpace, Sources
@@ -153,9 +154,9 @@ def located(argument: Any, folder: str, places: Places) -> Any:
     if isinstance(argument, TrialTask):
         changes["folder"] = folder
         changes["recorded_space"] = argument.recorded_space or earlier_name(argument.space)
-        if places.sources:
-            changes["space"] = _located_space(argument.space, argument.sources, places)
-            changes["sources"] = _moved(argument.sources, places)
+    if isinstance(argument, TrialTask | MeasureTask) and places.sources:
+        changes["space"] = _located_space(argument.space, argument.sources, places)
+        changes["sources"] = _moved(argument.sources, places)
     return replace(argument, **changes) if changes else argument
 
 

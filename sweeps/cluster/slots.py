@@ -19,7 +19,7 @@ class ClusterSlots:
     Args:
         nodes: the nodes that take jobs now, by name.
         num_threads: of every trial, whatever its node: numbers depend on it.
-        trials_per_gpu: on every GPU.
+        trials_per_gpu: on every GPU for which nothing else is settled.
         most: trials at once in all; None for as many as there is room for.
     """
 
@@ -31,7 +31,10 @@ class ClusterSlots:
         most: int | None = None,
     ) -> None:
         self._nodes, self._num_threads, self.most = nodes, num_threads, most
-        self.level = trials_per_gpu
+        self._trials_per_gpu = trials_per_gpu
+        self._levels: dict[tuple[str, ...], int] = {}
+        self._gpus: dict[str, tuple[str, ...]] = {}
+        """By node, also of those that are gone: a trial that was there may tell of them."""
         self._free: dict[str, Slots] = {}
         self._taken: dict[Slot, Slot] = {}
         self._turns: dict[str, int] = {}
@@ -44,7 +47,7 @@ class ClusterSlots:
     @property
     def num_slots(self) -> int:
         """Trials at once that there is room for now; 0 without any node."""
-        found = sum(num_slots(node, self._num_threads, self.level) for node in self._now().values())
+        found = sum(self._num_slots(node) for node in self._now().values())
         return found if self.most is None else min(found, self.most)
 
     @property
@@ -71,11 +74,37 @@ class ClusterSlots:
         if slot.node in self._now():
             self._free[slot.node].give_back(own)
 
-    def lower(self, level: int) -> None:
-        """From now on fewer trials share a GPU."""
-        self.level = level
-        for free in self._free.values():
-            free.lower(level)
+    def gpus_of(self, slot: Slot) -> tuple[str, ...]:
+        """The names of the GPUs of the slot's node, also of one that is gone."""
+        return self._gpus.get(slot.node, ())
+
+    def level_of(self, slot: Slot) -> int:
+        """Trials on one GPU of nodes with such GPUs as the slot's, from now on."""
+        return self._level(self.gpus_of(slot))
+
+    def lower(self, level: int, slot: Slot) -> None:
+        """From now on fewer trials share a GPU of such nodes."""
+        gpus = self.gpus_of(slot)
+        self._levels[gpus] = level
+        for name, free in self._free.items():
+            if self._gpus[name] == gpus:
+                free.lower(level, slot)
+
+    def layouts(self) -> dict[tuple[str, ...], tuple[str, GpuLayout]]:
+        """Names of GPUs -> the first node by name that has them, and how they are shared."""
+        found = {}
+        for name, node in sorted(self._now().items(), reverse=True):
+            if node.machine.gpus:
+                found[self._gpus[name]] = (name, self._layout(node))
+        return found
+
+    def settle(self, gpus: tuple[str, ...], level: int) -> None:
+        """Nodes with these GPUs have so many trials on each, those that join later, too.
+
+        Nothing runs on them yet.
+        """
+        self._levels[gpus] = level
+        self._free = {name: free for name, free in self._free.items() if self._gpus[name] != gpus}
 
     def _now(self) -> Mapping[str, Node]:
         """The nodes of now, each with its slots."""
@@ -83,8 +112,32 @@ class ClusterSlots:
         for name in self._free.keys() - nodes.keys():
             del self._free[name]
         for name in nodes.keys() - self._free.keys():
-            self._free[name] = _slots_of(nodes[name], self._num_threads, self.level)
+            layout = self._layout(nodes[name])
+            self._gpus[name] = layout.names
+            self._free[name] = self._slots_of(nodes[name], layout)
         return nodes
+
+    def _level(self, gpus: tuple[str, ...]) -> int:
+        return self._levels.get(gpus, self._trials_per_gpu)
+
+    def _layout(self, node: Node) -> GpuLayout:
+        machine = node.machine
+        return GpuLayout(
+            machine.gpus, machine.num_cores, self._num_threads, host_bytes=machine.memory_bytes
+        )
+
+    def _num_slots(self, node: Node) -> int:
+        """Trials at once on one node: shares of its GPUs, or what cores and memory allow."""
+        machine = node.machine
+        if machine.gpus:
+            return self._level(self._gpus[node.name]) * len(machine.gpus)
+        by_memory = int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30))
+        return max(1, min(machine.num_cores // self._num_threads, by_memory))
+
+    def _slots_of(self, node: Node, layout: GpuLayout) -> Slots:
+        if layout.gpus:
+            return PackedSlots(layout, self._level(layout.names))
+        return FixedSlots([Slot(i, self._num_threads) for i in range(self._num_slots(node))])
 
     def _emptiest(self) -> str | None:
         if self.most is not None and len(self._taken) >= self.most:
@@ -92,25 +145,7 @@ class ClusterSlots:
         nodes, busy = self._now(), Counter(slot.node for slot in self._taken)
 
         def order(name: str) -> tuple[float, int, str]:
-            share = busy[name] / num_slots(nodes[name], self._num_threads, self.level)
+            share = busy[name] / self._num_slots(nodes[name])
             return share, self._turns.get(name, 0), name
 
         return min((name for name in nodes if self._free[name].has_room), key=order, default=None)
-
-
-def num_slots(node: Node, num_threads: int, trials_per_gpu: int) -> int:
-    """Trials at once on one node: shares of its GPUs, or as many as cores and memory allow."""
-    machine = node.machine
-    if machine.gpus:
-        return trials_per_gpu * len(machine.gpus)
-    by_memory = int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30))
-    return max(1, min(machine.num_cores // num_threads, by_memory))
-
-
-def _slots_of(node: Node, num_threads: int, trials_per_gpu: int) -> Slots:
-    machine = node.machine
-    if machine.gpus:
-        layout = GpuLayout(machine.gpus, machine.num_cores, num_threads)
-        return PackedSlots(layout, trials_per_gpu)
-    num = num_slots(node, num_threads, trials_per_gpu)
-    return FixedSlots([Slot(index, num_threads) for index in range(num)])

@@ -26,7 +26,7 @@ from sweeps.executors.base import Executor
 from sweeps.formatting import params_text
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
-from sweeps.resources.calibration import measured_point
+from sweeps.resources.calibration import Bench, measured_point, seconds_for
 from sweeps.resources.gpu_monitor import GpuWatch
 from sweeps.resources.machine import Allotment
 from sweeps.resources.packer import packed
@@ -243,19 +243,15 @@ class _Search:
 
     def _packed(self, plan: LoopPlan, watch: GpuWatch | None) -> LoopPlan:
         """Settles how many trials share a GPU."""
-        settings = self._opened.settings
+        opened = self._opened
+        bench = Bench(
+            self._measure_task, opened.executor, watch, self._interrupts,
+            self._paths.sweep / "measuring", seconds_for(self._budget.timeout_seconds), opened.say,
+        )  # fmt: skip
         found = packed(
-            self._opened.allotment.for_trials(self._budget.num_trials),
-            settings.trials_per_gpu,
-            self._paths,
-            self._session.recorder.packed,
-            self._opened.executor,
-            watch,
-            self._interrupts,
-            self._measure_task,
-            self._budget.timeout_seconds,
-            self._opened.say,
-        )
+            opened.allotment, opened.settings.trials_per_gpu, self._budget.num_trials,
+            self._paths.packing, self._session.recorder.packed, bench,
+        )  # fmt: skip
         self._board.num_slots = len(found.slots)
         return replace(plan, slots=found.slots, level=found.level)
 
@@ -264,7 +260,7 @@ class _Search:
         point = measured_point(space, baselines=settings.baselines)
         return MeasureTask(
             space.key, (point,), self._opened.data, self._budget.num_epochs, settings.seed,
-            settings.training,
+            settings.training, sources=space.sources,
         )  # fmt: skip
 
     def _write_report(self, stop: StopReason) -> None:

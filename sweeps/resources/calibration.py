@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.training.cost import Measurement, MeasureTask
 from search_spaces.hyperparameters import Params
 from search_spaces.space import Space
-from sweeps.executors.base import Executor, Raised, Returned, Slot
+from sweeps.executors.base import Executor, Raised, Reported, Returned, Slot
 from sweeps.executors.failures import FailureKind, classify
 from sweeps.formatting import count
 from sweeps.interrupts import Interrupts
 from sweeps.resources.gpu_monitor import GpuWatch
-from sweeps.resources.machine import Allotment
 from sweeps.resources.packing import LevelMeasure, fastest
 from sweeps.workers.jobs import measure_job
 
@@ -72,38 +71,52 @@ def measured_point(space: Space, *, baselines: bool) -> Params:
     return dict(first[0][1]) if first else space.complete({})
 
 
-def calibrate(
-    allotment: Allotment,
-    task: MeasureTask,
-    executor: Executor,
-    watch: GpuWatch | None,
-    interrupts: Interrupts,
-    folder: Path,
-    limit_seconds: float,
-    say: Callable[[str], None] = lambda text: None,
-) -> Calibration:
-    """Measures the allotment's levels, the lowest first, while time and memory last.
+@dataclass(frozen=True)
+class Bench:
+    """What levels are measured with.
 
-    Args:
+    Attributes:
+        task: what to measure, made only where something is measured.
         executor: nothing else runs on it.
+        watch: tells what processes take of this machine's GPUs; None where nothing does.
         folder: for what the processes print meanwhile; it is removed.
-        limit_seconds: for all levels together.
+        limit_seconds: for all that is measured together.
     """
-    assert allotment.layout is not None
-    found = Calibration()
-    deadline = time.monotonic() + limit_seconds
-    folder.mkdir(parents=True, exist_ok=True)
-    for level in allotment.levels:
-        slots = allotment.layout.first_slots(level)
-        say(f"measuring {count(len(slots), 'trial')} at once, {level} per GPU ...")
-        attempt = _Level(level, slots, executor, watch, folder)
-        measure = attempt.measure(task, deadline, interrupts)
-        if isinstance(measure, str):
-            found.ended_by = measure
-            break
-        found.measured[level] = measure
-    shutil.rmtree(folder, ignore_errors=True)
-    return found
+
+    task: Callable[[], MeasureTask]
+    executor: Executor
+    watch: GpuWatch | None
+    interrupts: Interrupts
+    folder: Path
+    limit_seconds: float
+    say: Callable[[str], None] = lambda text: None
+
+    def calibrate(
+        self,
+        levels: Iterable[int],
+        slots_of: Callable[[int], Sequence[Slot]],
+        where: str = "",
+    ) -> Calibration:
+        """Measures levels, the lowest first, while time and memory last.
+
+        Args:
+            slots_of: takes a level and gives the slots that are at work then.
+            where: what the slots are on, for people; empty for this machine.
+        """
+        found, task = Calibration(), self.task()
+        deadline = time.monotonic() + self.limit_seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for level in levels:
+            slots = slots_of(level)
+            self.say(f"measuring {count(len(slots), 'trial')} at once, {level} per GPU{where} ...")
+            attempt = _Level(level, slots, self.executor, self.watch, self.folder)
+            measure = attempt.measure(task, deadline, self.interrupts)
+            if isinstance(measure, str):
+                found.ended_by = measure
+                break
+            found.measured[level] = measure
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return found
 
 
 class _Level:
@@ -112,13 +125,14 @@ class _Level:
     def __init__(
         self,
         level: int,
-        slots: tuple[Slot, ...],
+        slots: Sequence[Slot],
         executor: Executor,
         watch: GpuWatch | None,
         folder: Path,
     ) -> None:
         self._level, self._executor, self._watch, self._folder = level, executor, watch, folder
         self._slots = {f"measure-{level}-{slot.index}": slot for slot in slots}
+        self._running: set[str] = set()
         self._ready: list[str] = []
         self._results: list[Measurement] = []
         self._process_ids: list[int] = []
@@ -127,7 +141,7 @@ class _Level:
         self, task: MeasureTask, deadline: float, interrupts: Interrupts
     ) -> LevelMeasure | str:
         """The measure, or why there is none; nothing of it runs afterwards."""
-        left = set(self._slots)
+        left = self._running
         try:
             self._start(task)
             while left:
@@ -135,21 +149,23 @@ class _Level:
                     return "interrupted"
                 if time.monotonic() > deadline:
                     return f"no time was left to measure {self._level} per GPU"
+                reason = ""
                 for event in self._executor.events(WAIT_SECONDS):
-                    if isinstance(event, Raised):
-                        left.discard(event.job_id)
-                        return self._reason(event)
+                    if isinstance(event, Reported):
+                        self._arrived(event.job_id)
+                        continue
+                    left.discard(event.job_id)
                     if isinstance(event, Returned):
-                        left.discard(event.job_id)
                         self._results += event.value
                     else:
-                        self._arrived(event.job_id)
+                        reason = reason or self._reason(event)
+                if reason:
+                    return reason
         except (OSError, EOFError) as error:
             return f"{self._level} per GPU could not be measured: {error}"
         finally:
             for job_id in left:
-                if self._executor.process_id(job_id) is not None:
-                    self._executor.stop(job_id)
+                self._executor.stop(job_id)
         seconds = [
             found.start_seconds + task.num_epochs * found.epoch_seconds for found in self._results
         ]
@@ -159,6 +175,7 @@ class _Level:
         for job_id, slot in self._slots.items():
             log_path = str(self._folder / f"{job_id}.log")
             self._executor.start(job_id, measure_job, task, slot, log_path)
+            self._running.add(job_id)
             process_id = self._executor.process_id(job_id)
             if process_id is not None:
                 self._process_ids.append(process_id)

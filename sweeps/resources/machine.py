@@ -73,10 +73,9 @@ class Allotment:
 
     def for_trials(self, num_trials: int | None) -> Allotment:
         """The same, comparing no level that so few trials do not fill; None for any number."""
-        if self.layout is None or not self.levels or num_trials is None:
+        if self.layout is None or not self.levels:
             return self
-        filled = [n for n in self.levels if n == 1 or self.layout.num_slots(n) <= num_trials]
-        return replace(self, levels=tuple(filled))
+        return replace(self, levels=self.layout.levels(num_trials))
 
     def at(self, level: int) -> Allotment:
         """The same with so many trials on each GPU, and nothing to compare any more."""

@@ -8,18 +8,17 @@ again nor runs out of memory once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipelines.runtime.filesystem import write_json_atomically
-from pipelines.training.cost import MeasureTask
 from search_spaces.files import UnusableFileError, read_json
 from search_spaces.stored_values import as_kind
 from sweeps.executors.base import Executor, Slot
-from sweeps.interrupts import Interrupts
-from sweeps.resources.calibration import calibrate, seconds_for
-from sweeps.resources.gpu_monitor import GpuWatch
+from sweeps.resources.calibration import Bench
 from sweeps.resources.machine import Allotment
 from sweeps.resources.packing import (
     FixedSlots,
@@ -29,7 +28,6 @@ from sweeps.resources.packing import (
     Slots,
     after_out_of_memory,
 )
-from sweeps.state.paths import SweepPaths
 
 
 @dataclass(frozen=True)
@@ -47,71 +45,131 @@ class Packing:
     reason: str
 
 
-def gpu_names(layout: GpuLayout) -> tuple[str, ...]:
-    """What a packing was found for: as many GPUs of the same kind are the same."""
-    return tuple(sorted(gpu.name for gpu in layout.gpus))
-
-
 def write_packing(path: Path, packing: Packing) -> None:
-    """Writes it whole, or leaves the old one: a sweep that lost it would only measure again."""
-    write_json_atomically(path, asdict(packing))
+    """Writes it beside those of other GPUs and requests, whole, or leaves what is there.
+
+    A sweep that lost it would only measure again.
+    """
+    others = [p for p in _packings(path) if (p.asked, p.gpus) != (packing.asked, packing.gpus)]
+    write_json_atomically(path, [asdict(p) for p in (*others, packing)])
 
 
 def read_packing(path: Path, allotment: Allotment, asked: int | None) -> Packing | None:
     """What an earlier session found for such GPUs and this request; None without any."""
     if allotment.layout is None:
         return None
+    return _known(path, allotment.layout.names, asked, (allotment.level, *allotment.levels))
+
+
+def _known(
+    path: Path, gpus: tuple[str, ...], asked: int | None, levels: Sequence[int]
+) -> Packing | None:
+    fitting = [p for p in _packings(path) if (p.asked, p.gpus) == (asked, gpus)]
+    return next((p for p in fitting if 1 <= p.level <= max(levels)), None)
+
+
+def _packings(path: Path) -> list[Packing]:
+    """All that were written; none where they cannot be read."""
     try:
-        found = as_kind(Packing, read_json(path))
+        found = read_json(path)
+        # Before 28 November 2026 there was one, and no list.
+        return [as_kind(Packing, one) for one in (found if isinstance(found, list) else [found])]
     except (FileNotFoundError, UnusableFileError):
-        return None
-    known = {allotment.level, *allotment.levels}
-    fits = found.asked == asked and found.gpus == gpu_names(allotment.layout)
-    return found if fits and 1 <= found.level <= max(known) else None
+        return []
 
 
 def packed(
     allotment: Allotment,
     asked: int | None,
-    paths: SweepPaths,
+    num_trials: int | None,
+    path: Path,
     record: Callable[[int, str], None],
-    executor: Executor,
-    watch: GpuWatch | None,
-    interrupts: Interrupts,
-    task: Callable[[], MeasureTask],
-    timeout_seconds: float | None,
-    say: Callable[[str], None],
+    bench: Bench,
 ) -> Allotment:
     """The allotment with its packing settled, which is recorded and remembered.
 
+    On a cluster the first node of each kind of GPU measures, one after the other.
+
     Args:
         asked: `--trials-per-gpu`; None for auto.
+        num_trials: of the sweep; None for any number.
+        path: what was found out is remembered there.
         record: takes how many trials share a GPU, and why.
-        task: what to measure, made only where something is measured.
-        timeout_seconds: the time limit of the sweep, of which a measurement takes a part.
     """
-    if allotment.layout is None:
+    if allotment.pool is not None:
+        _pack_nodes(allotment.pool, asked, num_trials, path, record, bench)
         return allotment
-    known = read_packing(paths.packing, allotment, asked)
-    if known is not None:
-        level, reason = known.level, known.reason
-    elif len(allotment.levels) > 1:
-        found = calibrate(
-            allotment, task(), executor, watch, interrupts, paths.sweep / "measuring",
-            seconds_for(timeout_seconds), say,
-        )  # fmt: skip
-        if interrupts.received:
-            return allotment.at(1)  # Nothing was found out; a resumed sweep measures again.
-        level, reason = found.level, found.text
-        if found.measured:  # What could not be measured may be possible in the next session.
-            names = gpu_names(allotment.layout)
-            write_packing(paths.packing, Packing(asked, names, level, reason))
-    else:
-        level = allotment.level
-        reason = "as asked" if asked else "no more fit, or so few trials need no more"
-    say(f"packing   {reason}")
+    allotment = allotment.for_trials(num_trials)
+    layout = allotment.layout
+    if layout is None:
+        return allotment
+    levels = allotment.levels or (allotment.level,)
+    found = _settled(layout.names, levels, layout.first_slots, asked, path, bench)
+    if found is None:
+        return allotment.at(1)  # A resumed sweep measures again.
+    level, reason = found
+    bench.say(f"packing   {reason}")
     record(level, reason)
     return allotment.at(level)
+
+
+def _pack_nodes(
+    pool: NodeSlots,
+    asked: int | None,
+    num_trials: int | None,
+    path: Path,
+    record: Callable[[int, str], None],
+    bench: Bench,
+) -> None:
+    layouts = pool.layouts()
+    bench = replace(bench, limit_seconds=bench.limit_seconds / max(1, len(layouts)))
+    reasons: list[str] = []
+    highest = 1
+    for gpus, (node, layout) in sorted(layouts.items()):
+        levels = (asked,) if asked is not None else layout.levels(num_trials)
+        slots_of = partial(_slots_on, node, layout)
+        found = _settled(gpus, levels, slots_of, asked, path, bench, f" on {node}")
+        if found is None:
+            return
+        level, reason = found
+        pool.settle(gpus, level)
+        highest = max(highest, level)
+        reasons.append(f"{kind_text(gpus)}: {reason}")
+        bench.say(f"packing   {reasons[-1]}")
+    if reasons:
+        record(highest, "; ".join(reasons))
+
+
+def _slots_on(node: str, layout: GpuLayout, level: int) -> list[Slot]:
+    return [replace(slot, node=node) for slot in layout.first_slots(level)]
+
+
+def _settled(
+    gpus: tuple[str, ...],
+    levels: Sequence[int],
+    slots_of: Callable[[int], Sequence[Slot]],
+    asked: int | None,
+    path: Path,
+    bench: Bench,
+    where: str = "",
+) -> tuple[int, str] | None:
+    """How many trials share each of these GPUs, and why; None where an interrupt came first."""
+    known = _known(path, gpus, asked, levels)
+    if known is not None:
+        return known.level, known.reason
+    if len(levels) < 2:
+        return levels[0], "as asked" if asked else "no more fit, or so few trials need no more"
+    found = bench.calibrate(levels, slots_of, where)
+    if bench.interrupts.received:
+        return None
+    if found.measured:  # What could not be measured may be possible in the next session.
+        write_packing(path, Packing(asked, gpus, found.level, found.text))
+    return found.level, found.text
+
+
+def kind_text(gpus: Sequence[str]) -> str:
+    """GPUs by their names, for people: `2 x NVIDIA H100, 1 x NVIDIA L4`."""
+    return ", ".join(f"{num} x {name}" for name, num in Counter(gpus).items())
 
 
 class Packer:
@@ -134,7 +192,7 @@ class Packer:
         pool: NodeSlots | None = None,
     ) -> None:
         self._pool = pool
-        self._layout, self._asked, self._path = layout, asked, path
+        self._layout, self._level, self._asked, self._path = layout, level, asked, path
         self._executor, self._record = executor, record
         own: Slots = FixedSlots(fixed) if layout is None else PackedSlots(layout, level)
         self.slots: Slots = own if pool is None else pool
@@ -148,7 +206,7 @@ class Packer:
     def keep_warm(self) -> None:
         """Lets a process wait on each GPU for the next trial."""
         if self._layout is not None:
-            self._executor.keep_warm(self._layout.spare_slots(self.slots.level))
+            self._executor.keep_warm(self._layout.spare_slots(self._level))
 
     def ran_out_of_memory(self, slot: Slot) -> str | None:
         """A trial's memory ran out on its slot, which is free again.
@@ -157,20 +215,23 @@ class Packer:
             What changes now, in a few words; None where nothing does, because the trial had its
             GPU to itself.
         """
-        level = after_out_of_memory(self.slots.level, slot)
+        now = self.slots.level_of(slot)
+        level = after_out_of_memory(now, slot)
         if level is None or (self._layout is None and self._pool is None):
             self._executor.keep_warm(())  # What a spare takes may be what was missing.
             return None
         text = f"memory ran out with {slot.num_sharing} trials per GPU, {level} from now on"
-        if level < self.slots.level:
-            self._lower(level, text)
+        if level < now:
+            self._lower(level, text, slot)
         return text
 
-    def _lower(self, level: int, text: str) -> None:
-        self.slots.lower(level)
+    def _lower(self, level: int, text: str, slot: Slot) -> None:
+        self.slots.lower(level, slot)
         if self._layout is not None:
-            self._num_slots = self._layout.num_slots(level)
+            self._level, self._num_slots = level, self._layout.num_slots(level)
             self.keep_warm()
-            names = gpu_names(self._layout)
-            write_packing(self._path, Packing(self._asked, names, level, text))
-        self._record(level, text)
+        gpus = self._layout.names if self._layout is not None else ()
+        if self._pool is not None:
+            gpus = self._pool.gpus_of(slot)
+        write_packing(self._path, Packing(self._asked, gpus, level, text))
+        self._record(level, text if self._pool is None else f"{kind_text(gpus)}: {text}")

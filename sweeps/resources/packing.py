@@ -43,6 +43,11 @@ class GpuLayout:
     max_slots: int | None = None
     host_bytes: int | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a packing is found for: as many GPUs of the same kind are the same."""
+        return tuple(sorted(gpu.name for gpu in self.gpus))
+
     def num_slots(self, level: int) -> int:
         """Trials at once with so many on each GPU."""
         num = level * len(self.gpus)
@@ -67,14 +72,19 @@ class GpuLayout:
             for index in range(self.num_slots(level))
         )
 
-    def levels(self) -> tuple[int, ...]:
-        """What `auto` compares here: levels that differ, and leave each trial enough memory."""
+    def levels(self, num_trials: int | None = None) -> tuple[int, ...]:
+        """What `auto` compares here: levels that differ, and leave each trial enough memory.
+
+        Args:
+            num_trials: levels that so few trials do not fill are left out; None for any number.
+        """
         found: list[int] = []
         for level in map(self.at_most, LEVELS):
             more = not found or self.num_slots(level) > self.num_slots(found[-1])
             fits = all(_has_room(gpu, level) for gpu in self.gpus)
             host = self.host_bytes is None or self.num_slots(level) * HOST_BYTES <= self.host_bytes
-            if not found or (more and fits and host):
+            filled = num_trials is None or self.num_slots(level) <= num_trials
+            if not found or (more and fits and host and filled):
                 found.append(level)
         return tuple(found)
 
@@ -167,10 +177,6 @@ class Slots(Protocol):
     """The slots of a sweep: who takes one gives that one back."""
 
     @property
-    def level(self) -> int:
-        """Trials on one GPU, for those that start from now on."""
-
-    @property
     def has_room(self) -> bool:
         """Whether `take` would return a slot."""
 
@@ -180,8 +186,11 @@ class Slots(Protocol):
     def give_back(self, slot: Slot) -> None:
         """The slot is free again."""
 
-    def lower(self, level: int) -> None:
-        """From now on fewer trials share a GPU; those that run keep what they have."""
+    def level_of(self, slot: Slot) -> int:
+        """Trials on one GPU like the slot's, for those that start from now on."""
+
+    def lower(self, level: int, slot: Slot) -> None:
+        """From now on fewer trials share such a GPU; those that run keep what they have."""
 
 
 class NodeSlots(Slots, Protocol):
@@ -199,11 +208,18 @@ class NodeSlots(Slots, Protocol):
     def most(self) -> int | None:
         """Trials at once in all, whoever joins; None for no limit."""
 
+    def gpus_of(self, slot: Slot) -> tuple[str, ...]:
+        """The names of the GPUs of the slot's machine, also of one that is gone."""
+
+    def layouts(self) -> Mapping[tuple[str, ...], tuple[str, GpuLayout]]:
+        """Names of GPUs -> a machine that is there and has them, and how they are shared."""
+
+    def settle(self, gpus: tuple[str, ...], level: int) -> None:
+        """Machines with these GPUs have so many trials on each, those that join later, too."""
+
 
 class FixedSlots:
     """Slots that stay what they are; the lowest free index goes first."""
-
-    level = 1
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._free = list(slots)
@@ -222,7 +238,11 @@ class FixedSlots:
         self._free.append(slot)
         self._free.sort(key=lambda free: free.index)
 
-    def lower(self, level: int) -> None:
+    def level_of(self, slot: Slot) -> int:
+        """Nothing shares a GPU here."""
+        return 1
+
+    def lower(self, level: int, slot: Slot) -> None:
         """Nothing shares a GPU here."""
 
 
@@ -257,7 +277,11 @@ class PackedSlots:
         """The share is free again."""
         self._busy.remove(slot)
 
-    def lower(self, level: int) -> None:
+    def level_of(self, slot: Slot) -> int:
+        """Trials on each GPU, for those that start from now on."""
+        return self.level
+
+    def lower(self, level: int, slot: Slot) -> None:
         """From now on shares are larger."""
         self.level = level
 

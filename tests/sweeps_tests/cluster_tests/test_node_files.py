@@ -9,7 +9,9 @@ import pytest
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import OBJECTIVES
+from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import Schedule, TrialTask
+from sweeps.cluster.executor import _start_command
 from sweeps.cluster.node_files import (
     DataCache,
     array_digests,
@@ -20,6 +22,8 @@ from sweeps.cluster.node_files import (
 )
 from sweeps.cluster.node_memory import NodeMemory
 from sweeps.cluster.protocol import Places
+from sweeps.executors.base import Slot
+from sweeps.workers.jobs import measure_job
 
 
 def send(cache: DataCache, data: PreparedData, *, damaged: str = "", chunk: int = 100) -> str:
@@ -111,6 +115,12 @@ def test_a_users_space_is_named_as_its_copy_on_the_node_and_recorded_as_the_user
     ]
     assert all(Path(path).exists() for path, _ in there.sources)
     assert there.identity == task.identity, "so its checkpoints go on anywhere"
+    measured = MeasureTask(space, ({},), tiny_data, 1, 0, sources=sources)
+    to_measure = located(measured, "/of/the/node", Places("/cache/data", copies, base))
+    assert (to_measure.space, to_measure.sources) == (there.space, there.sources)
+    command = _start_command("measure-1-0", 1, measure_job, measured, Slot(0, 1, node="a"), "log")
+    assert (command.space, command.sources, command.folder) == (space, sources, "")
+    assert command.data.fingerprint == tiny_data.fingerprint
 
 
 def test_only_what_changed_since_the_last_report_travels(tmp_path):

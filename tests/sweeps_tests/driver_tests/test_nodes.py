@@ -107,10 +107,15 @@ def test_nodes_of_the_same_size_take_turns_and_no_more_trials_run_than_asked_for
     assert names == ["a", "b", "a", "b"]
 
 
-def test_memory_that_runs_out_lowers_the_packing_of_every_node():
-    nodes = {"a": node("a", num_gpus=1), "b": node("b", num_gpus=1)}
+def test_memory_that_runs_out_lowers_the_packing_of_every_node_with_such_gpus():
+    nodes = {"a": node("a", num_gpus=1), "b": node("b", num_gpus=1), "d": node("d", num_gpus=2)}
     slots = ClusterSlots(lambda: nodes, 1, trials_per_gpu=2)
-    assert slots.num_slots == 4
-    slots.lower(1)
+    assert slots.num_slots == 8
+    taken = [slots.take() for _ in range(3)]
+    slot = next(slot for slot in taken if slot.node == "a")
+    del nodes["a"]
+    assert slots.level_of(slot) == 2, "its node is gone, and its GPUs are known"
+    slots.lower(1, slot)
     nodes["c"] = node("c", num_gpus=1)
-    assert slots.num_slots == 3
+    assert slots.num_slots == 1 + 1 + 4
+    assert slots.level_of(slot) == 1

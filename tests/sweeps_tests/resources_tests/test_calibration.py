@@ -13,12 +13,14 @@ import pytest
 import sweeps.resources.calibration as calibration
 from pipelines.training.cost import Measurement, MeasureTask
 from search_spaces.registry import get_space
+from sweeps.cluster.protocol import Node
+from sweeps.cluster.slots import ClusterSlots
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
-from sweeps.resources.calibration import Calibration, calibrate, measured_point, seconds_for
+from sweeps.resources.calibration import Bench, Calibration, measured_point, seconds_for
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Allotment, Machine, allot
-from sweeps.resources.packer import packed, read_packing
+from sweeps.resources.packer import Packer, packed, read_packing
 from sweeps.resources.packing import LevelMeasure
 from sweeps.state.paths import SweepPaths
 
@@ -31,7 +33,7 @@ def automatic(*gpus: Gpu) -> Allotment:
     return allot(Machine(16, 64 * GIB, gpus or (H200,)), None, None, None)
 
 
-class Bench:
+class MadeUp:
     """A calibration with a made-up job that costs `seconds[level]` per trial."""
 
     def __init__(self, tiny_data: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -43,11 +45,13 @@ class Bench:
         self.seconds: dict[int, float] = {1: 10.0, 2: 12.0, 4: 30.0}
         self.trouble: dict[int, Exception] = {}
         self.together: list[tuple[int, int]] = []
+        self.slots: list[Slot] = []
         self._lock, self._running = threading.Lock(), 0
         monkeypatch.setattr(calibration, "measure_job", self._job)
 
     def _job(self, task: MeasureTask, report: Any, slot: Slot) -> list[Measurement]:
         level = slot.num_sharing
+        self.slots.append(slot)
         if level in self.trouble:
             raise self.trouble[level]
         report("ready")
@@ -62,16 +66,19 @@ class Bench:
         epoch = (self.seconds[level] - 2) / task.num_epochs
         return [Measurement(task.points[0], 1, 1, 2.0, epoch)]
 
-    def run(self, allotment: Allotment | None = None) -> Calibration:
-        return calibrate(
-            allotment or automatic(), self.task, self.executor, None, self.interrupts, self.folder,
-            self.limit,
-        )  # fmt: skip
+    def bench(self, say: Any = lambda text: None) -> Bench:
+        return Bench(
+            lambda: self.task, self.executor, None, self.interrupts, self.folder, self.limit, say
+        )
+
+    def run(self, *gpus: Gpu) -> Calibration:
+        allotment = automatic(*gpus)
+        return self.bench().calibrate(allotment.levels, allotment.layout.first_slots)
 
 
 @pytest.fixture
 def bench(tiny_data, tmp_path, monkeypatch):
-    return Bench(tiny_data, tmp_path, monkeypatch)
+    return MadeUp(tiny_data, tmp_path, monkeypatch)
 
 
 def test_one_two_and_four_trials_are_measured_at_once_and_the_fastest_is_kept(bench):
@@ -88,7 +95,7 @@ def test_one_two_and_four_trials_are_measured_at_once_and_the_fastest_is_kept(be
 
 
 def test_all_gpus_are_measured_together(bench):
-    found = bench.run(automatic(H200, Gpu("1", "NVIDIA H200", 141 * GIB)))
+    found = bench.run(H200, Gpu("1", "NVIDIA H200", 141 * GIB))
     assert [m.num_slots for m in found.measured.values()] == [2, 4, 8]
     assert {together for level, together in bench.together if level == 4} == {8}
 
@@ -146,10 +153,7 @@ def test_a_sweep_measures_once_and_a_resumed_one_remembers(bench, tmp_path):
 
     def begin(asked: int | None) -> Allotment:
         start = allot(Machine(16, 64 * GIB, (H200,)), None, None, asked)
-        return packed(
-            start, asked, paths, note_in(notes), bench.executor, None, bench.interrupts,
-            lambda: bench.task, None, said.append,
-        )  # type: ignore[arg-type]  # fmt: skip
+        return packed(start, asked, None, paths.packing, note_in(notes), bench.bench(said.append))
 
     assert (begin(None).level, len(bench.together)) == (2, 7)
     assert (begin(None).level, len(bench.together)) == (2, 7)
@@ -165,10 +169,7 @@ def test_an_interrupted_measurement_is_not_remembered(bench, tmp_path):
     paths, notes = SweepPaths(tmp_path, "s"), []
     paths.sweep.mkdir(parents=True)
     bench.interrupts.count = 1
-    found = packed(
-        automatic(), None, paths, note_in(notes), bench.executor, None, bench.interrupts,
-        lambda: bench.task, None, lambda text: None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    found = packed(automatic(), None, None, paths.packing, note_in(notes), bench.bench())
     assert found.level == 1 and notes == []
     assert read_packing(paths.packing, automatic(), None) is None
 
@@ -177,18 +178,77 @@ def test_a_measurement_without_any_figure_is_not_remembered(bench, tmp_path):
     paths, notes = SweepPaths(tmp_path, "s"), []
     paths.sweep.mkdir(parents=True)
     bench.trouble[1] = RuntimeError("TensorFlow does not find GPU 0")
-    found = packed(
-        automatic(), None, paths, note_in(notes), bench.executor, None, bench.interrupts,
-        lambda: bench.task, None, lambda text: None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    found = packed(automatic(), None, None, paths.packing, note_in(notes), bench.bench())
     assert found.level == 1 and "does not find GPU 0" in notes[0][1]
     assert list(paths.sweep.iterdir()) == []
 
 
+L4 = Gpu("0", "NVIDIA L4", 24 * GIB)
+
+
+def cluster(nodes: dict[str, Node], asked: int | None = None) -> Allotment:
+    pool = ClusterSlots(lambda: nodes, 4, asked or 1)
+    return Allotment((Slot(0, 4),), "a cluster", pool=pool)
+
+
+def node(name: str, *gpus: Gpu) -> Node:
+    return Node(name, Machine(16, 64 * GIB, gpus))
+
+
+def test_each_kind_of_gpu_of_a_cluster_is_measured_once_on_one_node(bench, tmp_path):
+    path, notes, said = tmp_path / "packing.json", [], []
+    nodes = {"a": node("a", L4), "b": node("b", H200), "c": node("c", H200), "d": node("d")}
+    allotment = cluster(nodes)
+
+    def begin(allotment: Allotment, asked: int | None = None) -> Any:
+        assert packed(allotment, asked, None, path, note_in(notes), bench.bench(said.append))
+        return allotment.pool
+
+    pool = begin(allotment)
+    assert len(bench.together) == 14, "1, 2 and 4 trials on one node of each kind"
+    assert {slot.node for slot in bench.slots} == {"a", "b"}
+    assert pool.num_slots == 2 + 2 + 2 + 4, "two on each GPU, and the cores of the last node"
+    nodes["e"] = node("e", H200)
+    assert pool.num_slots == 12, "a node that joins later has what its kind has"
+    assert {pool.level_of(Slot(0, 4, node=name)) for name in "abce"} == {2}
+    ((level, reason),) = notes
+    assert level == 2 and reason.startswith("1 x NVIDIA H200: 1 per GPU: 360 trials/h; ")
+    assert "; 1 x NVIDIA L4: 1 per GPU" in reason
+    assert said[0] == "measuring 1 trial at once, 1 per GPU on b ..."
+    # A session that goes on remembers, and measures only what is new.
+    nodes["f"] = node("f", Gpu("0", "NVIDIA A100", 80 * GIB))
+    bench.slots.clear()
+    pool = begin(cluster(nodes))
+    assert {slot.node for slot in bench.slots} == {"f"} and pool.num_slots == 14
+    # Memory that runs out on one kind is remembered, too, and for that kind.
+    slot = next(slot for slot in iter(pool.take, None) if slot.node == "a")
+    pool.give_back(slot)
+    packer = Packer((), None, 1, None, path, bench.executor, note_in(notes), pool)
+    text = "memory ran out with 2 trials per GPU, 1 from now on"
+    assert packer.ran_out_of_memory(slot) == text
+    assert notes[-1] == (1, f"1 x NVIDIA L4: {text}") and packer.num_slots == 13
+    before = len(bench.together)
+    assert begin(cluster(nodes)).num_slots == 13 and len(bench.together) == before
+    # As asked: nothing is measured.
+    assert begin(cluster(nodes, 4), 4).num_slots == 4 * 5 + 4
+    assert len(bench.together) == before and notes[-1][1].startswith("1 x NVIDIA A100: as asked")
+
+
+def test_no_more_trials_share_a_gpu_of_a_cluster_than_the_sweep_has(bench, tmp_path):
+    allotment = cluster({"b": node("b", H200)})
+    packed(allotment, None, 2, tmp_path / "packing.json", note_in([]), bench.bench())
+    assert {slot.num_sharing for slot in bench.slots} == {1, 2}
+
+
+def test_an_interrupt_leaves_a_cluster_with_one_trial_on_each_gpu(bench, tmp_path):
+    bench.interrupts.count, notes = 1, []
+    allotment = cluster({"b": node("b", H200)})
+    packed(allotment, None, None, tmp_path / "packing.json", note_in(notes), bench.bench())
+    assert allotment.pool.num_slots == 1 and notes == []
+
+
 def test_cores_are_left_alone(bench, tmp_path):
     cores = allot(Machine(2, 24 * GIB), None, None, None)
-    found = packed(
-        cores, None, SweepPaths(tmp_path, "s"), note_in([]), bench.executor, None, bench.interrupts,
-        lambda: bench.task, None, lambda text: None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    path = SweepPaths(tmp_path, "s").packing
+    found = packed(cores, None, None, path, note_in([]), bench.bench())
     assert found is cores and bench.together == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import fake_jobs
 import pytest
@@ -154,7 +155,7 @@ def test_packed_slots_fill_the_emptiest_gpu_first():
 def test_a_larger_share_waits_until_the_smaller_ones_leave_room():
     slots = PackedSlots(layout(), 4)
     small = [slots.take() for _ in range(4)]
-    slots.lower(2)
+    slots.lower(2, small[0])
     slots.give_back(small[0])
     assert not slots.has_room  # Three quarters are taken.
     slots.give_back(small[1])
@@ -176,7 +177,7 @@ def test_no_gpu_is_ever_overcommitted(data):
         elif step == "give" and busy:
             slots.give_back(busy.pop(data.draw(st.integers(0, len(busy) - 1))))
         elif step == "lower":
-            slots.lower(max(1, slots.level // 2))
+            slots.lower(max(1, slots.level // 2), Slot(0, 1))
         for gpu in gpus:
             assert sum(1 / s.num_sharing for s in busy if s.gpu == gpu.index) <= 1
         assert len({s.index for s in busy}) == len(busy)
@@ -214,6 +215,16 @@ def test_a_packing_is_remembered_for_the_same_gpus_and_the_same_request(tmp_path
     assert read_packing(path, found, None) is None
     packing = Packing(None, ("NVIDIA H200",), 2, "measured")
     write_packing(path, packing)
+    assert read_packing(path, found, None) == packing
+    # Other GPUs and requests are remembered beside it, the latest of each.
+    write_packing(path, dataclasses.replace(packing, gpus=("NVIDIA L4",), level=1))
+    write_packing(path, dataclasses.replace(packing, asked=4, level=4))
+    write_packing(path, dataclasses.replace(packing, reason="measured again"))
+    packing = dataclasses.replace(packing, reason="measured again")
+    assert read_packing(path, found, None) == packing
+    assert len(json.loads(path.read_text())) == 3
+    # As it was written until November 2026.
+    path.write_text(json.dumps(dataclasses.asdict(packing)))
     assert read_packing(path, found, None) == packing
     assert read_packing(path, found, 2) is None
     other = allot(Machine(16, 64 * GIB, (SMALL,)), None, None, None)
