@@ -24,6 +24,7 @@ from pipelines.runtime.compiled_programs import compiled_variables
 from pipelines.runtime.compute import choose_backend
 from sweeps.cluster.node_files import (
     LOG_FILE,
+    UNFINISHED,
     DataCache,
     changed_files,
     located,
@@ -31,7 +32,7 @@ from sweeps.cluster.node_files import (
     without_rays_modules,
 )
 from sweeps.cluster.node_memory import NodeMemory
-from sweeps.cluster.protocol import ClusterOptions, HostEvent, Node, Places
+from sweeps.cluster.protocol import PART_BYTES, ClusterOptions, HostEvent, Node, Places
 from sweeps.executors.base import Event, Raised, Reported, Slot
 from sweeps.executors.credentials import drop_credentials
 from sweeps.executors.failures import kernel_memory_kills
@@ -133,10 +134,18 @@ class Host:
         """Copies of a space's sources; returns their folder."""
         return store_sources(self._sources, digest, files)
 
+    def put_part(self, job_id: str, life: int, name: str, offset: int, content: bytes) -> None:
+        """A part of a large file that a job begins with; it may come twice."""
+        path = self._parts(job_id, life) / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.seek(offset)
+            file.write(content)
+
     def start(
         self, job_id: str, life: int, payload: bytes, places: Places, files: Mapping[str, bytes]
     ) -> None:
-        """Starts a job of which these are the files."""
+        """Starts a job that begins with these files, and with those that came in parts."""
         self._command(lambda: self._start(job_id, life, payload, places, files))
 
     def answer(self, job_id: str, life: int, number: int, answer: object) -> None:
@@ -153,7 +162,13 @@ class Host:
             self._unacknowledged = [e for e in self._unacknowledged if e[0] > acknowledged]
             if not self._unacknowledged:
                 self._changed.wait(timeout_seconds)
-            return list(self._unacknowledged)
+            return [(number, event.light) for number, event in self._unacknowledged]
+
+    def read(self, number: int, name: str, offset: int) -> bytes:
+        """A part of a large file of an event that is not acknowledged."""
+        with self._changed:
+            event = next(event for known, event in self._unacknowledged if known == number)
+        return event.files[name][offset : offset + PART_BYTES]
 
     def pulse(self, confirmed: float) -> float:
         """A sign of life, which keeps the lease; returns the time, of a clock of this node's own.
@@ -207,7 +222,9 @@ class Host:
         folder = self._folder / f"{job_id}-{life}"
         job = _Job(life, folder, kernel_memory_kills())
         try:
-            folder.mkdir()
+            parts = self._parts(job_id, life)
+            parts.mkdir(exist_ok=True)
+            parts.rename(folder)
             for name, content in files.items():
                 (folder / name).write_bytes(content)
             changed_files(folder, job.known)
@@ -222,6 +239,10 @@ class Host:
             self._tell(Raised(job_id, type(error).__name__, str(error)[:500], text))
             return
         self._jobs[job_id] = job
+
+    def _parts(self, job_id: str, life: int) -> Path:
+        """Where the files of a job wait until it starts."""
+        return self._folder / f"{job_id}-{life}{UNFINISHED}"
 
     def _answer(self, job_id: str, life: int, number: int, answer: object) -> None:
         job = self._jobs.get(job_id)

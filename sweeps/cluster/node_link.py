@@ -23,6 +23,7 @@ from sweeps.cluster.node_files import (
     sources_base,
 )
 from sweeps.cluster.protocol import (
+    PART_BYTES,
     POLL_SECONDS,
     PULSES,
     AnswerJob,
@@ -154,7 +155,9 @@ class NodeLink:
     # Calls.
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        group = {"events": "listening", "pulse": "pulse"}.get(method, "commands")
+        group = {"events": "listening", "read": "listening", "pulse": "pulse"}.get(
+            method, "commands"
+        )
         return getattr(self._actor, method).options(concurrency_group=group).remote(*arguments)
 
     def _ensure(self, method: str, *arguments: Any) -> None:
@@ -205,6 +208,11 @@ class NodeLink:
             places = self._with_sources(places, job)
         if job.folder:
             files = _files_of(Path(job.folder))
+        for name in [name for name, content in files.items() if len(content) > PART_BYTES]:
+            content = files.pop(name)
+            for offset in range(0, len(content), PART_BYTES):
+                part = content[offset : offset + PART_BYTES]
+                self._ensure("put_part", job.job_id, job.life, name, offset, part)
         self._ensure("start", job.job_id, job.life, job.payload, places, files)
 
     def _with_sources(self, places: Places, job: StartJob) -> Places:
@@ -303,7 +311,11 @@ class NodeLink:
             if asked is None:
                 asked, since = self._call("events", acknowledged, POLL_SECONDS), time.monotonic()
             try:
-                found = self._get(asked, WAKE_SECONDS)
+                found = [
+                    (number, self._whole(number, event))
+                    for number, event in self._awaited(asked)
+                    if number > acknowledged
+                ]
             except (ActorUnavailableError, GetTimeoutError) as error:  # No death.
                 if time.monotonic() - self._heard > self._lost_seconds:
                     raise
@@ -314,9 +326,32 @@ class NodeLink:
                 continue
             asked = None
             for number, event in found:
-                if number > acknowledged:
-                    self._tell(number, event)
-                    acknowledged = number
+                self._tell(number, event)
+                acknowledged = number
+
+    def _awaited(self, reference: Any) -> Any:
+        """The value of a call, for which it waits a moment.
+
+        After a `get` that ends without it, what has arrived of the value is sent once more; a
+        `wait` goes on fetching.
+        """
+        import ray
+        from ray.exceptions import GetTimeoutError
+
+        ready, _ = ray.wait([reference], timeout=WAKE_SECONDS)
+        if not ready:
+            raise GetTimeoutError(f"nothing within {WAKE_SECONDS:g} seconds")
+        return self._get(reference, CALL_SECONDS)
+
+    def _whole(self, number: int, event: HostEvent) -> HostEvent:
+        """An event with its large files, too."""
+        files = dict(event.files)
+        for name, size in event.large.items():
+            files[name] = b"".join(
+                self._get(self._call("read", number, name, offset), self._lost_seconds)
+                for offset in range(0, size, PART_BYTES)
+            )
+        return replace(event, files=files, large={})
 
     def _tell(self, number: int, found: HostEvent) -> None:
         """Writes the files of an event, then tells the driver: what is reported is never lost."""

@@ -7,7 +7,7 @@ are numbered, and sent again until they are acknowledged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipelines.data.prepared import PreparedData
 from search_spaces.user_spaces.reference import Sources
@@ -22,6 +22,8 @@ LEASE_SECONDS = 20.0
 from it, and starts them elsewhere. Ray alone let such a job live for 50 s beside its successor."""
 LOST_SECONDS = 30.0
 """A node that has not answered for so long is lost: later than its lease ends."""
+PART_BYTES = 4 * 2**20
+"""A larger file of a job travels in parts: what Ray has not moved after 10 s it sends once more."""
 PULSES = 5
 """How often a node is asked for a sign of life in the time of a lease."""
 
@@ -209,6 +211,7 @@ class HostEvent:
 
     Attributes:
         files: name -> content, of the files that changed since the last time.
+        large: name -> size of those that are read in parts.
         log: what the job printed, once it has ended.
     """
 
@@ -216,3 +219,11 @@ class HostEvent:
     event: Event
     files: Mapping[str, bytes] = field(default_factory=dict)
     log: bytes = b""
+    large: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def light(self) -> HostEvent:
+        """The same without its large files."""
+        large = {name: len(c) for name, c in self.files.items() if len(c) > PART_BYTES}
+        files = {name: c for name, c in self.files.items() if name not in large}
+        return replace(self, files=files, large=large)

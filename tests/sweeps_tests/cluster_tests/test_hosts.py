@@ -97,9 +97,7 @@ def test_a_file_that_takes_longer_than_a_lease_arrives_both_ways(
         host.slow_down(10_000)
 
 
-def test_a_host_that_is_cut_off_ends_its_trial_before_it_goes_on_elsewhere_and_comes_again(
-    local, two_hosts
-):
+def test_a_host_that_is_cut_off_ends_its_trial_before_it_goes_on_elsewhere(local, two_hosts):
     cluster, places, _ = two_hosts
     sweep, folder = start(two_hosts, "cut")
     sweep.said("trial 0 epoch 5/9")
@@ -116,13 +114,10 @@ def test_a_host_that_is_cut_off_ends_its_trial_before_it_goes_on_elsewhere_and_c
     assert outcome(folder) == local
     found = tags(folder)[0]
     assert found["sweeps.num_moves"] == "1" and "sweeps.num_retries" not in found
+    # Ray ends a raylet that it has taken for dead; one that it has not takes trials again.
     again, folder = start(two_hosts, "again")
     assert again.end() == 0, again.text
     assert outcome(folder) == local
-    deadline = time.monotonic() + 5
-    while len(cluster.workers) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(cluster.workers) == 2, "both nodes live"
 
 
 def test_the_job_of_slurm_is_queued_again_before_its_time_ends_and_then_ends(local, tmp_path):
