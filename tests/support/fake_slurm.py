@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,29 +49,20 @@ def queued(folder: Path) -> bool:
 
 
 def _srun(given: dict[str, Any], arguments: list[str]) -> int:
-    """As `srun --kill-on-bad-exit=1 --wait=60`: one task on each node, the worst status."""
-    assert arguments[:2] == ["--kill-on-bad-exit=1", "--wait=60"], arguments
+    """One task on each node, which ends with SIGTERM; returns the worst status."""
+    own = ["--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--cpus-per-task=1"]
+    assert arguments[: len(own)] == own, arguments
     tasks = [
-        subprocess.Popen([*entrance, "sh", "-c", OWN_FILES, "sh", *arguments[2:]])
+        subprocess.Popen([*entrance, "sh", "-c", OWN_FILES, "sh", *arguments[len(own) :]])
         for entrance in given["entrances"]
     ]
-    deadline = float("inf")
-    while any(task.poll() is None for task in tasks) and time.monotonic() < deadline:
-        ended = [task.returncode for task in tasks if task.returncode is not None]
-        if any(ended):
-            break
-        if ended:
-            deadline = min(deadline, time.monotonic() + 60)
-        time.sleep(0.1)
-    for task in tasks:
-        if task.poll() is None:
-            task.send_signal(signal.SIGKILL)
+    signal.signal(signal.SIGTERM, lambda number, frame: [task.kill() for task in tasks])
     return max(status if status >= 0 else 128 - status for status in (t.wait() for t in tasks))
 
 
 def _scontrol(given: dict[str, Any], arguments: list[str]) -> int:
     if arguments[:2] == ["show", "hostnames"]:
-        print(*given["addresses"], sep="\n")
+        sys.stdout.write("".join(f"{address}\n" for address in given["addresses"]))
     else:
         assert arguments == ["requeue", JOB], arguments
         Path(given["queued"]).touch()

@@ -141,11 +141,13 @@ def test_the_job_of_slurm_is_queued_again_before_its_time_ends_and_then_ends(loc
 
         first = submit()
         assert first.stdout is not None
+        lines = []
         for line in first.stdout:
+            lines.append(line)
             if "trial 0 epoch 5/9" in line:
                 break
         first.send_signal(signal.SIGTERM)
-        said = first.communicate(timeout=200)[0]
+        said = "".join(lines) + first.communicate(timeout=200)[0]
         assert first.returncode == 130 and fake_slurm.queued(tmp_path / "slurm"), said
         again = submit()
         said = again.communicate(timeout=300)[0]
