@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 import time
+from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sweeps.cluster.protocol import (
     Command,
     Connected,
     Message,
+    NodeFound,
     Refused,
     UseData,
 )
@@ -88,6 +90,7 @@ class Bridge:
         self._lock, self._digesting = threading.Lock(), threading.Lock()
         self._links: dict[str, NodeLink] = {}
         self._known: set[str] = set()
+        self._num_links: Counter[str] = Counter()
         self._digests: dict[str, dict[str, str]] = {}
         self.data: PreparedData | None = None
         self.closing = False
@@ -176,9 +179,18 @@ class Bridge:
                         self._known.add(node_id)
                         host = node["NodeManagerHostname"]
                         num_gpus = int(free.get("GPU", 0)) if self.options.uses_gpus else 0
-                        link = NodeLink(self, node_id, host, num_cores, num_gpus)
+                        link = NodeLink(
+                            self, node_id, self._new_name(host, node_id), num_cores, num_gpus
+                        )
+                        self.say(NodeFound(link.name))
                         threading.Thread(target=link.live, daemon=True, name=link.name).start()
             time.sleep(LOOK_SECONDS)
+
+    def _new_name(self, host: str, node_id: str) -> str:
+        """One that no link had: what the driver says to a node that was lost is for nobody else."""
+        name = f"{host}-{node_id[:6]}"
+        self._num_links[name] += 1
+        return name if self._num_links[name] == 1 else f"{name}.{self._num_links[name]}"
 
     def _close(self) -> None:
         import ray

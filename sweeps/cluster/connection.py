@@ -25,6 +25,7 @@ from sweeps.cluster.protocol import (
     Connected,
     Message,
     Node,
+    NodeFound,
     NodeLost,
     NodeReady,
     NodeRefused,
@@ -65,9 +66,11 @@ class ClusterConnection:
         self._pipe: Connection | None = None
         self._nodes: dict[str, Node] = {}
         self._data: UseData | None = None
+        self._opening: set[str] = set()
         self._again_at = 0.0
         self._said: set[str] = set()
         self._closed = False
+        self._close_seconds = 0.0  # A bridge that never connected hangs in Ray.
         try:
             self._connect()
         except BaseException:
@@ -84,6 +87,7 @@ class ClusterConnection:
                     raise InputError(message.reason)
                 self._take(message)
             if any(isinstance(message, Connected) for message in found):
+                self._close_seconds = CLOSE_SECONDS
                 return
         raise InputError(
             f"The Ray cluster at {self._options.address} did not take this driver within "
@@ -102,11 +106,11 @@ class ClusterConnection:
         while time.monotonic() < deadline:
             known = len(self._nodes)
             for message in self.receive(2.0 if self._nodes else 0.5):
-                if isinstance(message, NodeRefused):
+                if isinstance(message, NodeRefused | NodeLost):
                     problems.append(f"{message.name}: {message.reason}")
             if self._nodes and len(self._nodes) == known:
                 return
-            if problems and not self._nodes:
+            if problems and not self._nodes and not self._opening:
                 break
         if not self._nodes:
             why = f" ({'; '.join(problems)})" if problems else ""
@@ -120,6 +124,12 @@ class ClusterConnection:
         """Name -> node, of those that take jobs now: those that have the data."""
         wanted = self._data.data.fingerprint if self._data is not None else None
         return {n.name: n for n in self._nodes.values() if wanted is None or n.data == wanted}
+
+    @property
+    def num_gpus_to_come(self) -> int:
+        """GPUs of nodes that do not have the data yet."""
+        ready = self.nodes
+        return sum(len(n.machine.gpus) for n in self._nodes.values() if n.name not in ready)
 
     @property
     def channels(self) -> list[Connection]:
@@ -153,7 +163,7 @@ class ClusterConnection:
         """Ends all jobs and the bridge."""
         self._closed = True
         self.send(Close())
-        deadline = time.monotonic() + CLOSE_SECONDS
+        deadline = time.monotonic() + self._close_seconds
         while self._processes.channels and time.monotonic() < deadline:
             if self._pipe is None or not self._read(0.5):
                 self._processes.events(0.1)
@@ -183,9 +193,8 @@ class ClusterConnection:
                 found.append(self._pipe.recv())
         except (EOFError, OSError):
             self._ended()
-            found += [
-                NodeLost(name, "the connection to the cluster has ended") for name in self._nodes
-            ]
+            why = "the connection to the cluster has ended"
+            found += [NodeLost(name, why) for name in (*self._nodes, *self._opening)]
         return found
 
     def _ended(self) -> None:
@@ -204,12 +213,17 @@ class ClusterConnection:
                     self.send(self._data)
             case Refused(reason):
                 self._say_once(reason)
+            case NodeFound(name):
+                self._opening.add(name)
             case NodeReady(node):
+                self._opening.discard(node.name)
                 self._nodes[node.name] = node
             case NodeRefused(name, reason):
+                self._opening.discard(name)
                 self._nodes.pop(name, None)
                 self._say_once(f"node {name} is not used: {reason}")
             case NodeLost(name, reason):
+                self._opening.discard(name)
                 if self._nodes.pop(name, None) is not None:
                     log.warning("node %s was lost: %s", name, reason)
                 else:

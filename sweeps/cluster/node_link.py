@@ -64,12 +64,12 @@ class NodeLink:
 
     Args:
         node_id: Ray's number for it.
+        name: what it is called for as long as this link lives.
         num_cores, num_gpus: what is free there, and is reserved whole.
     """
 
-    def __init__(self, bridge: Bridge, node_id: str, host: str, num_cores: int, num_gpus: int):
-        self._bridge, self._node_id = bridge, node_id
-        self.name = f"{host}-{node_id[:6]}"
+    def __init__(self, bridge: Bridge, node_id: str, name: str, num_cores: int, num_gpus: int):
+        self._bridge, self._node_id, self.name = bridge, node_id, name
         self._num_cores, self._num_gpus = num_cores, num_gpus
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._actor: Any = None
@@ -181,12 +181,23 @@ class NodeLink:
         """Carries the driver's commands out, in their order; a thread's."""
         while (command := self._commands.get()) is not None:
             try:
-                self._do(command)
+                self._try(command)
             except Exception as error:  # A lost node is noticed by who listens.
                 if isinstance(command, StartJob):
                     self._fail(command, error)
                 elif isinstance(command, UseData):
                     self._bridge.say(NodeRefused(self.name, _cause(error)))
+
+    def _try(self, command: Command) -> None:
+        """Carries a command out, again and again while the node is out of reach and not lost."""
+        from ray.exceptions import ActorUnavailableError
+
+        while not (self._gone.is_set() or self._bridge.closing):
+            try:
+                self._do(command)
+                return
+            except ActorUnavailableError:
+                time.sleep(0.5)
 
     def _do(self, command: Command) -> None:
         if isinstance(command, UseData):

@@ -154,6 +154,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class NodeFound:
+    """A node is being opened: it will be ready, refused or lost."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class NodeReady:
     """A node takes jobs from now on; told again when it has other data."""
 
@@ -185,7 +192,7 @@ class JobEvent:
     event: Event
 
 
-Message = Connected | Refused | NodeReady | NodeRefused | NodeLost | JobEvent
+Message = Connected | Refused | NodeFound | NodeReady | NodeRefused | NodeLost | JobEvent
 
 # Between the bridge and a node.
 

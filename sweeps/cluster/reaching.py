@@ -73,7 +73,9 @@ def reach(address: str, *, insecure: bool) -> Reached:
             f"What listens at {address} does not answer as the head of a Ray cluster "
             f"({answer.name}).{tls} The port is that of `ray start --head`, 6379 by default."
         )
-    if not has_token and not insecure and not _is_loopback(host):
+    living = _living(answer)
+    is_alone = _is_loopback(host) and living == _own_addresses(living)
+    if not has_token and not insecure and not is_alone:
         raise UnreachableError(
             f"The Ray cluster at {address} has no authentication: whoever reaches it can run "
             "programs on its nodes. Start it with a token (RAY_AUTH_MODE=token ray start --head), "

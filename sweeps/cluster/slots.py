@@ -21,6 +21,7 @@ class ClusterSlots:
         num_threads: of every trial, whatever its node: numbers depend on it.
         trials_per_gpu: on every GPU for which nothing else is settled.
         most: trials at once in all; None for as many as there is room for.
+        to_come: GPUs of nodes that do not take jobs yet.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class ClusterSlots:
         num_threads: int,
         trials_per_gpu: int = 1,
         most: int | None = None,
+        to_come: Callable[[], int] = lambda: 0,
     ) -> None:
         self._nodes, self._num_threads, self.most = nodes, num_threads, most
+        self._to_come = to_come
         self._trials_per_gpu = trials_per_gpu
         self._levels: dict[tuple[str, ...], int] = {}
         self._gpus: dict[str, tuple[str, ...]] = {}
@@ -73,6 +76,11 @@ class ClusterSlots:
         own = self._taken.pop(slot)
         if slot.node in self._now():
             self._free[slot.node].give_back(own)
+
+    @property
+    def num_gpus_to_come(self) -> int:
+        """GPUs of nodes that do not take jobs yet."""
+        return self._to_come()
 
     def gpus_of(self, slot: Slot) -> tuple[str, ...]:
         """The names of the GPUs of the slot's node, also of one that is gone."""
@@ -123,20 +131,21 @@ class ClusterSlots:
     def _layout(self, node: Node) -> GpuLayout:
         machine = node.machine
         return GpuLayout(
-            machine.gpus, machine.num_cores, self._num_threads, host_bytes=machine.memory_bytes
+            machine.gpus, machine.num_cores, self._num_threads, self.most, machine.memory_bytes
         )
 
     def _num_slots(self, node: Node) -> int:
         """Trials at once on one node: shares of its GPUs, or what cores and memory allow."""
         machine = node.machine
         if machine.gpus:
-            return self._level(self._gpus[node.name]) * len(machine.gpus)
+            layout = self._layout(node)
+            return layout.num_slots(layout.fitting(self._level(layout.names)))
         by_memory = int(machine.memory_bytes / (TRIAL_GIGABYTES * 2**30))
         return max(1, min(machine.num_cores // self._num_threads, by_memory))
 
     def _slots_of(self, node: Node, layout: GpuLayout) -> Slots:
         if layout.gpus:
-            return PackedSlots(layout, self._level(layout.names))
+            return PackedSlots(layout, layout.fitting(self._level(layout.names)))
         return FixedSlots([Slot(i, self._num_threads) for i in range(self._num_slots(node))])
 
     def _emptiest(self) -> str | None:

@@ -31,10 +31,15 @@ MOST_OF_TIMEOUT = 0.2
 
 @dataclass
 class Calibration:
-    """What was measured; `ended_by` says why not all levels were."""
+    """What was measured; `ended_by` says why not all levels were.
+
+    Attributes:
+        lost: whether the machine was lost meanwhile, which says nothing of its kind.
+    """
 
     measured: dict[int, LevelMeasure] = field(default_factory=dict)
     ended_by: str = ""
+    lost: bool = False
 
     @property
     def level(self) -> int:
@@ -112,7 +117,7 @@ class Bench:
             attempt = _Level(level, slots, self.executor, self.watch, self.folder)
             measure = attempt.measure(task, deadline, self.interrupts)
             if isinstance(measure, str):
-                found.ended_by = measure
+                found.ended_by, found.lost = measure, attempt.lost
                 break
             found.measured[level] = measure
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -133,6 +138,7 @@ class _Level:
         self._level, self._executor, self._watch, self._folder = level, executor, watch, folder
         self._slots = {f"measure-{level}-{slot.index}": slot for slot in slots}
         self._running: set[str] = set()
+        self.lost = False
         self._ready: list[str] = []
         self._results: list[Measurement] = []
         self._process_ids: list[int] = []
@@ -159,6 +165,7 @@ class _Level:
                         self._results += event.value
                     else:
                         reason = reason or self._reason(event)
+                        self.lost |= isinstance(event, Raised) and event.lost
                 if reason:
                     return reason
         except (OSError, EOFError) as error:

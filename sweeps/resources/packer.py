@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 from pipelines.runtime.filesystem import write_json_atomically
 from search_spaces.files import UnusableFileError, read_json
@@ -28,6 +29,8 @@ from sweeps.resources.packing import (
     Slots,
     after_out_of_memory,
 )
+
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,24 @@ def _pack_nodes(
     record: Callable[[int, str], None],
     bench: Bench,
 ) -> None:
+    deadline = monotonic() + bench.limit_seconds
+    while pool.num_gpus_to_come and monotonic() < deadline and not bench.interrupts.received:
+        bench.executor.events(LOOK_SECONDS)  # Nothing runs; nodes tell that they are ready.
     layouts = pool.layouts()
-    bench = replace(bench, limit_seconds=bench.limit_seconds / max(1, len(layouts)))
+    levels_of = {
+        gpus: (layout.at_most(asked),) if asked is not None else layout.levels(num_trials)
+        for gpus, (_, layout) in layouts.items()
+    }
+    new = [
+        g
+        for g, levels in levels_of.items()
+        if len(levels) > 1 and not _known(path, g, asked, levels)
+    ]
+    bench = replace(bench, limit_seconds=bench.limit_seconds / max(1, len(new)))
     reasons: list[str] = []
     highest = 1
     for gpus, (node, layout) in sorted(layouts.items()):
-        levels = (asked,) if asked is not None else layout.levels(num_trials)
-        slots_of = partial(_slots_on, node, layout)
+        levels, slots_of = levels_of[gpus], partial(_slots_on, node, layout)
         found = _settled(gpus, levels, slots_of, asked, path, bench, f" on {node}")
         if found is None:
             return
@@ -162,7 +176,8 @@ def _settled(
     found = bench.calibrate(levels, slots_of, where)
     if bench.interrupts.received:
         return None
-    if found.measured:  # What could not be measured may be possible in the next session.
+    # What could not be measured may be possible in the next session.
+    if found.measured and not found.lost:
         write_packing(path, Packing(asked, gpus, found.level, found.text))
     return found.level, found.text
 

@@ -81,12 +81,21 @@ class GpuLayout:
         found: list[int] = []
         for level in map(self.at_most, LEVELS):
             more = not found or self.num_slots(level) > self.num_slots(found[-1])
-            fits = all(_has_room(gpu, level) for gpu in self.gpus)
-            host = self.host_bytes is None or self.num_slots(level) * HOST_BYTES <= self.host_bytes
             filled = num_trials is None or self.num_slots(level) <= num_trials
-            if not found or (more and fits and host and filled):
+            if not found or (more and filled and self._fits(level)):
                 found.append(level)
         return tuple(found)
+
+    def fitting(self, level: int) -> int:
+        """The level, or the highest below it at which each trial has enough memory."""
+        level = self.at_most(level)
+        while level > 1 and not self._fits(level):
+            level -= 1
+        return level
+
+    def _fits(self, level: int) -> bool:
+        host = self.host_bytes is None or self.num_slots(level) * HOST_BYTES <= self.host_bytes
+        return host and all(_has_room(gpu, level) for gpu in self.gpus)
 
     def check_level(self, level: int) -> None:
         """Raises InputError for a level that leaves a trial too little memory."""
@@ -207,6 +216,10 @@ class NodeSlots(Slots, Protocol):
     @property
     def most(self) -> int | None:
         """Trials at once in all, whoever joins; None for no limit."""
+
+    @property
+    def num_gpus_to_come(self) -> int:
+        """GPUs of machines that are there and cannot take trials yet."""
 
     def gpus_of(self, slot: Slot) -> tuple[str, ...]:
         """The names of the GPUs of the slot's machine, also of one that is gone."""

@@ -80,8 +80,9 @@ def cluster_allotment(cluster: ClusterConnection, settings: SweepSettings) -> Al
     fewest = min(node.machine.num_cores for node in nodes.values())
     num_threads = settings.num_threads or min(MAX_AUTO_THREADS, fewest)
     pool = ClusterSlots(
-        lambda: cluster.nodes, num_threads, settings.trials_per_gpu or 1, settings.num_workers
-    )
+        lambda: cluster.nodes, num_threads, settings.trials_per_gpu or 1, settings.num_workers,
+        lambda: cluster.num_gpus_to_come,
+    )  # fmt: skip
     num = pool.num_slots
     each = ", ".join(f"{name} ({node.text})" for name, node in sorted(nodes.items()))
     return Allotment(

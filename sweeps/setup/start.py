@@ -153,7 +153,8 @@ def _started(
         settings = replace(settings, name=claim_name(settings, f"{name}-{data.name}"))
     paths = paths_of(settings)
     with driving(paths):
-        if "trials_per_gpu" in start.given:
+        before = earlier.settings.trials_per_gpu if earlier is not None else None
+        if "trials_per_gpu" in start.given and settings.trials_per_gpu != before:
             paths.packing.unlink(missing_ok=True)  # What an earlier session found out.
         file = _sweep_file(settings, data, space, earlier)
         sweep_log.info("settings: %s", params_text(file.settings.as_params()))

@@ -205,7 +205,7 @@ class RayCluster:
 
     def named(self, name: str) -> RayNode:
         """The node that a sweep calls so."""
-        return next(node for node in self.nodes if name.endswith(f"-{node.identity}"))
+        return next(n for n in self.nodes if n.identity and f"-{n.identity}" in name)
 
     def close(self) -> None:
         """Ends all nodes."""

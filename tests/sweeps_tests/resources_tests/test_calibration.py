@@ -186,8 +186,10 @@ def test_a_measurement_without_any_figure_is_not_remembered(bench, tmp_path):
 L4 = Gpu("0", "NVIDIA L4", 24 * GIB)
 
 
-def cluster(nodes: dict[str, Node], asked: int | None = None) -> Allotment:
-    pool = ClusterSlots(lambda: nodes, 4, asked or 1)
+def cluster(
+    nodes: dict[str, Node], asked: int | None = None, most: int | None = None, **more: Any
+) -> Allotment:
+    pool = ClusterSlots(lambda: nodes, 4, asked or 1, most, **more)
     return Allotment((Slot(0, 4),), "a cluster", pool=pool)
 
 
@@ -232,6 +234,68 @@ def test_each_kind_of_gpu_of_a_cluster_is_measured_once_on_one_node(bench, tmp_p
     # As asked: nothing is measured.
     assert begin(cluster(nodes, 4), 4).num_slots == 4 * 5 + 4
     assert len(bench.together) == before and notes[-1][1].startswith("1 x NVIDIA A100: as asked")
+
+
+def test_the_measurement_waits_until_nodes_with_gpus_have_the_data(bench, tmp_path):
+    nodes: dict[str, Node] = {}
+    original = bench.executor.events
+
+    def events(seconds: float) -> Any:
+        nodes["b"] = node("b", H200)  # As it is when the driver reads what the bridge has said.
+        return original(seconds)
+
+    bench.executor.events = events
+    allotment = cluster(nodes, to_come=lambda: 0 if nodes else 1)
+    packed(allotment, None, None, tmp_path / "packing.json", note_in([]), bench.bench())
+    assert len(bench.together) == 7 and allotment.pool.num_slots == 2
+
+
+def test_a_node_that_is_lost_while_it_measures_says_nothing_of_its_kind(bench, tmp_path):
+    class Lost(Exception):
+        """As the executor calls it."""
+
+    path, notes = tmp_path / "packing.json", []
+    bench.trouble[2] = Lost("node b was lost")
+    allotment = cluster({"b": node("b", H200)})
+    packed(allotment, None, None, path, note_in(notes), bench.bench())
+    assert allotment.pool.num_slots == 1 and "node b was lost" in notes[0][1]
+    bench.trouble.clear()
+    allotment = cluster({"b": node("b", H200)})
+    packed(allotment, None, None, path, note_in(notes), bench.bench())
+    assert allotment.pool.num_slots == 2, "the next session measures again"
+
+
+def test_time_is_shared_by_the_kinds_that_are_measured(bench, tmp_path):
+    path = tmp_path / "packing.json"
+    limits = []
+    bench.limit = 60.0
+    nodes = {"a": node("a", L4), "b": node("b", H200)}
+
+    class Watched(Bench):
+        def calibrate(self, *arguments: Any) -> Calibration:
+            limits.append(self.limit_seconds)
+            return super().calibrate(*arguments)
+
+    def begin() -> None:
+        watched = Watched(**vars(bench.bench()))
+        packed(cluster(nodes), None, None, path, note_in([]), watched)
+
+    begin()
+    nodes["c"] = node("c", Gpu("0", "NVIDIA A100", 80 * GIB))
+    begin()
+    assert limits == [30.0, 30.0, 60.0]
+
+
+def test_a_node_has_no_more_trials_than_its_memory_and_the_sweep_allow():
+    small = Node("s", Machine(16, 8 * GIB, (H200,)))  # 3 GiB of the machine for each trial.
+    tight = node("t", Gpu("0", "NVIDIA H200", 3 * GIB))  # And 512 MiB of a GPU.
+    pool = cluster({"b": node("b", H200), "s": small, "t": tight}, 8).pool
+    assert pool.num_slots == 8 + 2 + 2
+    shares = [pool.take() for _ in range(12)]
+    assert not pool.has_room
+    assert all(s.memory.num_bytes >= 512 * 2**20 for s in shares)
+    alone = cluster({"b": node("b", H200)}, 4, most=1).pool.take()
+    assert alone.num_sharing == 1 and alone.memory is None, "one trial has the GPU to itself"
 
 
 def test_no_more_trials_share_a_gpu_of_a_cluster_than_the_sweep_has(bench, tmp_path):
