@@ -11,6 +11,9 @@ from sweeps.executors.base import Slot
 from sweeps.resources.machine import TRIAL_GIGABYTES
 from sweeps.resources.packing import FixedSlots, GpuLayout, PackedSlots, Slots
 
+ROOMY = 0.9
+"""A node with this share of the most memory that a node has is one of those with most."""
+
 
 class ClusterSlots:
     """Slots on the nodes that are there when one is asked for; the emptiest node goes first,
@@ -41,6 +44,7 @@ class ClusterSlots:
         self._free: dict[str, Slots] = {}
         self._taken: dict[Slot, Slot] = {}
         self._turns: dict[str, int] = {}
+        self._is_one_emptied = False
 
     @property
     def nodes(self) -> dict[str, str]:
@@ -58,13 +62,22 @@ class ClusterSlots:
         """Whether `take` would return a slot."""
         return self._emptiest() is not None
 
-    def take(self) -> Slot:
+    @property
+    def has_room_alone(self) -> bool:
+        """Whether nothing runs on one of the nodes that have most memory."""
+        return self._idle() is not None
+
+    def empty_one(self, wanted: bool) -> None:
+        """Whether one of the nodes that have most memory takes nothing until it is idle."""
+        self._is_one_emptied = wanted
+
+    def take(self, *, alone: bool = False) -> Slot:
         """A slot of the node that is next; its index is free in all."""
-        name = self._emptiest()
+        name = (self._idle() if alone else None) or self._emptiest()
         if name is None:
             raise IndexError("No node has room for another trial.")
         self._turns[name] = 1 + max(self._turns.values(), default=0)
-        own = self._free[name].take()
+        own = self._free[name].take(alone=alone)
         used = {slot.index for slot in self._taken}
         index = next(index for index in range(len(used) + 1) if index not in used)
         slot = replace(own, index=index, node=name)
@@ -151,10 +164,29 @@ class ClusterSlots:
     def _emptiest(self) -> str | None:
         if self.most is not None and len(self._taken) >= self.most:
             return None
-        nodes, busy = self._now(), Counter(slot.node for slot in self._taken)
+        emptied = self._roomy()[0] if self._is_one_emptied and self._now() else ""
+        names = [name for name in self._by_load(self._now()) if self._free[name].has_room]
+        return next((name for name in names if name != emptied), None)
+
+    def _idle(self) -> str | None:
+        """A node with most memory on which nothing runs."""
+        if self.most is not None and len(self._taken) >= self.most:
+            return None
+        return next((name for name in self._roomy() if self._free[name].has_room_alone), None)
+
+    def _roomy(self) -> list[str]:
+        """The nodes with most memory, the emptiest first."""
+        nodes = self._now()
+        most = max((node.machine.memory_bytes for node in nodes.values()), default=0)
+        large = {n: node for n, node in nodes.items() if node.machine.memory_bytes >= ROOMY * most}
+        return self._by_load(large)
+
+    def _by_load(self, nodes: Mapping[str, Node]) -> list[str]:
+        """Names of nodes, the emptiest first, of those the one that has waited longest."""
+        busy = Counter(slot.node for slot in self._taken)
 
         def order(name: str) -> tuple[float, int, str]:
             share = busy[name] / self._num_slots(nodes[name])
             return share, self._turns.get(name, 0), name
 
-        return min((name for name in nodes if self._free[name].has_room), key=order, default=None)
+        return sorted(nodes, key=order)

@@ -167,14 +167,15 @@ class SweepLoop:
 
     def _fill_slots(self) -> None:
         while (
-            self._trials.packer.slots.has_room
+            (self._trials.packer.slots.has_room or self._trials.packer.slots.has_room_alone)
             and not self._interrupts.received
             and self._plan.rules.reached(self.board) is None
         ):
             row = self._next.choose()
             if row is None:
                 return
-            failure = self._trials.start(row, self._trials.packer.slots.take())
+            slot = self._trials.packer.slots.take(alone=row.ran_out_of_memory)
+            failure = self._trials.start(row, slot)
             if failure is not None:
                 self._retries.broken(row, failure)
 

@@ -36,15 +36,17 @@ class NextTrial:
 
     def choose(self) -> TrialRow | None:
         """The trial to start now; None where there is none for the time being."""
-        running = self._board.running()
-        if any(row.ran_out_of_memory for row in running):
-            return None  # It has the machine to itself.
+        slots = self._trials.packer.slots
         waiting = [row for row in self._board.rows.waiting() if not row.in_doubt]
         ready = [row for row in waiting if not row.ran_out_of_memory]
+        # One whose memory ran out has a machine to itself, after what else waits.
+        slots.empty_one(bool(waiting) and not ready)
+        if waiting and not ready and slots.has_room_alone:
+            return waiting[0]
+        if not slots.has_room:
+            return None
         if ready:
             return ready[0]
-        if waiting:
-            return None if running else waiting[0]
         if not self._time_plan.enters_final_phase():
             row = self._next_of_engine()
             if row is not None or not (self.exhausted or self._all_proposed()):

@@ -189,8 +189,19 @@ class Slots(Protocol):
     def has_room(self) -> bool:
         """Whether `take` would return a slot."""
 
-    def take(self) -> Slot:
-        """A free slot; IndexError without one."""
+    @property
+    def has_room_alone(self) -> bool:
+        """Whether `take(alone=True)` would return one."""
+
+    def take(self, *, alone: bool = False) -> Slot:
+        """A free slot; IndexError without one.
+
+        Args:
+            alone: of a machine on which nothing runs, nor will before the slot is given back.
+        """
+
+    def empty_one(self, wanted: bool) -> None:
+        """Whether a trial waits for a machine of its own: one of them takes no others meanwhile."""
 
     def give_back(self, slot: Slot) -> None:
         """The slot is free again."""
@@ -235,19 +246,33 @@ class FixedSlots:
     """Slots that stay what they are; the lowest free index goes first."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
-        self._free = list(slots)
+        self._free, self._num = list(slots), len(slots)
+        self._alone: Slot | None = None
+        self._is_emptied = False
 
     @property
     def has_room(self) -> bool:
         """Whether a slot is free."""
-        return bool(self._free)
+        return bool(self._free) and self._alone is None and not self._is_emptied
 
-    def take(self) -> Slot:
+    @property
+    def has_room_alone(self) -> bool:
+        """Whether all slots are free."""
+        return len(self._free) == self._num
+
+    def take(self, *, alone: bool = False) -> Slot:
         """The free slot of the lowest index."""
-        return self._free.pop(0)
+        slot = self._free.pop(0)
+        self._alone = slot if alone else self._alone
+        return slot
+
+    def empty_one(self, wanted: bool) -> None:
+        """Whether nothing starts until all slots are free."""
+        self._is_emptied = wanted
 
     def give_back(self, slot: Slot) -> None:
         """The slot is free again."""
+        self._alone = None if slot == self._alone else self._alone
         self._free.append(slot)
         self._free.sort(key=lambda free: free.index)
 
@@ -269,13 +294,24 @@ class PackedSlots:
     def __init__(self, layout: GpuLayout, level: int) -> None:
         self._layout, self.level = layout, level
         self._busy: list[Slot] = []
+        self._alone: Slot | None = None
+        self._is_emptied = False
 
     @property
     def has_room(self) -> bool:
         """Whether another trial may start."""
-        return self._roomiest() is not None
+        return self._roomiest() is not None and self._alone is None and not self._is_emptied
 
-    def take(self) -> Slot:
+    @property
+    def has_room_alone(self) -> bool:
+        """Whether nothing runs on any GPU."""
+        return not self._busy
+
+    def empty_one(self, wanted: bool) -> None:
+        """Whether nothing starts until nothing runs."""
+        self._is_emptied = wanted
+
+    def take(self, *, alone: bool = False) -> Slot:
         """A share of the emptiest GPU."""
         gpu = self._roomiest()
         if gpu is None:
@@ -284,10 +320,12 @@ class PackedSlots:
         index = next(index for index in range(len(used) + 1) if index not in used)
         slot = self._layout.slot(gpu, self.level, index)
         self._busy.append(slot)
+        self._alone = slot if alone else self._alone
         return slot
 
     def give_back(self, slot: Slot) -> None:
         """The share is free again."""
+        self._alone = None if slot == self._alone else self._alone
         self._busy.remove(slot)
 
     def level_of(self, slot: Slot) -> int:

@@ -119,3 +119,46 @@ def test_memory_that_runs_out_lowers_the_packing_of_every_node_with_such_gpus():
     nodes["c"] = node("c", num_gpus=1)
     assert slots.num_slots == 1 + 1 + 4
     assert slots.level_of(slot) == 1
+
+
+def test_a_trial_whose_memory_ran_out_has_the_node_with_most_memory_to_itself():
+    nodes = {"a": node("a", 2), "b": node("b", 2), "c": node("c", 2)}
+    nodes["small"] = Node("small", Machine(2, 8 * GIB))
+    slots = ClusterSlots(lambda: nodes, 1)
+    taken = [slots.take() for _ in range(8)]
+    assert not slots.has_room and not slots.has_room_alone
+    for slot in taken:
+        if slot.node in ("a", "small"):
+            slots.give_back(slot)
+    slots.empty_one(True)
+    assert slots.has_room_alone, "a is idle; that the small one is does not matter"
+    assert slots.take().node == "small", "a takes nothing else meanwhile"
+    alone = slots.take(alone=True)
+    assert alone.node == "a"
+    slots.empty_one(False)
+    assert slots.take().node == "small" and not slots.has_room, "a is not shared"
+    slots.give_back(alone)
+    assert slots.take().node == "a"
+
+
+def test_the_other_nodes_work_on_while_one_trial_has_a_node_to_itself(scene):
+    """Trial 0's memory runs out once; others start while its second life trains."""
+    began: list[tuple[int, str]] = []
+    alone: list[str] = []
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        began.append((task.number, slot.node))
+        if task.number == 0 and not alone:
+            alone.append("")
+            raise MemoryError("no room")
+        if task.number == 0:
+            alone.append(slot.node)
+        return fake_jobs.uneven_job(task, report, slot)
+
+    nodes = {"a": node("a"), "b": node("b")}
+    s = scene(nodes, job=job, num_retries=1, num_trials=6, num_points=6)
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s) == dict.fromkeys(range(6), "COMPLETE")
+    second = [number for number, _ in began].index(0, 1)
+    assert began[second + 1 :], "others start after it"
+    assert s.tracker.tags[0]["sweeps.num_retries"] == "1"
