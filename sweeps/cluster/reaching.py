@@ -73,14 +73,9 @@ def reach(address: str, *, insecure: bool) -> Reached:
             f"What listens at {address} does not answer as the head of a Ray cluster "
             f"({answer.name}).{tls} The port is that of `ray start --head`, 6379 by default."
         )
-    living = _living(answer)
-    is_alone = _is_loopback(host) and living == _own_addresses(living)
-    if not has_token and not insecure and not is_alone:
-        raise UnreachableError(
-            f"The Ray cluster at {address} has no authentication: whoever reaches it can run "
-            "programs on its nodes. Start it with a token (RAY_AUTH_MODE=token ray start --head), "
-            f"or accept that in a network of your own with {INSECURE}."
-        )
+    needs_token = not has_token and not insecure
+    if needs_token and not _is_loopback(host):
+        raise _without_token(address)
     os.environ["RAY_AUTH_MODE"] = "token" if has_token else "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     deadline = time.monotonic() + JOIN_SECONDS
@@ -92,7 +87,18 @@ def reach(address: str, *, insecure: bool) -> Reached:
             f"This machine is no node of the Ray cluster at {address}. Join it, without taking "
             f"trials: ray start --address={address} --num-cpus=0"
         )
+    living = _living(answer)
+    if needs_token and living != _own_addresses(living):  # Other machines reach it, too.
+        raise _without_token(address)
     return Reached(address, has_token)
+
+
+def _without_token(address: str) -> UnreachableError:
+    return UnreachableError(
+        f"The Ray cluster at {address} has no authentication: whoever reaches it can run programs "
+        "on its nodes. Start it with a token (RAY_AUTH_MODE=token ray start --head), or accept "
+        f"that in a network of your own with {INSECURE}."
+    )
 
 
 def _joined_here() -> str:

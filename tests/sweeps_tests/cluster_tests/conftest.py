@@ -1,4 +1,4 @@
-"""What several modules share, because it takes long to make: two nodes, and the sweep without them."""
+"""What several modules need: two nodes, and what the sweep is without them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from cluster_sweeps import SWEEP, RunningSweep, outcome
 from ray_cluster import ray_cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_cluster():
-    """A head and two nodes of a core; who ends one leaves it to `two_nodes` to add another."""
+    """A head and two nodes of a core; who ends one leaves it to `two_nodes` to add another.
+
+    For a module: a driver cannot tell which of two clusters on one machine is its own.
+    """
     with ray_cluster(num_nodes=2) as made:
         yield made
 

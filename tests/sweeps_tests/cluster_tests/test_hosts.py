@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import fake_jobs
-import fake_slurm
 import pytest
-from cluster_sweeps import HIDDEN, ROOT, SWEEP, RunningSweep, nodes, on_cluster, outcome, tags
+from cluster_sweeps import SWEEP, RunningSweep, nodes, on_cluster, outcome, tags
 from network_namespaces import CAN_BE_MADE, HERE, hosts
 from ray_cluster import ray_cluster
 
@@ -118,38 +113,3 @@ def test_a_host_that_is_cut_off_ends_its_trial_before_it_goes_on_elsewhere(local
     again, folder = start(two_hosts, "again")
     assert again.end() == 0, again.text
     assert outcome(folder) == local
-
-
-def test_the_job_of_slurm_is_queued_again_before_its_time_ends_and_then_ends(local, tmp_path):
-    script = (ROOT / "docs" / "clusters" / "slurm.sh").read_text()
-    options = " ".join(SWEEP).replace("--name s", "--name s --resume auto")
-    script, num_changed = re.subn(r"--space cnn .* --threads 4", options, script)
-    assert num_changed == 1
-    job, work = tmp_path / "job.sh", tmp_path / "work"
-    job.write_text(script.replace("nightly", "s"))
-    work.mkdir()
-    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    with hosts(2, work) as made:
-        given = fake_slurm.install(tmp_path / "slurm", made)
-        environment = {**kept, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), **given}
-
-        def submit() -> subprocess.Popen[str]:
-            return subprocess.Popen(
-                ["bash", str(job)], cwd=work, env=environment, text=True, start_new_session=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-
-        first = submit()
-        assert first.stdout is not None
-        lines = []
-        for line in first.stdout:
-            lines.append(line)
-            if "trial 0 epoch 5/9" in line:
-                break
-        first.send_signal(signal.SIGTERM)
-        said = "".join(lines) + first.communicate(timeout=200)[0]
-        assert first.returncode == 130 and fake_slurm.queued(tmp_path / "slurm"), said
-        again = submit()
-        said = again.communicate(timeout=300)[0]
-        assert again.returncode == 0, said
-    assert outcome(work) == local
