@@ -215,6 +215,7 @@ class SweepLoop:
         decision = self._engine.report(report.number, report.step, value, row.measured)
         if new:
             row.curve[report.step] = value
+            row.moved_in_a_row = 0
             row.measured_at = self.board.elapsed_seconds()
             first = self._trials.compiled(row)
             self._time_plan.reported(row, report.metrics, waited, first=first)

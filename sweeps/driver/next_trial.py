@@ -157,6 +157,9 @@ class NextTrial:
             waiting=True,
         )
         row.seconds = self._recorder.trained_seconds(number)
+        moves = self._recorder.moves(number)
+        row.num_moved, row.moved_in_a_row = moves.total, moves.in_a_row
+        row.lost_seconds = moves.lost_seconds
         # From here on the trial has an end, whatever happens: row, study and run know it.
         self._board.rows[number] = row
         self._recorder.trial_started(row)

@@ -26,7 +26,8 @@ STOPPED = "the sweep was stopped"
 """Why a trial ended that a stop rule or an interrupt ended."""
 
 MOST_MOVES = 5
-"""A trial whose node is lost goes on elsewhere so often: a point that ends its nodes has an end."""
+"""A trial whose node is lost before it reports again goes on elsewhere so often: a point that ends
+its nodes has an end."""
 
 
 class StopReason(StrEnum):

@@ -49,7 +49,7 @@ from tracking.spool.records import (
     TrialStateRecord,
     ViewRecord,
 )
-from tracking.spool.spool import TrialHistory
+from tracking.spool.spool import Moves, TrialHistory
 from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:
@@ -178,6 +178,10 @@ class Recorder:
     def longest_epoch_seconds(self) -> float:
         """The longest epoch of earlier sessions; 0 without any."""
         return self._history.longest_epoch_seconds
+
+    def moves(self, number: int) -> Moves:
+        """How often the trial lost its node in earlier sessions."""
+        return self._history.moves(number)
 
     def trained_seconds(self, number: int) -> float:
         """Time of a trial's epochs in earlier sessions."""

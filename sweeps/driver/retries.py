@@ -59,17 +59,18 @@ class Retries:
             self._trials.release(row)
             row.waiting = True
             return
-        if event.lost and row.num_moved < MOST_MOVES:
+        if event.lost and row.moved_in_a_row < MOST_MOVES:
             self._move(row, event.reason)
             return
         if event.lost:
-            self._failed(row, lost(event, row.num_moved))
+            self._failed(row, lost(event, row.moved_in_a_row))
             return
         self.broken(row, event)
 
     def _move(self, row: TrialRow, reason: str) -> None:
         """The node of a trial is lost, which is no failure: it goes on as soon as it can."""
         row.num_moved += 1
+        row.moved_in_a_row += 1
         row.lost_seconds += self._board.clock() - self._trials.last_report[row.number]
         self._trials.release(row)
         row.waiting = True

@@ -31,6 +31,7 @@ class TrialRow:
         num_repacked: further tries with fewer neighbours on the GPU.
         node: the machine of a cluster that it runs or ran on last; empty for the driver's.
         num_moved: further tries because its node was lost.
+        moved_in_a_row: those of them without a report in between.
         lost_seconds: what it had trained then beyond its last report.
         ran_out_of_memory: its memory ran out before, so it runs alone, with smaller predictions.
         proposed_by: what the point was drawn from, for people; empty where nobody knows.
@@ -70,6 +71,7 @@ class TrialRow:
     num_repacked: int = 0
     node: str = ""
     num_moved: int = 0
+    moved_in_a_row: int = 0
     lost_seconds: float = 0.0
     ran_out_of_memory: bool = False
     duplicate_of: int | None = None

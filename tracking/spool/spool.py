@@ -20,7 +20,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,12 +33,14 @@ from tracking.spool.records import (
     SweepRecord,
     SweepStateRecord,
     SweepTagsRecord,
+    TagsRecord,
     TrialEnd,
     TrialRecord,
     TrialStateRecord,
     from_json,
     to_json,
 )
+from tracking.tags import Tag
 
 T = TypeVar("T")
 
@@ -362,6 +364,25 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Moves:
+    """How often a trial lost its node.
+
+    Attributes:
+        in_a_row: without a report in between.
+        lost_seconds: what it had trained then beyond its last reports.
+    """
+
+    total: int = 0
+    in_a_row: int = 0
+    lost_seconds: float = 0.0
+
+    def one_more(self, tags: Mapping[str, str]) -> Moves:
+        """With the next loss, of which these tags tell."""
+        lost = float(tags.get(Tag.LOST_SECONDS, self.lost_seconds))
+        return Moves(int(tags[Tag.NUM_MOVES]), self.in_a_row + 1, lost)
+
+
 class TrialHistory:
     """Puts states and ends of trials into a spool, and knows what it holds of them.
 
@@ -376,6 +397,7 @@ class TrialHistory:
         self._last: dict[int, str] = {}
         self._ends: dict[int, list[TrialEnd]] = {}
         self._seconds: dict[int, float] = {}
+        self._moves: dict[int, Moves] = {}
         self.longest_epoch_seconds = 0.0
         epochs: dict[int, float] = {}
         for record in spool.replay():
@@ -386,7 +408,11 @@ class TrialHistory:
             elif isinstance(record, TrialEnd):
                 self._last[record.number] = record.state
                 self._ends.setdefault(record.number, []).append(record)
+            elif isinstance(record, TagsRecord) and Tag.NUM_MOVES in record.tags:
+                self._moves[record.number] = self.moves(record.number).one_more(record.tags)
             elif isinstance(record, EpochRecord):
+                if record.number in self._moves:
+                    self._moves[record.number] = replace(self._moves[record.number], in_a_row=0)
                 seconds = record.metrics.get("epoch_seconds", 0.0)
                 # Of a whole epoch at this pace; the part of one that it was follows from `epoch`.
                 before = epochs.get(record.number, 0.0)
@@ -402,6 +428,10 @@ class TrialHistory:
     def running(self) -> list[int]:
         """The trials that the spool tells last to be running."""
         return [number for number, state in self._last.items() if state == "RUNNING"]
+
+    def moves(self, number: int) -> Moves:
+        """How often the trial lost its node in earlier sessions."""
+        return self._moves.get(number, Moves())
 
     def trained_seconds(self, number: int) -> float:
         """Time of the epochs that earlier sessions recorded."""

@@ -14,6 +14,9 @@ from sweeps.driver.plan import MOST_MOVES, StopReason
 from sweeps.engines.base import TrialState
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine
+from tracking.spool.records import EpochRecord, TagsRecord
+from tracking.spool.spool import Moves, Spool, TrialHistory
+from tracking.tags import Tag
 
 GIB = 2**30
 
@@ -22,19 +25,20 @@ class Lost(Exception):
     """As the executor calls the end of a job whose node is gone."""
 
 
-def losing_job(number: int, times: int) -> Any:
-    """The node of one trial is lost so often, after its first report."""
+def losing_job(number: int, times: int, *, after_report: bool = False) -> Any:
+    """The node of one trial is lost so often, before a report or after it."""
     left = [times]
 
     def job(task: Any, report: Any, slot: Any) -> Any:
-        def then_lost(message: Any) -> Any:
-            answer = report(message)
-            if task.number == number and left[0]:
+        def losing(message: Any) -> Any:
+            is_lost = task.number == number and left[0] and message.step > task.reported_step
+            answer = None if is_lost and not after_report else report(message)
+            if is_lost:
                 left[0] -= 1
                 raise Lost(f"node {slot.node} was lost")
             return answer
 
-        return fake_jobs.recorded_job(task, then_lost, slot)
+        return fake_jobs.recorded_job(task, losing, slot)
 
     return job
 
@@ -61,6 +65,31 @@ def test_a_trial_goes_on_elsewhere_so_often_and_then_it_may_be_what_ends_nodes(s
     assert row.num_moved == MOST_MOVES and row.num_retries == 0
     if state == "FAILED":
         assert row.reason.startswith("Crash: node ") and "5 nodes under it before" in row.reason
+
+
+def test_a_trial_that_reports_between_its_losses_is_not_what_ends_nodes(scene):
+    job = losing_job(1, MOST_MOVES + 2, after_report=True)
+    s = scene({"a": node("a"), "b": node("b")}, job=job, num_retries=0, num_epochs=9)
+    s.run()
+    assert s.board.rows[1].num_moved == MOST_MOVES + 2
+    assert states_of(s)[1] == "COMPLETE"
+
+
+def test_losses_in_a_row_count_over_sessions(tmp_path):
+    def put(spool: Spool, number: int, total: int) -> None:
+        tags = {Tag.NUM_MOVES: str(total), Tag.LOST_SECONDS: f"{2.5 * total}"}
+        spool.put(TagsRecord(number, tags, at_ms=total))
+
+    spool = Spool(tmp_path)
+    for number in (0, 1):
+        for total in (1, 2):
+            put(spool, number, total)
+    spool.put(EpochRecord(1, 1, {"val_accuracy": 0.5}, 1_000))
+    put(spool, 1, 3)
+    history = TrialHistory(spool)
+    assert history.moves(0) == Moves(2, 2, 5.0)
+    assert history.moves(1) == Moves(3, 1, 7.5)
+    assert history.moves(2) == Moves()
 
 
 def test_without_a_node_the_trials_wait_and_then_the_sweep(scene):
