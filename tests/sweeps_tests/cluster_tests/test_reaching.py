@@ -16,7 +16,7 @@ from sweeps.cluster.connection import CONNECT_SECONDS
 from sweeps.cluster.reaching import UnreachableError, reach
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def test_with_its_token(cluster, monkeypatch):
 def tls(tmp_path_factory):
     """What makes Ray talk through TLS, with a certificate that is its own authority."""
     folder = tmp_path_factory.mktemp("tls")
-    names = ",".join(f"IP:127.0.0.{number}" for number in range(1, 9))
+    # Ray takes this machine's own address where it is told a loopback one.
+    own = ray.util.get_node_ip_address()
+    names = ",".join(f"IP:{address}" for address in (own, *(f"127.0.0.{n}" for n in range(1, 9))))
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
          "/CN=tests", "-addext", f"subjectAltName={names},DNS:localhost", "-keyout", "key", "-out",
