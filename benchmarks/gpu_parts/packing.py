@@ -5,7 +5,6 @@ A trial is the published CNN for three epochs, with its start, validation, check
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from gpu_parts.load import Load, LoadWatch
 from gpu_parts.plain import plain_epochs
 from search_spaces.errors import InputError
 from sweeps.resources.machine import detect_machine
+from sweeps.resources.packer import packings
 from sweeps.resources.packing import CONTEXT_BYTES, LEVELS, GpuLayout
 from sweeps.state.paths import SweepPaths
 
@@ -166,8 +166,8 @@ def _choice(task: Task, rates: Mapping[int, Rate], seconds: float) -> Iterator[F
     if not path.exists():
         yield Finding("what auto chooses", "not measured in time", n=0, kind=task.timed)
         return
-    packing = json.loads(path.read_text())
-    yield chosen(task, int(packing["level"]), packing["reason"], rates)
+    (packing,) = packings(path)
+    yield chosen(task, packing.level, packing.reason, rates)
 
 
 def chosen(task: Task, level: int, reason: str, rates: Mapping[int, Rate]) -> Finding:

@@ -102,15 +102,16 @@ class ClusterConnection:
             InputError: None could be used.
         """
         say(f"connected to the Ray cluster at {self._options.address}; opening its nodes")
-        deadline, problems = time.monotonic() + seconds, []
+        deadline, problems, is_refused = time.monotonic() + seconds, [], False
         while time.monotonic() < deadline:
             known = len(self._nodes)
             for message in self.receive(2.0 if self._nodes else 0.5):
-                if isinstance(message, NodeRefused | NodeLost):
+                is_refused |= isinstance(message, NodeRefused)
+                if isinstance(message, NodeRefused | NodeLost):  # What was lost may come again.
                     problems.append(f"{message.name}: {message.reason}")
             if self._nodes and len(self._nodes) == known:
                 return
-            if problems and not self._nodes and not self._opening:
+            if is_refused and not self._nodes and not self._opening:
                 break
         if not self._nodes:
             why = f" ({'; '.join(problems)})" if problems else ""
@@ -193,8 +194,10 @@ class ClusterConnection:
                 found.append(self._pipe.recv())
         except (EOFError, OSError):
             self._ended()
+            named = {m.name for m in found if isinstance(m, NodeFound)}
+            named |= {m.node.name for m in found if isinstance(m, NodeReady)}
             why = "the connection to the cluster has ended"
-            found += [NodeLost(name, why) for name in (*self._nodes, *self._opening)]
+            found += [NodeLost(n, why) for n in sorted({*self._nodes, *self._opening, *named})]
         return found
 
     def _ended(self) -> None:

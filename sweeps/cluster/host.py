@@ -135,7 +135,9 @@ class Host:
         return store_sources(self._sources, digest, files)
 
     def put_part(self, job_id: str, life: int, name: str, offset: int, content: bytes) -> None:
-        """A part of a large file that a job begins with; it may come twice."""
+        """A part of a large file that a job begins with; it may come twice, and too late."""
+        if self._last_life.get(job_id, 0) >= life:
+            return
         path = self._parts(job_id, life) / name
         path.parent.mkdir(exist_ok=True)
         with path.open("r+b" if path.exists() else "wb") as file:
@@ -224,6 +226,9 @@ class Host:
         try:
             parts = self._parts(job_id, life)
             parts.mkdir(exist_ok=True)
+            for earlier in self._folder.glob(f"{job_id}-*{UNFINISHED}"):
+                if earlier != parts:  # Of a start that came to nothing.
+                    shutil.rmtree(earlier, ignore_errors=True)
             parts.rename(folder)
             for name, content in files.items():
                 (folder / name).write_bytes(content)

@@ -322,11 +322,10 @@ class NodeLink:
             if asked is None:
                 asked, since = self._call("events", acknowledged, POLL_SECONDS), time.monotonic()
             try:
-                found = [
-                    (number, self._whole(number, event))
-                    for number, event in self._awaited(asked)
-                    if number > acknowledged
-                ]
+                for number, event in self._awaited(asked):
+                    if number > acknowledged:
+                        self._tell(number, self._whole(number, event))
+                        acknowledged = number
             except (ActorUnavailableError, GetTimeoutError) as error:  # No death.
                 if time.monotonic() - self._heard > self._lost_seconds:
                     raise
@@ -336,9 +335,6 @@ class NodeLink:
                     time.sleep(0.5)
                 continue
             asked = None
-            for number, event in found:
-                self._tell(number, event)
-                acknowledged = number
 
     def _awaited(self, reference: Any) -> Any:
         """The value of a call, for which it waits a moment.
@@ -355,8 +351,12 @@ class NodeLink:
         return self._get(reference, CALL_SECONDS)
 
     def _whole(self, number: int, event: HostEvent) -> HostEvent:
-        """An event with its large files, too."""
+        """An event with its large files, too, where anybody still wants them."""
         files = dict(event.files)
+        with self._lock:
+            job = self._jobs.get(event.event.job_id)
+        if job is None or job.life != event.life:
+            return event
         for name, size in event.large.items():
             files[name] = b"".join(
                 self._get(self._call("read", number, name, offset), self._lost_seconds)

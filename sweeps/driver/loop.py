@@ -166,18 +166,15 @@ class SweepLoop:
         self._logged_final_phase = begins
 
     def _fill_slots(self) -> None:
-        while (
-            (self._trials.packer.slots.has_room or self._trials.packer.slots.has_room_alone)
-            and not self._interrupts.received
-            and self._plan.rules.reached(self.board) is None
-        ):
+        slots = self._trials.packer.slots
+        while not self._interrupts.received and self._plan.rules.reached(self.board) is None:
             row = self._next.choose()
             if row is None:
                 return
-            slot = self._trials.packer.slots.take(alone=row.ran_out_of_memory)
-            failure = self._trials.start(row, slot)
+            failure = self._trials.start(row, slots.take(alone=row.ran_out_of_memory))
             if failure is not None:
                 self._retries.broken(row, failure)
+        slots.empty_one(False)  # What waits for a machine of its own does not start any more.
 
     def _handle_events(self, timeout_seconds: float) -> None:
         events = self._executor.events(timeout_seconds)

@@ -35,13 +35,14 @@ class NextTrial:
         return not waits and (self.exhausted or self._all_proposed())
 
     def choose(self) -> TrialRow | None:
-        """The trial to start now; None where there is none for the time being."""
+        """The trial to start now; None where there is none, or no room, for the time being."""
         slots = self._trials.packer.slots
         waiting = [row for row in self._board.rows.waiting() if not row.in_doubt]
         ready = [row for row in waiting if not row.ran_out_of_memory]
         # One whose memory ran out has a machine to itself, after what else waits.
         slots.empty_one(bool(waiting) and not ready)
         if waiting and not ready and slots.has_room_alone:
+            slots.empty_one(False)
             return waiting[0]
         if not slots.has_room:
             return None

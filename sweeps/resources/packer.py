@@ -53,7 +53,7 @@ def write_packing(path: Path, packing: Packing) -> None:
 
     A sweep that lost it would only measure again.
     """
-    others = [p for p in _packings(path) if (p.asked, p.gpus) != (packing.asked, packing.gpus)]
+    others = [p for p in packings(path) if (p.asked, p.gpus) != (packing.asked, packing.gpus)]
     write_json_atomically(path, [asdict(p) for p in (*others, packing)])
 
 
@@ -67,11 +67,11 @@ def read_packing(path: Path, allotment: Allotment, asked: int | None) -> Packing
 def _known(
     path: Path, gpus: tuple[str, ...], asked: int | None, levels: Sequence[int]
 ) -> Packing | None:
-    fitting = [p for p in _packings(path) if (p.asked, p.gpus) == (asked, gpus)]
+    fitting = [p for p in packings(path) if (p.asked, p.gpus) == (asked, gpus)]
     return next((p for p in fitting if 1 <= p.level <= max(levels)), None)
 
 
-def _packings(path: Path) -> list[Packing]:
+def packings(path: Path) -> list[Packing]:
     """All that were written; none where they cannot be read."""
     try:
         found = read_json(path)
@@ -125,7 +125,9 @@ def _pack_nodes(
     bench: Bench,
 ) -> None:
     deadline = monotonic() + bench.limit_seconds
-    while pool.num_gpus_to_come and monotonic() < deadline and not bench.interrupts.received:
+    while asked is None and pool.num_gpus_to_come and monotonic() < deadline:
+        if bench.interrupts.received:
+            return
         bench.executor.events(LOOK_SECONDS)  # Nothing runs; nodes tell that they are ready.
     layouts = pool.layouts()
     levels_of = {
@@ -137,7 +139,7 @@ def _pack_nodes(
         for g, levels in levels_of.items()
         if len(levels) > 1 and not _known(path, g, asked, levels)
     ]
-    bench = replace(bench, limit_seconds=bench.limit_seconds / max(1, len(new)))
+    bench = replace(bench, limit_seconds=(deadline - monotonic()) / max(1, len(new)))
     reasons: list[str] = []
     highest = 1
     for gpus, (node, layout) in sorted(layouts.items()):

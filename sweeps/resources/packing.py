@@ -318,7 +318,8 @@ class PackedSlots:
             raise IndexError("No GPU has room for another trial.")
         used = {slot.index for slot in self._busy}
         index = next(index for index in range(len(used) + 1) if index not in used)
-        slot = self._layout.slot(gpu, self.level, index)
+        level = 1 if alone and not self._busy else self.level
+        slot = self._layout.slot(gpu, level, index)
         self._busy.append(slot)
         self._alone = slot if alone else self._alone
         return slot
@@ -334,7 +335,7 @@ class PackedSlots:
 
     def lower(self, level: int, slot: Slot) -> None:
         """From now on shares are larger."""
-        self.level = level
+        self.level = min(self.level, level)
 
     def _roomiest(self) -> Gpu | None:
         most = self._layout.max_slots

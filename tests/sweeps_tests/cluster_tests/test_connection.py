@@ -84,6 +84,29 @@ def test_where_no_node_is_left_that_could_be_taken_all_reasons_are_said(bridge):
     connection.close()
 
 
+def test_a_node_that_was_lost_may_come_again_while_nodes_are_waited_for(bridge):
+    connection = ClusterConnection(ClusterOptions("127.0.0.1:1"))
+    for message in (NodeFound("a"), NodeLost("a", "it does not answer")):
+        bridge.send(message)
+    connection.receive(1)
+    for message in (NodeFound("a.2"), NodeReady(node("a.2"))):
+        bridge.send(message)
+    connection.await_nodes(20)
+    assert list(connection.nodes) == ["a.2"]
+    connection.close()
+
+
+def test_what_is_said_with_the_end_of_the_bridge_leaves_no_node_behind(bridge):
+    connection = ClusterConnection(ClusterOptions("127.0.0.1:1"))
+    for message in (NodeFound("a"), NodeReady(node("a")), NodeFound("b")):
+        bridge.send(message)
+    bridge.close()
+    found = connection.receive(5)
+    assert {m.name for m in found if isinstance(m, NodeLost)} == {"a", "b"}
+    assert connection.nodes == {}
+    connection.close()
+
+
 def test_gpus_are_to_come_while_their_node_does_not_have_the_data(bridge, tiny_data):
     connection = ClusterConnection(ClusterOptions("127.0.0.1:1"))
     for name, gpus in (("a", (GPU, GPU)), ("b", ())):

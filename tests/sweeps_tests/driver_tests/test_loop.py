@@ -634,6 +634,24 @@ def test_an_audit_that_is_killed_is_made_again(scene):
     assert sorted(s.board.audits) == [0, 1] and s.board.failed_audits == {}
 
 
+def test_a_rule_that_ends_the_sweep_while_a_trial_has_the_machine_to_itself_frees_it(scene):
+    """The audit that follows takes slots as ever."""
+    short = [1]
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number in short:
+            short.remove(task.number)
+            raise MemoryError("no room")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    s = scene(
+        job=job, decide=pause_at_one(set()), num_trials=4, num_audited=2, num_retries=1,
+        rules={"max_total_epochs": 2},
+    )  # fmt: skip
+    assert s.run() is StopReason.EPOCHS
+    assert short == [] and sorted(s.board.audits) == [0, 1]
+
+
 def test_a_sampler_that_only_repeats_itself_ends_the_sweep(scene):
     s = scene(num_trials=None, num_points=300)
     s.engine.duplicates = dict.fromkeys(range(1, 300), 0)

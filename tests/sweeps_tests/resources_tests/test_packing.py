@@ -152,6 +152,20 @@ def test_packed_slots_fill_the_emptiest_gpu_first():
     assert slots.take() == taken[1]
 
 
+def test_a_trial_alone_has_the_gpu_whole_and_nothing_starts_beside_it():
+    slots = PackedSlots(layout(), 4)
+    first = slots.take()
+    slots.empty_one(True)
+    assert not slots.has_room and not slots.has_room_alone
+    slots.give_back(first)
+    alone = slots.take(alone=True)
+    assert alone.num_sharing == 1 and alone.memory is None
+    slots.empty_one(False)
+    assert not slots.has_room and not slots.has_room_alone
+    slots.give_back(alone)
+    assert slots.has_room and slots.take().num_sharing == 4
+
+
 def test_a_larger_share_waits_until_the_smaller_ones_leave_room():
     slots = PackedSlots(layout(), 4)
     small = [slots.take() for _ in range(4)]
