@@ -42,9 +42,9 @@ kill "$step" 2>/dev/null
 wait "$step"
 
 # 130: it waits to be resumed, so the job is queued again. So it is where a sweep that has begun was
-# lost with its node, but not without end.
+# lost with its node, but not without end. A file `nightly.done` ends the row of jobs.
 status=$(cat nightly.status 2>/dev/null || { [ -d .sweeps/sweeps/nightly ] && echo 130; })
-if [ "${status:-1}" -eq 130 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
+if [ "${status:-1}" -eq 130 ] && [ ! -e nightly.done ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "${status:-1}"
