@@ -11,7 +11,7 @@ from ray_cluster import ray_cluster
 def shared_cluster():
     """A head and two nodes of a core; who ends one leaves it to `two_nodes` to add another.
 
-    For a module: a driver cannot tell which of two clusters on one machine is its own.
+    For a module: beside a second cluster on one machine drivers could not connect.
     """
     with ray_cluster(num_nodes=2) as made:
         yield made
