@@ -48,8 +48,9 @@ PARTS: dict[str, Any] = {
 }  # fmt: skip
 """Each has `SIDES`, `DEFAULT_TRIALS`, `measured(side, trials, **options)` and `table(found)`.
 
-Some have `OPTIONS` (which of `--dataset`, `--minutes` and the seed they take), `missing(side)` (the
-packages that a side lacks) and `combined(lines)` (of repetitions, instead of their median).
+Some have `OPTIONS` (which of `--dataset`, `--minutes`, `--epochs` and the seed they take),
+`missing(side)` (the packages that a side lacks) and `combined(lines)` (of repetitions, instead of
+their median).
 """
 PACKAGES = (
     "tensorflow", "keras", "keras-tuner", "optuna", "optuna-integration", "ray", "mlflow",
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", "--seeds", type=int, default=1)
     parser.add_argument("--dataset", default="digits", help="of `search`")
     parser.add_argument("--minutes", type=float, default=5.0, help="of each side of `search`")
+    parser.add_argument("--epochs", type=int, default=3, help="of a trial of `overhead`")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--measure", help=argparse.SUPPRESS)

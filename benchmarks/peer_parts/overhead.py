@@ -1,9 +1,10 @@
 """What a trial costs beside its training: wall and CPU seconds over those of a bare loop.
 
 Every side trains the same model on the same images, with one learning rate a trial, as its own
-documentation says (the programs are in `benchmarks/peers`). It runs twice, with few trials and with
+documentation says (the programs are in `benchmarks/peers`). It runs twice, with one trial and with
 more: the difference is what each further trial takes, without imports and without what is made
-once.
+once. A repetition runs all sides, and is one pair of each side and the bare loop: the table has the
+mean of their differences and its t interval (95 %).
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sweeps.finalists.estimates import estimate
+
 PROGRAMS = Path(__file__).parents[1] / "peers"
 BARE = "bare loop"
-DEFAULT_TRIALS, FEWER = 6, 2
-EPOCHS = 3
+DEFAULT_TRIALS, FEWER = 4, 1
+OPTIONS = ("epochs",)
 NUM_IMAGES = 12_000
 DATA_VARIABLE = "SWEEPS_DATA_DIR"
 PR_SET_CHILD_SUBREAPER = 36
@@ -38,14 +41,14 @@ SIDES = {
 }
 
 
-def measured(side: str, num_trials: int) -> dict[str, Any]:
-    """One side, in the present folder: seconds of a further trial, and of the first ones.
+def measured(side: str, num_trials: int, *, epochs: int) -> dict[str, Any]:
+    """One side, in the present folder: seconds of a further trial, and of the first one.
 
     Raises:
         SystemExit: There is no MNIST file, or the side failed.
     """
     made = _data()
-    few, many = (_seconds(side, made, num) for num in (FEWER, num_trials))
+    few, many = (_seconds(side, made, num, epochs) for num in (FEWER, num_trials))
     return {
         "a_trial": [(b - a) / (num_trials - FEWER) for a, b in zip(few, many, strict=True)],
         "first": list(few),
@@ -63,7 +66,7 @@ def _data() -> Path:
     return made
 
 
-def _seconds(side: str, data: Path, num_trials: int) -> tuple[float, float]:
+def _seconds(side: str, data: Path, num_trials: int, epochs: int) -> tuple[float, float]:
     """Wall and CPU seconds of a side and all its processes."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -72,10 +75,10 @@ def _seconds(side: str, data: Path, num_trials: int) -> tuple[float, float]:
     if side == "ours":
         program = str(Path(sys.executable).with_name("keras-sweeps"))
         command = [program, *_OURS, "--dataset", str(data), "--trials", str(num_trials),
-                   "--epochs", str(EPOCHS)]  # fmt: skip
+                   "--epochs", str(epochs)]  # fmt: skip
     else:
         command = [sys.executable, str(PROGRAMS / SIDES[side]), str(data), str(num_trials),
-                   str(EPOCHS), "sqlite:///mlflow.db"]  # fmt: skip
+                   str(epochs), "sqlite:///mlflow.db"]  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -95,20 +98,34 @@ def _wait_for_the_rest() -> None:
             return
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A Markdown table: seconds of a further trial, over the bare loop's, and of the first two."""
+def combined(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of several repetitions side by side."""
+    return {key: [line[key] for line in lines] for key in ("a_trial", "first")}
+
+
+def table(found: Mapping[str, Mapping[str, Any]], **_: Any) -> list[str]:
+    """A Markdown table: seconds of a further trial, over the bare loop's, and of the first one."""
     lines = [
-        "| side | s a trial (CPU) | over the bare loop | s of the first two (CPU) |",
-        "| --- | --- | --- | --- |",
+        "| side | s a trial (CPU) | over the bare loop: wall | CPU | s of the first (CPU) |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    bare = found.get(BARE)
+    bare = found[BARE]["a_trial"] if BARE in found else []
     for side, one in found.items():
-        (wall, cpu), first = one["a_trial"], one["first"]
-        over = ""
-        if bare is not None and side != BARE:
-            more = [a - b for a, b in zip(one["a_trial"], bare["a_trial"], strict=True)]
-            over = f"{more[0]:+.2f} ({more[1]:+.2f})"
+        pairs = [] if side == BARE else list(zip(one["a_trial"], bare, strict=False))
+        over = [_difference([a[k] - b[k] for a, b in pairs]) for k in range(2)]
+        (wall, cpu), first = np.median(one["a_trial"], axis=0), np.median(one["first"], axis=0)
         lines.append(
-            f"| {side} | {wall:.2f} ({cpu:.2f}) | {over} | {first[0]:.1f} ({first[1]:.1f}) |"
+            f"| {side} | {wall:.2f} ({cpu:.2f}) | {over[0]} | {over[1]} "
+            f"| {first[0]:.1f} ({first[1]:.1f}) |"
         )
     return lines
+
+
+def _difference(values: Sequence[float]) -> str:
+    """A mean with its interval, where there is more than one value."""
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:+.2f}"
+    found = estimate(values)
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"

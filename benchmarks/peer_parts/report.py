@@ -119,7 +119,8 @@ def search_plot(
     """Draws the error of the best so far over the time, and returns Markdown that shows it."""
     dataset = str(options["dataset"])
     name = dataset.removesuffix(".npz")
-    file, seconds = f"peers-search-{name}.svg", 60 * float(options["minutes"])
+    minutes = float(options["minutes"])
+    file, seconds = f"peers-search-{name}-{minutes:g}-minutes.svg", 60 * minutes
     figure, axes = _figure("seconds since the command", "validation error of the best so far")
     for side, results in found.items():
         color = None

@@ -32,7 +32,14 @@ from sweeps.cluster.node_files import (
     without_rays_modules,
 )
 from sweeps.cluster.node_memory import NodeMemory
-from sweeps.cluster.protocol import PART_BYTES, ClusterOptions, HostEvent, Node, Places
+from sweeps.cluster.protocol import (
+    PART_BYTES,
+    ClusterOptions,
+    HostEvent,
+    Node,
+    Places,
+    watch_seconds,
+)
 from sweeps.executors.base import Event, Raised, Reported, Slot
 from sweeps.executors.credentials import drop_credentials
 from sweeps.executors.failures import kernel_memory_kills
@@ -297,7 +304,7 @@ class Host:
     def _watch_lease(self) -> None:
         lease = self._options.lease_seconds
         while time.monotonic() - self._confirmed < lease:
-            time.sleep(min(1.0, lease / 4))
+            time.sleep(watch_seconds(lease))
         print(f"the driver has heard nothing for {lease:g} s: all jobs end", flush=True)
         self._end(1)
 

@@ -38,6 +38,7 @@ from sweeps.cluster.protocol import (
     StartJob,
     StopJob,
     UseData,
+    longest_lease,
 )
 from sweeps.executors.base import Raised, Reported
 
@@ -136,7 +137,7 @@ class NodeLink:
         from ray.exceptions import RayTaskError
 
         ray.cloudpickle.register_pickle_by_value(requirements)
-        names = requirements.LIBRARIES, requirements.OURS
+        names = requirements.LIBRARIES[self._bridge.options.backend], requirements.OURS
         look = ray.remote(num_cpus=0, max_retries=0)(requirements.found_here)
         asked = look.options(scheduling_strategy=self._here()).remote(*names)
         try:
@@ -386,10 +387,21 @@ class NodeLink:
     def _lost(self, error: Exception) -> None:
         self._gone.set()
         self._bridge.remove(self)
-        self._bridge.forget(self._node_id)
         self._commands.put(None)
+        if not _has_ended(error):
+            self._outlast_lease()
+        self._bridge.forget(self._node_id)
         self._bridge.say(NodeLost(self.name, _loss(error)))
         self._kill()
+
+    def _outlast_lease(self) -> None:
+        """Waits until the node's jobs have ended by themselves, where they still live.
+
+        The head gives a node up that it does not reach, in seconds where a firewall refuses it.
+        """
+        ended = self._heard + longest_lease(self._bridge.options.lease_seconds)
+        while time.monotonic() < ended and not self._bridge.closing:
+            time.sleep(0.1)
 
     def _kill(self) -> None:
         import ray
@@ -427,13 +439,28 @@ def _cause(error: Exception) -> str:
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
 
 
+def _has_ended(error: Exception) -> bool:
+    """Whether nothing runs on a node any more: it was shut down, or its own raylet saw the end.
+
+    A node that the head of the cluster has given up may only be out of its reach.
+    """
+    from ray.exceptions import RayActorError
+
+    text = str(error)
+    is_given_up = "node has died" in text and not _is_shut_down(text)
+    return isinstance(error, RayActorError) and not is_given_up
+
+
+def _is_shut_down(text: str) -> bool:
+    return any(words in text for words in ("SIGTERM", "terminated expectedly", "preempted"))
+
+
 def _loss(error: Exception) -> str:
     """How a node was lost, in a few words."""
     from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
     if isinstance(error, ActorUnavailableError | GetTimeoutError):
         return "it does not answer"
-    text = str(error)
     if isinstance(error, RayActorError):
-        return "it was shut down" if "SIGTERM" in text or "expected" in text else "it has ended"
+        return "it was shut down" if _is_shut_down(str(error)) else "it has ended"
     return _cause(error)

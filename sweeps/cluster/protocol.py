@@ -28,6 +28,16 @@ PULSES = 5
 """How often a node is asked for a sign of life in the time of a lease."""
 
 
+def watch_seconds(lease_seconds: float) -> float:
+    """How often a node looks whether its lease has ended."""
+    return min(1.0, lease_seconds / 4)
+
+
+def longest_lease(lease_seconds: float) -> float:
+    """Seconds after a node was last heard in which the last of its jobs ends."""
+    return lease_seconds + 2 * watch_seconds(lease_seconds)
+
+
 @dataclass(frozen=True)
 class ClusterOptions:
     """How a cluster is used.

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-LIBRARIES = ("tensorflow", "jax", "torch", "keras", "numpy", "ray")
-"""Beside the minor version of Python and the project itself."""
+LIBRARIES = {
+    "tensorflow": ("tensorflow", "keras", "numpy", "ray"),
+    "jax": ("jax", "jaxlib", "keras", "numpy", "ray"),
+    "torch": ("torch", "keras", "numpy", "ray"),
+}
+"""By backend, beside the minor version of Python and the project itself."""
 OURS = ("search_spaces", "pipelines", "tracking", "sweeps")
 
 
@@ -42,10 +46,14 @@ def found_here(libraries: tuple[str, ...], packages: tuple[str, ...]) -> dict[st
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """What of a node differs, in one line: `numpy 2.1.0 there, 2.3.1 here`; empty for nothing."""
+    """What of a node differs, in one line: `numpy 2.1.0 there, 2.3.1 here`; empty for nothing.
+
+    What follows a version's `+` says for which GPU a library was built (`2.9.1+cu128`,
+    `2.9.1+cpu`), in which nodes may differ.
+    """
     parts = [
         f"{name} {there.get(name) or 'missing'} there, {version or 'missing'} here"
         for name, version in here.items()
-        if there.get(name, "") != version
+        if there.get(name, "").partition("+")[0] != version.partition("+")[0]
     ]
     return "; ".join(parts)

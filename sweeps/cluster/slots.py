@@ -35,7 +35,8 @@ class ClusterSlots:
         most: int | None = None,
         to_come: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._nodes, self._num_threads, self.most = nodes, num_threads, most
+        self._there, self._num_threads, self.most = nodes, num_threads, most
+        self._aside: set[str] = set()
         self._to_come = to_come
         self._trials_per_gpu = trials_per_gpu
         self._levels: dict[tuple[str, ...], int] = {}
@@ -45,6 +46,13 @@ class ClusterSlots:
         self._taken: dict[Slot, Slot] = {}
         self._turns: dict[str, int] = {}
         self._is_one_emptied = False
+
+    def set_aside(self, name: str) -> None:
+        """A node gets no more trials, as if it had left; it goes on with those that it has."""
+        self._aside.add(name)
+
+    def _nodes(self) -> dict[str, Node]:
+        return {n: node for n, node in self._there().items() if n not in self._aside}
 
     @property
     def nodes(self) -> dict[str, str]:

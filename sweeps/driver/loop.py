@@ -120,6 +120,7 @@ class SweepLoop:
             if broken_off is not None:
                 return broken_off
             self._nodes.look()
+            self._retries.nodes_changed()
             self._fill_slots()
             awaits_node = self._awaits_node()
             if awaits_node and self._nodes.is_over:

@@ -46,8 +46,15 @@ class NextTrial:
             return waiting[0]
         if not slots.has_room:
             return None
-        if ready:
-            return ready[0]
+        row = ready[0] if ready else self._further()
+        if row is not None and row.ran_out_of_memory and not slots.has_room_alone:
+            # Promoted, while no machine is idle: it waits as if its memory had run out now.
+            row.waiting, row.state = True, TrialState.RUNNING
+            return self.choose()
+        return row
+
+    def _further(self) -> TrialRow | None:
+        """One that is promoted, or a new one."""
         if not self._time_plan.enters_final_phase():
             row = self._next_of_engine()
             if row is not None or not (self.exhausted or self._all_proposed()):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from search_spaces.errors import SearchEndedError, SourceChangedError
+from sweeps.driver.doubts import NUM_SAME_FAILURES, Doubt, Doubts
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import MOST_MOVES, STOPPED, StopReason
 from sweeps.driver.status import TrialRow
@@ -13,9 +16,7 @@ from sweeps.executors.failures import Failure, FailureKind, classify, hang, lost
 from sweeps.interrupts import Interrupts
 from sweeps.state.log import sweep_log
 
-NUM_SAME_FAILURES = 3
-"""So many first trials failing for one reason, or later ones in a row for one that is the
-machine's, mean that the next would, too."""
+log = logging.getLogger(__name__)
 GRACE_SECONDS = 120.0
 """What an epoch may take beyond the time limit: a whole epoch is worth waiting for, an hour not."""
 STALL_SECONDS = 600.0
@@ -40,7 +41,7 @@ class Retries:
         self._trials, self._figures, self._interrupts = trials, figures, interrupts
         self._board, self._plan = trials.board, trials.plan
         self.source_changed = self.search_ended = self.trouble = ""
-        self._doubts: list[tuple[TrialRow, Failure, float]] = []
+        self._doubts = Doubts(self._plan.pool)
         self.longest_epoch = 0.0
         self._one_trained = False
 
@@ -69,10 +70,13 @@ class Retries:
 
     def _move(self, row: TrialRow, reason: str) -> None:
         """The node of a trial is lost, which is no failure: it goes on as soon as it can."""
+        self._trials.release(row)
+        self._go_on_elsewhere(row, reason)
+
+    def _go_on_elsewhere(self, row: TrialRow, reason: str) -> None:
         row.num_moved += 1
         row.moved_in_a_row += 1
         row.lost_seconds += self._board.clock() - self._trials.last_report[row.number]
-        self._trials.release(row)
         row.waiting = True
         self._trials.recorder.trial_moved(row, reason)
         self._trials.view.retried(self._board, row, reason)
@@ -163,28 +167,41 @@ class Retries:
             self._end_failed(row, failure)
 
     def _doubt(self, row: TrialRow, failure: Failure) -> None:
-        """Leaves open whether a trial has failed, until another shows whether any can train.
-
-        Prepared data that are removed, or a full disk, would end every trial within seconds.
-        """
+        """Leaves open whether a trial has failed, until others show whether its machine did."""
         row.waiting = row.in_doubt = True
-        self._doubts.append((row, failure, self._board.clock()))
+        self._doubts.add(row, failure, self._board.clock())
         sweep_log.warning("%s failed, by what may be the machine's: %s", row.name, failure.reason)
-        latest = [failure for _, failure, _ in self._doubts[-NUM_SAME_FAILURES:]]
-        if len(latest) == NUM_SAME_FAILURES and len({failure.cause for failure in latest}) == 1:
-            self.trouble = f"{NUM_SAME_FAILURES} trials in a row failed: {failure.reason}"
+        blamed = self._doubts.blamed()
+        if blamed:
+            self._set_aside(row.node, blamed)
+        else:
+            self.trouble = self._doubts.trouble()
+
+    def _set_aside(self, node: str, doubts: list[Doubt]) -> None:
+        """A node takes no more trials in this session; those that it failed go on elsewhere."""
+        assert self._plan.pool is not None
+        self._plan.pool.set_aside(node)
+        why = f"{len(doubts)} trials in a row failed there: {doubts[-1].failure.reason}"
+        log.warning("node %s takes no more trials in this session: %s", node, why)
+        for doubt in doubts:
+            self._go_on_elsewhere(doubt.row, f"node {node} is set aside: {doubt.failure.reason}")
 
     def trained(self, row: TrialRow) -> None:
-        """A trial has reported: what failed before it was started was not the machine's."""
-        if any(row.started >= since for _, _, since in self._doubts):
-            self.end_doubts()
+        """A trial has reported: what failed there before it was started was not the machine's."""
+        self._end_doubts(self._doubts.trained(row))
+
+    def nodes_changed(self) -> None:
+        """What failed on a node that is gone goes on elsewhere; to be called again and again."""
+        for doubt in self._doubts.of_lost_nodes():
+            self._go_on_elsewhere(doubt.row, f"node {doubt.row.node} was lost")
 
     def end_doubts(self) -> None:
         """What has failed has failed."""
-        doubts, self._doubts = self._doubts, []
-        for row, failure, _ in doubts:
-            row.waiting = row.in_doubt = False
-            self._end_failed(row, failure)
+        self._end_doubts(self._doubts.all())
+
+    def _end_doubts(self, doubts: list[Doubt]) -> None:
+        for doubt in doubts:
+            self._end_failed(doubt.row, doubt.failure)
 
     def _end_failed(self, row: TrialRow, failure: Failure) -> None:
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""

@@ -232,6 +232,9 @@ class NodeSlots(Slots, Protocol):
     def num_gpus_to_come(self) -> int:
         """GPUs of machines that are there and cannot take trials yet."""
 
+    def set_aside(self, name: str) -> None:
+        """A machine gets no more trials, as if it had left; it goes on with those that it has."""
+
     def gpus_of(self, slot: Slot) -> tuple[str, ...]:
         """The names of the GPUs of the slot's machine, also of one that is gone."""
 

@@ -167,8 +167,20 @@ def test_a_node_with_another_version_is_refused_by_name(cluster, tmp_path):
 
 
 def test_what_differs_is_told_in_one_line():
-    here = requirements.found_here(requirements.LIBRARIES, requirements.OURS)
+    libraries = requirements.LIBRARIES["tensorflow"]
+    here = requirements.found_here(libraries, requirements.OURS)
+    assert set(here) == {"Python", "keras-sweeps", "tensorflow", "keras", "numpy", "ray"}
     assert requirements.differences(here, here) == ""
     there = {**here, "numpy": "1.0", "keras-sweeps": ""}
     text = requirements.differences(there, here)
     assert text.startswith("numpy 1.0 there, ") and "keras-sweeps missing there, " in text
+
+
+def test_what_a_library_was_built_for_may_differ_and_its_version_may_not():
+    here = {"torch": "2.9.1+cpu"}
+    assert requirements.differences({"torch": "2.9.1+cu128"}, here) == ""
+    assert requirements.differences({"torch": "2.9.1"}, here) == ""
+    assert requirements.differences({"torch": "2.9.0+cpu"}, here) == (
+        "torch 2.9.0+cpu there, 2.9.1+cpu here"
+    )
+    assert requirements.differences({"torch": ""}, here) == "torch missing there, 2.9.1+cpu here"

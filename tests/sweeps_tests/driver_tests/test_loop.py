@@ -342,6 +342,41 @@ def test_a_trial_whose_memory_ran_out_runs_alone_and_predicts_in_smaller_steps(s
     assert set(states_of(s).values()) == {"COMPLETE"}
 
 
+def test_a_promoted_trial_whose_memory_ran_out_before_waits_for_a_machine_of_its_own(scene):
+    paused: list[int] = []
+
+    def decide(number: int, epoch: int) -> Decision:
+        if (number, epoch) == (0, 2) and not paused:
+            paused.append(number)
+            return Decision.PAUSE
+        if number == 2 and epoch == 1:
+            s.engine.promotions.append(0)
+        return Decision.GO_ON
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        time.sleep(0.5 if task.number == 3 else 0)
+        return fake_jobs.memory_once_job(task, report, slot)
+
+    s = scene(
+        job=job, decide=decide, num_trials=6, num_points=6, num_epochs=4,
+        num_retries=1, slots=(Slot(0, 1), Slot(1, 1)),
+    )  # fmt: skip
+    began = []
+    original = s.executor.start
+
+    def start(job_id: str, job: Any, task: Any, *rest: Any) -> None:
+        if job_id.startswith("trial-"):
+            began.append((task.number, len(s.board.running())))
+        original(job_id, job, task, *rest)
+
+    s.executor.start = start
+    assert s.run() is StopReason.TRIALS
+    lives = [running for number, running in began if number == 0]
+    assert lives[1:] == [1, 1], "after its memory ran out, and after it was promoted"
+    assert paused == [0]
+    assert set(states_of(s).values()) == {"COMPLETE"}
+
+
 def test_the_target_ends_the_trial_as_complete_and_the_sweep(scene):
     s = scene(rules={"target": 0.3}, num_trials=4)
     assert s.run() is StopReason.TARGET

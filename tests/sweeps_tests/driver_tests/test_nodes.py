@@ -75,6 +75,63 @@ def test_a_trial_that_reports_between_its_losses_is_not_what_ends_nodes(scene):
     assert states_of(s)[1] == "COMPLETE"
 
 
+def failing_job(*bad: str, own: tuple[int, ...] = ()) -> Any:
+    """No trial trains on these nodes, whose disks are full; these trials do nowhere."""
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if slot.node in bad or task.number in own:
+            raise OSError(28, f"No space left on device /tmp/{task.number}")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    return job
+
+
+@pytest.mark.parametrize("bad", ["a", "b", "ab"])
+def test_a_node_that_fails_every_trial_is_set_aside_and_its_trials_go_on_elsewhere(
+    scene, bad, caplog
+):
+    nodes = {name: node(name) for name in "abcd"}
+    s = scene(nodes, job=failing_job(*bad), num_trials=20, num_points=20)
+    assert s.run() is StopReason.TRIALS
+    assert set(states_of(s).values()) == {"COMPLETE"} and len(states_of(s)) == 20
+    assert sum(row.num_moved for row in s.board.rows.values()) == 3 * len(bad)
+    assert {row.node for row in s.board.rows.values()} == set("abcd") - set(bad)
+    for name in bad:
+        why = "3 trials in a row failed there: OSError: [Errno 28] No space left on device"
+        assert f"node {name} takes no more trials in this session: {why}" in caplog.text
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abcde"])
+def test_what_fails_on_every_node_breaks_the_sweep_off(scene, names):
+    nodes = {name: node(name) for name in names}
+    s = scene(nodes, job=failing_job(*names), num_trials=30, num_points=30)
+    assert s.run() is StopReason.TROUBLE
+    assert s.sweep.error.startswith("3 trials in a row failed: OSError: [Errno 28]")
+    assert states_of(s) == {}, "none has failed"
+    assert len(s.board.rows) <= 9
+
+
+def test_where_others_train_on_its_node_a_trial_has_failed_by_itself(scene):
+    job = failing_job(own=(2, 5))
+    s = scene({"a": node("a"), "b": node("b")}, job=job, num_trials=12, num_points=12)
+    assert s.run() is StopReason.TRIALS
+    assert {n for n, state in states_of(s).items() if state == "FAILED"} == {2, 5}
+
+
+def test_what_failed_on_a_node_that_is_lost_goes_on_elsewhere(scene):
+    nodes = {"a": node("a"), "b": node("b")}
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if slot.node == "a":
+            nodes.pop("a", None)
+        return failing_job("a")(task, report, slot)
+
+    s = scene(nodes, job=job)
+    assert s.run() is StopReason.TRIALS
+    assert set(states_of(s).values()) == {"COMPLETE"}
+    assert [row.num_moved for row in s.board.rows.values()].count(1) == 1
+
+
 def test_losses_in_a_row_count_over_sessions(tmp_path):
     def put(spool: Spool, number: int, total: int) -> None:
         tags = {Tag.NUM_MOVES: str(total), Tag.LOST_SECONDS: f"{2.5 * total}"}
