@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import fake_jobs
@@ -239,7 +240,9 @@ def test_the_other_nodes_work_on_while_one_trial_has_a_node_to_itself(scene):
             raise MemoryError("no room")
         if task.number == 0:
             alone.append(slot.node)
-        return fake_jobs.uneven_job(task, report, slot)
+        else:
+            time.sleep(0.2)
+        return fake_jobs.recorded_job(task, report, slot)
 
     nodes = {"a": node("a"), "b": node("b")}
     s = scene(nodes, job=job, num_retries=1, num_trials=6, num_points=6)
