@@ -30,6 +30,7 @@ from sweeps.state.log import sweep_log
 from sweeps.state.paths import SweepPaths
 from sweeps.state.recorded_options import option_tags
 from tracking.metric_names import MetricNames
+from tracking.spool.history import Moves, TrialHistory
 from tracking.spool.records import (
     DataRecord,
     EpochRecord,
@@ -49,7 +50,6 @@ from tracking.spool.records import (
     TrialStateRecord,
     ViewRecord,
 )
-from tracking.spool.spool import Moves, TrialHistory
 from tracking.tags import Tag, class_name_tags
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.objectives import Objective
 from sweeps.engines.base import PastTrial, Proposal, TrialState
+from tracking.spool.history import TrialHistory
 from tracking.spool.records import EpochRecord, TrialEnd
-from tracking.spool.spool import TrialHistory
 from tracking.tags import Tag
 
 if TYPE_CHECKING:

@@ -80,7 +80,8 @@ def study_of(sweep: StoredSweep, space: Space | None) -> list[PastTrial]:
 
 
 def _spooled_study(sweep: StoredSweep) -> list[PastTrial]:
-    from tracking.spool.spool import Spool, TrialHistory
+    from tracking.spool.history import TrialHistory
+    from tracking.spool.spool import Spool
 
     spool = Spool(sweep.paths.spool, read_only=True)
     history = TrialHistory(spool)
@@ -102,7 +103,8 @@ class Checkup:
 
     def __init__(self, sweep: StoredSweep) -> None:
         from tracking.runs.run_reader import RunReader
-        from tracking.spool.spool import Spool, TrialHistory
+        from tracking.spool.history import TrialHistory
+        from tracking.spool.spool import Spool
 
         self._sweep = sweep
         self._space = swept_space(sweep)

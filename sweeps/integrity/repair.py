@@ -24,7 +24,8 @@ from tracking.tags import Tag
 
 if TYPE_CHECKING:
     from tracking.runs.tracker import MlflowTracker
-    from tracking.spool.spool import Spool, TrialHistory
+    from tracking.spool.history import TrialHistory
+    from tracking.spool.spool import Spool
 
 NUM_LOOKS, LOOK_SECONDS = 3, 1.0
 """So often, and so much later, is looked again at a running sweep that seems to have problems."""
@@ -104,8 +105,9 @@ def repair(sweep: StoredSweep) -> None:
     Raises:
         InputError: The tracking store cannot be used.
     """
+    from tracking.spool.history import TrialHistory
     from tracking.spool.sender import Sender
-    from tracking.spool.spool import Spool, TrialHistory
+    from tracking.spool.spool import Spool
 
     spool = Spool(sweep.paths.spool)
     history, trials = TrialHistory(spool), study_of(sweep, swept_space(sweep))
@@ -168,8 +170,9 @@ def _close(history: TrialHistory, trial: PastTrial, at_ms: int) -> None:
 
 def _close_finalists(sweep: StoredSweep) -> None:
     """Notes that what was running waits, and sends what was not sent."""
+    from tracking.spool.history import TrialHistory
     from tracking.spool.sender import Sender
-    from tracking.spool.spool import Spool, TrialHistory
+    from tracking.spool.spool import Spool
 
     path = sweep.paths.finalists.spool
     if not path.exists():

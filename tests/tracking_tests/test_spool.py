@@ -22,6 +22,8 @@ from tracking.spool.records import (
     SweepEnd,
     SweepRecord,
     SweepStateRecord,
+    SweepTagsRecord,
+    TagsRecord,
     TrialEnd,
     TrialRecord,
     from_json,
@@ -84,6 +86,19 @@ def test_what_was_put_is_there_after_a_kill_and_in_order(tmp_path):
     assert list(again.replay()) == RECORDS
     assert not again.put(RECORDS[2]), "once is once, also over sessions"
     assert again.has(RECORDS[2].key)
+
+
+def test_tags_of_one_millisecond_are_all_kept(tmp_path):
+    records = [
+        TagsRecord(0, {"a": "1"}, 5), TagsRecord(0, {"b": "2"}, 5), TagsRecord(1, {"a": "1"}, 5),
+        SweepTagsRecord({"c": "3"}, 5), SweepTagsRecord({"d": "4"}, 5), TagsRecord(0, {"e": "5"}, 5),
+    ]  # fmt: skip
+    spool = Spool(tmp_path)
+    assert all(spool.put(record) for record in records)
+    found = list(Spool(tmp_path, read_only=True).replay())
+    assert [record.tags for record in found] == [record.tags for record in records]
+    assert [record.at_ms for record in found] == [5, 6, 5, 5, 6, 7]
+    assert len({record.key for record in found}) == len(records)
 
 
 def test_acknowledged_records_are_not_sent_again(tmp_path):

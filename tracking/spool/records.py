@@ -304,6 +304,8 @@ Record = (
     | MachineRecord
     | SweepEnd
 )
+RECURRING = (SweepTagsRecord, ViewRecord, TagsRecord)
+"""Records of which several may be made in one millisecond: each is one of its own."""
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Record.__args__}  # type: ignore[attr-defined]
 
 

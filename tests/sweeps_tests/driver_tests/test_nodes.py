@@ -15,8 +15,9 @@ from sweeps.driver.plan import MOST_MOVES, StopReason
 from sweeps.engines.base import TrialState
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine
+from tracking.spool.history import Moves, TrialHistory
 from tracking.spool.records import EpochRecord, TagsRecord
-from tracking.spool.spool import Moves, Spool, TrialHistory
+from tracking.spool.spool import Spool
 from tracking.tags import Tag
 
 GIB = 2**30
