@@ -26,6 +26,7 @@ from sweeps.cluster.protocol import (
     Message,
     Node,
     NodeFound,
+    NodeLeaving,
     NodeLost,
     NodeReady,
     NodeRefused,
@@ -67,6 +68,7 @@ class ClusterConnection:
         self._nodes: dict[str, Node] = {}
         self._data: UseData | None = None
         self._opening: set[str] = set()
+        self._leaving: set[str] = set()
         self._again_at = 0.0
         self._said: set[str] = set()
         self._closed = False
@@ -195,7 +197,7 @@ class ClusterConnection:
         except (EOFError, OSError):
             self._ended()
             named = {m.name for m in found if isinstance(m, NodeFound)}
-            named |= {m.node.name for m in found if isinstance(m, NodeReady)}
+            named |= {m.node.name for m in found if isinstance(m, NodeReady)} | self._leaving
             why = "the connection to the cluster has ended"
             found += [NodeLost(n, why) for n in sorted({*self._nodes, *self._opening, *named})]
         return found
@@ -225,9 +227,13 @@ class ClusterConnection:
                 self._opening.discard(name)
                 self._nodes.pop(name, None)
                 self._say_once(f"node {name} is not used: {reason}")
+            case NodeLeaving(name, reason):
+                self._nodes.pop(name, None)
+                self._leaving.add(name)
             case NodeLost(name, reason):
                 self._opening.discard(name)
-                if self._nodes.pop(name, None) is not None:
+                if self._nodes.pop(name, None) is not None or name in self._leaving:
+                    self._leaving.discard(name)
                     log.warning("node %s was lost: %s", name, reason)
                 else:
                     log.info("node %s is not ready: %s", name, reason)

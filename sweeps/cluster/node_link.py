@@ -31,6 +31,7 @@ from sweeps.cluster.protocol import (
     HostEvent,
     JobEvent,
     Node,
+    NodeLeaving,
     NodeLost,
     NodeReady,
     NodeRefused,
@@ -80,7 +81,7 @@ class NodeLink:
         self._reports: dict[str, int] = {}
         self._folders: dict[str, str] = {}
         self._gone = threading.Event()
-        self._heard = time.monotonic()
+        self._heard, self._has_lease = time.monotonic(), False
 
     def put(self, command: Command) -> None:
         """Takes a command of the driver's; commands keep their order."""
@@ -288,7 +289,7 @@ class NodeLink:
         """Before anything runs there: from now on the node ends its jobs when it is cut off."""
         confirmed = self._get(self._call("pulse", 0.0), CALL_SECONDS)
         self._get(self._call("pulse", confirmed), CALL_SECONDS)
-        self._heard = time.monotonic()
+        self._heard, self._has_lease = time.monotonic(), True
         threading.Thread(
             target=self._keep_lease, args=(confirmed,), daemon=True, name=f"pulse of {self.name}"
         ).start()
@@ -388,11 +389,12 @@ class NodeLink:
         self._gone.set()
         self._bridge.remove(self)
         self._commands.put(None)
-        if not _has_ended(error):
+        self._kill()
+        if self._has_lease and not _has_ended(error):
+            self._bridge.say(NodeLeaving(self.name, _loss(error)))
             self._outlast_lease()
         self._bridge.forget(self._node_id)
         self._bridge.say(NodeLost(self.name, _loss(error)))
-        self._kill()
 
     def _outlast_lease(self) -> None:
         """Waits until the node's jobs have ended by themselves, where they still live.
@@ -444,11 +446,11 @@ def _has_ended(error: Exception) -> bool:
 
     A node that the head of the cluster has given up may only be out of its reach.
     """
-    from ray.exceptions import RayActorError
+    from ray.exceptions import ActorUnavailableError, RayActorError
 
-    text = str(error)
-    is_given_up = "node has died" in text and not _is_shut_down(text)
-    return isinstance(error, RayActorError) and not is_given_up
+    if not isinstance(error, RayActorError) or isinstance(error, ActorUnavailableError):
+        return False
+    return "node has died" not in str(error) or _is_shut_down(str(error))
 
 
 def _is_shut_down(text: str) -> bool:

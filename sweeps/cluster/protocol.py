@@ -186,6 +186,14 @@ class NodeRefused:
 
 
 @dataclass(frozen=True)
+class NodeLeaving:
+    """A node takes no more jobs; it will be lost, once what runs there must have ended."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class NodeLost:
     """A node is gone, with all that ran there; one line for people."""
 
@@ -202,7 +210,9 @@ class JobEvent:
     event: Event
 
 
-Message = Connected | Refused | NodeFound | NodeReady | NodeRefused | NodeLost | JobEvent
+Message = (
+    Connected | Refused | NodeFound | NodeReady | NodeRefused | NodeLeaving | NodeLost | JobEvent
+)
 
 # Between the bridge and a node.
 

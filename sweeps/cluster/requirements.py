@@ -6,6 +6,7 @@ nothing of this module or project.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 LIBRARIES = {
@@ -14,6 +15,8 @@ LIBRARIES = {
     "torch": ("torch", "keras", "numpy", "ray"),
 }
 """By backend, beside the minor version of Python and the project itself."""
+BUILD = re.compile(r"\+(cpu|xpu|cu\d+|rocm[\d.]+)$")
+"""The end of PyTorch's versions. Others, such as a commit, mean another source."""
 OURS = ("search_spaces", "pipelines", "tracking", "sweeps")
 
 
@@ -48,12 +51,11 @@ def found_here(libraries: tuple[str, ...], packages: tuple[str, ...]) -> dict[st
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     """What of a node differs, in one line: `numpy 2.1.0 there, 2.3.1 here`; empty for nothing.
 
-    What follows a version's `+` says for which GPU a library was built (`2.9.1+cu128`,
-    `2.9.1+cpu`), in which nodes may differ.
+    For which processors a library was built (`2.9.1+cu128`, `2.9.1+cpu`) may differ.
     """
     parts = [
         f"{name} {there.get(name) or 'missing'} there, {version or 'missing'} here"
         for name, version in here.items()
-        if there.get(name, "").partition("+")[0] != version.partition("+")[0]
+        if BUILD.sub("", there.get(name, "")) != BUILD.sub("", version)
     ]
     return "; ".join(parts)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from sweeps.cluster.protocol import Node
 from sweeps.executors.base import Slot
 from sweeps.resources.machine import TRIAL_GIGABYTES
-from sweeps.resources.packing import FixedSlots, GpuLayout, PackedSlots, Slots
+from sweeps.resources.packing import FixedSlots, GpuLayout, PackedSlots, Slots, machine_of
 
 ROOMY = 0.9
 """A node with this share of the most memory that a node has is one of those with most."""
@@ -35,8 +35,8 @@ class ClusterSlots:
         most: int | None = None,
         to_come: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._there, self._num_threads, self.most = nodes, num_threads, most
-        self._aside: set[str] = set()
+        self._nodes, self._num_threads, self.most = nodes, num_threads, most
+        self._spared: frozenset[str] = frozenset()
         self._to_come = to_come
         self._trials_per_gpu = trials_per_gpu
         self._levels: dict[tuple[str, ...], int] = {}
@@ -46,13 +46,6 @@ class ClusterSlots:
         self._taken: dict[Slot, Slot] = {}
         self._turns: dict[str, int] = {}
         self._is_one_emptied = False
-
-    def set_aside(self, name: str) -> None:
-        """A node gets no more trials, as if it had left; it goes on with those that it has."""
-        self._aside.add(name)
-
-    def _nodes(self) -> dict[str, Node]:
-        return {n: node for n, node in self._there().items() if n not in self._aside}
 
     @property
     def nodes(self) -> dict[str, str]:
@@ -75,13 +68,26 @@ class ClusterSlots:
         """Whether nothing runs on one of the nodes that have most memory."""
         return self._idle() is not None
 
+    def spare(self, machines: Collection[str]) -> None:
+        """These (`machine_of`) get no more trials while there are others."""
+        self._spared = frozenset(machines)
+
+    def has_room_beyond(self, machines: Collection[str]) -> bool:
+        """Whether `take` would return a slot that is not of these machines, if there are others."""
+        return self._emptiest(machines) is not None
+
     def empty_one(self, wanted: bool) -> None:
         """Whether one of the nodes that have most memory takes nothing until it is idle."""
         self._is_one_emptied = wanted
 
-    def take(self, *, alone: bool = False) -> Slot:
-        """A slot of the node that is next; its index is free in all."""
-        name = (self._idle() if alone else None) or self._emptiest()
+    def take(self, *, alone: bool = False, beyond: Collection[str] = ()) -> Slot:
+        """A slot of the node that is next; its index is free in all.
+
+        Args:
+            alone: of a node on which nothing runs, if there is one.
+            beyond: not of these machines, if there are others.
+        """
+        name = (self._idle(beyond) if alone else None) or self._emptiest(beyond)
         if name is None:
             raise IndexError("No node has room for another trial.")
         self._turns[name] = 1 + max(self._turns.values(), default=0)
@@ -169,25 +175,33 @@ class ClusterSlots:
             return PackedSlots(layout, layout.fitting(self._level(layout.names)))
         return FixedSlots([Slot(i, self._num_threads) for i in range(self._num_slots(node))])
 
-    def _emptiest(self) -> str | None:
+    def _emptiest(self, beyond: Collection[str] = ()) -> str | None:
         if self.most is not None and len(self._taken) >= self.most:
             return None
         emptied = self._roomy()[0] if self._is_one_emptied and self._now() else ""
-        names = [name for name in self._by_load(self._now()) if self._free[name].has_room]
-        return next((name for name in names if name != emptied), None)
+        names = self._by_load(self._usable(beyond))
+        return next((n for n in names if self._free[n].has_room and n != emptied), None)
 
-    def _idle(self) -> str | None:
+    def _idle(self, beyond: Collection[str] = ()) -> str | None:
         """A node with most memory on which nothing runs."""
         if self.most is not None and len(self._taken) >= self.most:
             return None
-        return next((name for name in self._roomy() if self._free[name].has_room_alone), None)
+        return next((n for n in self._roomy(beyond) if self._free[n].has_room_alone), None)
 
-    def _roomy(self) -> list[str]:
+    def _roomy(self, beyond: Collection[str] = ()) -> list[str]:
         """The nodes with most memory, the emptiest first."""
-        nodes = self._now()
+        nodes = self._usable(beyond)
         most = max((node.machine.memory_bytes for node in nodes.values()), default=0)
         large = {n: node for n, node in nodes.items() if node.machine.memory_bytes >= ROOMY * most}
         return self._by_load(large)
+
+    def _usable(self, beyond: Collection[str]) -> Mapping[str, Node]:
+        """The nodes of now without those that are spared, and of these without `beyond`; what
+        leaves none is left out."""
+        nodes = self._now()
+        for machines in (self._spared, beyond):
+            nodes = {n: node for n, node in nodes.items() if machine_of(n) not in machines} or nodes
+        return nodes
 
     def _by_load(self, nodes: Mapping[str, Node]) -> list[str]:
         """Names of nodes, the emptiest first, of those the one that has waited longest."""

@@ -1,107 +1,115 @@
 """Failures that may be a machine's: prepared data that are gone, a full disk, processes that die.
 
-Such a machine ends every trial within seconds, and takes the next one. So a trial that failed by
-what may be its machine's waits until another one shows who is to blame.
+Such a machine ends every trial within seconds, and takes the next one. Who is to blame shows by
+where trials train: on a cluster one that failed goes on on another node, and a node that fails one
+after the other gets no more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeps.driver.plan import MOST_MOVES
 from sweeps.driver.status import TrialRow
 from sweeps.executors.failures import Failure
-from sweeps.resources.packing import NodeSlots
+from sweeps.resources.packing import NodeSlots, machine_of
 
 NUM_SAME_FAILURES = 3
 """So many first trials failing for one reason, or later ones in a row for one that is the
 machine's, mean that the next would, too."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Doubt:
-    """A trial that waits, and why.
+    """A trial that failed on every machine that it can have, or on too many, and waits.
 
     Attributes:
-        since: when it failed (`Board.clock`).
-        others_train: whether a trial that was started later has reported from another machine.
+        since: when it failed last (`Board.clock`).
     """
 
     row: TrialRow
     failure: Failure
     since: float
-    others_train: bool = False
 
 
 class Doubts:
     """The failures of which it is not known yet whether they are the trial's or its machine's.
 
-    - A trial that is started later on the same machine and reports: they are the trials'.
-    - Three of one cause on one node of a cluster: they are that node's, where another one is left.
-    - Three of one cause in a row, on the only machine, on all that are there or on three different
-      ones, while no trial that was started later reports: they are everybody's.
+    - What failed goes on on another node, where there is one that it did not fail on, so often as
+      trials may be moved.
+    - Else it waits in doubt. Once a trial that was started later on the same machine reports, the
+      failure was its own; where it has been moved too often, on any machine.
+    - Three of one cause in doubt are everybody's: nothing can be trained.
+    - A node on which three trials failed, none of them by itself, and where none that was started
+      later has reported, is a suspect.
     """
 
     def __init__(self, pool: NodeSlots | None) -> None:
         self._pool = pool
         self._open: list[Doubt] = []
-        self._blamed: set[str] = set()
-        """Nodes since a trial reported."""
+        self._failed: dict[str, dict[int, float]] = {}
+        """Machine -> trials that failed there -> when (`Board.clock`)."""
 
-    def add(self, row: TrialRow, failure: Failure, now: float) -> None:
-        """A trial failed on its node."""
+    def failed(self, row: TrialRow, failure: Failure, now: float) -> bool:
+        """A trial failed on its machine; returns whether it can go on on another one."""
+        machine = machine_of(row.node)
+        self._failed.setdefault(machine, {})[row.number] = now
+        if machine:
+            row.failed_on |= {machine}
+            if self._others(row):
+                return True
+        row.waiting = row.in_doubt = True
         self._open.append(Doubt(row, failure, now))
+        return False
 
-    def trained(self, row: TrialRow) -> list[Doubt]:
-        """A trial has reported; returns those that have failed by themselves, then."""
-        self._blamed.clear()
-        for doubt in self._open:
-            doubt.others_train |= doubt.row.node != row.node and row.started >= doubt.since
-        return self._taken(
-            [d for d in self._open if d.row.node == row.node and row.started >= d.since]
-        )
+    def reported(self, row: TrialRow) -> list[Doubt]:
+        """A trial has reported; returns those in doubt that have failed by themselves, then."""
+        there = self._failed.get(machine_of(row.node), {})
+        own = {number for number, at in there.items() if row.started >= at}
+        for number in own:
+            del there[number]
+        own |= {d.row.number for d in self._open if _moved_enough(d.row) and row.started >= d.since}
+        return self._settled([doubt for doubt in self._open if doubt.row.number in own])
 
-    def blamed(self) -> list[Doubt]:
-        """Those of the node that failed last, where they are that node's and not all nodes'."""
-        last = self._open[-1]
-        here = [d for d in self._alike(last) if d.row.node == last.row.node]
-        enough = len(here) == NUM_SAME_FAILURES and len(self._blamed) < NUM_SAME_FAILURES - 1
-        if not enough or not self._nodes - {last.row.node}:
-            return []
-        self._blamed.add(last.row.node)
-        return self._taken([d for d in self._open if d.row.node == last.row.node])
+    def elsewhere(self) -> list[Doubt]:
+        """Those in doubt that can go on on a node that has come meanwhile."""
+        return self._settled([doubt for doubt in self._open if self._others(doubt.row)])
+
+    def all(self) -> list[Doubt]:
+        """All that are in doubt."""
+        return self._settled(list(self._open))
+
+    def forget(self, row: TrialRow) -> None:
+        """A trial has failed by itself: no machine is to blame."""
+        for there in self._failed.values():
+            there.pop(row.number, None)
+
+    def suspects(self) -> set[str]:
+        """The machines of a cluster that are to get no more trials while there are others."""
+        return {m for m, there in self._failed.items() if m and len(there) >= NUM_SAME_FAILURES}
 
     def trouble(self) -> str:
         """What every machine does to trials, in one line; empty while nothing shows that."""
-        latest = self._open[-NUM_SAME_FAILURES:]
-        if len(latest) < NUM_SAME_FAILURES or any(d.others_train for d in latest):
+        latest = [doubt.failure for doubt in self._open[-NUM_SAME_FAILURES:]]
+        if len(latest) < NUM_SAME_FAILURES or len({failure.cause for failure in latest}) > 1:
             return ""
-        nodes = {d.row.node for d in latest} | self._blamed
-        untried = self._nodes - {d.row.node for d in self._open}
-        if len({d.failure.cause for d in latest}) > 1 or (untried and len(nodes) < len(latest)):
-            return ""
-        return f"{NUM_SAME_FAILURES} trials in a row failed: {latest[-1].failure.reason}"
+        return f"{NUM_SAME_FAILURES} trials in a row failed: {latest[-1].reason}"
 
-    def of_lost_nodes(self) -> list[Doubt]:
-        """Those whose node is gone, so that nothing will show who was to blame."""
-        if self._pool is None or not self._open:
-            return []
-        there = self._nodes
-        return self._taken([d for d in self._open if d.row.node not in there])
+    def _others(self, row: TrialRow) -> bool:
+        """Whether there is a node that is no suspect and on which the trial has not failed, and it
+        may be moved."""
+        if self._pool is None or not row.failed_on or _moved_enough(row):
+            return False
+        there = {machine_of(name) for name in self._pool.nodes}
+        return bool(there - row.failed_on - self.suspects())
 
-    def all(self) -> list[Doubt]:
-        """All that are left."""
-        return self._taken(list(self._open))
-
-    @property
-    def _nodes(self) -> set[str]:
-        return set() if self._pool is None else set(self._pool.nodes)
-
-    def _alike(self, doubt: Doubt) -> list[Doubt]:
-        return [d for d in self._open if d.failure.cause == doubt.failure.cause]
-
-    def _taken(self, settled: list[Doubt]) -> list[Doubt]:
-        """Takes those out, which wait no more."""
-        self._open = [doubt for doubt in self._open if doubt not in settled]
-        for doubt in settled:
+    def _settled(self, doubts: list[Doubt]) -> list[Doubt]:
+        """Takes them out: they wait in doubt no more."""
+        self._open = [doubt for doubt in self._open if doubt not in doubts]
+        for doubt in doubts:
             doubt.row.waiting = doubt.row.in_doubt = False
-        return settled
+        return doubts
+
+
+def _moved_enough(row: TrialRow) -> bool:
+    return row.moved_in_a_row >= MOST_MOVES

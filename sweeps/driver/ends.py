@@ -38,6 +38,13 @@ class Ends:
             row.reason = OUTRANKED.format(row.epochs_text)
             self.end_one_paused(row)
 
+    def pause_waiting(self) -> None:
+        """What has reported and was to go on waits at its last report: there is no time for it."""
+        for row in self._board.rows.waiting():
+            if row.curve and not row.in_doubt:
+                row.waiting, row.state = False, TrialState.PAUSED
+                self._trials.engine.pause(row.number)
+
     def end_paused(self) -> None:
         """When no slot will be free again for them, paused trials have been pruned."""
         for row in self._board.in_state(TrialState.PAUSED):

@@ -121,7 +121,8 @@ class SweepLoop:
                 return broken_off
             self._nodes.look()
             self._retries.nodes_changed()
-            self._fill_slots()
+            if not self._fill_slots():
+                continue
             awaits_node = self._awaits_node()
             if awaits_node and self._nodes.is_over:
                 return StopReason.NO_NODE
@@ -166,16 +167,20 @@ class SweepLoop:
             return
         self._logged_final_phase = begins
 
-    def _fill_slots(self) -> None:
+    def _fill_slots(self) -> bool:
+        """Starts what there is room for; False where that failed in a way that ends the sweep."""
         slots = self._trials.packer.slots
         while not self._interrupts.received and self._plan.rules.reached(self.board) is None:
             row = self._next.choose()
             if row is None:
-                return
-            failure = self._trials.start(row, slots.take(alone=row.ran_out_of_memory))
+                return True
+            failure = self._trials.start(row, self._trials.slot_for(row))
             if failure is not None:
                 self._retries.broken(row, failure)
+                if self._retries.broken_off() is not None:
+                    return False
         slots.empty_one(False)  # What waits for a machine of its own does not start any more.
+        return True
 
     def _handle_events(self, timeout_seconds: float) -> None:
         events = self._executor.events(timeout_seconds)
@@ -203,7 +208,7 @@ class SweepLoop:
         if first and not new:
             self._time_plan.started(row, waited)
         if new:
-            self._retries.trained(row)
+            self._retries.reported(row)
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)
             self._recorder.reported(report, self._trials.usage.taken(identity))
         self._trials.last_report[row.number] = now
@@ -276,6 +281,7 @@ class SweepLoop:
 
         Its checkpoint has its weights: it starts, reports its last step again, and ends.
         """
+        self._ends.pause_waiting()
         waiting = self.board.in_state(TrialState.PAUSED) if self._time_plan.is_timed else []
         row = next((row for row in waiting if self.board.would_win(row)), None)
         if not self._trials.packer.slots.has_room or row is None or row.number in self._finishing:

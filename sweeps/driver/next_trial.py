@@ -38,20 +38,25 @@ class NextTrial:
         """The trial to start now; None where there is none, or no room, for the time being."""
         slots = self._trials.packer.slots
         waiting = [row for row in self._board.rows.waiting() if not row.in_doubt]
-        ready = [row for row in waiting if not row.ran_out_of_memory]
+        others = [row for row in waiting if not row.ran_out_of_memory]
         # One whose memory ran out has a machine to itself, after what else waits.
-        slots.empty_one(bool(waiting) and not ready)
-        if waiting and not ready and slots.has_room_alone:
+        slots.empty_one(bool(waiting) and not others)
+        if waiting and not others and slots.has_room_alone:
             slots.empty_one(False)
             return waiting[0]
         if not slots.has_room:
             return None
-        row = ready[0] if ready else self._further()
+        row = next(filter(self._has_place, others), None) or self._further()
         if row is not None and row.ran_out_of_memory and not slots.has_room_alone:
             # Promoted, while no machine is idle: it waits as if its memory had run out now.
             row.waiting, row.state = True, TrialState.RUNNING
             return self.choose()
         return row
+
+    def _has_place(self, row: TrialRow) -> bool:
+        """Whether a slot is free on a node on which the trial has not failed, if it has."""
+        pool = self._plan.pool
+        return pool is None or not row.failed_on or pool.has_room_beyond(row.failed_on)
 
     def _further(self) -> TrialRow | None:
         """One that is promoted, or a new one."""

@@ -42,6 +42,7 @@ class Retries:
         self._board, self._plan = trials.board, trials.plan
         self.source_changed = self.search_ended = self.trouble = ""
         self._doubts = Doubts(self._plan.pool)
+        self._suspects: set[str] = set()
         self.longest_epoch = 0.0
         self._one_trained = False
 
@@ -167,33 +168,35 @@ class Retries:
             self._end_failed(row, failure)
 
     def _doubt(self, row: TrialRow, failure: Failure) -> None:
-        """Leaves open whether a trial has failed, until others show whether its machine did."""
-        row.waiting = row.in_doubt = True
-        self._doubts.add(row, failure, self._board.clock())
+        """A failure that may be the machine's: others show whether it is."""
         sweep_log.warning("%s failed, by what may be the machine's: %s", row.name, failure.reason)
-        blamed = self._doubts.blamed()
-        if blamed:
-            self._set_aside(row.node, blamed)
-        else:
-            self.trouble = self._doubts.trouble()
+        if self._doubts.failed(row, failure, self._board.clock()):
+            self._go_on_elsewhere(row, f"{failure.reason}, on node {row.node}")
+        self.trouble = self.trouble or self._doubts.trouble()
+        self._spare_suspects()
 
-    def _set_aside(self, node: str, doubts: list[Doubt]) -> None:
-        """A node takes no more trials in this session; those that it failed go on elsewhere."""
-        assert self._plan.pool is not None
-        self._plan.pool.set_aside(node)
-        why = f"{len(doubts)} trials in a row failed there: {doubts[-1].failure.reason}"
-        log.warning("node %s takes no more trials in this session: %s", node, why)
-        for doubt in doubts:
-            self._go_on_elsewhere(doubt.row, f"node {node} is set aside: {doubt.failure.reason}")
+    def _spare_suspects(self) -> None:
+        """Nodes that fail every trial get no more, until it shows that the trials did."""
+        suspects = self._doubts.suspects()
+        if self._plan.pool is None or suspects == self._suspects:
+            return
+        for machine in sorted(suspects - self._suspects):
+            text = "node %s gets no more trials: %d in a row failed there by what may be its fault"
+            log.warning(text, machine, NUM_SAME_FAILURES)
+        for machine in sorted(self._suspects - suspects):
+            sweep_log.info("node %s gets trials again: they failed by themselves", machine)
+        self._suspects = suspects
+        self._plan.pool.spare(suspects)
 
-    def trained(self, row: TrialRow) -> None:
+    def reported(self, row: TrialRow) -> None:
         """A trial has reported: what failed there before it was started was not the machine's."""
-        self._end_doubts(self._doubts.trained(row))
+        self._end_doubts(self._doubts.reported(row))
+        self._spare_suspects()
 
     def nodes_changed(self) -> None:
-        """What failed on a node that is gone goes on elsewhere; to be called again and again."""
-        for doubt in self._doubts.of_lost_nodes():
-            self._go_on_elsewhere(doubt.row, f"node {doubt.row.node} was lost")
+        """What failed on every node goes on on one that has come; to be called again and again."""
+        for doubt in self._doubts.elsewhere():
+            self._go_on_elsewhere(doubt.row, f"{doubt.failure.reason}, on node {doubt.row.node}")
 
     def end_doubts(self) -> None:
         """What has failed has failed."""
@@ -207,6 +210,7 @@ class Retries:
         tries = f" (after {row.num_tries} tries)" if row.num_tries > 1 else ""
         row.reason, row.details = failure.reason + tries, failure.details
         row.failure_cause = failure.cause
+        self._doubts.forget(row)
         self._trials.end_without_result(row, TrialState.FAILED)
         self._trials.recorder.progress(self._board)
         self._figures.forget(row)

@@ -26,6 +26,7 @@ class TrialRow:
         curve: step -> `metric`, in the unit of the schedule's `Reports`.
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
         in_doubt: it waits until another trial shows whether its failure was the machine's.
+        failed_on: machines of a cluster on which it failed by what may be their fault.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
@@ -67,6 +68,7 @@ class TrialRow:
     failure_cause: str = ""
     waiting: bool = False
     in_doubt: bool = False
+    failed_on: frozenset[str] = frozenset()
     num_retries: int = 0
     num_repacked: int = 0
     node: str = ""

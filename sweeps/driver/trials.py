@@ -54,6 +54,14 @@ class Trials:
         self._unreported: set[int] = set()
         self._uncompiled: set[int] = set()
 
+    def slot_for(self, row: TrialRow) -> Slot:
+        """A free slot: of a machine of its own where its memory ran out, and of a node on which it
+        has not failed."""
+        alone, pool = row.ran_out_of_memory, self.plan.pool
+        if pool is not None and row.failed_on:
+            return pool.take(alone=alone, beyond=row.failed_on)
+        return self.packer.slots.take(alone=alone)
+
     def start(self, row: TrialRow, slot: Slot) -> Raised | None:
         """Starts a trial, or goes on with it; returns why its process could not be started."""
         number, again = row.number, bool(row.curve)
@@ -74,6 +82,7 @@ class Trials:
             self.usage.started(job_id(number))
         except (OSError, EOFError) as error:
             details = "".join(traceback.format_exception(error))
+            row.node = ""  # It failed here, on the way to its node.
             return Raised(job_id(number), type(error).__name__, str(error), details)
         return None
 

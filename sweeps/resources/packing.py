@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -213,6 +214,11 @@ class Slots(Protocol):
         """From now on fewer trials share such a GPU; those that run keep what they have."""
 
 
+def machine_of(node: str) -> str:
+    """What a node is called whenever it joins: without the number of its further times."""
+    return re.sub(r"(-[0-9a-f]{6})\.\d+$", r"\1", node)
+
+
 class NodeSlots(Slots, Protocol):
     """Slots of machines that come and go."""
 
@@ -232,8 +238,14 @@ class NodeSlots(Slots, Protocol):
     def num_gpus_to_come(self) -> int:
         """GPUs of machines that are there and cannot take trials yet."""
 
-    def set_aside(self, name: str) -> None:
-        """A machine gets no more trials, as if it had left; it goes on with those that it has."""
+    def spare(self, machines: Collection[str]) -> None:
+        """These (`machine_of`) get no more trials while there are others."""
+
+    def has_room_beyond(self, machines: Collection[str]) -> bool:
+        """Whether `take` would return a slot that is not of these machines, if there are others."""
+
+    def take(self, *, alone: bool = False, beyond: Collection[str] = ()) -> Slot:
+        """As `Slots.take`, of other machines than `beyond`, if there are others."""
 
     def gpus_of(self, slot: Slot) -> tuple[str, ...]:
         """The names of the GPUs of the slot's machine, also of one that is gone."""

@@ -11,7 +11,13 @@ import pytest
 
 from sweeps.cluster.bridge import Outbox
 from sweeps.cluster.node_link import NodeLink
-from sweeps.cluster.protocol import ClusterOptions, NodeLost, NodeRefused, longest_lease
+from sweeps.cluster.protocol import (
+    ClusterOptions,
+    NodeLeaving,
+    NodeLost,
+    NodeRefused,
+    longest_lease,
+)
 
 
 def test_who_keeps_leases_does_not_wait_for_a_driver_that_does_not_read():
@@ -58,8 +64,10 @@ def test_a_node_that_the_head_gives_up_is_lost_once_its_lease_has_ended(text, re
         say=lambda message: said.append((message, time.monotonic())),
     )  # fmt: skip
     link = NodeLink(bridge, "1", "a", 1, 0)
-    heard = link._heard
+    link._has_lease, heard = True, link._heard
     link._lost(exceptions.RayActorError(error_msg=text))
-    ((message, at),) = said
+    *before, (message, at) = said
     assert message == NodeLost("a", reason)
+    assert [message for message, _ in before] == ([NodeLeaving("a", reason)] if waits else [])
     assert (at - heard >= longest_lease(0.4)) is waits
+    assert all(then - heard < 0.3 for _, then in before), "it takes no more jobs at once"

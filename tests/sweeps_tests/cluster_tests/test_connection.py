@@ -17,6 +17,7 @@ from sweeps.cluster.protocol import (
     Connected,
     Node,
     NodeFound,
+    NodeLeaving,
     NodeLost,
     NodeReady,
     NodeRefused,
@@ -119,4 +120,16 @@ def test_gpus_are_to_come_while_their_node_does_not_have_the_data(bridge, tiny_d
     bridge.send(NodeReady(replace(node("a", GPU, GPU), data=tiny_data.fingerprint)))
     connection.receive(5)
     assert connection.num_gpus_to_come == 0 and list(connection.nodes) == ["a"]
+    connection.close()
+
+
+def test_a_node_that_leaves_takes_no_more_jobs_and_is_lost_later(bridge, caplog):
+    connection = ClusterConnection(ClusterOptions("127.0.0.1:1"))
+    for message in (NodeFound("a"), NodeReady(node("a")), NodeLeaving("a", "it has ended")):
+        bridge.send(message)
+    connection.receive(1)
+    assert connection.nodes == {}
+    bridge.close()  # Its jobs are the driver's to start again, whatever happens to the bridge.
+    assert NodeLost("a", "the connection to the cluster has ended") in connection.receive(1)
+    assert "node a was lost" in caplog.text
     connection.close()

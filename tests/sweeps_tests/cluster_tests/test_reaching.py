@@ -183,4 +183,5 @@ def test_what_a_library_was_built_for_may_differ_and_its_version_may_not():
     assert requirements.differences({"torch": "2.9.0+cpu"}, here) == (
         "torch 2.9.0+cpu there, 2.9.1+cpu here"
     )
+    assert requirements.differences({"torch": "2.9.1+git1a2b3c"}, here), "another source"
     assert requirements.differences({"torch": ""}, here) == "torch missing there, 2.9.1+cpu here"

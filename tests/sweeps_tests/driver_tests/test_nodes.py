@@ -15,6 +15,7 @@ from sweeps.driver.plan import MOST_MOVES, StopReason
 from sweeps.engines.base import TrialState
 from sweeps.resources.gpus import Gpu
 from sweeps.resources.machine import Machine
+from sweeps.resources.packing import machine_of
 from tracking.spool.history import Moves, TrialHistory
 from tracking.spool.records import EpochRecord, TagsRecord
 from tracking.spool.spool import Spool
@@ -88,50 +89,93 @@ def failing_job(*bad: str, own: tuple[int, ...] = ()) -> Any:
     return job
 
 
-@pytest.mark.parametrize("bad", ["a", "b", "ab"])
-def test_a_node_that_fails_every_trial_is_set_aside_and_its_trials_go_on_elsewhere(
-    scene, bad, caplog
+@pytest.mark.parametrize(("names", "bad"), [("ab", "a"), ("abcd", "ab"), ("abcdefgh", "abc")])
+@pytest.mark.parametrize("num_cores", [1, 4])
+def test_a_node_that_fails_every_trial_gets_no_more_and_they_go_on_elsewhere(
+    scene, names, bad, num_cores, caplog
 ):
-    nodes = {name: node(name) for name in "abcd"}
-    s = scene(nodes, job=failing_job(*bad), num_trials=20, num_points=20)
+    nodes = {name: node(name, num_cores) for name in names}
+    s = scene(nodes, job=failing_job(*bad), num_trials=30, num_points=30)
     assert s.run() is StopReason.TRIALS
-    assert set(states_of(s).values()) == {"COMPLETE"} and len(states_of(s)) == 20
-    assert sum(row.num_moved for row in s.board.rows.values()) == 3 * len(bad)
-    assert {row.node for row in s.board.rows.values()} == set("abcd") - set(bad)
+    assert states_of(s) == dict.fromkeys(range(30), "COMPLETE")
+    rows = s.board.rows.values()
+    assert {row.node for row in rows} <= set(names) - set(bad)
+    assert {name for row in rows for name in row.failed_on} == set(bad)
+    assert all(row.num_retries == 0 for row in rows)
     for name in bad:
-        why = "3 trials in a row failed there: OSError: [Errno 28] No space left on device"
-        assert f"node {name} takes no more trials in this session: {why}" in caplog.text
+        assert f"node {name} gets no more trials: 3 in a row failed there" in caplog.text
 
 
-@pytest.mark.parametrize("names", ["a", "ab", "abcde"])
+@pytest.mark.parametrize("names", ["a", "ab", "abcdefgh"])
 def test_what_fails_on_every_node_breaks_the_sweep_off(scene, names):
     nodes = {name: node(name) for name in names}
     s = scene(nodes, job=failing_job(*names), num_trials=30, num_points=30)
     assert s.run() is StopReason.TROUBLE
     assert s.sweep.error.startswith("3 trials in a row failed: OSError: [Errno 28]")
     assert states_of(s) == {}, "none has failed"
-    assert len(s.board.rows) <= 9
+    assert len(s.board.rows) <= 3 * len(names)
 
 
-def test_where_others_train_on_its_node_a_trial_has_failed_by_itself(scene):
-    job = failing_job(own=(2, 5))
-    s = scene({"a": node("a"), "b": node("b")}, job=job, num_trials=12, num_points=12)
+@pytest.mark.parametrize("num_cores", [1, 4])
+def test_points_that_fail_wherever_they_are_trained_take_no_node_along(scene, num_cores):
+    bad = (2, 5, 6, 7, 8)
+    nodes = {name: node(name, num_cores) for name in "abc"}
+    s = scene(nodes, job=failing_job(own=bad), num_trials=40, num_points=40)
+    s.sweep._retries._doubts.trouble = lambda: (
+        ""
+    )  # All of one cause in a row, which is another rule.
     assert s.run() is StopReason.TRIALS
-    assert {n for n, state in states_of(s).items() if state == "FAILED"} == {2, 5}
+    failed = {number for number, state in states_of(s).items() if state == "FAILED"}
+    assert failed == set(bad)
+    assert s.sweep._retries._suspects == set(), "no node is to blame"
 
 
-def test_what_failed_on_a_node_that_is_lost_goes_on_elsewhere(scene):
-    nodes = {"a": node("a"), "b": node("b")}
+def test_what_is_moved_too_often_has_failed_once_another_trial_reports(scene):
+    nodes = {name: node(name) for name in "abcdefghij"}
+    s = scene(nodes, job=failing_job(own=(4,)), num_trials=30, num_points=30)
+    assert s.run() is StopReason.TRIALS
+    assert [n for n, state in states_of(s).items() if state == "FAILED"] == [4]
+    assert len(s.board.rows[4].failed_on) <= MOST_MOVES + 1
+
+
+def test_what_failed_on_every_node_goes_on_on_one_that_comes(scene):
+    nodes = {"a": node("a")}
 
     def job(task: Any, report: Any, slot: Any) -> Any:
-        if slot.node == "a":
-            nodes.pop("a", None)
-        return failing_job("a")(task, report, slot)
+        if task.number == 1 and slot.node == "a":
+            nodes["b"] = node("b")
+        return failing_job(*("a" if task.number == 1 else ""))(task, report, slot)
 
     s = scene(nodes, job=job)
     assert s.run() is StopReason.TRIALS
     assert set(states_of(s).values()) == {"COMPLETE"}
-    assert [row.num_moved for row in s.board.rows.values()].count(1) == 1
+    assert s.board.rows[1].node == "b" and s.board.rows[1].num_moved == 1
+
+
+def test_a_start_that_fails_here_is_no_fault_of_a_node(scene, monkeypatch):
+    s = scene({"a": node("a"), "b": node("b")}, num_trials=30, num_points=30, num_retries=0)
+    monkeypatch.setattr(s.executor, "start", full_disk)
+    assert s.run() is StopReason.TROUBLE
+    assert len(s.board.rows) <= 4 and s.sweep._retries._suspects == set()
+
+
+def full_disk(*arguments: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_node_is_the_same_machine_whenever_it_joins():
+    assert (
+        machine_of("host.name.2-1a2b3c.12")
+        == "host.name.2-1a2b3c"
+        == machine_of("host.name.2-1a2b3c")
+    )
+    nodes = {name: node(name) for name in ("a-1a2b3c", "b-1a2b3c")}
+    slots = ClusterSlots(lambda: nodes, 1)
+    slots.spare({"a-1a2b3c"})
+    nodes["a-1a2b3c.2"] = nodes.pop("a-1a2b3c")
+    assert slots.take().node == "b-1a2b3c" and not slots.has_room
+    del nodes["b-1a2b3c"]
+    assert slots.take().node == "a-1a2b3c.2", "there is no other"
 
 
 def test_losses_in_a_row_count_over_sessions(tmp_path):
