@@ -4,7 +4,7 @@ Every side trains the same model on the same images, with one learning rate a tr
 documentation says (the programs are in `benchmarks/peers`). It runs twice, with one trial and with
 more: the difference is what each further trial takes, without imports and without what is made
 once. A repetition runs all sides, and is one pair of each side and the bare loop: the table has the
-mean of their differences and its t interval (95 %).
+means, and of their differences the t interval (95 %), too.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def measured(side: str, num_trials: int, *, epochs: int) -> dict[str, Any]:
     """One side, in the present folder: seconds of a further trial, and of the first one.
 
     Raises:
-        SystemExit: There is no MNIST file, or the side failed.
+        SystemExit: There is no MNIST file, there are too few trials, or the side failed.
     """
+    if num_trials <= FEWER:
+        raise SystemExit(f"--trials must be at least {FEWER + 1}. Received: {num_trials}.")
     made = _data()
     few, many = (_seconds(side, made, num, epochs) for num in (FEWER, num_trials))
     return {
@@ -113,7 +115,7 @@ def table(found: Mapping[str, Mapping[str, Any]], **_: Any) -> list[str]:
     for side, one in found.items():
         pairs = [] if side == BARE else list(zip(one["a_trial"], bare, strict=False))
         over = [_difference([a[k] - b[k] for a, b in pairs]) for k in range(2)]
-        (wall, cpu), first = np.median(one["a_trial"], axis=0), np.median(one["first"], axis=0)
+        (wall, cpu), first = np.mean(one["a_trial"], axis=0), np.mean(one["first"], axis=0)
         lines.append(
             f"| {side} | {wall:.2f} ({cpu:.2f}) | {over[0]} | {over[1]} "
             f"| {first[0]:.1f} ({first[1]:.1f}) |"

@@ -239,7 +239,7 @@ class SweepLoop:
         if reason:
             return self._cut_short(row, f"pruned at epoch {row.epochs_text}: {reason}", reason)
         if not self._time_plan.enters_final_phase():
-            return decision
+            return Decision.GO_ON if self._time_plan.leads(row) else decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
 
     def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:

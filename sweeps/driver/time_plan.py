@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.status import Board, TrialRow
-from sweeps.engines.base import TrialState
+from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.formatting import duration
 
 NUM_CANDIDATES = 3
@@ -27,6 +27,9 @@ RESERVED_SHARE = 0.4
 LARGEST_SHARE = 0.6
 """One candidate may take so much where all that have come as far take more than `RESERVED_SHARE`:
 the best after an epoch is worth more than the cheapest after a third."""
+LEADING_SHARE = 1 / 3
+"""The space's defaults are trained through at once where that takes no more of the time: slow ones
+that are bad, too, cost a short sweep dearly (docs/log.md)."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 MISSING_SHARE = 0.1
@@ -173,6 +176,23 @@ class TimePlan:
             self._chosen.add(row.number)
             return True
         return False
+
+    def leads(self, row: TrialRow) -> bool:
+        """Whether a trial is not paused at its rung: that of the space's defaults, while none was
+        better after as much training, and its own does not take too much of the time.
+
+        Whoever wrote the space takes them for good. A sweep that is ended early has a winner then,
+        and others are measured against a trial that is complete.
+        """
+        if row.proposed_by != DEFAULTS or self._share(row) > LEADING_SHARE:
+            return False
+        key, step = self.board.objective.sort_key, row.step
+        own = key(row.curve[step])
+        return all(
+            own <= key(other.curve[step])
+            for other in self.board.rows.values()
+            if step in other.curve
+        )
 
     def next_waiting(self) -> TrialRow | None:
         """The paused trial to train on now: the best that can end in time.

@@ -16,6 +16,8 @@ LEFT_OUT_VALUE = "left_out_value"
 RUN_PAGE = "run_page"
 """The fact of a trial that is the address of its run in MLflow."""
 
+DEFAULTS = "default"
+"""What the point of the space's own defaults is said to be drawn from."""
 AT_RUNG = "waits at a rung with its checkpoint"
 """The reason of a trial that its pruner has paused."""
 

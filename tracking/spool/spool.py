@@ -70,8 +70,8 @@ class Spool:
     def put(self, record: Record) -> bool:
         """Adds a record; returns False where one of its key is there already.
 
-        Of two in one millisecond that may happen often, the second is a millisecond later. Returns
-        when it is on disk.
+        Recurring records never share a key: of two in one millisecond the second gets the next one.
+        Returns when it is on disk.
 
         Raises:
             OSError: There is no room; nothing was added.

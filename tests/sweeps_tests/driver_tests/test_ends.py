@@ -13,7 +13,7 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision
 from sweeps.driver.plan import StopReason
 from sweeps.driver.views import QuietView
-from sweeps.engines.base import TrialState
+from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.rungs import Rungs
 from sweeps.executors.base import Slot
@@ -108,6 +108,20 @@ def test_a_small_sweep_under_asha_ends_with_its_best_trial(scene, seed):
     assert s.board.best() is best and s.board.ahead() == []
 
 
+def test_the_point_of_the_defaults_is_trained_through_and_what_follows_waits_at_rungs(scene):
+    rungs = Rungs((1, 2, 3))
+    engine = OptunaEngine(
+        SPACE, OBJECTIVES["val_accuracy"], InMemoryStorage(), "study", "prior", 0,
+        pruner="asha", rungs=rungs,
+    )  # fmt: skip
+    s = scene(engine=engine, rungs=rungs.steps, num_trials=6)
+    assert s.run() is StopReason.TRIALS
+    first = s.board.rows[0]
+    assert first.proposed_by == DEFAULTS and first.state is TrialState.COMPLETE
+    paused = {number for number, state in s.tracker.states if state == "PAUSED"}
+    assert 0 not in paused and 1 in paused
+
+
 def test_a_trial_that_is_ahead_when_a_rule_ends_the_sweep_is_listed(scene):
     best, *_, worst = trial_order()
     s = scene(decide=wait_at_one(worst), rungs=(1, 3), rules={"max_total_epochs": 6})
@@ -154,6 +168,35 @@ def test_the_best_of_those_that_wait_ends_as_the_winner_when_the_time_is_up(scen
     assert best in s.tracker.kept, "its model is there"
     ends = states_of(s)
     assert {ends[number] for number in others} == {"PRUNED"}, "only the winner is finished"
+
+
+@pytest.mark.parametrize("has_reported", [True, False])
+def test_what_waits_for_a_machine_when_the_time_is_up_ends_as_what_waits_at_a_rung(
+    scene, has_reported
+):
+    """As one whose memory ran out before, and which was promoted while others ran."""
+
+    def decide(number: int, step: int) -> Decision:
+        return Decision.PAUSE if step == 2 else Decision.GO_ON
+
+    s = scene(decide=decide, rungs=(1, 2, 3), rules={"timeout_seconds": 3600.0},
+              view=TimeIsUp(3, 2))  # fmt: skip
+    best = trial_order()[0]
+    finish = s.sweep._finish_best
+
+    def finish_best() -> bool:
+        row = s.board.rows[best]
+        if row.state is TrialState.PAUSED and not row.reason.startswith("stopped"):
+            s.engine.resume(best)
+            row.waiting, row.state = True, TrialState.RUNNING
+            row.curve = row.curve if has_reported else {}
+            s.sweep._finish_best = finish
+        return finish()
+
+    s.sweep._finish_best = finish_best
+    assert s.run() is StopReason.TIMEOUT
+    assert (states_of(s)[best] == "COMPLETE") is has_reported
+    assert (s.board.best() is s.board.rows[best]) is has_reported
 
 
 @pytest.mark.parametrize("cut", range(4))

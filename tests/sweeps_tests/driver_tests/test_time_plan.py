@@ -17,7 +17,7 @@ from search_spaces.registry import get_space
 from sweeps.driver.plan import LoopPlan, StopRules
 from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.time_plan import MARGIN, NUM_CANDIDATES, TimePlan
-from sweeps.engines.base import TrialState
+from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths
 
@@ -226,6 +226,30 @@ def test_protected_baselines_go_on_and_are_counted(sweep):
         here.row(number, 27, 0.8, PAUSED)
     assert here.plan.goes_on(row)
     assert here.plan.reserved_seconds > alone
+
+
+@pytest.mark.parametrize(
+    ("limit", "leads"), [(900.0, True), (300.0, True), (200.0, False), (None, True)]
+)
+def test_the_defaults_are_trained_through_where_that_takes_a_third_of_the_time_at_most(
+    sweep, limit, leads
+):
+    here = sweep(limit)
+    row = here.row(0, 9, 0.5, RUNNING)
+    assert not here.plan.leads(row), "it was drawn from something else"
+    row.proposed_by = DEFAULTS
+    assert here.plan.leads(row) is leads
+
+
+def test_the_defaults_wait_like_others_once_one_was_better_after_as_much_training(sweep):
+    here = sweep()
+    row = here.row(0, 9, 0.5, RUNNING)
+    row.proposed_by = DEFAULTS
+    here.row(1, 3, 0.9, PAUSED)
+    here.row(2, 9, 0.4, COMPLETE)
+    assert here.plan.leads(row), "nothing better at its rung"
+    here.row(3, 27, 0.6, COMPLETE)
+    assert not here.plan.leads(row)
 
 
 def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(sweep):
