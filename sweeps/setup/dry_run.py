@@ -21,7 +21,7 @@ from search_spaces.registry import get_space
 from search_spaces.space import Space
 from sweeps.driver.next_trial import MAX_UNTRAINED
 from sweeps.driver.time_plan import NUM_CANDIDATES
-from sweeps.engines.base import Proposal, Wait
+from sweeps.engines.base import DEFAULTS, Proposal, Wait
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner
 from sweeps.engines.pruners.registry import HALVING
@@ -340,7 +340,10 @@ def estimate(
     typical = sampled or list(measured.values())
     start = float(np.mean([m.start_seconds for m in typical]))
     epoch = float(np.mean([m.epoch_seconds for m in typical]))
-    protected = {p.number for p in proposals if p.baseline and settings.protect_baselines}
+    protected = {
+        p.number for p in proposals
+        if p.proposed_by == DEFAULTS or (p.baseline and settings.protect_baselines)
+    }  # fmt: skip
     stretches = simulated_stretches(settings, budget, num_trials, protected)
     seconds, total_epochs = 0.0, 0.0
     for number, epochs in stretches:
@@ -392,7 +395,7 @@ def simulated_stretches(
         curves, objective, budget.rungs, hyperband=by_oracle or settings.pruner == "hyperband"
     )
     quality = generator.random(num_trials)
-    # Published models are good ones: most of what is sampled is not among the best beside them.
+    # Published models and defaults are good ones: most of what is sampled is not among the best beside them.
     kept = sorted(number for number in protected if number < num_trials)
     quality[kept] = 0.9 + 0.1 * generator.random(len(kept))
     stretches: list[tuple[int, float]] = []
