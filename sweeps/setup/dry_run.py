@@ -395,7 +395,8 @@ def simulated_stretches(
         curves, objective, budget.rungs, hyperband=by_oracle or settings.pruner == "hyperband"
     )
     quality = generator.random(num_trials)
-    # Published models and defaults are good ones: most of what is sampled is not among the best beside them.
+    # Published models and defaults are good ones: most of what is sampled is not among the best
+    # beside them.
     kept = sorted(number for number in protected if number < num_trials)
     quality[kept] = 0.9 + 0.1 * generator.random(len(kept))
     stretches: list[tuple[int, float]] = []
