@@ -244,7 +244,8 @@ class NodeLink:
         if isinstance(error, RayActorError):
             return
         cause = getattr(error, "cause", None) or error
-        event = Raised(job.job_id, type(cause).__name__, str(cause)[:500], "")
+        here = cause is error and isinstance(error, OSError)  # Its files cannot be read.
+        event = Raised(job.job_id, type(cause).__name__, str(cause)[:500], "", here=here)
         with self._lock:
             if self._jobs.get(job.job_id) is not job:
                 return
@@ -378,7 +379,7 @@ class NodeLink:
             except OSError as error:
                 if isinstance(event, Reported):
                     self._call("stop", job.job_id, job.life)
-                event = Raised(job.job_id, type(error).__name__, str(error), "")
+                event = Raised(job.job_id, type(error).__name__, str(error), "", here=True)
             if isinstance(event, Reported):
                 self._reports[job.job_id] = number
             else:
@@ -389,9 +390,11 @@ class NodeLink:
         self._gone.set()
         self._bridge.remove(self)
         self._commands.put(None)
-        self._kill()
-        if self._has_lease and not _has_ended(error):
+        outlasts = self._has_lease and not _has_ended(error)
+        if outlasts:
             self._bridge.say(NodeLeaving(self.name, _loss(error)))
+        self._kill()
+        if outlasts:
             self._outlast_lease()
         self._bridge.forget(self._node_id)
         self._bridge.say(NodeLost(self.name, _loss(error)))

@@ -54,8 +54,8 @@ class ClusterSlots:
 
     @property
     def num_slots(self) -> int:
-        """Trials at once that there is room for now; 0 without any node."""
-        found = sum(self._num_slots(node) for node in self._now().values())
+        """Trials at once that there is room for now, not on nodes that are spared; 0 without any."""
+        found = sum(self._num_slots(node) for node in self._usable().values())
         return found if self.most is None else min(found, self.most)
 
     @property
@@ -87,7 +87,7 @@ class ClusterSlots:
             alone: of a node on which nothing runs, if there is one.
             beyond: not of these machines, if there are others.
         """
-        name = (self._idle(beyond) if alone else None) or self._emptiest(beyond)
+        name = (self._idle() if alone else None) or self._emptiest(beyond)
         if name is None:
             raise IndexError("No node has room for another trial.")
         self._turns[name] = 1 + max(self._turns.values(), default=0)
@@ -182,20 +182,20 @@ class ClusterSlots:
         names = self._by_load(self._usable(beyond))
         return next((n for n in names if self._free[n].has_room and n != emptied), None)
 
-    def _idle(self, beyond: Collection[str] = ()) -> str | None:
+    def _idle(self) -> str | None:
         """A node with most memory on which nothing runs."""
         if self.most is not None and len(self._taken) >= self.most:
             return None
-        return next((n for n in self._roomy(beyond) if self._free[n].has_room_alone), None)
+        return next((n for n in self._roomy() if self._free[n].has_room_alone), None)
 
-    def _roomy(self, beyond: Collection[str] = ()) -> list[str]:
+    def _roomy(self) -> list[str]:
         """The nodes with most memory, the emptiest first."""
-        nodes = self._usable(beyond)
+        nodes = self._usable()
         most = max((node.machine.memory_bytes for node in nodes.values()), default=0)
         large = {n: node for n, node in nodes.items() if node.machine.memory_bytes >= ROOMY * most}
         return self._by_load(large)
 
-    def _usable(self, beyond: Collection[str]) -> Mapping[str, Node]:
+    def _usable(self, beyond: Collection[str] = ()) -> Mapping[str, Node]:
         """The nodes of now without those that are spared, and of these without `beyond`; what
         leaves none is left out."""
         nodes = self._now()

@@ -17,6 +17,8 @@ from sweeps.resources.packing import NodeSlots, machine_of
 NUM_SAME_FAILURES = 3
 """So many first trials failing for one reason, or later ones in a row for one that is the
 machine's, mean that the next would, too."""
+HERE = ""
+"""What this machine is called among nodes: also what failed on its way to one, failed here."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Doubt:
 class Doubts:
     """The failures of which it is not known yet whether they are the trial's or its machine's.
 
-    - What failed goes on on another node, where there is one that it did not fail on, so often as
-      trials may be moved.
+    - What failed goes on on another node, where there is one that it did not fail on, on six at
+      most.
     - Else it waits in doubt. Once a trial that was started later on the same machine reports, the
-      failure was its own; where it has been moved too often, on any machine.
+      failure was its own; after six nodes, on any machine.
     - Three of one cause in doubt are everybody's: nothing can be trained.
     - A node on which three trials failed, none of them by itself, and where none that was started
       later has reported, is a suspect.
@@ -54,7 +56,7 @@ class Doubts:
         """A trial failed on its machine; returns whether it can go on on another one."""
         machine = machine_of(row.node)
         self._failed.setdefault(machine, {})[row.number] = now
-        if machine:
+        if machine != HERE:
             row.failed_on |= {machine}
             if self._others(row):
                 return True
@@ -64,11 +66,14 @@ class Doubts:
 
     def reported(self, row: TrialRow) -> list[Doubt]:
         """A trial has reported; returns those in doubt that have failed by themselves, then."""
-        there = self._failed.get(machine_of(row.node), {})
-        own = {number for number, at in there.items() if row.started >= at}
-        for number in own:
-            del there[number]
-        own |= {d.row.number for d in self._open if _moved_enough(d.row) and row.started >= d.since}
+        own = set()
+        for machine in {machine_of(row.node), HERE}:
+            there = self._failed.get(machine, {})
+            own |= {number for number, at in there.items() if row.started >= at}
+            self._failed[machine] = {n: at for n, at in there.items() if n not in own}
+        own |= {
+            d.row.number for d in self._open if _failed_enough(d.row) and row.started >= d.since
+        }
         return self._settled([doubt for doubt in self._open if doubt.row.number in own])
 
     def elsewhere(self) -> list[Doubt]:
@@ -86,7 +91,9 @@ class Doubts:
 
     def suspects(self) -> set[str]:
         """The machines of a cluster that are to get no more trials while there are others."""
-        return {m for m, there in self._failed.items() if m and len(there) >= NUM_SAME_FAILURES}
+        return {
+            m for m, there in self._failed.items() if m != HERE and len(there) >= NUM_SAME_FAILURES
+        }
 
     def trouble(self) -> str:
         """What every machine does to trials, in one line; empty while nothing shows that."""
@@ -96,9 +103,9 @@ class Doubts:
         return f"{NUM_SAME_FAILURES} trials in a row failed: {latest[-1].reason}"
 
     def _others(self, row: TrialRow) -> bool:
-        """Whether there is a node that is no suspect and on which the trial has not failed, and it
-        may be moved."""
-        if self._pool is None or not row.failed_on or _moved_enough(row):
+        """Whether there is a node that is no suspect and on which the trial has not failed; it has
+        failed on few."""
+        if self._pool is None or not row.node or _failed_enough(row):
             return False
         there = {machine_of(name) for name in self._pool.nodes}
         return bool(there - row.failed_on - self.suspects())
@@ -111,5 +118,5 @@ class Doubts:
         return doubts
 
 
-def _moved_enough(row: TrialRow) -> bool:
-    return row.moved_in_a_row >= MOST_MOVES
+def _failed_enough(row: TrialRow) -> bool:
+    return len(row.failed_on) > MOST_MOVES

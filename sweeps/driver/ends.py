@@ -43,6 +43,7 @@ class Ends:
         for row in self._board.rows.waiting():
             if row.curve and not row.in_doubt:
                 row.waiting, row.state = False, TrialState.PAUSED
+                self._trials.recorder.trial_suspended(row)
                 self._trials.engine.pause(row.number)
 
     def end_paused(self) -> None:

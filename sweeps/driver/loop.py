@@ -73,7 +73,7 @@ class SweepLoop:
         self._nodes = Nodes(plan, board, recorder)
         self._audit: Audit | None = None
         self._logged_final_phase: float | None = None
-        self._finishing: set[int] = set()
+        self._finishing: dict[int, int] = {}
 
     @property
     def error(self) -> str:
@@ -121,7 +121,7 @@ class SweepLoop:
                 return broken_off
             self._nodes.look()
             self._retries.nodes_changed()
-            if not self._fill_slots():
+            if not self._fill_slots() or self._interrupts.received:
                 continue
             awaits_node = self._awaits_node()
             if awaits_node and self._nodes.is_over:
@@ -239,7 +239,8 @@ class SweepLoop:
         if reason:
             return self._cut_short(row, f"pruned at epoch {row.epochs_text}: {reason}", reason)
         if not self._time_plan.enters_final_phase():
-            return Decision.GO_ON if self._time_plan.leads(row) else decision
+            leads = self._time_plan.leads(row) and not self._time_plan.cannot_end(row)
+            return Decision.GO_ON if leads else decision
         return Decision.GO_ON if self._time_plan.goes_on(row) else Decision.PAUSE
 
     def _within_rules(self, row: TrialRow, step: int, value: float, decision: Decision) -> Decision:
@@ -281,14 +282,19 @@ class SweepLoop:
 
         Its checkpoint has its weights: it starts, reports its last step again, and ends.
         """
-        self._ends.pause_waiting()
-        waiting = self.board.in_state(TrialState.PAUSED) if self._time_plan.is_timed else []
-        row = next((row for row in waiting if self.board.would_win(row)), None)
-        if not self._trials.packer.slots.has_room or row is None or row.number in self._finishing:
+        if not self._time_plan.is_timed or not self._trials.packer.slots.has_room:
             return False
-        self._finishing.add(row.number)
+        self._ends.pause_waiting()
+        waiting = self.board.in_state(TrialState.PAUSED)
+        row = next((row for row in waiting if self.board.would_win(row)), None)
+        if row is None:
+            return False
+        num_starts = row.num_moved + len(row.failed_on)  # Again where its node was to blame.
+        if self._finishing.get(row.number) == num_starts:
+            return False
+        self._finishing[row.number] = num_starts
         self._engine.resume(row.number)
-        failure = self._trials.start(row, self._trials.packer.slots.take())
+        failure = self._trials.start(row, self._trials.slot_for(row))
         if failure is not None:
             self._retries.broken(row, failure)
         return True

@@ -47,16 +47,20 @@ class NextTrial:
         if not slots.has_room:
             return None
         row = next(filter(self._has_place, others), None) or self._further()
-        if row is not None and row.ran_out_of_memory and not slots.has_room_alone:
-            # Promoted, while no machine is idle: it waits as if its memory had run out now.
+        if row is not None and not self._has_place(row):
+            # Promoted, while no machine is idle, or free but those on which it failed.
             row.waiting, row.state = True, TrialState.RUNNING
             return self.choose()
         return row
 
     def _has_place(self, row: TrialRow) -> bool:
-        """Whether a slot is free on a node on which the trial has not failed, if it has."""
-        pool = self._plan.pool
-        return pool is None or not row.failed_on or pool.has_room_beyond(row.failed_on)
+        """Whether a slot is free that `Trials.slot_for` would take for this one."""
+        slots, pool = self._trials.packer.slots, self._plan.pool
+        if row.ran_out_of_memory:
+            return slots.has_room_alone
+        if pool is not None and row.failed_on:
+            return pool.has_room_beyond(row.failed_on)
+        return slots.has_room
 
     def _further(self) -> TrialRow | None:
         """One that is promoted, or a new one."""

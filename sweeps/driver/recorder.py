@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -263,6 +264,9 @@ class Recorder:
         try:
             result = as_kind(TrialResult, read_json(path))
         except (FileNotFoundError, UnusableFileError):
+            self.trial_lost(row, state)
+            return
+        if not math.isclose(result.num_epochs, row.epochs):  # Of an earlier pause.
             self.trial_lost(row, state)
             return
         # In a resumed sweep nobody else knows them.

@@ -49,6 +49,8 @@ class Retries:
     def raised(self, event: Raised) -> None:
         """A trial's job raised, or its process died."""
         row = self._board.rows[trial_number(event.job_id)]
+        if event.here:
+            row.node = ""
         if event.kind == SourceChangedError.__name__:
             self.source_changed = event.reason
         if event.kind == SearchEndedError.__name__:
@@ -71,13 +73,10 @@ class Retries:
 
     def _move(self, row: TrialRow, reason: str) -> None:
         """The node of a trial is lost, which is no failure: it goes on as soon as it can."""
-        self._trials.release(row)
-        self._go_on_elsewhere(row, reason)
-
-    def _go_on_elsewhere(self, row: TrialRow, reason: str) -> None:
         row.num_moved += 1
         row.moved_in_a_row += 1
         row.lost_seconds += self._board.clock() - self._trials.last_report[row.number]
+        self._trials.release(row)
         row.waiting = True
         self._trials.recorder.trial_moved(row, reason)
         self._trials.view.retried(self._board, row, reason)
@@ -171,7 +170,7 @@ class Retries:
         """A failure that may be the machine's: others show whether it is."""
         sweep_log.warning("%s failed, by what may be the machine's: %s", row.name, failure.reason)
         if self._doubts.failed(row, failure, self._board.clock()):
-            self._go_on_elsewhere(row, f"{failure.reason}, on node {row.node}")
+            self._try_again(row, f"{failure.reason}, on node {row.node}", failure.kind)
         self.trouble = self.trouble or self._doubts.trouble()
         self._spare_suspects()
 
@@ -196,7 +195,7 @@ class Retries:
     def nodes_changed(self) -> None:
         """What failed on every node goes on on one that has come; to be called again and again."""
         for doubt in self._doubts.elsewhere():
-            self._go_on_elsewhere(doubt.row, f"{doubt.failure.reason}, on node {doubt.row.node}")
+            self._try_again(doubt.row, doubt.failure.reason, doubt.failure.kind)
 
     def end_doubts(self) -> None:
         """What has failed has failed."""

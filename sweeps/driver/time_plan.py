@@ -189,7 +189,7 @@ class TimePlan:
         key, step = self.board.objective.sort_key, row.step
         own = key(row.curve[step])
         return all(
-            own <= key(other.curve[step])
+            not key(other.curve[step]) < own
             for other in self.board.rows.values()
             if step in other.curve
         )
@@ -309,13 +309,19 @@ class TimePlan:
         return chosen
 
     def _first_candidate(self) -> TrialRow | None:
-        """Of the highest rung where one can be trained: the best cheap one, or else the best."""
+        """Of the highest rung where one can be trained: the best cheap one, or else the best.
+
+        Where a trial is complete there is a winner: only cheap ones are worth the end of the time.
+        """
+        shares = (RESERVED_SHARE,) if self.board.ranking() else (RESERVED_SHARE, LARGEST_SHARE)
         for _, keys in itertools.groupby(self._order, itemgetter(0)):
             numbers = [number for *_, number in keys]
-            for most in (RESERVED_SHARE, LARGEST_SHARE):
+            for most in shares:
                 for number in numbers:
                     if self._share(self.board.rows[number]) <= most:
                         return self.board.rows[number]
+        if self.board.ranking():
+            return None
         return min(self._ranked(), key=self._seconds_to_end, default=None)
 
     def _share(self, row: TrialRow) -> float:

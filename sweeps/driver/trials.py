@@ -55,12 +55,14 @@ class Trials:
         self._uncompiled: set[int] = set()
 
     def slot_for(self, row: TrialRow) -> Slot:
-        """A free slot: of a machine of its own where its memory ran out, and of a node on which it
-        has not failed."""
-        alone, pool = row.ran_out_of_memory, self.plan.pool
+        """A free slot: of a machine of its own where its memory ran out, else of one on which it
+        has not failed, if there are others."""
+        pool = self.plan.pool
+        if row.ran_out_of_memory:
+            return self.packer.slots.take(alone=True)
         if pool is not None and row.failed_on:
-            return pool.take(alone=alone, beyond=row.failed_on)
-        return self.packer.slots.take(alone=alone)
+            return pool.take(beyond=row.failed_on)
+        return self.packer.slots.take()
 
     def start(self, row: TrialRow, slot: Slot) -> Raised | None:
         """Starts a trial, or goes on with it; returns why its process could not be started."""

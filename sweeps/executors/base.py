@@ -62,6 +62,7 @@ class Raised:
         details: the traceback, or the last lines that the dead process printed.
         signal: the name of the signal that killed the process; empty without one.
         memory_ran_out: whether its machine, which is another one, was short of memory meanwhile.
+        here: whether it failed at the driver, on its way to or from another machine.
     """
 
     job_id: str
@@ -70,6 +71,7 @@ class Raised:
     details: str
     signal: str = ""
     memory_ran_out: bool = False
+    here: bool = False
 
     @property
     def died(self) -> bool:

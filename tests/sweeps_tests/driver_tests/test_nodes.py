@@ -9,6 +9,7 @@ import fake_jobs
 import pytest
 from loop_scene import Scene, states_of
 
+from pipelines.training.trial import Decision
 from sweeps.cluster.protocol import Node
 from sweeps.cluster.slots import ClusterSlots
 from sweeps.driver.plan import MOST_MOVES, StopReason
@@ -149,7 +150,8 @@ def test_what_failed_on_every_node_goes_on_on_one_that_comes(scene):
     s = scene(nodes, job=job)
     assert s.run() is StopReason.TRIALS
     assert set(states_of(s).values()) == {"COMPLETE"}
-    assert s.board.rows[1].node == "b" and s.board.rows[1].num_moved == 1
+    row = s.board.rows[1]
+    assert (row.node, row.num_moved, row.num_retries) == ("b", 0, 0)
 
 
 def test_a_start_that_fails_here_is_no_fault_of_a_node(scene, monkeypatch):
@@ -161,6 +163,61 @@ def test_a_start_that_fails_here_is_no_fault_of_a_node(scene, monkeypatch):
 
 def full_disk(*arguments: Any) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_promoted_trial_waits_for_a_node_on_which_it_has_not_failed(scene):
+    """Trial 0 fails on a, waits at a rung on b, and is promoted while a alone is free."""
+    began: list[tuple[int, str]] = []
+
+    def decide(number: int, epoch: int) -> Decision:
+        if (number, epoch) == (0, 2) and (0, "b") in began and not paused:
+            paused.append(0)
+            return Decision.PAUSE
+        if s.engine.paused == [0] and number and not promoted:
+            promoted.append(0)
+            s.engine.promotions.append(0)
+        return Decision.GO_ON
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        began.append((task.number, slot.node))
+        if (task.number, slot.node) == (0, "a"):
+            raise OSError(28, "No space left on device")
+        time.sleep(0.3 if slot.node == "b" and task.number else 0)
+        return fake_jobs.recorded_job(task, report, slot)
+
+    paused: list[int] = []
+    promoted: list[int] = []
+    s = scene({"a": node("a"), "b": node("b")}, job=job, decide=decide, num_trials=8, num_points=8)
+    assert s.run() is StopReason.TRIALS
+    assert set(states_of(s).values()) == {"COMPLETE"} and paused == [0]
+    assert [name for number, name in began if number == 0] == ["a", "b", "b"]
+
+
+def test_what_fails_at_the_driver_is_settled_by_any_later_report(scene, monkeypatch):
+    nodes = {"a": node("a"), "b": node("b")}
+    s = scene(nodes, num_trials=12, num_points=12, num_retries=0)
+    start = s.executor.start
+
+    def now_and_then(job_id: str, *rest: Any) -> None:
+        if job_id in ("trial-2", "trial-5", "trial-8", "trial-11"):
+            raise OSError(28, "No space left on device")
+        start(job_id, *rest)
+
+    monkeypatch.setattr(s.executor, "start", now_and_then)
+    assert s.run() is StopReason.TRIALS
+    failed = {number for number, state in states_of(s).items() if state == "FAILED"}
+    assert failed == {2, 5, 8, 11} and s.sweep._retries._suspects == set()
+
+
+def test_what_is_spared_counts_as_no_capacity_and_is_used_where_nothing_else_is():
+    nodes = {name: node(name, 2) for name in "ab"}
+    slots = ClusterSlots(lambda: nodes, 1)
+    slots.spare({"a"})
+    assert slots.num_slots == 2
+    assert {slots.take().node for _ in range(2)} == {"b"} and not slots.has_room
+    slots.spare({"a", "b"})
+    assert slots.num_slots == 4 and slots.take(beyond={"b"}).node == "a"
+    assert slots.take(beyond={"a", "b"}).node == "a"
 
 
 def test_a_node_is_the_same_machine_whenever_it_joins():
