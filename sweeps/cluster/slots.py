@@ -54,7 +54,7 @@ class ClusterSlots:
 
     @property
     def num_slots(self) -> int:
-        """Trials at once that there is room for now, not on nodes that are spared; 0 without any."""
+        """Trials at once that there is room for, not on nodes that are spared; 0 without any."""
         found = sum(self._num_slots(node) for node in self._usable().values())
         return found if self.most is None else min(found, self.most)
 
