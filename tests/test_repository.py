@@ -112,7 +112,7 @@ def test_the_readme_is_one_page_in_the_order_that_a_stranger_needs():
     ]  # fmt: skip
     places = [text.index(words) for words in order]
     assert places == sorted(places)
-    assert text.count("![") == 2, "a sweep in a terminal, and its page; others are in docs"
+    assert text.count("![") == 3, "a sweep in a terminal, its page, and peers; others are in docs"
 
 
 def test_the_index_of_the_documents_lists_every_one_with_a_line():
@@ -156,7 +156,9 @@ def test_the_defaults_that_the_pages_name_are_the_defaults():
 def test_the_figures_of_the_readme_are_those_of_the_results():
     """A table that is shorter than its source says nothing that the source does not."""
     readme = (ROOT / "README.md").read_text().split("## Results")[1].split("\n## ")[0]
-    results = (ROOT / "docs" / "results.md").read_text()
+    results = "".join(
+        (ROOT / "docs" / f"{page}.md").read_text() for page in ("results", "benchmarks")
+    )
     figures = re.findall(r"(?<![\d.])[-+]?\d+\.\d{2,}|\b\d+ s\b", readme)
     assert len(figures) > 10
     assert [figure for figure in figures if figure not in results] == []

@@ -113,8 +113,10 @@ def test_the_report_fills_what_is_between_its_markers_and_nothing_else(tmp_path)
             and "optuna 5.0.0" in text
             and "MedianPruner()" in text
         )
-        assert text.count("(images/peers-search-digits.svg)") == 1
-    assert (tmp_path / "images" / "peers-search-digits.svg").read_text().startswith("<?xml")
+        assert text.count("(images/peers-search-digits-1-minutes.svg)") == 1
+    assert (
+        (tmp_path / "images" / "peers-search-digits-1-minutes.svg").read_text().startswith("<?xml")
+    )
 
 
 def test_the_page_is_what_the_script_writes_from_the_results(tmp_path):
