@@ -105,8 +105,8 @@ class Doubts:
     def _others(self, row: TrialRow) -> bool:
         """Whether there is a node that is no suspect and on which the trial has not failed; it has
         failed on few."""
-        if self._pool is None or not row.node or _failed_enough(row):
-            return False
+        if self._pool is None or not row.node or row.ran_out_of_memory or _failed_enough(row):
+            return False  # One whose memory ran out takes any machine that it has to itself.
         there = {machine_of(name) for name in self._pool.nodes}
         return bool(there - row.failed_on - self.suspects())
 

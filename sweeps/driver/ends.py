@@ -13,6 +13,7 @@ from sweeps.engines.base import TrialState
 
 OUTRANKED = "pruned at epoch {}: too many trials are better there"
 WAITED = "paused at epoch {} and not promoted before the sweep ended"
+NO_TIME = "waits with its checkpoint: no trial goes on any more"
 AHEAD = "paused at epoch {}, ahead of the winner there; the sweep ended before it could go on"
 
 
@@ -42,7 +43,7 @@ class Ends:
         """What has reported and was to go on waits at its last report: there is no time for it."""
         for row in self._board.rows.waiting():
             if row.curve and not row.in_doubt:
-                row.waiting, row.state = False, TrialState.PAUSED
+                row.waiting, row.state, row.reason = False, TrialState.PAUSED, NO_TIME
                 self._trials.recorder.trial_suspended(row)
                 self._trials.engine.pause(row.number)
 

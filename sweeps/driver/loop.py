@@ -282,22 +282,27 @@ class SweepLoop:
 
         Its checkpoint has its weights: it starts, reports its last step again, and ends.
         """
+        if self._plan.rungs:
+            self._ends.pause_waiting()
         if not self._time_plan.is_timed or not self._trials.packer.slots.has_room:
             return False
-        self._ends.pause_waiting()
-        waiting = self.board.in_state(TrialState.PAUSED)
-        row = next((row for row in waiting if self.board.would_win(row)), None)
+        row = self._best_waiting()
         if row is None:
+            self._retries.end_doubts()  # Nothing will show any more who was to blame.
+            row = self._best_waiting()
+        if row is None or self._finishing.get(row.number) == row.num_tries:
             return False
-        num_starts = row.num_moved + len(row.failed_on)  # Again where its node was to blame.
-        if self._finishing.get(row.number) == num_starts:
-            return False
-        self._finishing[row.number] = num_starts
+        self._finishing[row.number] = row.num_tries
         self._engine.resume(row.number)
         failure = self._trials.start(row, self._trials.slot_for(row))
         if failure is not None:
             self._retries.broken(row, failure)
         return True
+
+    def _best_waiting(self) -> TrialRow | None:
+        """The trial that waits and would be the winner, if it ended now."""
+        waiting = self.board.in_state(TrialState.PAUSED)
+        return next((row for row in waiting if self.board.would_win(row)), None)
 
     def _within_limits(self, row: TrialRow, decision: Decision) -> Decision:
         """The decision once the limits are looked at that decide while a trial trains."""

@@ -27,6 +27,7 @@ class TrialRow:
         waiting: it is to run as soon as a slot is free, after a failure or in a resumed sweep.
         in_doubt: it waits until another trial shows whether its failure was the machine's.
         failed_on: machines of a cluster on which it failed by what may be their fault.
+        num_elsewhere: how often it went on on another one after that.
         seconds: time on slots in earlier stretches; `started` is when the present one began.
         num_retries: further tries after failures.
         num_repacked: further tries with fewer neighbours on the GPU.
@@ -69,6 +70,7 @@ class TrialRow:
     waiting: bool = False
     in_doubt: bool = False
     failed_on: frozenset[str] = frozenset()
+    num_elsewhere: int = 0
     num_retries: int = 0
     num_repacked: int = 0
     node: str = ""
@@ -121,7 +123,8 @@ class TrialRow:
     @property
     def num_tries(self) -> int:
         """How often it was started, for whatever reason."""
-        return 1 + self.num_retries + self.num_repacked + self.num_moved
+        again = self.num_retries + self.num_repacked + self.num_moved + self.num_elsewhere
+        return 1 + again
 
 
 @dataclass(frozen=True)

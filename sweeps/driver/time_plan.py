@@ -245,11 +245,17 @@ class TimePlan:
 
     @property
     def final_phase_from(self) -> float | None:
-        """Seconds after the sweep's start at which its final phase begins, by present estimates."""
+        """Seconds after the sweep's start at which its final phase begins, by present estimates.
+
+        None where nothing is to be trained in full then, as things stand.
+        """
         limit = self.plan.rules.timeout_seconds
         if limit is None or not self.waits:
             return None
-        return 0.0 if self.in_final_phase else limit - self.reserved_seconds
+        if self.in_final_phase:
+            return 0.0
+        reserved = self.reserved_seconds
+        return limit - reserved if reserved else None
 
     @property
     def reserved_seconds(self) -> float:
@@ -311,18 +317,20 @@ class TimePlan:
     def _first_candidate(self) -> TrialRow | None:
         """Of the highest rung where one can be trained: the best cheap one, or else the best.
 
-        Where a trial is complete there is a winner: only cheap ones are worth the end of the time.
+        Where a trial is complete there is a winner: only what is ahead of it may take more.
         """
-        shares = (RESERVED_SHARE,) if self.board.ranking() else (RESERVED_SHARE, LARGEST_SHARE)
+        has_winner = bool(self.board.ranking())
         for _, keys in itertools.groupby(self._order, itemgetter(0)):
-            numbers = [number for *_, number in keys]
-            for most in shares:
-                for number in numbers:
-                    if self._share(self.board.rows[number]) <= most:
-                        return self.board.rows[number]
-        if self.board.ranking():
-            return None
-        return min(self._ranked(), key=self._seconds_to_end, default=None)
+            rows = [self.board.rows[number] for *_, number in keys]
+            for row in rows:
+                if self._share(row) <= RESERVED_SHARE:
+                    return row
+            for row in rows:
+                if self._share(row) <= LARGEST_SHARE and (
+                    not has_winner or self.board.is_ahead(row)
+                ):
+                    return row
+        return None if has_winner else min(self._ranked(), key=self._seconds_to_end, default=None)
 
     def _share(self, row: TrialRow) -> float:
         """What training it to its end takes of the sweep's whole time."""

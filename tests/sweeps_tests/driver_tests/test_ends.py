@@ -199,6 +199,28 @@ def test_what_waits_for_a_machine_when_the_time_is_up_ends_as_what_waits_at_a_ru
     assert (s.board.best() is s.board.rows[best]) is has_reported
 
 
+def test_the_best_is_tried_again_when_it_fails_at_the_end(scene):
+    best = trial_order()[0]
+    lives = []
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number == best:
+            lives.append(task.reported_step)
+            if len(lives) == 2:
+                raise ConnectionResetError("a moment ago")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    def decide(number: int, step: int) -> Decision:
+        return Decision.PAUSE if step == 2 else Decision.GO_ON
+
+    s = scene(
+        job=job, decide=decide, rungs=(1, 2, 3), rules={"timeout_seconds": 3600.0},
+        view=TimeIsUp(3, 2), num_retries=1,
+    )  # fmt: skip
+    assert s.run() is StopReason.TIMEOUT
+    assert states_of(s)[best] == "COMPLETE" and lives == [0, 2, 2]
+
+
 @pytest.mark.parametrize("cut", range(4))
 def test_a_trial_that_the_limit_cuts_short_is_complete_if_it_is_the_best_so_far(scene, cut):
     s = scene(view=TimeIsUp(cut, 1), rules={"timeout_seconds": 3600.0})

@@ -193,6 +193,24 @@ def test_a_promoted_trial_waits_for_a_node_on_which_it_has_not_failed(scene):
     assert [name for number, name in began if number == 0] == ["a", "b", "b"]
 
 
+def test_one_whose_memory_ran_out_and_that_fails_on_has_an_end(scene):
+    """It has a machine to itself, the same one again and again: there is no other as large."""
+    lives = []
+
+    def job(task: Any, report: Any, slot: Any) -> Any:
+        if task.number == 1:
+            lives.append(slot.node)
+            if len(lives) == 1:
+                raise MemoryError("no room")
+            raise OSError(28, "No space left on device")
+        return fake_jobs.recorded_job(task, report, slot)
+
+    nodes = {"a": node("a"), "b": Node("b", Machine(1, 8 * GIB))}
+    s = scene(nodes, job=job, num_trials=6, num_points=6, num_retries=1)
+    assert s.run() is StopReason.TRIALS
+    assert states_of(s)[1] == "FAILED" and len(lives) <= 3
+
+
 def test_what_fails_at_the_driver_is_settled_by_any_later_report(scene, monkeypatch):
     nodes = {"a": node("a"), "b": node("b")}
     s = scene(nodes, num_trials=12, num_points=12, num_retries=0)

@@ -243,11 +243,19 @@ def test_the_defaults_are_trained_through_where_that_takes_a_third_of_the_time_a
 
 def test_where_a_trial_is_complete_a_slow_one_does_not_end_the_search_of_a_short_sweep(sweep):
     here = sweep(200.0)
-    here.row(1, 9, 0.9, PAUSED)  # Seven epochs, their validation and a start: 79 s.
+    here.row(1, 9, 0.7, PAUSED)  # Seven epochs, their validation and a start: 79 s.
     here.left(90.0)
     assert here.plan.reserved_seconds == pytest.approx(MARGIN * 79.0)
     here.row(0, 72, 0.8, COMPLETE)
     assert here.plan.reserved_seconds == 0.0 and not here.plan.enters_final_phase()
+
+
+def test_what_is_ahead_of_the_winner_has_its_time_kept_though_it_is_slow(sweep):
+    here = sweep(180.0)
+    here.row(0, 72, 0.8, COMPLETE)
+    here.row(1, 9, 0.7, PAUSED)
+    here.row(2, 9, 0.9, PAUSED)
+    assert here.plan.reserved_seconds == pytest.approx(MARGIN * 79.0)
 
 
 def test_the_defaults_wait_like_others_once_one_was_better_after_as_much_training(sweep):
