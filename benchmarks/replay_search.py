@@ -8,7 +8,8 @@ curves that `record_curves.py` has recorded, and the clock by one that goes as f
 training took. Every seed is one sweep of each variant.
 
 Without `--samplers` the points are the recorded ones, in an order of the seed's, the same for all
-variants: rungs, pruners, the plan for the time, and what is measured. With it the real samplers
+variants: rungs, pruners, the plan for the time, and what is measured. `--first N` has point N come
+first as the defaults do, and compares that with having it wait as all others. With it the real samplers
 propose points of the real space, and a surrogate fitted to the recorded points (extremely
 randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006) says what each would reach
 and take. Its error, by cross-validation, is printed first.
@@ -48,8 +49,9 @@ from search_spaces.space import Space
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopRules
 from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board
+from sweeps.driver.status import Board, TrialRow
 from sweeps.driver.time_plan import TimePlan
+from sweeps.engines.base import DEFAULTS
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.engines.pruners.rungs import make_rungs
@@ -98,6 +100,7 @@ class Variant:
     measured: str = FITTED
     sampler: str = "prior"
     weighs_cost: bool = True
+    leads: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Task:
     data: PreparedData
     points: Sequence[Params] = ()
     cost: Callable[[Params], float | None] | None = None
+    first: int | None = None
 
 
 def main() -> None:
@@ -134,6 +138,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.990)
     parser.add_argument("--space", default="cnn")
     parser.add_argument("--samplers", action="store_true")
+    parser.add_argument("--first", type=int, help="the recorded point that is the defaults")
     parser.add_argument("--variants", nargs="+", help="names of some (default: all)")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -183,8 +188,10 @@ def make_task(
     task = Task(
         _recorded_space(len(lines)), lambda params: curves[int(params["point"])], num_epochs,
         seconds, first_rung, arguments.target, _data(shape, num_images),
-        [{"point": number} for number in range(len(lines))],
+        [{"point": number} for number in range(len(lines))], first=arguments.first,
     )  # fmt: skip
+    if arguments.first is not None:
+        return task, [Variant("waits at rungs", leads=False), Variant("is trained through")]
     if not arguments.samplers:
         finer = Fraction(1, 9) if has_early else Fraction(num_epochs, 9)
         return task, [
@@ -331,6 +338,8 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
     objective, clock = get_objective("val_accuracy"), Clock()
     rungs = make_rungs(variant.min_epochs or task.first_rung, task.num_epochs, 3)
     order = np.random.default_rng(seed).permutation(len(task.points))
+    if task.first is not None:
+        order = np.concatenate([[task.first], order[order != task.first]])
     points = [((f"point {k}",), task.points[k]) for k in order]
     engine = OptunaEngine(
         task.space, objective, optuna.storages.InMemoryStorage(), "replay",
@@ -344,7 +353,8 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
         "replay", objective, len(points) or None, 1, task.timeout_seconds, clock=clock.read
     )
     plans = contextlib.nullcontext() if variant.plans_time else _without_plan()
-    with tempfile.TemporaryDirectory() as folder, plans:
+    leads = _led_by(task.first if variant.leads else None)
+    with tempfile.TemporaryDirectory() as folder, plans, leads:
         paths = SweepPaths(Path(folder), "replay")
         recorder = Recorder(
             Spool(paths.spool), task.space, task.data, paths, BestModels(objective, 0)
@@ -374,6 +384,17 @@ def _without_plan() -> Any:
         cannot_end=lambda self, row: "",
         next_waiting=lambda self: None,
     )
+
+
+def _led_by(point: int | None) -> Any:
+    """In the block a recorded point is taken for the one of the defaults."""
+    leads = TimePlan.leads
+
+    def taken(self: TimePlan, row: TrialRow) -> bool:
+        row.proposed_by = DEFAULTS if row.params.get("point", -1) == point else ""
+        return leads(self, row)
+
+    return mock.patch.object(TimePlan, "leads", taken)
 
 
 @dataclass

@@ -168,28 +168,32 @@ def full_disk(*arguments: Any) -> None:
 def test_a_promoted_trial_waits_for_a_node_on_which_it_has_not_failed(scene):
     """Trial 0 fails on a, waits at a rung on b, and is promoted while a alone is free."""
     began: list[tuple[int, str]] = []
+    promoted: list[set[str]] = []
 
     def decide(number: int, epoch: int) -> Decision:
-        if (number, epoch) == (0, 2) and (0, "b") in began and not paused:
-            paused.append(0)
-            return Decision.PAUSE
-        if s.engine.paused == [0] and number and not promoted:
-            promoted.append(0)
-            s.engine.promotions.append(0)
-        return Decision.GO_ON
+        first = (number, epoch) == (0, 2) and not s.engine.paused
+        return Decision.PAUSE if first else Decision.GO_ON
+
+    def next_promotion(*, no_more_trials: bool) -> int | None:
+        busy = {row.node for row in s.board.running()}
+        if promoted or s.engine.paused != [0] or busy != {"b"}:
+            return None
+        promoted.append(busy)
+        return 0
 
     def job(task: Any, report: Any, slot: Any) -> Any:
         began.append((task.number, slot.node))
         if (task.number, slot.node) == (0, "a"):
             raise OSError(28, "No space left on device")
-        time.sleep(0.3 if slot.node == "b" and task.number else 0)
+        if task.number:
+            time.sleep(0.3 if slot.node == "b" else 0.02)
         return fake_jobs.recorded_job(task, report, slot)
 
-    paused: list[int] = []
-    promoted: list[int] = []
-    s = scene({"a": node("a"), "b": node("b")}, job=job, decide=decide, num_trials=8, num_points=8)
+    nodes = {"a": node("a"), "b": node("b")}
+    s = scene(nodes, job=job, decide=decide, num_trials=40, num_points=40)
+    s.engine.next_promotion = next_promotion
     assert s.run() is StopReason.TRIALS
-    assert set(states_of(s).values()) == {"COMPLETE"} and paused == [0]
+    assert promoted and set(states_of(s).values()) == {"COMPLETE"}
     assert [name for number, name in began if number == 0] == ["a", "b", "b"]
 
 
