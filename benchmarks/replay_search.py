@@ -9,8 +9,8 @@ training took. Every seed is one sweep of each variant.
 
 Without `--samplers` the points are the recorded ones, in an order of the seed's, the same for all
 variants: rungs, pruners, the plan for the time, and what is measured. `--first N` has point N come
-first as the defaults do, and compares that with having it wait as all others. With it the real samplers
-propose points of the real space, and a surrogate fitted to the recorded points (extremely
+first as the defaults do, and compares that with having it wait as all others do. With `--samplers`
+the real samplers propose points of the real space, and a surrogate fitted to the recorded points (extremely
 randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006) says what each would reach
 and take. Its error, by cross-validation, is printed first.
 
@@ -353,7 +353,7 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
         "replay", objective, len(points) or None, 1, task.timeout_seconds, clock=clock.read
     )
     plans = contextlib.nullcontext() if variant.plans_time else _without_plan()
-    leads = _led_by(task.first if variant.leads else None)
+    leads = _led_by(task.first if variant.leads else None) if points else contextlib.nullcontext()
     with tempfile.TemporaryDirectory() as folder, plans, leads:
         paths = SweepPaths(Path(folder), "replay")
         recorder = Recorder(
