@@ -10,9 +10,9 @@ training took. Every seed is one sweep of each variant.
 Without `--samplers` the points are the recorded ones, in an order of the seed's, the same for all
 variants: rungs, pruners, the plan for the time, and what is measured. `--first N` has point N come
 first as the defaults do, and compares that with having it wait as all others do. With `--samplers`
-the real samplers propose points of the real space, and a surrogate fitted to the recorded points (extremely
-randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006) says what each would reach
-and take. Its error, by cross-validation, is printed first.
+the real samplers propose points of the real space, and a surrogate fitted to the recorded points
+(extremely randomised trees: Geurts, Ernst and Wehenkel, Machine Learning 63, 2006) says what each
+would reach and take. Its error, by cross-validation, is printed first.
 
 For each variant: the error of the winner, in full and as it would be kept (median, range), the
 ratio of that error to the first variant's, by seed, points tried and trained in full, the simulated
