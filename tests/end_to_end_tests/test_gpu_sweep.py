@@ -141,6 +141,7 @@ def test_proposals_do_not_follow_from_the_packing_and_a_killed_sweep_remembers_i
     assert [trial.params for trial in trials()] == packed
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_no_process(command):
     driver = command("run", *OPTIONS, "--trials-per-gpu", "2")
     wait_until(lambda: "trial 0" in output())

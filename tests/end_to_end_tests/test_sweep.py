@@ -190,6 +190,7 @@ def test_the_test_split_is_not_read_by_a_sweep(sweep):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_sweep(sweep, tmp_path):
     again = Finished(
         tmp_path, "--space", "cnn", "--dataset", "digits", "--trials", str(NUM_TRIALS), "--epochs",

@@ -175,6 +175,7 @@ def test_an_object_arrives_by_value(monkeypatch):
     assert partly.startswith("given:build@") and received(partly)(2) == 6
 
 
+@pytest.mark.long
 def test_modules_are_found_where_the_program_finds_them(tmp_path):
     (tmp_path / "beside.py").write_text("WIDTH = 7\n")
     (tmp_path / "program.py").write_text(

@@ -234,6 +234,7 @@ def test_keras_tuners_hyperband_prunes_and_promotes(oracle_reference):
     assert writes > 150
 
 
+@pytest.mark.long
 def test_a_kill_at_some_writes_changes_nothing_with_an_oracle(
     oracle_reference, tiny_data, tmp_path, monkeypatch
 ):
@@ -251,6 +252,7 @@ def test_a_kill_at_any_write_changes_nothing_with_an_oracle(
     check_kills(points, oracle_reference, tiny_data, tmp_path, monkeypatch, "hyperband")
 
 
+@pytest.mark.long
 def test_a_kill_while_memory_runs_out_on_a_packed_gpu_loses_and_doubles_nothing(
     tiny_data, tmp_path, monkeypatch
 ):
