@@ -151,7 +151,10 @@ def test_termination_leaves_everything_to_be_resumed(tmp_path, when):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "keras-sweeps run --resume --name s" in out
-    assert "SCHEDULED" in {r.info.status for r in runs(folder)} <= {"SCHEDULED", "KILLED"}
+    # The point of the defaults is trained through, whatever it reaches.
+    ended = {r.info.run_name: r.info.status for r in runs(folder) if r.info.status != "SCHEDULED"}
+    assert "SCHEDULED" in {r.info.status for r in runs(folder)}
+    assert set(ended.values()) <= {"FINISHED", "KILLED"} and len(ended) <= 2, ended
     assert doctor(folder).returncode == 0, "nothing is wrong with a sweep that waits"
     done = quick(folder, "run", "--resume", "--name", "s", "--quiet")
     assert done.returncode == 0, done.stderr

@@ -68,7 +68,7 @@ class Story:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
         common = ["--space", "mlp", "--dataset", "digits"]
-        sweep = ["--trials", "3", "--epochs", "3", "--timeout", "none", "--keep-models", "0",
+        sweep = ["--trials", "5", "--epochs", "3", "--timeout", "none", "--keep-models", "0",
                  "--protect-baselines"]  # fmt: skip
         first = drive(
             folder,
@@ -84,9 +84,9 @@ class Story:
             )
         }
         self.complete = self.runs["trial 0 (mlp_512x2)"]
-        sampled = [self.runs["trial 1"], self.runs["trial 2"]]
+        sampled = [self.runs[f"trial {number}"] for number in range(1, 5)]
         sampled.sort(key=lambda run: self.client.get_run(run).data.tags["sweeps.state"] == "PRUNED")
-        self.tampered, self.elsewhere = sampled
+        self.tampered, *_, self.elsewhere = sampled
         self._tamper()
         before = (folder / "mlflow.db").read_bytes()
         names = ("complete", "tampered", "elsewhere", "baseline", "other mode")
