@@ -20,10 +20,12 @@ from tracking.spool.spool import Spool
 SUPPORT = Path(__file__).parent
 ROOT = SUPPORT.parents[1]
 NAME = "s"
-# Trial 0 waits after three epochs, and goes on to nine when trials 1 and 2 have been worse.
+# Trial 0 waits after three epochs, and goes on to nine when trials 1 and 2 have been worse. With the
+# default sampler it would be the point of the defaults, which does not wait.
 SWEEP = [
     "--space", "mlp", "--dataset", "digits", "--trials", "3", "--epochs", "9", "--seed", "1", "--no-baselines",
     "--workers", "1", "--threads", "1", "--timeout", "none", "--offline", "--name", NAME,
+    "--sampler", "random",
 ]  # fmt: skip
 HIDDEN = ("SWEEPS_DATA_DIR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
 
