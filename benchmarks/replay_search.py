@@ -23,14 +23,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import heapq
-import math
 import statistics
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,11 +35,13 @@ from unittest import mock
 import numpy as np
 import optuna
 from record_curves import read_lines
+from replay_parts.curves import FITTED, TRAINED, Curve, curve_of_line
+from replay_parts.simulated import Clock, SimulatedExecutor
+from replay_parts.surrogate import Surrogate
 
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import get_objective
-from pipelines.training.reports import Reports, TrialReport
-from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
+from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters import Params, active_values
 from search_spaces.registry import get_space
 from search_spaces.space import Space
@@ -55,38 +54,13 @@ from sweeps.engines.base import DEFAULTS
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.engines.pruners.rungs import make_rungs
-from sweeps.executors.base import Event, Job, Raised, Reported, Returned, Slot
+from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.reporting.progress import QuietView
 from sweeps.settings import LARGE_DATA_BUDGET, SMALL_DATA_BUDGET
 from sweeps.setup.stores import FULL_TRAINING_SHARE
 from sweeps.state.paths import SweepPaths
 from tracking.spool.spool import Spool
-
-START_SECONDS, TRACING_SECONDS = 0.7, 1.0
-"""Of a trial that begins or goes on: until it trains, and until its steps are compiled."""
-FITTED, TRAINED = "fitted", "trained"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What a point reports.
-
-    Attributes:
-        values: epochs trained -> (fitted, trained): validation accuracy as each is measured.
-        early: the same below an epoch, of the images that are measured there.
-        epoch_seconds, validation_seconds: of one.
-    """
-
-    values: Mapping[Fraction, tuple[float, float]]
-    early: Mapping[Fraction, tuple[float, float]]
-    epoch_seconds: float
-    validation_seconds: float
-
-    def at(self, epochs: Fraction, kind: str) -> float:
-        """The value that is reported; NaN where the training had broken off."""
-        found = (self.early if epochs < 1 else self.values).get(epochs)
-        return math.nan if found is None else found[kind == TRAINED]
 
 
 @dataclass(frozen=True)
@@ -234,105 +208,6 @@ def _data(shape: tuple[int, int, int], num_images: int) -> PreparedData:
     )
 
 
-def curve_of_line(line: Mapping[str, Any]) -> Curve:
-    """A recorded point."""
-    values, early = {}, {}
-    reports = line["reports"]
-    for report in reports:
-        epochs = Fraction(report["epoch"]).limit_denominator(9)
-        values[epochs] = report[FITTED], report[TRAINED]
-        if epochs < 1:
-            early[epochs] = report["fitted_early"], report["trained_early"]
-    whole = [report for report in reports if report["epoch"] > 1] or reports
-    means = [
-        statistics.median(report[name] for report in whole) if whole else 10.0
-        for name in ("train_seconds", "validation_seconds")
-    ]
-    return Curve(values, early, *means)
-
-
-class Surrogate:
-    """Says what any point of a space would report, after some that were recorded.
-
-    The logarithms of the errors at all reports, and of the seconds of an epoch, are what is fitted,
-    to numbers as they are, the logarithm of those that a space draws so, and choices as they come.
-    """
-
-    def __init__(
-        self, space: Space, lines: Sequence[Mapping[str, Any]], curves: Sequence[Curve]
-    ) -> None:
-        from sklearn.ensemble import ExtraTreesRegressor
-
-        self._space = space
-        whole = [k for k, line in enumerate(lines) if not line["failed"]]
-        self._curves = [curves[k] for k in whole]
-        self._columns = _columns([lines[k]["params"] for k in whole])
-        self._x = np.array([self._row(lines[k]["params"]) for k in whole])
-        self._keys = list(self._curves[0].values)
-        self._y = np.array([self._targets(curve) for curve in self._curves])
-        self._make = partial(ExtraTreesRegressor, 300, min_samples_leaf=2, random_state=0)
-        self._model = self._make().fit(self._x, self._y)
-        self._known: dict[str, Curve] = {}
-
-    def quality(self) -> str:
-        """The error of what is left out of the fit, in ten parts."""
-        from scipy.stats import spearmanr
-        from sklearn.model_selection import KFold, cross_val_predict
-
-        parts = KFold(10, shuffle=True, random_state=0)
-        left_out = cross_val_predict(self._make(), self._x, self._y, cv=parts)
-        texts = []
-        for place, name in (
-            (0, "first report"),
-            (len(self._keys) - 1, "end"),
-            (-2, "epoch seconds"),
-        ):
-            off = self._y[:, place] - left_out[:, place]
-            correlation = spearmanr(self._y[:, place], left_out[:, place]).statistic
-            texts.append(
-                f"{name}: rank correlation {correlation:.2f}, off by a factor of "
-                f"{math.exp(float(np.median(np.abs(off)))):.2f} (median)"
-            )
-        return "surrogate, left out of the fit: " + "; ".join(texts)
-
-    def curve(self, params: Params) -> Curve:
-        """What a point would report."""
-        key = str(sorted(params.items()))
-        if key not in self._known:
-            (found,) = self._model.predict([self._row(params)])
-            values = dict(zip(self._keys, 1 - np.exp(found[: len(self._keys)]), strict=True))
-            both = {epochs: (float(value), float(value)) for epochs, value in values.items()}
-            early = {epochs: value for epochs, value in both.items() if epochs < 1}
-            seconds = [float(value) for value in np.exp(found[-2:])]
-            self._known[key] = Curve(both, early, *seconds)
-        return self._known[key]
-
-    def _targets(self, curve: Curve) -> list[float]:
-        errors = [math.log(max(1e-4, 1 - value)) for value, _ in curve.values.values()]
-        return [*errors, math.log(curve.epoch_seconds), math.log(curve.validation_seconds)]
-
-    def _row(self, params: Params) -> list[float]:
-        row = []
-        for name, choices in self._columns.items():
-            value = params.get(name)
-            if choices is None:
-                row.append(-1.0 if value is None else float(value))
-            else:
-                row += [float(value == choice) for choice in choices]
-        return row
-
-
-def _columns(points: Sequence[Params]) -> dict[str, list[Any] | None]:
-    """Each parameter with its choices; None for a number."""
-    names = dict.fromkeys(name for params in points for name in params)
-    columns: dict[str, list[Any] | None] = {}
-    for name in names:
-        values = {params[name] for params in points if name in params}
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        columns[name] = None if numbers else sorted(values, key=str)
-    return columns
-
-
 def replayed(task: Task, variant: Variant, seed: int) -> Found:
     """One sweep in simulated time."""
     objective, clock = get_objective("val_accuracy"), Clock()
@@ -365,7 +240,7 @@ def replayed(task: Task, variant: Variant, seed: int) -> Found:
             slots=(Slot(0, 1),), paths=paths, rules=StopRules(timeout_seconds=task.timeout_seconds),
             rungs=rungs.steps if variant.pruner in HALVING else (),
         )  # fmt: skip
-        executor = SimulatedExecutor(clock, task, variant.measured)
+        executor = SimulatedExecutor(clock, task.curve_of, task.target, variant.measured)
         SweepLoop(plan, board, engine, executor, recorder, QuietView(), Interrupts()).run()
     best = board.best()
     return Found(
@@ -395,133 +270,6 @@ def _led_by(point: int | None) -> Any:
         return leads(self, row)
 
     return mock.patch.object(TimePlan, "leads", taken)
-
-
-@dataclass
-class Clock:
-    """Seconds that pass when somebody says so."""
-
-    now: float = 0.0
-
-    def read(self) -> float:
-        """The time."""
-        return self.now
-
-
-Replay = Generator[tuple[float, TrialReport], Decision, TrialResult]
-
-
-@dataclass
-class SimulatedExecutor:
-    """Sends recorded reports, each when its training would have ended."""
-
-    clock: Clock
-    task: Task
-    measured: str
-    seconds_to: float = math.inf
-    _jobs: dict[str, Replay] = field(default_factory=dict)
-    _events: list[tuple[float, int, Event]] = field(default_factory=list)
-    _count: int = 0
-
-    def start(self, job_id: str, job: Job, argument: Any, slot: Slot, log_path: str) -> None:
-        """Starts a trial; pictures are not drawn."""
-        if not job_id.startswith("trial-"):
-            self._put(0.0, Raised(job_id, "NotDrawn", "nothing to draw", ""))
-            return
-        self._jobs[job_id] = self._trial(argument)
-        self._go_on(job_id, None)
-
-    def _put(self, seconds: float, event: Event) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (self.clock.now + seconds, self._count, event))
-
-    def _go_on(self, job_id: str, decision: Decision | None) -> None:
-        try:
-            job = self._jobs[job_id]
-            seconds, report = next(job) if decision is None else job.send(decision)
-        except StopIteration as end:
-            del self._jobs[job_id]
-            self._put(0.0, Returned(job_id, end.value))
-        except ArithmeticError as error:
-            del self._jobs[job_id]
-            self._put(1.0, Raised(job_id, "NonFiniteLossError", str(error), ""))
-        else:
-            self._put(seconds, Reported(job_id, report))
-
-    def _trial(self, task: TrialTask) -> Replay:
-        curve, reports = self.task.curve_of(task.params), task.schedule.reports
-        step, wait, decision = task.reported_step, START_SECONDS, Decision.GO_ON
-        if step:
-            decision = yield wait, self._report(task.number, step, curve, reports)
-            wait = 0.0
-        wait += TRACING_SECONDS
-        while decision is Decision.GO_ON and step < task.schedule.end_step:
-            trained = reports.next_step(step) - step
-            step += trained
-            validation = 0.25 if reports.is_early(step) else 1.0
-            wait += curve.epoch_seconds * trained / reports.per_epoch
-            wait += curve.validation_seconds * validation
-            report = self._report(task.number, step, curve, reports)
-            decision = yield wait, report
-            wait = 0.0
-        values = {
-            at: self._value(at, curve, reports)
-            for at in range(1, step + 1) if at % reports.per_epoch == 0
-        } or {step: self._value(step, curve, reports)}  # fmt: skip
-        best = max(values, key=lambda at: values[at])
-        stopped_by = "epochs" if decision is Decision.GO_ON else decision.value
-        return TrialResult(
-            task.number, values[best], reports.epochs(best), reports.epochs(step),
-            {"val_accuracy": values[best]}, 0, 0, 0.0, "simulated", stopped_by,
-        )  # fmt: skip
-
-    def _value(self, step: int, curve: Curve, reports: Reports) -> float:
-        value = curve.at(Fraction(step, reports.per_epoch), self.measured)
-        if math.isnan(value):
-            raise ArithmeticError("the recorded training broke off")
-        return value
-
-    def _report(self, number: int, step: int, curve: Curve, reports: Reports) -> TrialReport:
-        value = self._value(step, curve, reports)
-        return TrialReport(
-            number, step,
-            {"val_accuracy": value, "val_loss": 0.0, "accuracy": value, "loss": 0.0,
-             "epoch": float(reports.epochs(step)), "epoch_seconds": curve.epoch_seconds},
-        )  # fmt: skip
-
-    def events(self, timeout_seconds: float) -> list[Event]:
-        """What happens next; time passes until then."""
-        until = self.clock.now + timeout_seconds
-        if not self._events or self._events[0][0] > until:
-            self.clock.now = until
-            return []
-        at, _, event = heapq.heappop(self._events)
-        self.clock.now = max(self.clock.now, at)
-        if isinstance(event, Reported):
-            metrics = event.message.metrics
-            if metrics["epoch"] >= 1 and metrics["val_accuracy"] >= self.task.target:
-                self.seconds_to = min(self.seconds_to, self.clock.now)
-        return [event]
-
-    def answer(self, job_id: str, answer: Any) -> None:
-        """Lets a trial go on to its next report or to its end."""
-        self._go_on(job_id, answer)
-
-    def process_id(self, job_id: str) -> None:
-        """Nothing runs."""
-
-    def stop(self, job_id: str) -> None:
-        """Ends a trial; what it would have reported is gone."""
-        self._jobs.pop(job_id, None)
-        self._events = [entry for entry in self._events if entry[2].job_id != job_id]
-        heapq.heapify(self._events)
-
-    def keep_warm(self, slots: Sequence[Slot]) -> None:
-        """Nothing runs."""
-
-    def close(self) -> None:
-        """Ends all trials."""
-        self._jobs.clear()
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ class ClusterConnection:
                 self._opening.discard(name)
                 self._nodes.pop(name, None)
                 self._say_once(f"node {name} is not used: {reason}")
-            case NodeLeaving(name, reason):
+            case NodeLeaving(name):
                 self._nodes.pop(name, None)
                 self._leaving.add(name)
             case NodeLost(name, reason):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -12,16 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data.prepared import PreparedData
-from pipelines.runtime.filesystem import replaced_atomically
 from search_spaces.user_spaces.reference import sources_digest
 from sweeps.cluster import requirements
+from sweeps.cluster.driver_files import files_of, write_back
 from sweeps.cluster.host import Host
-from sweeps.cluster.node_files import (
-    CHUNK_BYTES,
-    LOG_FILE,
-    UNFINISHED,
-    sources_base,
-)
+from sweeps.cluster.node_files import CHUNK_BYTES, sources_base
 from sweeps.cluster.protocol import (
     PART_BYTES,
     POLL_SECONDS,
@@ -220,7 +214,7 @@ class NodeLink:
         if job.sources:
             places = self._with_sources(places, job)
         if job.folder:
-            files = _files_of(Path(job.folder))
+            files = files_of(Path(job.folder))
         for name in [name for name, content in files.items() if len(content) > PART_BYTES]:
             content = files.pop(name)
             for offset in range(0, len(content), PART_BYTES):
@@ -375,7 +369,7 @@ class NodeLink:
             if job is None or job.life != found.life:
                 return  # Of an earlier life.
             try:
-                _write(job, found)
+                write_back(job, found)
             except OSError as error:
                 if isinstance(event, Reported):
                     self._call("stop", job.job_id, job.life)
@@ -392,7 +386,7 @@ class NodeLink:
         self._commands.put(None)
         outlasts = self._has_lease and not _has_ended(error)
         if outlasts:
-            self._bridge.say(NodeLeaving(self.name, _loss(error)))
+            self._bridge.say(NodeLeaving(self.name))
         self._kill()
         if outlasts:
             self._outlast_lease()
@@ -414,28 +408,6 @@ class NodeLink:
         if self._actor is not None:
             with contextlib.suppress(Exception):
                 ray.kill(self._actor)
-
-
-def _files_of(folder: Path) -> dict[str, bytes]:
-    """The files that a job begins with."""
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != LOG_FILE and path.suffix != UNFINISHED
-    }
-
-
-def _write(job: StartJob, found: HostEvent) -> None:
-    """Writes what a job left; its folder may have been removed, then nobody needs it."""
-    folder = Path(job.folder)
-    if job.folder and folder.is_dir():
-        for name, content in found.files.items():
-            with replaced_atomically(folder / name) as file:
-                file.write(content)
-    if found.log and Path(job.log_path).parent.is_dir():
-        handle = os.open(job.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        with open(handle, "ab") as file:
-            file.write(found.log)
 
 
 def _cause(error: Exception) -> str:

@@ -190,7 +190,6 @@ class NodeLeaving:
     """A node takes no more jobs; it will be lost, once what runs there must have ended."""
 
     name: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,7 @@ class Retries:
         """A failure that may be the machine's: others show whether it is."""
         sweep_log.warning("%s failed, by what may be the machine's: %s", row.name, failure.reason)
         if self._doubts.failed(row, failure, self._board.clock()):
-            row.num_elsewhere += 1
-            self._try_again(row, f"{failure.reason}, on node {row.node}", failure.kind)
+            self._go_on_elsewhere(row, failure)
         self.trouble = self.trouble or self._doubts.trouble()
         self._spare_suspects()
 
@@ -196,8 +195,11 @@ class Retries:
     def nodes_changed(self) -> None:
         """What failed on every node goes on on one that has come; to be called again and again."""
         for doubt in self._doubts.elsewhere():
-            doubt.row.num_elsewhere += 1
-            self._try_again(doubt.row, doubt.failure.reason, doubt.failure.kind)
+            self._go_on_elsewhere(doubt.row, doubt.failure)
+
+    def _go_on_elsewhere(self, row: TrialRow, failure: Failure) -> None:
+        row.num_elsewhere += 1
+        self._try_again(row, f"{failure.reason}, on node {row.node}", failure.kind)
 
     def end_doubts(self) -> None:
         """What has failed has failed."""

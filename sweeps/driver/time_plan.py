@@ -29,7 +29,7 @@ LARGEST_SHARE = 0.6
 the best after an epoch is worth more than the cheapest after a third."""
 LEADING_SHARE = 1 / 3
 """The space's defaults are trained through at once where that takes no more of the time: slow ones
-that are bad, too, cost a short sweep dearly (docs/log.md)."""
+that are bad, too, cost a short sweep dearly (docs/adr/0026)."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 MISSING_SHARE = 0.1

@@ -125,7 +125,7 @@ def test_gpus_are_to_come_while_their_node_does_not_have_the_data(bridge, tiny_d
 
 def test_a_node_that_leaves_takes_no_more_jobs_and_is_lost_later(bridge, caplog):
     connection = ClusterConnection(ClusterOptions("127.0.0.1:1"))
-    for message in (NodeFound("a"), NodeReady(node("a")), NodeLeaving("a", "it has ended")):
+    for message in (NodeFound("a"), NodeReady(node("a")), NodeLeaving("a")):
         bridge.send(message)
     connection.receive(1)
     assert connection.nodes == {}

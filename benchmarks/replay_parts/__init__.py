@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/replay_search.py`: recorded curves, a surrogate of them, simulated time."""
