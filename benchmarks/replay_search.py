@@ -119,6 +119,10 @@ def main() -> None:
     lines = read_lines(arguments.curves)
     task, variants = make_task(lines, arguments)
     if arguments.variants:
+        names = [variant.name for variant in variants]
+        for name in arguments.variants:
+            if name not in names:
+                parser.error(f"there is no variant {name!r}, but {', '.join(names)}")
         variants = [variant for variant in variants if variant.name in arguments.variants]
     print(
         f"{len(lines)} recorded points x {task.num_epochs} epochs, "

@@ -156,6 +156,9 @@ class SweepLoop:
 
     def _log_time(self) -> None:
         """Says once when the end begins, and again where the plan for the time has moved."""
+        if self._logged_final_phase == 0.0 and not self._time_plan.in_final_phase:
+            sweep_log.info("there is time left: new points are tried again")
+            self._logged_final_phase = None
         begins, known = self.board.final_phase_from, self._logged_final_phase
         if begins is None or begins == known:
             return

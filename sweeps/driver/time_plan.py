@@ -92,10 +92,13 @@ class TimePlan:
         known = self._keys.pop(row.number, None)
         if known is not None:
             del self._order[bisect_left(self._order, known)]
-        is_going = row.state in (TrialState.RUNNING, TrialState.PAUSED)
-        if is_going and row.curve and self.board.rows.get(row.number) is row:
+        if self._is_going(row) and row.curve and self.board.rows.get(row.number) is row:
             self._keys[row.number] = key = self._rank_key(row)
             insort(self._order, key)
+
+    @staticmethod
+    def _is_going(row: TrialRow) -> bool:
+        return row.state in (TrialState.RUNNING, TrialState.PAUSED)
 
     def started(self, row: TrialRow, seconds: float) -> None:
         """Learns what it took until a trial that goes on reported its last step again."""
@@ -143,9 +146,24 @@ class TimePlan:
         self._pace[row.number] = max(pace, mean.value(pace))
 
     def enters_final_phase(self) -> bool:
-        """Whether no new points are tried any more; final once the first full training began."""
+        """Whether no new points are tried now: from when the first full training begins until all
+        that were chosen have ended, and there is no time for another.
+        """
+        if self._chosen and self._ended_early():
+            self._chosen.clear()
         self.in_final_phase = bool(self._chosen) or self._time_is_up()
         return self.in_final_phase
+
+    def _ended_early(self) -> bool:
+        """Whether all that were chosen have ended, and there is time for another to do so.
+
+        The plan follows from what was seen, and one slow epoch on a busy machine can reserve all
+        the time: a sweep of 40 s had ended after its first trial.
+        """
+        if self.all_tried or any(self._is_going(self.board.rows[n]) for n in self._chosen):
+            return False
+        quickest = min((row.seconds for row in self.board.ranking()), default=math.inf)
+        return quickest < self._left()
 
     def no_more_points(self) -> None:
         """All points have been tried; a sweep with a time limit enters its final phase now."""

@@ -707,9 +707,10 @@ def test_when_the_time_is_just_enough_what_would_have_waited_is_trained_in_full(
         num_trials=None, num_points=50, rungs=(1, 3), decide=pause_at_one(set()),
         rules={"timeout_seconds": 4.0},
     )  # fmt: skip
-    assert s.run() is StopReason.TIMEOUT
-    assert s.engine.told[0][0] is TrialState.COMPLETE
-    assert len(s.engine.told) == 1, "no further point was begun"
+    assert s.run() is StopReason.EXHAUSTED
+    first = next(iter(s.engine.told.items()))
+    assert (first[0], first[1][0]) == (0, TrialState.COMPLETE), "no other was begun before its end"
+    assert len(s.engine.told) == 50, "it took less than was reserved, so all others were tried, too"
 
 
 def test_the_best_that_waits_is_trained_in_full_before_the_time_is_over(scene):

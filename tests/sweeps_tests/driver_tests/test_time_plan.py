@@ -90,6 +90,31 @@ def test_new_points_end_when_the_best_three_need_the_time_that_is_left(sweep):
     assert here.plan.enters_final_phase(), "once a last training began it stays so"
 
 
+@pytest.mark.parametrize(("left", "reopens"), [(25, True), (15, False)])
+def test_a_slow_epoch_that_reserved_all_the_time_does_not_close_the_search(sweep, left, reopens):
+    here = sweep(limit=40.0)
+    only = here.row(0, 9, 0.9, RUNNING)
+    here.left(30)
+    assert here.plan.enters_final_phase(), "by its first epochs it takes longer than all that"
+    assert here.plan.goes_on(only)
+    here.left(left)
+    assert here.plan.enters_final_phase(), "while it trains no new point is begun"
+    only.state, only.value, only.seconds = COMPLETE, 0.9, 20.0
+    assert here.plan.enters_final_phase() is not reopens
+
+
+def test_the_search_stays_closed_while_another_of_the_chosen_goes_on(sweep):
+    here = sweep(num_slots=2)
+    rows = [here.row(number, 27, 0.9, RUNNING) for number in range(2)]
+    here.left(50)
+    assert here.plan.enters_final_phase() and all(here.plan.goes_on(row) for row in rows)
+    rows[0].state, rows[0].value, rows[0].seconds = COMPLETE, 0.9, 20.0
+    here.left(500)
+    assert here.plan.enters_final_phase()
+    rows[1].state, rows[1].value, rows[1].seconds = COMPLETE, 0.9, 20.0
+    assert not here.plan.enters_final_phase()
+
+
 def test_the_highest_rung_comes_first_and_then_the_value(sweep):
     here = sweep()
     here.row(0, 1, 0.99, PAUSED)
