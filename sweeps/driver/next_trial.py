@@ -79,8 +79,8 @@ class NextTrial:
         """
         if self._time_plan.in_final_phase:
             raise InputError(
-                "No new points are tried any more: the best are trained in full. Resume the sweep "
-                "with a longer --timeout, and add the point then."
+                "No new points are tried now, because the best are trained in full. Add the point "
+                "when the sweep says that there is time left, or resume it with a longer --timeout."
             )
         if self._all_proposed():
             raise InputError(
@@ -174,6 +174,7 @@ class NextTrial:
             waiting=True,
         )
         row.seconds = self._recorder.trained_seconds(number)
+        self._time_plan.known_before(number, *self._recorder.pace(number))
         moves = self._recorder.moves(number)
         row.num_moved, row.moved_in_a_row = moves.total, moves.in_a_row
         row.lost_seconds = moves.lost_seconds

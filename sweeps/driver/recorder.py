@@ -188,6 +188,10 @@ class Recorder:
         """Time of a trial's epochs in earlier sessions."""
         return self._history.trained_seconds(number)
 
+    def pace(self, number: int) -> tuple[float, float]:
+        """Epochs that earlier sessions recorded, and the seconds in them, without compiling."""
+        return self._history.pace(number)
+
     def models_known(self, board: Board) -> None:
         """Takes over which models are kept: those of the best trials of earlier sessions."""
         for row in board.ranking():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -73,6 +73,7 @@ class TimePlan:
     in_final_phase: bool = False
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
+    _planned: set[int] = field(default_factory=set)
     _keys: dict[int, _RankKey] = field(default_factory=dict)
     _order: list[_RankKey] = field(default_factory=list)
     _pace: dict[int, float] = field(default_factory=dict)
@@ -92,18 +93,24 @@ class TimePlan:
         known = self._keys.pop(row.number, None)
         if known is not None:
             del self._order[bisect_left(self._order, known)]
-        if self._is_going(row) and row.curve and self.board.rows.get(row.number) is row:
+        is_going = row.state in (TrialState.RUNNING, TrialState.PAUSED)
+        if is_going and row.curve and self.board.rows.get(row.number) is row:
             self._keys[row.number] = key = self._rank_key(row)
             insort(self._order, key)
-
-    @staticmethod
-    def _is_going(row: TrialRow) -> bool:
-        return row.state in (TrialState.RUNNING, TrialState.PAUSED)
 
     def started(self, row: TrialRow, seconds: float) -> None:
         """Learns what it took until a trial that goes on reported its last step again."""
         self._start.add(seconds)
         self._first.pop(row.number, None)
+
+    def known_before(self, number: int, epochs: float, seconds: float) -> None:
+        """Learns the pace of a trial from what earlier sessions recorded.
+
+        Args:
+            seconds: that those epochs took, without compiling.
+        """
+        if epochs:
+            self._learn_pace(number, seconds / epochs, epochs)
 
     def reported(
         self, row: TrialRow, metrics: Mapping[str, float], seconds: float, *, first: bool
@@ -124,7 +131,7 @@ class TimePlan:
         if first and "compile_seconds" in metrics:
             compiled = metrics["compile_seconds"]
             self._tracing.add(compiled)
-            self._learn_pace(row, pace - compiled / share, share)
+            self._learn_pace(row.number, pace - compiled / share, share)
             return
         if first:
             # How much of it was compiling is a guess until the next stretch.
@@ -132,18 +139,18 @@ class TimePlan:
             compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
             self._pace.setdefault(row.number, (pace * share - compiled) / share)
             return
-        self._learn_pace(row, pace, share)
+        self._learn_pace(row.number, pace, share)
         if row.number in self._first:
             stretch, share = self._first.pop(row.number)
             self._tracing.add(max(0.0, stretch - pace * share))
         if not reports.is_early(row.step):
             self._validation.add(rest)
 
-    def _learn_pace(self, row: TrialRow, pace: float, share: float) -> None:
+    def _learn_pace(self, number: int, pace: float, share: float) -> None:
         """The slower of its last epoch and of all of them: one quick epoch is no promise."""
-        mean = self._paces.setdefault(row.number, _Mean())
+        mean = self._paces.setdefault(number, _Mean())
         mean.add(pace, share)
-        self._pace[row.number] = max(pace, mean.value(pace))
+        self._pace[number] = max(pace, mean.value(pace))
 
     def enters_final_phase(self) -> bool:
         """Whether no new points are tried now: from when the first full training begins until all
@@ -151,19 +158,32 @@ class TimePlan:
         """
         if self._chosen and self._ended_early():
             self._chosen.clear()
+            self._planned.clear()
         self.in_final_phase = bool(self._chosen) or self._time_is_up()
         return self.in_final_phase
 
     def _ended_early(self) -> bool:
-        """Whether all that were chosen have ended, and there is time for another to do so.
+        """Whether all that the end was kept for have ended, and there is time for another to.
 
         The plan follows from what was seen, and one slow epoch on a busy machine can reserve all
         the time: a sweep of 40 s had ended after its first trial.
         """
-        if self.all_tried or any(self._is_going(self.board.rows[n]) for n in self._chosen):
+        rows = [self.board.rows[number] for number in self._chosen | self._planned]
+        if self.all_tried or any(map(self._may_end, rows)):
             return False
-        quickest = min((row.seconds for row in self.board.ranking()), default=math.inf)
+        quickest = min((row.seconds for row in self.board.ranking()), default=0.0)
         return quickest < self._left()
+
+    def _may_end(self, row: TrialRow) -> bool:
+        """Whether a trial is trained to its end now, or could be in what is left."""
+        waits = row.state is TrialState.PAUSED and self._comes_near(row)
+        return waits or row.state is TrialState.RUNNING
+
+    def _choose(self, row: TrialRow) -> None:
+        """Has a trial trained to its end; with the first, the plan for the others is made."""
+        if not self._chosen:
+            self._planned = {candidate.number for candidate in self._candidates()}
+        self._chosen.add(row.number)
 
     def no_more_points(self) -> None:
         """All points have been tried; a sweep with a time limit enters its final phase now."""
@@ -191,7 +211,7 @@ class TimePlan:
         place = candidates.index(row)
         needed = self._needed(candidates[: place + 1])
         if place < self.board.num_slots or needed <= self._left():
-            self._chosen.add(row.number)
+            self._choose(row)
             return True
         return False
 
@@ -209,7 +229,7 @@ class TimePlan:
         return all(
             not key(other.curve[step]) < own
             for other in self.board.rows.values()
-            if step in other.curve
+            if step in other.curve and not other.breaks_limit
         )
 
     def next_waiting(self) -> TrialRow | None:
@@ -230,7 +250,7 @@ class TimePlan:
         if chosen is None and waiting and not self.board.ranking() and not self.board.running():
             chosen = min(waiting, key=self._seconds_to_end)
         if chosen is not None:
-            self._chosen.add(chosen.number)
+            self._choose(chosen)
         return chosen
 
     def cannot_end(self, row: TrialRow) -> str:
@@ -315,9 +335,10 @@ class TimePlan:
     def _candidates(self) -> list[TrialRow]:
         """The best that are not complete: as many as the reserved share of the time trains.
 
-        What alone takes more than that is none, unless no cheaper one has come as far.
+        What alone takes more than that is none, unless no cheaper one has come as far. Once a trial
+        is complete, no time is kept for what gets nowhere near its end in it.
         """
-        cheap = (row for row in self._ranked() if self._share(row) <= RESERVED_SHARE)
+        cheap = (row for row in self._possible(self._ranked()) if self._is_cheap(row))
         first = self._first_candidate()
         chosen = [] if first is None else [first]
         limit = self.plan.rules.timeout_seconds or math.inf
@@ -339,9 +360,9 @@ class TimePlan:
         """
         has_winner = bool(self.board.ranking())
         for _, keys in itertools.groupby(self._order, itemgetter(0)):
-            rows = [self.board.rows[number] for *_, number in keys]
+            rows = list(self._possible(self.board.rows[number] for *_, number in keys))
             for row in rows:
-                if self._share(row) <= RESERVED_SHARE:
+                if self._is_cheap(row):
                     return row
             for row in rows:
                 if self._share(row) <= LARGEST_SHARE and (
@@ -349,6 +370,13 @@ class TimePlan:
                 ):
                     return row
         return None if has_winner else min(self._ranked(), key=self._seconds_to_end, default=None)
+
+    def _possible(self, rows: Iterable[TrialRow]) -> Iterator[TrialRow]:
+        has_winner = bool(self.board.ranking())
+        return (row for row in rows if not has_winner or self._comes_near(row))
+
+    def _is_cheap(self, row: TrialRow) -> bool:
+        return self._share(row) <= RESERVED_SHARE
 
     def _share(self, row: TrialRow) -> float:
         """What training it to its end takes of the sweep's whole time."""
@@ -387,10 +415,7 @@ class TimePlan:
         return start + epochs * self._pace_of(row) + validation
 
     def _pace_of(self, row: TrialRow) -> float:
-        """Seconds of an epoch: as last seen, or as an earlier session of the sweep recorded."""
-        if row.number in self._pace:
-            return self._pace[row.number]
-        return row.seconds / row.epochs if row.epochs else 0.0
+        return self._pace.get(row.number, 0.0)
 
     def _typical_seconds(self) -> float:
         done = [row.seconds for row in self.board.ranking()]

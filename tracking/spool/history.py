@@ -49,9 +49,10 @@ class TrialHistory:
         self._last: dict[int, str] = {}
         self._ends: dict[int, list[TrialEnd]] = {}
         self._seconds: dict[int, float] = {}
+        self._compiling: dict[int, float] = {}
+        self._epochs: dict[int, float] = {}
         self._moves: dict[int, Moves] = {}
         self.longest_epoch_seconds = 0.0
-        epochs: dict[int, float] = {}
         for record in spool.replay():
             if isinstance(record, TrialRecord):
                 self._last.setdefault(record.number, "RUNNING")
@@ -67,9 +68,11 @@ class TrialHistory:
                     self._moves[record.number] = replace(self._moves[record.number], in_a_row=0)
                 seconds = record.metrics.get("epoch_seconds", 0.0)
                 # Of a whole epoch at this pace; the part of one that it was follows from `epoch`.
-                before = epochs.get(record.number, 0.0)
-                epochs[record.number] = record.metrics.get("epoch", before + 1)
-                seconds *= epochs[record.number] - before
+                before = self._epochs.get(record.number, 0.0)
+                self._epochs[record.number] = record.metrics.get("epoch", before + 1)
+                seconds *= self._epochs[record.number] - before
+                compiling = record.metrics.get("compile_seconds", 0.0)
+                self._compiling[record.number] = self._compiling.get(record.number, 0.0) + compiling
                 self._seconds[record.number] = self._seconds.get(record.number, 0.0) + seconds
                 self.longest_epoch_seconds = max(self.longest_epoch_seconds, seconds)
 
@@ -88,6 +91,11 @@ class TrialHistory:
     def trained_seconds(self, number: int) -> float:
         """Time of the epochs that earlier sessions recorded."""
         return self._seconds.get(number, 0.0)
+
+    def pace(self, number: int) -> tuple[float, float]:
+        """Epochs that earlier sessions recorded, and the seconds in them, without compiling."""
+        seconds = self.trained_seconds(number) - self._compiling.get(number, 0.0)
+        return self._epochs.get(number, 0.0), max(0.0, seconds)
 
     def put_state(self, record: TrialStateRecord) -> None:
         """The trial pauses or runs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ MAX_TRIES = 100
 MAX_BUILT = 20
 """The same where each point that is drawn is a model that is built: it takes 0.13 s, in which the
 sweep does nothing else (docs/log.md)."""
+MAX_REFUSED = 3
+"""So many proposals in a row that break a limit, each the best of `MAX_TRIES` or `MAX_BUILT`, mean
+that hardly any point keeps it. One alone is chance."""
 NUM_CHOICES = 4
 """Points to choose the most promising of. Eight were no better than four on a made-up surface; and
 with more the choice would be the model's alone, or that of the cost."""
@@ -121,9 +125,14 @@ class Drafts:
         if economy.longest_epoch is not None:
             self._limits += (Limit("epoch_seconds", economy.longest_epoch),)
         self._max_tries = MAX_BUILT if space.reference else MAX_TRIES
+        self._num_refused = 0
 
     def next(self, study: optuna.Study, is_taken: Callable[[Params], bool]) -> Draft | None:
         """The point of the study's next trial; None where no new one was found.
+
+        That an epoch is to take at most `Economy.longest_epoch` is a wish: where every point is
+        slower, it is one of the quickest that were drawn. Where no point keeps the limits, it is
+        the one nearest to them, to be refused and told; but none after `MAX_REFUSED` in a row.
 
         Args:
             is_taken: whether a point was proposed before.
@@ -138,6 +147,7 @@ class Drafts:
         wanted = NUM_CHOICES if is_judged else 1
         forecasts = Forecasts(trials if self._economy.is_timed else ())
         found: list[Draft] = []
+        slow: list[tuple[float, Draft]] = []
         least: Draft | None = None
         least_excess = 0.0
         repeats = 0
@@ -149,6 +159,8 @@ class Drafts:
                 share = excess(self._limits, known)
                 if least is None or share < least_excess:
                     least, least_excess = draft, share
+                if not broken_limit(self._economy.limits, known) and not is_taken(draft.params):
+                    slow.append((known["epoch_seconds"], draft))
                 continue
             if is_taken(draft.params) or any(draft.params == other.params for other in found):
                 repeats += 1
@@ -160,15 +172,25 @@ class Drafts:
             is_default = draft.origin is not None and draft.origin.kind == "default"
             if len(found) == wanted or is_default:
                 break
+        if not found:
+            found = [draft for _, draft in sorted(slow, key=itemgetter(0))[:wanted]]
         if not found and not trials and least is not None:
             raise InputError(
                 f"No configuration of space '{self._space.name}' was found that keeps --limit "
                 f"{self._limits_text()} ({self._max_tries} tried); the nearest has "
                 f"{self._economy.broken(least.params)}. Raise the limit."
             )
-        if len(found) < 2:
-            return found[0] if found else None
+        if not found:
+            return self._refused(least, repeats)
+        self._num_refused = 0
+        if len(found) == 1:
+            return found[0]
         return self._chosen(found, promise, forecasts, len(trials))
+
+    def _refused(self, nearest: Draft | None, repeats: int) -> Draft | None:
+        """One that breaks a limit; None where too many did, or where points repeat themselves."""
+        self._num_refused += 1
+        return None if repeats or self._num_refused > MAX_REFUSED else nearest
 
     def _known(self, params: Params, forecasts: Forecasts) -> dict[str, float]:
         """What limits are compared with: what layers tell, and predictions less their error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from optuna.study import StudyDirection
@@ -43,9 +43,16 @@ class Curves:
 
     Args:
         whole_from: values at steps below it were measured differently, and stand for themselves.
+        counts: which trials are compared at all; None for all.
     """
 
-    def __init__(self, direction: StudyDirection, whole_from: int = 0) -> None:
+    def __init__(
+        self,
+        direction: StudyDirection,
+        whole_from: int = 0,
+        counts: Callable[[FrozenTrial], bool] | None = None,
+    ) -> None:
+        self._counts = counts
         self._sign = 1.0 if direction is StudyDirection.MINIMIZE else -1.0
         self._whole_from = whole_from
         self._trials: list[FrozenTrial] = []
@@ -78,7 +85,9 @@ class Curves:
 
     def _reached(self, trial: FrozenTrial) -> list[tuple[float, float]]:
         """Step and sort key, lower for better, of all that a trial reported, by step."""
-        found = []
+        found: list[tuple[float, float]] = []
+        if self._counts is not None and not self._counts(trial):
+            return found
         best, last = math.inf, math.inf
         for step, value in sorted(_curve(trial).items()):
             alone = step < self._whole_from or last < self._whole_from

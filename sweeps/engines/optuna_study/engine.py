@@ -126,7 +126,10 @@ class OptunaEngine:
         self._draws_singly = sampler == "random"
         self._drafts: Drafts | None = None
         if sampler == "prior" or (sampler == "random" and limits):
-            prior = prior_sampler(seed, known_points, rungs.reports.per_epoch)
+            prior = prior_sampler(
+                seed, known_points, rungs.reports.per_epoch,
+                counts=lambda trial: self._competes(trial.user_attrs.get(FACTS, {})),
+            )  # fmt: skip
             self._drafts = Drafts(
                 prior, space, self._names, self._economy, seed, uniform=sampler == "random"
             )
@@ -202,7 +205,10 @@ class OptunaEngine:
         for names, params in stored:
             label = ", ".join(names)
             if label not in known:
-                self._enqueue(params, {BASELINE: label})
+                attributes: dict[str, Any] = {BASELINE: label}
+                if DEFAULT_NAME in names:
+                    attributes[PROPOSED_BY] = Origin("default").stored()
+                self._enqueue(params, attributes)
 
     def _enqueue(self, params: Params, attributes: dict[str, Any]) -> None:
         values = storage_values(
@@ -414,8 +420,8 @@ class OptunaEngine:
                 del self._points[key]
 
     def _competes(self, facts: Mapping[str, Any]) -> bool:
-        """Whether others are compared with a trial at rungs: what a time decides is not looked at
-        where the seed is to decide everything.
+        """Whether others are compared with a trial at rungs, and drawn near it: not with one that
+        broke a limit. What a time decides is not looked at where the seed is to decide everything.
         """
         return not (self._economy.is_timed and facts.get("breaks_limit"))
 

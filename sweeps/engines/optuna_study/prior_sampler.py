@@ -95,6 +95,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
         seed: of everything random; None for a different one each time.
         reduction_factor: the best 1/factor of the trials at a step are what is learned from.
         whole_from: values at steps below it are compared at the same step only.
+        counts: which trials are learned from; None for all.
     """
 
     def __init__(
@@ -105,8 +106,9 @@ class PriorSampler(optuna.samplers.BaseSampler):
         seed: int | None = None,
         reduction_factor: int = 3,
         whole_from: int = 0,
+        counts: Callable[[FrozenTrial], bool] | None = None,
     ) -> None:
-        self._whole_from = whole_from
+        self._whole_from, self._counts = whole_from, counts
         self._reached: dict[StudyDirection, Curves] = {}
         self._known = [dict(defaults or {}), *map(dict, known_points)]
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -156,7 +158,7 @@ class PriorSampler(optuna.samplers.BaseSampler):
                 f"{len(study.directions)}. Choose another, such as optuna.samplers.NSGAIISampler."
             )
         reached = self._reached.setdefault(
-            study.direction, Curves(study.direction, self._whole_from)
+            study.direction, Curves(study.direction, self._whole_from, self._counts)
         )
         best = find_elite(trials, self._factor, reached)
         is_first = not any(origin_of(t.user_attrs) or self._is_default(t) for t in trials)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import optuna
+    from optuna.trial import FrozenTrial
 
     from sweeps.engines.optuna_study.prior_sampler import PriorSampler
 
@@ -52,6 +53,7 @@ def make_sampler(  # noqa: PLR0911
         trial_seed: of this proposal.
         known_points: the defaults, then further good points, as they are stored.
         whole_from: the first step at which all validation images are measured.
+        counts: which trials are learned from; None for all.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
@@ -81,7 +83,10 @@ def make_sampler(  # noqa: PLR0911
 
 
 def prior_sampler(
-    seed: int, known_points: Sequence[Mapping[str, Any]], whole_from: int = 0
+    seed: int,
+    known_points: Sequence[Mapping[str, Any]],
+    whole_from: int = 0,
+    counts: Callable[[FrozenTrial], bool] | None = None,
 ) -> PriorSampler:
     """The sampler `prior`; the seed is the sweep's, as what it proposes follows from the history.
 
@@ -92,4 +97,6 @@ def prior_sampler(
     from sweeps.engines.optuna_study.prior_sampler import PriorSampler
 
     defaults, *others = known_points or [{}]
-    return PriorSampler(defaults, known_points=others, seed=seed, whole_from=whole_from)
+    return PriorSampler(
+        defaults, known_points=others, seed=seed, whole_from=whole_from, counts=counts
+    )

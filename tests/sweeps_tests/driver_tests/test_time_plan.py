@@ -103,6 +103,57 @@ def test_a_slow_epoch_that_reserved_all_the_time_does_not_close_the_search(sweep
     assert here.plan.enters_final_phase() is not reopens
 
 
+def test_the_search_stays_closed_while_one_waits_that_the_end_was_kept_for(sweep):
+    """Trial 2 does not fit beside the others any more; 1 is to be trained nevertheless."""
+    here = sweep()
+    needs = {0: 110.0, 1: 120.0, 2: 180.0}
+    for number, seconds in needs.items():
+        here.row(number, 27, 0.9 - number / 10, PAUSED)
+        here.plan._pace[number] = seconds / 5 - VALIDATION_SECONDS
+    here.left(250)
+    assert here.plan.enters_final_phase()
+    first = here.plan.next_waiting()
+    assert first.number == 0
+    first.state, first.value, first.seconds = COMPLETE, 0.9, 50.0
+    here.left(150)
+    assert here.plan.reserved_seconds < 150, "so by itself it would open again"
+    assert here.plan.enters_final_phase() and here.plan.next_waiting().number == 1
+
+
+def test_the_search_opens_again_where_what_waits_cannot_end_any_more(sweep):
+    here = sweep()
+    for number in range(2):
+        here.row(number, 27, 0.9 - number / 10, PAUSED)
+    here.left(60)
+    assert here.plan.enters_final_phase()
+    first = here.plan.next_waiting()
+    first.state, first.value, first.seconds = COMPLETE, 0.9, 20.0
+    here.left(30)
+    assert not here.plan.enters_final_phase()
+    here.left(15)
+    assert not here.plan.enters_final_phase() or here.plan.next_waiting() is None
+
+
+def test_the_search_opens_again_where_the_only_one_chosen_failed(sweep):
+    here = sweep(limit=40.0)
+    only = here.row(0, 9, 0.9, RUNNING)
+    here.left(30)
+    assert here.plan.enters_final_phase() and here.plan.goes_on(only)
+    only.state = TrialState.FAILED
+    assert not here.plan.enters_final_phase()
+
+
+def test_what_earlier_sessions_recorded_is_the_pace_of_a_resumed_trial(sweep):
+    here = sweep()
+    row = here.row(0, 9, 0.9, PAUSED)
+    here.plan._pace.clear()
+    here.plan._paces.clear()
+    here.plan.known_before(0, 2.0, 18.0)
+    assert here.plan._pace_of(row) == 9.0
+    here.plan.known_before(1, 0.0, 0.0)
+    assert 1 not in here.plan._pace
+
+
 def test_the_search_stays_closed_while_another_of_the_chosen_goes_on(sweep):
     here = sweep(num_slots=2)
     rows = [here.row(number, 27, 0.9, RUNNING) for number in range(2)]
@@ -203,18 +254,29 @@ def test_one_that_was_better_than_the_winner_after_as_much_training_goes_on(swee
 
 
 def test_what_was_chosen_goes_on_although_it_is_no_candidate(sweep):
-    """The best ones cannot end in time; what is left trains one that can, and does not stop it."""
+    here = sweep()
+    here.row(3, 72, 0.5, COMPLETE)
+    cheap = here.row(4, 27, 0.6, PAUSED)
+    here.left(60)
+    assert here.plan.enters_final_phase() and here.plan.next_waiting() is cheap
+    cheap.state = RUNNING
+    for number in range(3):
+        here.row(number, 27, 0.9, PAUSED)
+    assert cheap not in here.plan._candidates() and here.plan.goes_on(cheap)
+
+
+def test_once_a_trial_is_complete_no_time_is_kept_for_what_comes_nowhere_near_its_end(sweep):
     here = sweep()
     for number in range(3):
         here.row(number, 27, 0.9, PAUSED)
         here.plan._pace[number] = 60.0
-    here.row(3, 72, 0.5, COMPLETE)
     cheap = here.row(4, 27, 0.6, PAUSED)
     here.left(100)
-    assert here.plan.enters_final_phase() and cheap not in here.plan._candidates()
-    assert here.plan.next_waiting() is cheap
-    cheap.state = RUNNING
-    assert here.plan.goes_on(cheap)
+    assert cheap not in here.plan._candidates() and here.plan.enters_final_phase()
+    here.row(3, 72, 0.5, COMPLETE)
+    assert here.plan._candidates() == [cheap] and not here.plan.enters_final_phase()
+    here.left(60)
+    assert here.plan.enters_final_phase() and here.plan.next_waiting() is cheap
 
 
 def test_the_first_pace_does_not_hold_for_what_was_compiled_first(sweep):
@@ -281,6 +343,16 @@ def test_what_is_ahead_of_the_winner_has_its_time_kept_though_it_is_slow(sweep):
     here.row(1, 9, 0.7, PAUSED)
     here.row(2, 9, 0.9, PAUSED)
     assert here.plan.reserved_seconds == pytest.approx(MARGIN * 79.0)
+
+
+def test_one_that_broke_a_limit_is_not_better_than_the_defaults(sweep):
+    here = sweep()
+    row = here.row(0, 9, 0.8, RUNNING)
+    row.proposed_by = DEFAULTS
+    other = here.row(1, 9, 0.9, TrialState.PRUNED)
+    assert not here.plan.leads(row)
+    other.breaks_limit = "latency_ms 9 > 5"
+    assert here.plan.leads(row)
 
 
 def test_the_defaults_wait_like_others_once_one_was_better_after_as_much_training(sweep):

@@ -11,6 +11,7 @@ from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.engines.base import LEFT_OUT_VALUE, TrialState
 from sweeps.engines.limits import Limit
+from sweeps.engines.optuna_study.drafts import MAX_REFUSED
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.forecasts import MEASURED, MIN_TRIALS, Forecasts
 from sweeps.engines.optuna_study.replayable_sampler import PausedAsPruned
@@ -150,3 +151,39 @@ def test_nothing_is_proposed_that_could_not_be_trained_in_full():
     assert tried(free, MIN_TRIALS) == tried(bounded, MIN_TRIALS), "nobody knows yet"
     assert max(map(seconds, tried(free, 30))) > 1.5 * bound
     assert max(map(seconds, tried(bounded, 30))) < 1.5 * bound
+
+
+@pytest.mark.parametrize("bound", [5.0, 1e-3])
+def test_a_space_whose_epochs_are_all_slower_than_wished_is_searched_nevertheless(bound):
+    engine = engine_of(longest_epoch=bound)
+    points = tried(engine, MIN_TRIALS + 20)
+    late = [seconds(point) for point in points[MIN_TRIALS:]]
+    assert sorted(late)[len(late) // 2] < seconds(SPACE.complete({})), "the quick ones come first"
+
+
+def test_a_limit_that_hardly_any_point_keeps_is_told_by_the_points_that_are_nearest():
+    bound = min(seconds(point) for point in tried(engine_of(), MIN_TRIALS)) / 100
+    engine = engine_of(limits=(Limit("epoch_seconds", bound),))
+    asked = 0
+    while (proposal := engine.ask()) is not None:
+        asked += 1
+        engine.report(proposal.number, 1, 0.5, {"epoch_seconds": seconds(proposal.params)})
+        engine.tell(proposal.number, TrialState.PRUNED)
+    assert MIN_TRIALS + MAX_REFUSED <= asked <= MIN_TRIALS + MAX_REFUSED + 1
+
+
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_nothing_is_drawn_near_a_trial_that_broke_a_limit_where_times_count(is_timed):
+    engine = engine_of(is_timed=is_timed)
+    proposals = []
+    for _ in range(40):
+        proposal = engine.ask()
+        assert proposal is not None
+        proposals.append(proposal)
+        is_wide = proposal.params["filters"] > 32
+        engine.report(proposal.number, 1, 0.9 if is_wide else 0.5)
+        facts = {"breaks_limit": "latency_ms 9 > 5"} if is_wide else {}
+        engine.tell(proposal.number, TrialState.PRUNED, facts=facts)
+    parents = [int(p.proposed_by.split()[-1]) for p in proposals if p.proposed_by.startswith("mut")]
+    wide = [parent for parent in parents if proposals[parent].params["filters"] > 32]
+    assert parents and bool(wide) is not is_timed

@@ -16,7 +16,7 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import HyperParameters, active_values, parameters_of
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.engines.base import TrialState
+from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.engines.optuna_study import samplers
 from sweeps.engines.optuna_study.engine import OptunaEngine, StudyExistsError
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters, storage_values
@@ -125,6 +125,15 @@ def test_optuna_dashboard_shows_the_baselines_name_and_a_link_to_the_run(tmp_pat
         f"Baseline: {', '.join(names)}\n\n[Run in MLflow](http://127.0.0.1:5000/#/runs/ab)",
         "", "somebody's",
     ]  # fmt: skip
+
+
+def test_the_point_of_a_users_defaults_is_known_as_such_though_it_is_a_baseline():
+    engine = make_engine(
+        space=tiny_space(), baselines=[(("default",), {"kind": "a"}), (("other",), {"kind": "b"})]
+    )
+    first, second = engine.ask(), engine.ask()
+    assert (first.baseline, first.proposed_by) == ("default", DEFAULTS)
+    assert (second.baseline, second.proposed_by) == ("other", "")
 
 
 def test_a_used_name_is_refused(tiny_data, tmp_path):
