@@ -1,13 +1,15 @@
 """Side by side with what people use today: ours and each peer, in one go and in turns.
 
+    python benchmarks/peers.py                    # every part
     python benchmarks/peers.py --part scale
     python benchmarks/peers.py --part search --dataset mnist --minutes 5 --repeats 3
-    python benchmarks/peers.py --part search --only 'ours'
+    python benchmarks/peers.py --part search --peer 'Optuna: TPE, median'
     python benchmarks/peers.py --report
 
 Each side runs in a process and an empty folder of its own. What it found becomes a line of
 `--output`, and a side that has its line there is not run again: stop the script whenever you like
-and start it with the same options. The table of all lines is printed at the end, with n (median).
+and start it with the same options. One that fails is named at the end, and the others are run. The
+table of all lines is printed at the end, with n (median).
 `--report` writes all tables and plots of the file into `docs/benchmarks.md`. Sides whose packages
 are missing are named and left out: `pip install -c constraints.txt -e '.[peers]'`.
 
@@ -40,7 +42,7 @@ from typing import Any
 
 from peer_parts import contact, disk, faults, overhead, scale, search
 from peer_parts.report import write_report
-from peer_parts.results import lines_of, table_of
+from peer_parts.results import append, by_side, lines_of, table_of
 
 PARTS: dict[str, Any] = {
     "scale": scale, "overhead": overhead, "search": search, "disk": disk, "contact": contact,
@@ -62,10 +64,11 @@ RESULTS = Path(__file__).parent / "peers" / "results.jsonl"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is missing, and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", choices=PARTS, default="scale")
+    parser.add_argument("--part", choices=PARTS, help="default: all of them")
     parser.add_argument(
-        "--only", metavar="SIDE", action="append", help="one side (repeatable; default: all)"
-    )
+        "--peer", "--only", metavar="SIDE", action="append", dest="only",
+        help="one side, ours or a peer (repeatable; default: all)",
+    )  # fmt: skip
     parser.add_argument("--trials", type=int, help="default: those of the part")
     parser.add_argument("--repeats", "--seeds", type=int, default=1)
     parser.add_argument("--dataset", default="digits", help="of `search`")
@@ -79,31 +82,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.report:
         write_report(lines_of(given.output), PARTS)
         return 0
+    if given.part is None and (given.only or given.measure):
+        parser.error("--peer needs --part: each part has sides of its own.")
+    failed: list[str] = []
+    trials = given.trials
+    for name in [given.part] if given.part else PARTS:
+        given.part, given.trials = name, PARTS[name].DEFAULT_TRIALS if trials is None else trials
+        if given.measure:
+            part = PARTS[name]
+            print(json.dumps(part.measured(given.measure, given.trials, **options_of(given))))
+            return 0
+        failed += run_part(given, parser)
+    for side in failed:
+        print(f"{side} failed; see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run_part(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
+    """Runs what is missing of a part, and prints its table; returns the sides that failed."""
     part = PARTS[given.part]
-    if given.trials is None:
-        given.trials = part.DEFAULT_TRIALS
-    if given.measure:
-        print(json.dumps(part.measured(given.measure, given.trials, **options_of(given))))
-        return 0
+    failed: list[str] = []
     sides = [side for side in given.only or part.SIDES if is_there(part, side, parser)]
     for repeat in range(given.repeats):
         given.seed = repeat
         for side in sides if repeat % 2 == 0 else reversed(sides):
-            if repeat not in {line["repeat"] for line in known(given, side)}:
-                load = round(os.getloadavg()[0], 2)
-                line = {
-                    "part": given.part, "side": side, "trials": given.trials, "repeat": repeat,
-                    "options": shared_options(given), "found": in_a_folder(given, side),
-                    "versions": versions(), "cores": len(os.sched_getaffinity(0)),
-                    "processor": processor(), "load": load, "at": time.strftime("%Y-%m-%d"),
-                }  # fmt: skip
-                with given.output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(f"{side}: {json.dumps(line['found'])}", file=sys.stderr, flush=True)
-    found = {side: [line["found"] for line in known(given, side)] for side in sides}
-    print("\n".join(table_of(part, found, shared_options(given))))
-    print(f"\n{given.trials:,} trials; wall (CPU); n = {min(map(len, found.values()), default=0)}")
-    return 0
+            if repeat in {line["repeat"] for line in known(given, side)}:
+                continue
+            load, at = round(os.getloadavg()[0], 2), time.strftime("%Y-%m-%d %H:%M")
+            try:
+                found = in_a_folder(given, side)
+            except subprocess.CalledProcessError:
+                failed.append(f"{given.part}, {side}")
+                continue
+            append(given.output, {
+                "part": given.part, "side": side, "trials": given.trials, "repeat": repeat,
+                "options": shared_options(given), "found": found, "versions": versions(),
+                "commit": commit(), **machine(), "load": load, "at": at,
+            })  # fmt: skip
+            print(f"{side}: {json.dumps(found)}", file=sys.stderr, flush=True)
+    results = by_side(part, [line for side in sides for line in known(given, side)])
+    print("\n".join(table_of(part, results, shared_options(given))))
+    num = min(map(len, results.values()), default=0)
+    print(f"\n{given.part}: {given.trials:,} trials; wall (CPU); n = {num}")
+    return failed
 
 
 def is_there(part: Any, side: str, parser: argparse.ArgumentParser) -> bool:
@@ -127,12 +148,28 @@ def shared_options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def known(given: argparse.Namespace, side: str) -> list[dict[str, Any]]:
-    """The lines of a side that are in the file already."""
+    """The lines of a side that are in the file already, from a machine like this one."""
     wanted = (given.part, side, given.trials, shared_options(given))
+    here = machine()
     return [
         line for line in lines_of(given.output)
         if (line["part"], line["side"], line["trials"], line.get("options", {})) == wanted
+        and all(line.get(name, value) == value for name, value in here.items())
     ]  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """What lines must have in common to be compared: the cores that may be used, of which kind."""
+    return {"cores": len(os.sched_getaffinity(0)), "processor": processor()}
+
+
+def commit() -> str:
+    """Which version of ours is measured; a `+` where files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=Path(__file__).parent,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
 
 
 def versions() -> dict[str, str]:

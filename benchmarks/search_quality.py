@@ -5,10 +5,12 @@
         --side before=/path/to/another/checkout
 
 Every sweep has a folder of its own in `--output`, and one that is finished is not run again: stop
-the script whenever you like and start it with the same options. For each sweep it prints
+the script whenever you like and start it with the same options; with others it asks for another
+folder. For each sweep it prints
 
 - points tried, and how many were trained in full;
-- the best validation accuracy, all validation images, of a proposed point and of a published model;
+- the best validation accuracy, all validation images, of a proposed point, of the point of the
+  space's defaults, and of a published model;
 - seconds from the first trial's start to a validation accuracy of 0.990 on all validation images;
 - with `--test-seeds N`, the mean test accuracy of the winner on N fresh seeds (`finalize`).
 
@@ -48,6 +50,7 @@ class Found:
 
     Attributes:
         best: validation accuracy of the best point that was proposed and trained in full.
+        defaults: that of the point of the space's defaults, which is one of them.
         published: that of the best published model, where one was trained in full.
         seconds_to: to `REACHED` on all validation images, from the first trial's start.
         test: test accuracy of the winner on fresh seeds.
@@ -56,6 +59,7 @@ class Found:
     num_points: int
     num_full: int
     best: float
+    defaults: float
     published: float
     winner_is_published: bool | None
     seconds_to: float
@@ -120,15 +124,15 @@ def _swept(
 ) -> Found:
     """The sweep's result; it is run, or gone on with, where that is missing, and so are tests."""
     result = folder / "result.json"
+    begin = [
+        "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
+        "--timeout", arguments.timeout, "--name", NAME, *more,
+    ]  # fmt: skip
+    _same_as_before(folder, [*begin, f"until reached: {arguments.until_reached}"])
     if result.exists():
         found = json.loads(result.read_text())
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         known = (folder / ".sweeps" / "sweeps" / NAME / "sweep.json").exists()
-        begin = [
-            "--space", arguments.space, "--dataset", arguments.dataset, "--seed", str(seed),
-            "--timeout", arguments.timeout, "--name", NAME, *more,
-        ]  # fmt: skip
         options = ["--resume", "--name", NAME] if known else begin
         _command(checkout, folder, "run", *options, until_reached=arguments.until_reached)
         found = _measured(folder)
@@ -139,6 +143,19 @@ def _swept(
         found["test"] = _tested(folder)
         result.write_text(json.dumps(found))
     return Found(**found)
+
+
+def _same_as_before(folder: Path, options: list[str]) -> None:
+    """Notes how a sweep is run; ends the script where the folder has one that was run otherwise."""
+    noted = folder / "options.json"
+    before = json.loads(noted.read_text()) if noted.exists() else None
+    if before != options and (before is not None or folder.exists()):
+        sys.exit(
+            f"{folder} has a sweep that was run with other options: choose another --output, or "
+            f"remove it.\nBefore: {before}\nNow: {options}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    noted.write_text(json.dumps(options))
 
 
 def _command(
@@ -177,12 +194,14 @@ def _measured(folder: Path) -> dict[str, Any]:
 
     records = _records(folder / ".sweeps" / "sweeps" / NAME / "spool")
     trials = {r.number: r for r in records if isinstance(r, TrialRecord)}
-    values, published, num_full = [], [], 0
+    values, defaults, published, num_full = [], [], [], 0
     for end in (r for r in records if isinstance(r, TrialEnd) and r.state == "COMPLETE"):
         is_published = "sweeps.baseline" in trials[end.number].tags
         if "best_val_accuracy" in end.metrics:
             kind = published if is_published else values
             kind.append(end.metrics["best_val_accuracy"])
+            if trials[end.number].tags.get("sweeps.proposed_by") == "default":
+                defaults.append(end.metrics["best_val_accuracy"])
             num_full += not end.tags.get("sweeps.reason", "").startswith("trained for ")
     began = min(trial.at_ms for trial in trials.values())
     reached = _times_reached(records)
@@ -196,6 +215,7 @@ def _measured(folder: Path) -> dict[str, Any]:
         num_points=len(trials),
         num_full=num_full,
         best=max(values, default=math.nan),
+        defaults=max(defaults, default=math.nan),
         published=max(published, default=math.nan),
         winner_is_published=beats,
         seconds_to=(min(reached) - began) / 1000 if reached else math.inf,
@@ -272,8 +292,9 @@ def _text(found: Found) -> str:
     if found.winner_is_published is None:
         winner = ", interrupted before a proposed point was complete"
     return (
-        f"{found.num_points} points, {found.num_full} in full, best {found.best:.4f}, published "
-        f"{found.published:.4f}, {REACHED} after {found.seconds_to:.0f} s{test}{winner}"
+        f"{found.num_points} points, {found.num_full} in full, best {found.best:.4f}, defaults "
+        f"{found.defaults:.4f}, published {found.published:.4f}, "
+        f"{REACHED} after {found.seconds_to:.0f} s{test}{winner}"
     )
 
 
@@ -284,9 +305,11 @@ def _summary(found: list[Found]) -> str:
     tests = [statistics.mean(result.test) for result in found if result.test]
     test = f", mean test {statistics.mean(tests):.4f}" if tests else ""
     beaten = sum(not result.winner_is_published for result in judged)
+    gains = [r.best - r.defaults for r in judged if not math.isnan(r.best - r.defaults)]
+    gain = f", {statistics.mean(gains):+.4f} beside the defaults" if gains else ""
     return (
         f"mean of the winners {best:.4f}{test}, {REACHED} after {seconds:.0f} s (median), winner "
-        f"proposed in {beaten} of {len(judged)}, n = {len(found)}"
+        f"proposed in {beaten} of {len(judged)}{gain}, n = {len(found)}"
     )
 
 

@@ -8,7 +8,9 @@ its documentation says, and a program that ends with an error, too.
 
 A point is a learning rate; what became of it is read from the side's own study and from the
 server's database, whichever run it is in. `epochs again` are all that were trained beyond those of
-the complete trials, `points` those of the validation accuracy in MLflow.
+the complete trials, in trials that were lost or more than once; `points` are those of the
+validation accuracy in MLflow. After the death of the server a side has gone on when MLflow has a
+point that was logged since, after that of another process when a further epoch has been trained.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ import numpy as np
 import psutil
 import requests
 
+from peer_parts.images import in_parts
+
 PROGRAMS = Path(__file__).parents[1] / "peers"
 OURS, OPTUNA, KERAS_TUNER = "ours", "Optuna", "Keras Tuner"
 SIDES = {OURS: "", OPTUNA: "optuna_resumable.py", KERAS_TUNER: "keras_tuner_mlflow.py"}
@@ -48,7 +52,9 @@ MOST_SECONDS_BETWEEN = 2.0
 """From the end of an epoch to the next kill at most."""
 PATIENCE_SECONDS = 180.0
 MOST_STARTS = 40
-NAME = "cnn"
+NAME, DATABASE, EPOCHS_FILE = "cnn", "server.db", Path("epochs.txt")
+_LOGGED = """SELECT count(*) FROM metrics
+WHERE key IN ('val_accuracy', 'epoch/val_accuracy') AND timestamp > ?"""
 PR_SET_CHILD_SUBREAPER = 36
 """Linux' prctl: processes whose parents have ended become ours, so that they can be ended, too."""
 
@@ -85,16 +91,20 @@ def measured(side: str, num_trials: int, *, seed: int) -> dict[str, Any]:
             time.sleep(seconds)
             if sweep.has_ended():
                 break
-            killed = time.perf_counter()
-            server.kill_and_start() if victim == "server" else sweep.kill(victim)
-            sweep.trains_beyond(sweep.num_epochs())
+            killed, killed_ms = time.perf_counter(), int(1000 * time.time())
+            if victim == "server":
+                server.kill_and_start()
+                sweep.logs_beyond(killed_ms)
+            else:
+                sweep.kill(victim)
+                sweep.trains_beyond(sweep.num_epochs())
             waits[victim].append(time.perf_counter() - killed)
         sweep.finish()
         wall = time.perf_counter() - begun
         server.wait()
         if side == OURS:
             sweep.run([str(_keras_sweeps()), "sync", NAME])
-        found = found_in(sweep.trials(), "server.db")
+        found = found_in(sweep.trials(), DATABASE)
         return {
             "kills": sum(map(len, waits.values())), **found,
             "epochs_again": sweep.num_epochs() - EPOCHS * found["trials"],
@@ -167,6 +177,22 @@ class Sweep:
             time.sleep(0.1)
         raise SystemExit(f"{self.side} trained nothing for {PATIENCE_SECONDS:g} s:\n{self._log}")
 
+    def logs_beyond(self, at_ms: int) -> bool:
+        """Waits until MLflow has a metric that was logged after a time; False at the end.
+
+        Raises:
+            SystemExit: None came.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True) as rows:
+                if rows.execute(_LOGGED, (at_ms,)).fetchone()[0]:
+                    return True
+            if self.has_ended():
+                return False
+            time.sleep(0.1)
+        raise SystemExit(f"{self.side} logged nothing for {PATIENCE_SECONDS:g} s:\n{self._log}")
+
     def has_ended(self) -> bool:
         """Whether it has come to its end; starts it where it has not, and does not run."""
         status = None if self._process is None else self._process.poll()
@@ -182,7 +208,8 @@ class Sweep:
         with Path("output.txt").open("ab") as output:
             self._process = subprocess.Popen(
                 self._command(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1",
+                     "EPOCHS_FILE": str(EPOCHS_FILE.absolute())},
             )  # fmt: skip
         return False
 
@@ -228,29 +255,18 @@ class Sweep:
         if Path(".sweeps", "sweeps", NAME, "sweep.json").exists():
             return [str(_keras_sweeps()), "run", "--resume", "--name", NAME]
         return [
-            str(_keras_sweeps()), "run", "--space", f"{PROGRAMS / 'small_cnn.py'}:build",
+            str(_keras_sweeps()), "run", "--space", f"{PROGRAMS / 'small_cnn.py'}:Counted",
             "--dataset", str(self.data), "--trials", str(self.num_trials), "--epochs", str(EPOCHS),
             "--sampler", "random", "--pruner", "none", "--timeout", "none", "--workers", "1",
-            "--retries", str(NUM_KILLS), "--tracking-uri", self.tracking, "--name", NAME,
+            "--tracking-uri", self.tracking, "--name", NAME,
         ]  # fmt: skip
 
     def num_epochs(self) -> int:
-        """Epochs that were trained to their ends in all lives of the program.
-
-        A peer prints each. Ours has a checkpoint before it records one, so none is trained again.
-        """
-        if self.side != OURS:
-            printed = Path("output.txt").read_bytes() if self._starts else b""
-            return len(re.findall(rb" val_accuracy: ", printed))
-        from sweeps.state.paths import SweepPaths
-        from tracking.spool.records import EpochRecord
-        from tracking.spool.spool import Spool
-
-        spool = SweepPaths(Path(".sweeps"), NAME).spool
-        if not spool.exists():
-            return 0
-        records = Spool(spool, read_only=True).replay()
-        return sum(isinstance(record, EpochRecord) for record in records)
+        """Epochs that were trained to their ends in all lives of the program."""
+        if self.side == OURS:  # Whose model counts them.
+            return len(EPOCHS_FILE.read_bytes().splitlines()) if EPOCHS_FILE.exists() else 0
+        printed = Path("output.txt").read_bytes() if self._starts else b""
+        return len(re.findall(rb" val_accuracy: ", printed))
 
     def _trials_of_tuner(self) -> list[tuple[Mapping[str, Any], bool]]:
         files = Path("tuner", NAME).glob("trial_*/trial.json")
@@ -306,7 +322,7 @@ class Server:
         with Path("server.txt").open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--backend-store-uri", "sqlite:///server.db",
+                 "--port", str(self.port), "--backend-store-uri", f"sqlite:///{DATABASE}",
                  "--artifacts-destination", "artifacts"],
                 stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -340,7 +356,10 @@ def _digits() -> Path:
     digits = load_digits()
     x = np.tile((digits.images * 255 / 16).astype(np.uint8), (COPIES, 1, 1))
     y = np.tile(digits.target, COPIES)
-    np.savez(made, x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
+    order = np.random.default_rng(0).permutation(len(x))
+    num_validated, num_tested = len(x) // 6, 100
+    sizes = (len(x) - num_validated - num_tested, num_validated, num_tested)
+    np.savez(made, **in_parts(x[order], y[order], sizes))
     return made
 
 
@@ -362,7 +381,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "kills": "kills", "trials": "trials complete", "trials_lost": "lost",
         "epochs_again": "epochs again", "epochs_lost": "points missing",
         "epochs_doubled": "points doubled", "runs_running": "runs left RUNNING",
-        "runs_too_many": "runs too many",
+        "runs_too_many": "runs too many", "ended_with_an_error": "ended with an error",
     }  # fmt: skip
     head = ["side", *columns.values(), *(f"s until it goes on: {v}" for v in VICTIMS), "s in all"]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peer_parts.results import table_of
+from peer_parts.readme import readme_lines
+from peer_parts.results import by_side, table_of
 from peer_parts.search import LEVELS
 from peer_parts.whole_sweeps import OURS, SIDES
 
@@ -20,24 +21,32 @@ Line = Mapping[str, Any]
 
 
 def write_report(lines: Sequence[Line], parts: Mapping[str, Any], folder: Path = DOCS) -> None:
-    """Writes what is between `<!-- NAME -->` and `<!-- end of NAME -->` anew, for all parts.
+    """Writes what is between `<!-- NAME -->` and `<!-- end of NAME -->` anew, in page and README.
 
     Args:
         lines: of the file of results.
         parts: as `PARTS` of `peers.py`.
-        folder: has the page, and `images` for the plots.
+        folder: has the page, and `images` for the plots; the README is beside it.
     """
     page = folder / PAGE
     text = page.read_text(encoding="utf-8")
     for name, part in parts.items():
         text = filled(text, name, part_lines(name, part, lines, folder / "images"))
     page.write_text(filled(text, "settings", settings_lines()), encoding="utf-8")
+    readme = folder.parent / "README.md"
+    if readme.exists():
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(filled(text, "peers", readme_lines(lines), tight=True), encoding="utf-8")
 
 
-def filled(text: str, name: str, lines: Iterable[str]) -> str:
-    """The page with these lines between the markers of a name; as it is where it has none."""
+def filled(text: str, name: str, lines: Iterable[str], *, tight: bool = False) -> str:
+    """The page with these lines between the markers of a name; as it is where it has none.
+
+    Args:
+        tight: without blank lines around them; the README is one page.
+    """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    new = "\n".join([begin, "", *lines, "", end])
+    new = "\n".join([begin, *lines, end] if tight else [begin, "", *lines, "", end])
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: new, text, flags=re.DOTALL)
 
 
@@ -54,15 +63,6 @@ def part_lines(name: str, part: Any, lines: Sequence[Line], images: Path) -> lis
     if name == "scale" and own:
         written += ["", scale_plot(by_side(part, own), images)]
     return written or ["Not measured yet."]
-
-
-def by_side(part: Any, lines: Sequence[Line]) -> dict[str, list[Any]]:
-    """What was found for each side, in the part's order of sides."""
-    return {
-        side: [line["found"] for line in lines if line["side"] == side]
-        for side in part.SIDES
-        if any(line["side"] == side for line in lines)
-    }
 
 
 def grouped(lines: Iterable[Line]) -> list[tuple[int, dict[str, Any], list[Line]]]:
@@ -91,12 +91,14 @@ def caption(trials: int, options: Mapping[str, Any], group: Sequence[Line]) -> s
             versions.setdefault(package, [])
             if version not in versions[package]:
                 versions[package].append(version)
-    days = sorted({line["at"] for line in group})
+    days = sorted({line["at"][:10] for line in group})
+    commits = sorted({line["commit"] for line in group if "commit" in line})
     loads = [line["load"] for line in group if "load" in line]
     texts = [
         *given, f"n = {few}" if few == most else f"n = {few} to {most}",
         f"{group[0]['cores']} cores" + (f" ({p})" if (p := group[-1].get("processor")) else ""),
         *([f"load average before each {min(loads):.1f} to {max(loads):.1f}"] if loads else []),
+        *([f"ours at {' and '.join(commits)}"] if commits else []),
         ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items()),
         days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
     ]  # fmt: skip
@@ -145,11 +147,12 @@ def scale_plot(found: Mapping[str, Sequence[Any]], images: Path) -> str:
     file = "peers-scale.svg"
     figure, axes = _figure("trials", "milliseconds of a trial (wall)")
     for side, results in found.items():
-        marks = sorted(results[0]["milliseconds"], key=int)
-        means = [
-            sum(result["milliseconds"][mark][0] for result in results) / len(results)
-            for mark in marks
-        ]
+        values: dict[str, list[float]] = {}
+        for result in results:
+            for mark, (wall, _) in result["milliseconds"].items():
+                values.setdefault(mark, []).append(wall)
+        marks = sorted(values, key=int)
+        means = [sum(values[mark]) / len(values[mark]) for mark in marks]
         axes.plot([int(mark) for mark in marks], means, marker="o", markersize=3, label=side)
     axes.set(xscale="log", yscale="log")
     _save(figure, axes, images / file)

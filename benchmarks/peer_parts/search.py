@@ -39,6 +39,7 @@ def measured(
         ],
         "epochs": sum(at <= seconds for at, _ in found.curve),
         "trials": found.num_trials,
+        "failed": found.num_failed,
     }
 
 
@@ -60,7 +61,8 @@ def seconds_to(curve: Sequence[Sequence[float]], level: float) -> float:
 
 def combined(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The results of several seeds side by side."""
-    return {key: [line[key] for line in lines] for key in ("curve", "epochs", "trials")}
+    combined = {key: [line[key] for line in lines] for key in ("curve", "epochs", "trials")}
+    return {**combined, "failed": sum(line.get("failed", 0) for line in lines)}
 
 
 def table(found: Mapping[str, Mapping[str, Any]], *, dataset: str, **_: Any) -> list[str]:
@@ -76,6 +78,7 @@ def table(found: Mapping[str, Mapping[str, Any]], *, dataset: str, **_: Any) -> 
         ]
         bests = [curve[-1][1] if curve else math.nan for curve in one["curve"]]
         numbers = [f"{statistics.median(one[name]):.0f}" for name in ("epochs", "trials")]
+        numbers[-1] += f" ({one['failed']} failed)" if one["failed"] else ""
         cells = [side, _seconds(firsts), *reached, _values(bests), *numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -45,8 +45,8 @@ class Side:
         program: in `benchmarks/peers`; empty for ours.
         arguments: of the program, before those that all have.
         needs: modules of the extra `peers`.
-        trials: where a sweep that only the time ends still needs a number: a population, or
-            repetitions of Hyperband's brackets.
+        trials: where a sweep that only the time ends still needs a number: a population.
+        trials_a_unit: how many trials one of what it is told makes: an iteration of Hyperband.
         settings: what the peer is given, for the table of the settings.
     """
 
@@ -54,6 +54,7 @@ class Side:
     arguments: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     trials: int = UNLIMITED
+    trials_a_unit: int = 1
     settings: str = ""
 
     @property
@@ -73,24 +74,25 @@ SIDES = {
         "optuna_sweep.py", ("hyperband",), ("optuna_integration",),
         settings=_TPE + "HyperbandPruner(max_resource=epochs)",
     ),
-    "Keras Tuner: random": Side("keras_tuner_sweep.py", ("random",), ("tensorboard",),
+    "Keras Tuner: random": Side("keras_tuner_sweep.py", ("RandomSearch",), ("tensorboard",),
                                 settings=_TUNER),
     "Keras Tuner: Hyperband": Side(
-        "keras_tuner_sweep.py", ("hyperband",), ("tensorboard",),
+        "keras_tuner_sweep.py", ("Hyperband",), ("tensorboard",), trials_a_unit=4,
         settings="seed, directory, max_epochs=epochs, hyperband_iterations; its own defaults "
         "otherwise",
     ),
-    "Keras Tuner: Bayesian": Side("keras_tuner_sweep.py", ("bayesian",), ("tensorboard",),
-                                  settings=_TUNER),
+    "Keras Tuner: Bayesian": Side(
+        "keras_tuner_sweep.py", ("BayesianOptimization",), ("tensorboard",), settings=_TUNER
+    ),
     "Ray Tune: ASHA, TPE": Side(
         "ray_tune_asha.py", (), ("ray", "tensorboardX"),
         settings="ASHAScheduler(max_t=epochs), OptunaSearch(defaults first, seed), one checkpoint "
         "kept; its own defaults otherwise, so a trial on each core",
     ),
     "Ray Tune: PBT": Side(
-        "ray_tune_pbt.py", (), ("ray", "tensorboardX"), 8,
+        "ray_tune_pbt.py", (), ("ray", "tensorboardX"), 4,
         settings="PopulationBasedTraining(perturbation_interval=1) of learning rate and weight "
-        "decay, a population of 8 random points; its own defaults otherwise",
+        "decay, a population of 4: the defaults and random points; its own defaults otherwise",
     ),
 }  # fmt: skip
 
@@ -104,11 +106,13 @@ class Swept:
         curve: (seconds since the command was given, validation accuracy) of every whole epoch of
             every trial, in order.
         num_trials: trials that were begun.
+        num_failed: those that ended with an error.
     """
 
     seconds: float
     curve: tuple[tuple[float, float], ...]
     num_trials: int
+    num_failed: int
 
 
 def missing(side: str) -> str:
@@ -142,16 +146,16 @@ def swept(
     else:
         _save_images(dataset)
         chosen = SIDES[side]
-        num = chosen.trials if trials is None else min(trials, chosen.trials)
+        num = chosen.trials if trials is None else max(1, trials // chosen.trials_a_unit)
         limit = seconds if math.isfinite(seconds) else 86_400.0
         command = [
             sys.executable, str(PROGRAMS / chosen.program), *chosen.arguments,
             str(Path(DATA).absolute()), str(num), str(epochs), str(limit), str(seed), *fixed,
         ]  # fmt: skip
     began, wall = _run(side, command, seconds)
-    curve, num_trials = _our_records() if side == OURS else _records()
+    curve, num_trials, num_failed = _our_records() if side == OURS else _records()
     since = tuple(sorted((at_ms / 1000 - began, value) for at_ms, value in curve))
-    return Swept(wall, since, num_trials)
+    return Swept(wall, since, num_trials, num_failed)
 
 
 def found_dataset(dataset: str) -> str:
@@ -190,6 +194,15 @@ def _save_images(dataset: str) -> None:
         for part in ("train", "validation"):
             arrays[f"x_{part}"], arrays[f"y_{part}"] = data.arrays(part)
         np.savez(DATA, **arrays)
+
+
+def then_run(side: str, command: Sequence[str]) -> float:
+    """Runs another command in the folder of a sweep to its end; returns wall seconds.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    return _run(side, command, math.inf)[1]
 
 
 def _run(side: str, command: Sequence[str], seconds: float) -> tuple[float, float]:
@@ -246,19 +259,20 @@ def _end_the_rest() -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def _records() -> tuple[list[tuple[int, float]], int]:
-    """What a peer logged: (ms, validation accuracy) after each epoch, and the number of runs."""
+def _records() -> tuple[list[tuple[int, float]], int, int]:
+    """What a peer logged: (ms, validation accuracy) after each epoch, runs, and failed ones."""
     with sqlite3.connect("file:mlflow.db?mode=ro", uri=True) as database:
         rows = database.execute(
             "SELECT run_uuid, timestamp, value FROM metrics WHERE key = 'val_accuracy'"
         ).fetchall()
-    return [(at_ms, value) for _, at_ms, value in rows], len({run for run, _, _ in rows})
+        failed = database.execute("SELECT count(*) FROM runs WHERE status = 'FAILED'").fetchone()[0]
+    return [(at_ms, value) for _, at_ms, value in rows], len({run for run, _, _ in rows}), failed
 
 
-def _our_records() -> tuple[list[tuple[int, float]], int]:
+def _our_records() -> tuple[list[tuple[int, float]], int, int]:
     """The same of ours, whole epochs only: below one a part of the images is measured."""
     from sweeps.state.paths import SweepPaths
-    from tracking.spool.records import EpochRecord, TrialRecord
+    from tracking.spool.records import EpochRecord, TrialEnd, TrialRecord
     from tracking.spool.spool import Spool
 
     records = list(Spool(SweepPaths(Path(".sweeps"), NAME).spool, read_only=True).replay())
@@ -266,4 +280,5 @@ def _our_records() -> tuple[list[tuple[int, float]], int]:
         (r.at_ms, r.metrics["val_accuracy"]) for r in records
         if isinstance(r, EpochRecord) and r.metrics.get("epoch", 1.0) >= 1.0
     ]  # fmt: skip
-    return curve, sum(isinstance(r, TrialRecord) for r in records)
+    failed = sum(isinstance(r, TrialEnd) and r.state == "FAILED" for r in records)
+    return curve, sum(isinstance(r, TrialRecord) for r in records), failed

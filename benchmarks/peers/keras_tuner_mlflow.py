@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import keras_tuner
 import mlflow
-from small_cnn import BATCH_SIZE, build, load
+from small_cnn import BATCH_SIZE, VALIDATION_BATCH_SIZE, build, load
 
 data, trials, epochs, tracking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 x, y, x_val, y_val = load(data)
@@ -31,6 +31,10 @@ class Tracked(keras_tuner.HyperModel):
 
 
 tuner = keras_tuner.RandomSearch(
-    Tracked(), "val_accuracy", max_trials=trials, seed=0, directory="tuner", project_name="cnn"
-)
-tuner.search(x, y, batch_size=BATCH_SIZE, epochs=epochs, validation_data=(x_val, y_val), verbose=2)
+    Tracked(), "val_accuracy", max_trials=trials, seed=0, directory="tuner", project_name="cnn",
+    max_retries_per_trial=2,
+)  # fmt: skip
+tuner.search(
+    x, y, batch_size=BATCH_SIZE, epochs=epochs, validation_data=(x_val, y_val),
+    validation_batch_size=VALIDATION_BATCH_SIZE, verbose=2,
+)  # fmt: skip

@@ -29,19 +29,14 @@ class Tracked(keras_tuner.HyperModel):
             return model.fit(*args, batch_size=batch_size, callbacks=callbacks, **options)
 
 
-options = {
-    "objective": "val_accuracy", "seed": task.seed, "directory": "tuner", "project_name": "cnn"
-}  # fmt: skip
-tuners = {
-    "random": lambda: keras_tuner.RandomSearch(Tracked(), max_trials=task.trials, **options),
-    "bayesian": lambda: keras_tuner.BayesianOptimization(
-        Tracked(), max_trials=task.trials, **options
-    ),
-    "hyperband": lambda: keras_tuner.Hyperband(
-        Tracked(), max_epochs=task.epochs, hyperband_iterations=task.trials, **options
-    ),
-}
-tuner = tuners[sys.argv[1]]()
+size = (
+    {"max_epochs": task.epochs, "hyperband_iterations": task.trials}
+    if sys.argv[1] == "Hyperband"
+    else {"max_trials": task.trials}
+)
+tuner = getattr(keras_tuner, sys.argv[1])(
+    Tracked(), "val_accuracy", seed=task.seed, directory="tuner", project_name="cnn", **size
+)
 tuner.search(task.x, task.y, epochs=task.epochs, validation_data=task.validation, verbose=0)
 with mlflow.start_run(run_name="best"):
     best = tuner.get_best_models()[0]

@@ -5,7 +5,7 @@ import sys
 import keras
 import mlflow
 import optuna
-from small_cnn import BATCH_SIZE, HIGHEST, LOWEST, load, make_model
+from small_cnn import BATCH_SIZE, HIGHEST, LOWEST, VALIDATION_BATCH_SIZE, load, make_model
 
 data, trials, epochs, tracking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 x, y, x_val, y_val = load(data)
@@ -22,7 +22,8 @@ def objective(trial: optuna.Trial) -> float:
         mlflow.log_params(trial.params)
         model = make_model(learning_rate)
         history = model.fit(
-            x, y, BATCH_SIZE, epochs, validation_data=(x_val, y_val), verbose=0,
+            x, y, BATCH_SIZE, epochs, validation_data=(x_val, y_val),
+            validation_batch_size=VALIDATION_BATCH_SIZE, verbose=0,
             callbacks=[mlflow.keras.MlflowCallback(run)],
         )  # fmt: skip
         best = max(history.history["val_accuracy"])

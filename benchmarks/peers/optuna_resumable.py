@@ -6,7 +6,7 @@ import keras
 import mlflow
 import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
-from small_cnn import BATCH_SIZE, HIGHEST, LOWEST, load, make_model
+from small_cnn import BATCH_SIZE, HIGHEST, LOWEST, VALIDATION_BATCH_SIZE, load, make_model
 
 data, trials, epochs, tracking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 x, y, x_val, y_val = load(data)
@@ -27,7 +27,8 @@ def objective(trial: optuna.Trial) -> float:
     with mlflow.start_run(run_name=f"trial {trial.number}") as run:
         mlflow.log_params(trial.params)
         history = model.fit(
-            x, y, BATCH_SIZE, epochs, validation_data=(x_val, y_val), verbose=2,
+            x, y, BATCH_SIZE, epochs, validation_data=(x_val, y_val),
+            validation_batch_size=VALIDATION_BATCH_SIZE, verbose=2,
             callbacks=[backup, mlflow.keras.MlflowCallback(run)],
         )  # fmt: skip
     return float(max(history.history["val_accuracy"]))

@@ -9,10 +9,11 @@ from optuna_integration import KerasPruningCallback
 from sweep_task import Task
 
 task = Task(*sys.argv[2:])
-pruners = {
-    "median": optuna.pruners.MedianPruner(),
-    "hyperband": optuna.pruners.HyperbandPruner(max_resource=task.epochs),
-}
+pruner = (
+    optuna.pruners.HyperbandPruner(max_resource=task.epochs)
+    if sys.argv[1] == "hyperband"
+    else optuna.pruners.MedianPruner()
+)
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 mlflow.set_experiment("cnn")
 
@@ -41,7 +42,7 @@ def objective(trial: optuna.Trial) -> float:
 study = optuna.create_study(
     storage="sqlite:///optuna.db", study_name="cnn", load_if_exists=True, direction="maximize",
     sampler=optuna.samplers.TPESampler(multivariate=True, group=True, seed=task.seed),
-    pruner=pruners[sys.argv[1]],
+    pruner=pruner,
 )  # fmt: skip
 study.enqueue_trial(task.defaults, skip_if_exists=True)
 study.optimize(

@@ -34,6 +34,7 @@ class Task:
         self.y, self.validation = one_hot[labels], (x_validation, one_hot[validation_labels])
         self.trials, self.epochs, self.seed = int(trials), int(epochs), int(seed)
         self.seconds = float(seconds)
+        self._generator = np.random.default_rng(self.seed)
         self.space = narrowed(get_space("cnn"), fixed)
         self.defaults = self.space.complete({})
 
@@ -52,10 +53,10 @@ class Task:
         return self.space.sample(OptunaHyperParameters(trial))
 
     def draw(self) -> Params:
-        """A point drawn uniformly, another one at each call."""
+        """A point drawn uniformly, another one at each call; they follow from the seed."""
         from search_spaces.hyperparameters import RandomHyperParameters
 
-        return self.space.sample(RandomHyperParameters(np.random.default_rng()))
+        return self.space.sample(RandomHyperParameters(self._generator))
 
     def model(self, params: Params) -> Any:
         """The compiled Keras model of a point; it takes pixels and one-hot labels."""

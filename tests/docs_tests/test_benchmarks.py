@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -76,8 +77,8 @@ def test_it_runs_to_its_end(name, tmp_path):
     assert re.search(wanted, done.stdout), done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.peers
+@pytest.mark.timeout(300)
 def test_what_a_trial_costs_is_measured_beside_a_bare_loop_and_peers(tmp_path):
     images, classes = np.zeros((300, 28, 28), np.uint8), np.arange(300, dtype=np.uint8) % 10
     np.savez(tmp_path / "mnist.npz", x_train=images, y_train=classes, x_test=images, y_test=classes)
@@ -96,6 +97,14 @@ def test_what_a_trial_costs_is_measured_beside_a_bare_loop_and_peers(tmp_path):
     assert all(re.search(rf"\| {interval} \| {interval} \|", row) for row in rows[1:])
 
 
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_each_has_its_test():
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert modules - {"cluster_jobs"} == set(CASES)  # Jobs are imported by workers.
@@ -110,11 +119,7 @@ def test_each_has_its_test():
     ],
 )
 def test_who_wins_a_sweep_that_is_interrupted_early_is_not_told(tmp_path, status, baseline, words):
-    spec = importlib.util.spec_from_file_location("quality", ROOT / "benchmarks/search_quality.py")
-    assert spec is not None and spec.loader is not None
-    quality = importlib.util.module_from_spec(spec)
-    sys.modules["quality"] = quality
-    spec.loader.exec_module(quality)
+    quality = script("search_quality")
     spool = Spool(tmp_path / ".sweeps" / "sweeps" / quality.NAME / "spool")
     spool.put(TrialRecord(0, "trial 0", {}, {"sweeps.baseline": "cnn3"} if baseline else {}))
     spool.put(TrialEnd(0, "COMPLETE", {"best_val_accuracy": 0.98}))
@@ -125,3 +130,22 @@ def test_who_wins_a_sweep_that_is_interrupted_early_is_not_told(tmp_path, status
     )
     judged = 0 if found.winner_is_published is None else 1
     assert f"of {judged}, n = 1" in quality._summary([found])
+
+
+def test_what_is_better_than_the_point_of_the_defaults_is_told(tmp_path):
+    quality = script("search_quality")
+    spool = Spool(tmp_path / ".sweeps" / "sweeps" / quality.NAME / "spool")
+    for number, (kind, value) in enumerate([("default", 0.98), ("uniform", 0.99)]):
+        spool.put(TrialRecord(number, f"trial {number}", {}, {"sweeps.proposed_by": kind}))
+        spool.put(TrialEnd(number, "COMPLETE", {"best_val_accuracy": value}))
+    found = quality.Found(**quality._measured(tmp_path))
+    assert (found.defaults, found.best) == (0.98, 0.99)
+    assert "+0.0100 beside the defaults" in quality._summary([found])
+
+
+def test_a_folder_with_a_sweep_of_other_options_is_refused(tmp_path):
+    quality = script("search_quality")
+    for _ in range(2):
+        quality._same_as_before(tmp_path / "here-mnist-1", ["--timeout", "15m"])
+    with pytest.raises(SystemExit, match="run with other options: choose another --output"):
+        quality._same_as_before(tmp_path / "here-mnist-1", ["--timeout", "5m"])
