@@ -124,6 +124,21 @@ def test_repetitions_are_paired_by_their_number_not_by_their_place():
     assert by_side(disk, lines) == {"ours": [("ours", 0), ("ours", 1), ("ours", 2)]}
 
 
+def test_what_a_side_takes_over_the_bare_loop_is_paired_and_has_its_interval():
+    from peer_parts import overhead
+
+    bare = [[5.0, 8.0], [6.0, 9.0], [7.0, 10.0]]
+    more = [[a + d, b + 1.0] for (a, b), d in zip(bare, (0.4, 0.5, 0.6), strict=True)]
+    found = {
+        side: {"a_trial": values, "first": [[9.0, 12.0]]}
+        for side, values in (("bare loop", bare), ("ours", more))
+    }
+    # 4.303 is Student's t at 0.975 with 2 degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.248.
+    assert overhead.table(found)[-1] == (
+        "| ours | 6.50 (10.00) | +0.50 (+0.25 to +0.75) | +1.00 (+1.00 to +1.00) | 9.0 (12.0) |"
+    )
+
+
 def test_all_sides_train_validate_and_test_on_the_parts_that_are_given():
     import numpy as np
     from peer_parts.images import in_parts
