@@ -209,7 +209,7 @@ class SweepLoop:
         waited = now - self._trials.last_report[row.number]
         first = self._trials.started_again(row)
         if first and not new:
-            self._time_plan.started(row, waited)
+            self._time_plan.paces.started(row, waited)
         if new:
             self._retries.reported(row)
             self._retries.longest_epoch = max(self._retries.longest_epoch, waited)

@@ -174,7 +174,7 @@ class NextTrial:
             waiting=True,
         )
         row.seconds = self._recorder.trained_seconds(number)
-        self._time_plan.known_before(number, *self._recorder.pace(number))
+        self._time_plan.paces.known_before(number, *self._recorder.pace(number))
         moves = self._recorder.moves(number)
         row.num_moved, row.moved_in_a_row = moves.total, moves.in_a_row
         row.lost_seconds = moves.lost_seconds

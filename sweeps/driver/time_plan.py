@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from sweeps.driver.paces import Paces
 from sweeps.driver.plan import LoopPlan
 from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import DEFAULTS, TrialState
@@ -34,22 +35,7 @@ MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 MISSING_SHARE = 0.1
 """Of its schedule that one of the best may lack at the end: it had little left to gain there."""
-START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0
-"""Before any was seen: until a trial that goes on trains, until its steps are compiled, and what
-is measured after an epoch."""
 _RankKey = tuple[int, float, int]
-
-
-@dataclass
-class _Mean:
-    total: float = 0.0
-    weight: float = 0.0
-
-    def add(self, value: float, weight: float = 1.0) -> None:
-        self.total, self.weight = self.total + weight * value, self.weight + weight
-
-    def value(self, default: float) -> float:
-        return self.total / self.weight if self.weight else default
 
 
 @dataclass
@@ -61,6 +47,7 @@ class TimePlan:
             is not started when it cannot end in time, unless it is the first that could.
 
     Attributes:
+        paces: how long training takes, as far as it was seen.
         in_final_phase: whether only the best are trained in full now, and no new points tried.
         all_tried: whether there are no new points although there is time: then the best are
             trained in full, until `NUM_CANDIDATES` are complete, and those that are ahead of the
@@ -70,18 +57,13 @@ class TimePlan:
     plan: LoopPlan
     board: Board
     waits: bool
+    paces: Paces = field(default_factory=Paces)
     in_final_phase: bool = False
     all_tried: bool = False
     _chosen: set[int] = field(default_factory=set)
     _planned: set[int] = field(default_factory=set)
     _keys: dict[int, _RankKey] = field(default_factory=dict)
     _order: list[_RankKey] = field(default_factory=list)
-    _pace: dict[int, float] = field(default_factory=dict)
-    _paces: dict[int, _Mean] = field(default_factory=dict)
-    _first: dict[int, tuple[float, float]] = field(default_factory=dict)
-    _start: _Mean = field(default_factory=_Mean)
-    _tracing: _Mean = field(default_factory=_Mean)
-    _validation: _Mean = field(default_factory=_Mean)
 
     def __post_init__(self) -> None:
         self.board.rows.listeners.append(self._place)
@@ -98,59 +80,12 @@ class TimePlan:
             self._keys[row.number] = key = self._rank_key(row)
             insort(self._order, key)
 
-    def started(self, row: TrialRow, seconds: float) -> None:
-        """Learns what it took until a trial that goes on reported its last step again."""
-        self._start.add(seconds)
-        self._first.pop(row.number, None)
-
-    def known_before(self, number: int, epochs: float, seconds: float) -> None:
-        """Learns the pace of a trial from what earlier sessions recorded.
-
-        Args:
-            seconds: that those epochs took, without compiling.
-        """
-        if epochs:
-            self._learn_pace(number, seconds / epochs, epochs)
-
     def reported(
         self, row: TrialRow, metrics: Mapping[str, float], seconds: float, *, first: bool
     ) -> None:
-        """Learns from a new report.
-
-        Args:
-            seconds: since the report before, or since the trial was started.
-            first: whether the trial was started, or went on, since the report before: then its
-                steps were compiled first.
-        """
+        """Takes in a new report, as `Paces.reported` does."""
         self._place(row)
-        reports = row.schedule.reports
-        pace = metrics.get("epoch_seconds", seconds)
-        before = max((step for step in row.curve if step < row.step), default=0)
-        share = (row.step - before) / reports.per_epoch
-        rest = max(0.0, seconds - pace * share)
-        if first and "compile_seconds" in metrics:
-            compiled = metrics["compile_seconds"]
-            self._tracing.add(compiled)
-            self._learn_pace(row.number, pace - compiled / share, share)
-            return
-        if first:
-            # How much of it was compiling is a guess until the next stretch.
-            self._first[row.number] = pace * share, share
-            compiled = min(self._tracing.value(TRACING_SECONDS), pace * share / 2)
-            self._pace.setdefault(row.number, (pace * share - compiled) / share)
-            return
-        self._learn_pace(row.number, pace, share)
-        if row.number in self._first:
-            stretch, share = self._first.pop(row.number)
-            self._tracing.add(max(0.0, stretch - pace * share))
-        if not reports.is_early(row.step):
-            self._validation.add(rest)
-
-    def _learn_pace(self, number: int, pace: float, share: float) -> None:
-        """The slower of its last epoch and of all of them: one quick epoch is no promise."""
-        mean = self._paces.setdefault(number, _Mean())
-        mean.add(pace, share)
-        self._pace[number] = max(pace, mean.value(pace))
+        self.paces.reported(row, metrics, seconds, first=first)
 
     def enters_final_phase(self) -> bool:
         """Whether no new points are tried now: from when the first full training begins until all
@@ -248,7 +183,7 @@ class TimePlan:
             return waiting[0] if waiting else None
         chosen = next((row for row in waiting if self._comes_near(row)), None)
         if chosen is None and waiting and not self.board.ranking() and not self.board.running():
-            chosen = min(waiting, key=self._seconds_to_end)
+            chosen = min(waiting, key=self.paces.seconds_to_end)
         if chosen is not None:
             self._choose(chosen)
         return chosen
@@ -266,7 +201,7 @@ class TimePlan:
             return ""
         if row.number in self._chosen and self._comes_near(row):
             return ""
-        needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        needed, left = self.paces.seconds_to_end(row), max(0.0, self._left())
         return (
             f"its full training would take {duration(needed)} more, and {duration(left)} are left"
         )
@@ -315,7 +250,7 @@ class TimePlan:
 
     def _fits(self, row: TrialRow) -> bool:
         """Whether a trial can end in time, on a slot that is free now or that it has."""
-        return self._seconds_to_end(row) < self._left()
+        return self.paces.seconds_to_end(row) < self._left()
 
     def _comes_near(self, row: TrialRow) -> bool:
         """Whether a trial gets through nearly all of its schedule in time.
@@ -323,7 +258,7 @@ class TimePlan:
         Most of what a schedule's end brings is there by then, and a better trial is worth more than
         one that surely ends.
         """
-        needed, left = self._seconds_to_end(row), max(0.0, self._left())
+        needed, left = self.paces.seconds_to_end(row), max(0.0, self._left())
         if needed <= left:
             return True
         rest = 1 - row.epochs / row.schedule.num_epochs
@@ -369,7 +304,9 @@ class TimePlan:
                     not has_winner or self.board.is_ahead(row)
                 ):
                     return row
-        return None if has_winner else min(self._ranked(), key=self._seconds_to_end, default=None)
+        return (
+            None if has_winner else min(self._ranked(), key=self.paces.seconds_to_end, default=None)
+        )
 
     def _possible(self, rows: Iterable[TrialRow]) -> Iterator[TrialRow]:
         has_winner = bool(self.board.ranking())
@@ -400,22 +337,10 @@ class TimePlan:
         return -rung, math.inf if math.isnan(value) else value, row.number
 
     def _needed(self, rows: list[TrialRow]) -> float:
-        seconds = [self._seconds_to_end(row) for row in rows]
+        seconds = [self.paces.seconds_to_end(row) for row in rows]
         if not seconds:
             return 0.0
         return MARGIN * max(*seconds, sum(seconds) / self.board.num_slots)
-
-    def _seconds_to_end(self, row: TrialRow) -> float:
-        reports = row.schedule.reports
-        epochs = (row.schedule.end_step - row.step) / reports.per_epoch
-        start = 0.0
-        if row.state is TrialState.PAUSED:
-            start = self._start.value(START_SECONDS) + self._tracing.value(TRACING_SECONDS)
-        validation = math.ceil(epochs) * self._validation.value(VALIDATION_SECONDS)
-        return start + epochs * self._pace_of(row) + validation
-
-    def _pace_of(self, row: TrialRow) -> float:
-        return self._pace.get(row.number, 0.0)
 
     def _typical_seconds(self) -> float:
         done = [row.seconds for row in self.board.ranking()]

@@ -56,7 +56,7 @@ class Sweep:
         if state is TrialState.COMPLETE:
             row.value = value
         if state is TrialState.PAUSED:
-            self.plan.started(row, START_SECONDS)
+            self.plan.paces.started(row, START_SECONDS)
         self.board.rows[number] = row
         return row
 
@@ -109,7 +109,7 @@ def test_the_search_stays_closed_while_one_waits_that_the_end_was_kept_for(sweep
     needs = {0: 110.0, 1: 120.0, 2: 180.0}
     for number, seconds in needs.items():
         here.row(number, 27, 0.9 - number / 10, PAUSED)
-        here.plan._pace[number] = seconds / 5 - VALIDATION_SECONDS
+        here.plan.paces._pace[number] = seconds / 5 - VALIDATION_SECONDS
     here.left(250)
     assert here.plan.enters_final_phase()
     first = here.plan.next_waiting()
@@ -146,12 +146,12 @@ def test_the_search_opens_again_where_the_only_one_chosen_failed(sweep):
 def test_what_earlier_sessions_recorded_is_the_pace_of_a_resumed_trial(sweep):
     here = sweep()
     row = here.row(0, 9, 0.9, PAUSED)
-    here.plan._pace.clear()
-    here.plan._paces.clear()
-    here.plan.known_before(0, 2.0, 18.0)
-    assert here.plan._pace_of(row) == 9.0
-    here.plan.known_before(1, 0.0, 0.0)
-    assert 1 not in here.plan._pace
+    here.plan.paces._pace.clear()
+    here.plan.paces._paces.clear()
+    here.plan.paces.known_before(0, 2.0, 18.0)
+    assert here.plan.paces.of(row) == 9.0
+    here.plan.paces.known_before(1, 0.0, 0.0)
+    assert 1 not in here.plan.paces._pace
 
 
 def test_the_search_stays_closed_while_another_of_the_chosen_goes_on(sweep):
@@ -269,7 +269,7 @@ def test_once_a_trial_is_complete_no_time_is_kept_for_what_comes_nowhere_near_it
     here = sweep()
     for number in range(3):
         here.row(number, 27, 0.9, PAUSED)
-        here.plan._pace[number] = 60.0
+        here.plan.paces._pace[number] = 60.0
     cheap = here.row(4, 27, 0.6, PAUSED)
     here.left(100)
     assert cheap not in here.plan._candidates() and here.plan.enters_final_phase()
@@ -283,13 +283,13 @@ def test_the_first_pace_does_not_hold_for_what_was_compiled_first(sweep):
     here = sweep(limit=180.0)
     row = here.row(0, 1, 0.5, RUNNING)
     # A ninth of an epoch that took 2 s to compile and 1 s to train looks like 27 s an epoch.
-    here.plan._pace.clear()
+    here.plan.paces._pace.clear()
     here.plan.reported(row, {"epoch_seconds": 27.0}, 4.0, first=True)
-    assert here.plan._pace_of(row) == pytest.approx(13.5)
+    assert here.plan.paces.of(row) == pytest.approx(13.5)
     row.curve[3] = 0.6
     here.plan.reported(row, {"epoch_seconds": 9.0}, 2.5, first=False)
-    assert here.plan._pace_of(row) == 9.0
-    assert here.plan._tracing.value(0.0) == pytest.approx(2.0)
+    assert here.plan.paces.of(row) == 9.0
+    assert here.plan.paces._tracing.value(0.0) == pytest.approx(2.0)
 
 
 def test_a_better_one_that_waits_comes_before_one_that_runs(sweep):
@@ -369,9 +369,9 @@ def test_the_defaults_wait_like_others_once_one_was_better_after_as_much_trainin
 def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(sweep):
     here = sweep(limit=120.0)
     slow = here.row(0, 9, 0.98, RUNNING)
-    here.plan._pace[0] = 14.0
+    here.plan.paces._pace[0] = 14.0
     cheap = here.row(1, 9, 0.97, PAUSED)
-    here.plan._pace[1] = 3.0
+    here.plan.paces._pace[1] = 3.0
     assert here.plan._candidates() == [cheap]
     here.left(100)
     assert not here.plan.enters_final_phase(), "new points are tried"
@@ -383,13 +383,13 @@ def test_a_slow_one_does_not_close_a_short_sweep_that_a_cheaper_one_can_end(swee
 def test_the_best_of_the_highest_rung_may_take_more_where_none_there_is_cheap(sweep):
     here = sweep(limit=180.0)
     here.row(0, 3, 0.96, PAUSED)
-    here.plan._pace[0] = 3.0
+    here.plan.paces._pace[0] = 3.0
     best, slow = here.row(1, 9, 0.99, PAUSED), here.row(2, 9, 0.995, PAUSED)
-    here.plan._pace[1], here.plan._pace[2] = 11.0, 20.0
+    here.plan.paces._pace[1], here.plan.paces._pace[2] = 11.0, 20.0
     assert here.plan._candidates() == [best], "more than 2/5 of the time, less than 3/5"
-    here.plan._pace[2] = 11.0
+    here.plan.paces._pace[2] = 11.0
     assert here.plan._candidates() == [slow]
-    here.plan._pace[1] = 3.0
+    here.plan.paces._pace[1] = 3.0
     assert here.plan._candidates()[0] is best, "a cheap one there comes first"
 
 
@@ -420,13 +420,13 @@ def test_in_a_small_sweep_what_may_be_trained_in_full_at_its_end_waits_until_the
 def test_what_cannot_end_in_time_is_not_trained_any_further(sweep):
     here = sweep(limit=900.0)
     slow = here.row(0, 3, 0.97, RUNNING)
-    here.plan._pace[0] = 180.0
+    here.plan.paces._pace[0] = 180.0
     assert here.plan.cannot_end(slow) == "", "nothing else could be the winner"
     here.row(1, 3, 0.96, PAUSED)
     reason = here.plan.cannot_end(slow)
     assert reason.startswith("its full training would take 23:")
     assert reason.endswith(" min more, and 15:00 min are left")
-    here.plan._pace[0] = 60.0
+    here.plan.paces._pace[0] = 60.0
     assert here.plan.cannot_end(slow) == ""
     assert sweep(limit=900.0, waits=False).plan.cannot_end(slow) == ""
 
@@ -436,8 +436,8 @@ def test_the_better_one_goes_on_as_long_as_it_comes_near_its_end(sweep):
     here.row(0, 72, 0.8, COMPLETE)
     better = here.row(1, 27, 0.9, PAUSED)
     here.row(2, 9, 0.8, PAUSED)
-    here.plan._pace[1] = 40.0
-    needed = here.plan._seconds_to_end(better)
+    here.plan.paces._pace[1] = 40.0
+    needed = here.plan.paces.seconds_to_end(better)
     here.left(1.05 * needed)
     assert here.plan.next_waiting() is better
     # Five of its eight epochs are left: a tenth of the schedule is 0.8 of them.
@@ -454,7 +454,7 @@ def test_one_that_was_chosen_goes_on_to_where_the_time_ends(sweep):
     here.left(200)
     assert here.plan.next_waiting() is row
     row.state = RUNNING
-    needed = here.plan._seconds_to_end(row)
+    needed = here.plan.paces.seconds_to_end(row)
     other = here.row(2, 63, 0.7, PAUSED)
     here.left(needed - 2)
     assert here.plan._fits(other) and here.plan.cannot_end(row) == ""
@@ -465,13 +465,13 @@ def test_one_that_was_chosen_goes_on_to_where_the_time_ends(sweep):
 def test_the_pace_is_the_slower_of_the_last_epoch_and_of_all(sweep):
     here = sweep()
     row = here.row(0, 27, 0.9, RUNNING)
-    usual = here.plan._pace_of(row)
+    usual = here.plan.paces.of(row)
     row.curve[36] = 0.9
     here.plan.reported(row, {"epoch_seconds": 1.0}, 2.0, first=False)
-    assert EPOCH_SECONDS / 2 < here.plan._pace_of(row) < usual
+    assert EPOCH_SECONDS / 2 < here.plan.paces.of(row) < usual
     row.curve[45] = 0.9
     here.plan.reported(row, {"epoch_seconds": 60.0}, 61.0, first=False)
-    assert here.plan._pace_of(row) == 60.0
+    assert here.plan.paces.of(row) == 60.0
 
 
 def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
@@ -480,8 +480,8 @@ def test_the_pace_is_exact_where_a_trial_tells_what_compiling_took(sweep):
     row.curve[3] = 0.9
     metrics = {"epoch_seconds": 15.0, "compile_seconds": 2.0}
     here.plan.reported(row, metrics, 6.0, first=True)
-    assert here.plan._pace[0] == pytest.approx(9.0), "a third of 15 s, less 2 s, three times"
-    assert here.plan._tracing.value(0.0) == 2.0
+    assert here.plan.paces._pace[0] == pytest.approx(9.0), "a third of 15 s, less 2 s, three times"
+    assert here.plan.paces._tracing.value(0.0) == 2.0
 
 
 @pytest.mark.parametrize("seed", range(20))
