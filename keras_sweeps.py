@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sweeps.api.data import load_dataset
     from sweeps.api.models import promote, replay
     from sweeps.api.sweep import Sweep, SweepError, load_sweep, run
-    from sweeps.driver.trial import Trial
+    from sweeps.driver.board.trial import Trial
     from sweeps.finalists.session import ComparisonResult
     from sweeps.prediction.model import Model, load_model
     from sweeps.promotion.promotion import PromotionResult
@@ -28,7 +28,7 @@ _PLACES = {
     "ReplayResult": "sweeps.replaying.replay",
     "Sweep": "sweeps.api.sweep",
     "SweepError": "sweeps.api.sweep",
-    "Trial": "sweeps.driver.trial",
+    "Trial": "sweeps.driver.board.trial",
     "as_hypermodel": "search_spaces.registry",
     "get_space": "search_spaces.registry",
     "load_dataset": "sweeps.api.data",

@@ -42,11 +42,11 @@ from sweeps.cluster.connection import BRIDGE, ClusterConnection
 from sweeps.cluster.executor import ClusterExecutor
 from sweeps.cluster.protocol import ClusterOptions
 from sweeps.cluster.slots import ClusterSlots
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board
-from sweeps.driver.views import QuietView
+from sweeps.driver.records.recorder import BestModels, Recorder
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.storage import open_storage
 from sweeps.executors.base import Executor, Raised, Returned, Slot

@@ -45,11 +45,12 @@ from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters import Params, active_values
 from search_spaces.registry import get_space
 from search_spaces.space import Space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.choosing.time_plan import TimePlan
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopRules
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.time_plan import TimePlan
+from sweeps.driver.records.recorder import BestModels, Recorder
 from sweeps.engines.base import DEFAULTS
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.registry import HALVING

@@ -55,7 +55,7 @@ def begin(part: str) -> None:
     figures.figures_job = fake_jobs.chaos_figures_job
     if part in WITH_SWEEPS:
         from sweeps.driver import search
-        from sweeps.driver.report import Report
+        from sweeps.driver.records.report import Report
         from sweeps.setup import stores
 
         stores.STORE_SECONDS = 120.0  # A busy machine is no reason to fail here.

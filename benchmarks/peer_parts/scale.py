@@ -28,11 +28,11 @@ from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, Schedule, TrialResult, TrialTask
 from search_spaces.hyperparameters import Params
 from search_spaces.registry import get_space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board
-from sweeps.driver.views import QuietView
+from sweeps.driver.records.recorder import BestModels, Recorder
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.hyperparameters import OptunaHyperParameters
 from sweeps.engines.optuna_study.prior_sampler import PriorSampler

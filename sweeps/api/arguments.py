@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import InputError
 from search_spaces.space import Space
 from search_spaces.user_spaces.given import given_space
-from sweeps.driver.views import TrialCallback
+from sweeps.driver.board.views import TrialCallback
 from sweeps.reporting.console import speaker
 from sweeps.reporting.views import make_view
 from sweeps.setup.data import SHOWN, SILENT, DataProgress

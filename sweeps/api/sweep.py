@@ -25,7 +25,7 @@ from sweeps.api.arguments import (
     progress_of,
     space_name,
 )
-from sweeps.driver.trial import Trial, stored_trial
+from sweeps.driver.board.trial import Trial, stored_trial
 from sweeps.interrupts import Interrupts
 from sweeps.options import named_as_in_python, settings_given, settings_of
 from sweeps.outcome import Outcome

@@ -17,12 +17,14 @@ from search_spaces.errors import InputError, unknown_name
 from search_spaces.registry import all_baselines, baselines_of, earlier_name, get_space
 from search_spaces.space import Baseline
 from sweeps.baselines.report import BaselinesReport, Reproduced
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View
 from sweeps.driver.plan import LoopPlan, trial_seed
-from sweeps.driver.recorder import BestModels, Recorder
+from sweeps.driver.records.recorder import BestModels, Recorder
+from sweeps.driver.records.spooled_trials import past_trials, read_trials
 from sweeps.driver.search import STATUS_NAMES
 from sweeps.driver.session import LoopEnd, Recording, Session
-from sweeps.driver.spooled_trials import past_trials, read_trials
-from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialPlan, TrialState
 from sweeps.engines.fixed import FixedEngine
 from sweeps.formatting import count

@@ -25,8 +25,8 @@ from tracking.addresses import redacted
 from tracking.stores import resolve_uri
 
 if TYPE_CHECKING:
+    from sweeps.driver.board.row import TrialRow
     from sweeps.driver.search import SweepResult
-    from sweeps.driver.status import TrialRow
     from sweeps.finalists.session import ComparisonResult
     from tracking.runs.tracker import MlflowTracker
 

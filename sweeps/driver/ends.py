@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import STOPPED
-from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from pipelines.training.checkpoints import HISTORY_FILE, PREDICTIONS_FILE
-from sweeps.driver.status import TrialRow
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Event, Raised, Slot

@@ -18,16 +18,18 @@ from pipelines.training.reports import TrialReport
 from pipelines.training.trial import Decision, TrialResult
 from sweeps.driver import audit, figures
 from sweeps.driver.audit import Audit
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View
+from sweeps.driver.choosing.next_trial import NextTrial
+from sweeps.driver.choosing.time_plan import TimePlan
 from sweeps.driver.ends import Ends
+from sweeps.driver.failures.retries import Retries
 from sweeps.driver.figures import Figures
-from sweeps.driver.next_trial import NextTrial
 from sweeps.driver.nodes import Nodes
 from sweeps.driver.plan import LoopPlan, StopReason
-from sweeps.driver.recorder import Recorder
-from sweeps.driver.retries import Retries
-from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.records.recorder import Recorder
 from sweeps.driver.steering import Steering
-from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials, job_id
 from sweeps.engines.base import AT_RUNG, Engine, PastTrial, TrialState
 from sweeps.engines.limits import broken_limit, judged, measured

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from sweeps.driver.board.board import Board
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board
+from sweeps.driver.records.recorder import Recorder
 from sweeps.formatting import duration
 from sweeps.state.log import sweep_log
 

@@ -12,7 +12,7 @@ from pipelines.objectives import Objective
 from pipelines.training.options import DEFAULT_TRAINING, TrainingOptions
 from pipelines.training.trial import Schedule
 from search_spaces.space import Space
-from sweeps.driver.status import Board
+from sweeps.driver.board.board import Board
 from sweeps.engines.base import TrialState
 from sweeps.engines.limits import Limit
 from sweeps.executors.base import Job, Slot

@@ -13,12 +13,14 @@ from pipelines.training.cost import MeasureTask
 from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters.parameter import recorded_name
 from search_spaces.space import Space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.leaderboard import leaderboard_columns
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View, Views
 from sweeps.driver.plan import LoopPlan, StopReason, StopRules
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.report import ReportView, write_report
+from sweeps.driver.records.recorder import BestModels, Recorder
+from sweeps.driver.records.report import ReportView, write_report
 from sweeps.driver.session import LoopEnd, Recording, Session
-from sweeps.driver.status import Board, TrialRow, View, leaderboard_columns
-from sweeps.driver.views import Views
 from sweeps.engines.base import Engine, TrialState
 from sweeps.engines.limits import parse_limits
 from sweeps.engines.pruners.registry import HALVING

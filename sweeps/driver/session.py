@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import LogView, View, Views
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopReason
-from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board, View
-from sweeps.driver.views import LogView, Views
+from sweeps.driver.records.recorder import Recorder
 from sweeps.engines.base import Engine
 from sweeps.executors.base import Executor
 from sweeps.formatting import count, error_text, in_work_dir

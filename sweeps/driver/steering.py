@@ -9,8 +9,8 @@ from search_spaces.errors import InputError
 from search_spaces.hyperparameters import GivenHyperParameters, Params, Value
 from search_spaces.hyperparameters.narrowing import merged_rules, narrowed
 from search_spaces.space import Space
+from sweeps.driver.choosing.next_trial import NextTrial
 from sweeps.driver.ends import Ends
-from sweeps.driver.next_trial import NextTrial
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import TrialState
 from sweeps.formatting import difference_text

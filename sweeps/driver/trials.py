@@ -6,9 +6,11 @@ import traceback
 
 from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.training.trial import TrialTask
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import Recorder
-from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.records.recorder import Recorder
 from sweeps.engines.base import LEFT_OUT_VALUE, RUN_PAGE, Engine, TrialState
 from sweeps.engines.limits import broken_limit
 from sweeps.executors.base import Executor, Raised, Slot

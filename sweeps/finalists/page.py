@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sweeps.driver.report import write_report
+from sweeps.driver.records.report import write_report
 from sweeps.driver.session import DRAIN_SECONDS
 from sweeps.formatting import error_text, in_work_dir
 from sweeps.interrupts import Interrupts

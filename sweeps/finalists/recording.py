@@ -13,8 +13,9 @@ from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.options import TrainingOptions
 from pipelines.training.trial import TrialResult
 from search_spaces.space import Space
-from sweeps.driver.recorder import BestModels, Recorder, model_tags
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.records.recorder import BestModels, Recorder, model_tags
 from sweeps.engines.base import TrialState
 from sweeps.finalists.estimates import RankedFinalist
 from sweeps.finalists.report import Compared, finalists_columns, finalists_note, render_report

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipelines.data.prepared import PreparedData
 from pipelines.objectives import OBJECTIVES, Objective
 from search_spaces.registry import all_baselines
-from sweeps.driver.status import param_columns
+from sweeps.driver.board.leaderboard import param_columns
 from sweeps.finalists.estimates import ANY, CONFIDENCE, Estimate, RankedFinalist, Scale, estimate
 from sweeps.finalists.selection import FinalistsFile
 from sweeps.formatting import count, params_text

@@ -17,11 +17,13 @@ from pipelines.objectives import get_objective
 from pipelines.training.trial import Schedule
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import metric_names
+from sweeps.driver.records.recorder import metric_names
+from sweeps.driver.records.spooled_trials import past_trials, read_trials, with_curve
 from sweeps.driver.session import LoopEnd, Recording, Session
-from sweeps.driver.spooled_trials import past_trials, read_trials, with_curve
-from sweeps.driver.status import Board, TrialRow, View
 from sweeps.engines.base import Proposal, TrialState
 from sweeps.engines.fixed import FixedEngine
 from sweeps.finalists.estimates import RankedFinalist, compare, median_key

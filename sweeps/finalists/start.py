@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InputError
+from sweeps.driver.board.views import TrialCallback, TrialCallbacks, Views
 from sweeps.driver.search import SweepResult, run_search
-from sweeps.driver.views import TrialCallback, TrialCallbacks, Views
 from sweeps.finalists.session import ComparisonResult, Output, finalize
 from sweeps.formatting import in_work_dir
 from sweeps.interrupts import Interrupts

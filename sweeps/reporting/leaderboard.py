@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, duration, in_work_dir, param_text
 from sweeps.reporting.console import table_console

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.views import QuietView
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import duration
 from sweeps.reporting.console import say

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from search_spaces.space import DEFAULT_NAME
-from sweeps.driver.status import Board, Progress, TrialRow
-from sweeps.driver.views import QuietView
+from sweeps.driver.board.board import Board, Progress
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration, sparkline
 from sweeps.reporting.console import console, say

@@ -9,7 +9,9 @@ from pipelines.training.reports import Reports
 from pipelines.training.trial import Schedule
 from search_spaces.registry import SPACES
 from search_spaces.space import Space
-from sweeps.driver.status import Board, TrialRow, View
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import View
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.registry import HALVING
 from sweeps.history.recorded_sweep import RecordedSweep, RecordedTrial, read_sweep

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.ends import AHEAD, OUTRANKED, WAITED
-from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import duration
 

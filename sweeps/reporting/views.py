@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.driver.status import View
-from sweeps.driver.views import QuietView
+from sweeps.driver.board.views import QuietView, View
 from sweeps.reporting.jupyter import is_cell_command, is_kernel
 from sweeps.reporting.notebook import BriefView, NotebookView
 from sweeps.reporting.progress import LiveView, PlainView, can_redraw

@@ -19,8 +19,8 @@ from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from search_spaces.space import Space
-from sweeps.driver.next_trial import MAX_UNTRAINED
-from sweeps.driver.time_plan import NUM_CANDIDATES
+from sweeps.driver.choosing.next_trial import MAX_UNTRAINED
+from sweeps.driver.choosing.time_plan import NUM_CANDIDATES
 from sweeps.engines.base import DEFAULTS, Proposal, Wait
 from sweeps.engines.pruners.base import TrialCurve
 from sweeps.engines.pruners.halving import HalvingPruner

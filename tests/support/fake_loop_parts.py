@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.training.trial import Decision
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.views import QuietView
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.views import QuietView
 from sweeps.engines.base import PastTrial, Proposal, TrialState
 from tracking.spool.records import (
     EpochRecord,

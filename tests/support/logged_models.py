@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from pipelines.data.builtin import Dataset
 from pipelines.data.prepared import PreparedData, store
-from sweeps.driver.recorder import data_record, model_tags
+from sweeps.driver.records.recorder import data_record, model_tags
 from tracking.runs.tracker import MlflowTracker
 from tracking.spool.records import ModelRecord, SweepRecord, TrialRecord
 

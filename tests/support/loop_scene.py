@@ -12,11 +12,11 @@ import fake_loop_parts
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan, StopReason, StopRules, trial_seed
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board
-from sweeps.driver.views import QuietView
+from sweeps.driver.records.recorder import BestModels, Recorder
 from sweeps.executors.base import Slot
 from sweeps.interrupts import Interrupts
 from sweeps.state.paths import SweepPaths

@@ -10,8 +10,8 @@ from typing import Any
 import fake_jobs
 
 import sweeps.cluster.connection as connection
+import sweeps.driver.failures.retries as retries
 import sweeps.driver.figures as figures
-import sweeps.driver.retries as retries
 import sweeps.driver.search as search
 import sweeps.executors.processes as processes
 from sweeps.cli.main import main

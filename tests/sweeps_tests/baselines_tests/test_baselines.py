@@ -20,8 +20,8 @@ from sweeps.baselines.report import BaselinesReport, Reproduced, median_result
 from sweeps.baselines.session import BaselinesResult, BaselinesStart, reproduce_baselines
 from sweeps.cli.baseline_table import print_baselines, print_report
 from sweeps.cli.main import main
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.plan import trial_seed
-from sweeps.driver.views import QuietView
 from sweeps.interrupts import Interrupts
 from sweeps.outcome import Outcome
 from sweeps.settings import SweepSettings

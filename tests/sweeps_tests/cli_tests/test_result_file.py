@@ -14,8 +14,9 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.cli.main import main
 from sweeps.cli.result_file import ResultFile
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.search import SweepResult
-from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.finalists.selection import FinalistResult
 from sweeps.finalists.session import ComparisonResult

@@ -11,8 +11,8 @@ from optuna.storages import InMemoryStorage
 
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.plan import StopReason
-from sweeps.driver.views import QuietView
 from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.pruners.rungs import Rungs

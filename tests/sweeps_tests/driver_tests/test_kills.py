@@ -24,11 +24,11 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.checkpoints import MODEL_FILE
 from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.loop import SweepLoop
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.recorder import BestModels, Recorder
-from sweeps.driver.status import Board
-from sweeps.driver.views import QuietView
+from sweeps.driver.records.recorder import BestModels, Recorder
 from sweeps.engines.base import Engine
 from sweeps.engines.keras_tuner_oracles.engine import KerasTunerEngine
 from sweeps.engines.optuna_study.engine import OptunaEngine

@@ -15,10 +15,10 @@ from pipelines.evaluation.metrics import PREDICT_BATCH
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Decision, Schedule
 from search_spaces.errors import SearchEndedError
-from sweeps.driver.next_trial import MAX_UNTRAINED
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.choosing.next_trial import MAX_UNTRAINED
 from sweeps.driver.plan import StopReason, trial_seed
-from sweeps.driver.recorder import BestModels
-from sweeps.driver.status import TrialRow
+from sweeps.driver.records.recorder import BestModels
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.engines.limits import parse_limits
 from sweeps.executors.base import Raised, Slot
@@ -195,7 +195,7 @@ def test_failures_that_differ_in_numbers_only_are_one_cause(scene):
 
 
 def test_an_epoch_that_does_not_end_is_ended_after_the_grace(scene, monkeypatch):
-    monkeypatch.setattr("sweeps.driver.retries.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("sweeps.driver.failures.retries.GRACE_SECONDS", 0.3)
     s = scene(job=fake_jobs.endless_job, rules={"timeout_seconds": 0.1})
     assert s.run() is StopReason.TIMEOUT
     assert s.engine.told[0][0] is TrialState.PRUNED

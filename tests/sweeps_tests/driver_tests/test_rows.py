@@ -9,7 +9,8 @@ import pytest
 from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import TrialState
 
 CHANGES = {

@@ -8,9 +8,9 @@ from loop_scene import SPACE, Scene
 
 from pipelines.training.trial import Decision
 from search_spaces.errors import InputError
+from sweeps.driver.board.views import QuietView
 from sweeps.driver.plan import StopReason
 from sweeps.driver.steering import point_with
-from sweeps.driver.views import QuietView
 from sweeps.engines.base import TrialState
 from sweeps.state.requests import leave_request, pending_requests, wait_for_answer
 

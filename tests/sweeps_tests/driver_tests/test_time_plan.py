@@ -14,9 +14,10 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.reports import Reports
 from pipelines.training.trial import Schedule
 from search_spaces.registry import get_space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.choosing.time_plan import MARGIN, NUM_CANDIDATES, TimePlan
 from sweeps.driver.plan import LoopPlan, StopRules
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.time_plan import MARGIN, NUM_CANDIDATES, TimePlan
 from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.paths import SweepPaths

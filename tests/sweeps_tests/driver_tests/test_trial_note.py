@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.training.trial import Schedule, TrialResult
 from search_spaces.registry import get_space
-from sweeps.driver.status import TrialRow
-from sweeps.driver.trial_note import MAX_CHARACTERS, trial_note, with_link
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.records.trial_note import MAX_CHARACTERS, trial_note, with_link
 from sweeps.engines.base import TrialState
 
 SPACE = get_space("mlp")

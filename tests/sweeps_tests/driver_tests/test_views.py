@@ -10,9 +10,9 @@ import pytest
 from loop_scene import Scene
 
 from pipelines.training.trial import Decision
+from sweeps.driver.board.trial import Trial, stored_trial
+from sweeps.driver.board.views import CallbackError, LogView, TrialCallbacks, Views
 from sweeps.driver.plan import StopReason
-from sweeps.driver.trial import Trial, stored_trial
-from sweeps.driver.views import CallbackError, LogView, TrialCallbacks, Views
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.state.log import logging_to
 

@@ -17,7 +17,7 @@ from search_spaces.errors import InputError
 from search_spaces.registry import get_space
 from sweeps.cli.commands.finalize import output, print_comparison
 from sweeps.driver.plan import trial_seed
-from sweeps.driver.spooled_trials import past_trials, read_trials
+from sweeps.driver.records.spooled_trials import past_trials, read_trials
 from sweeps.engines.base import PastTrial, TrialState
 from sweeps.finalists import session
 from sweeps.finalists.selection import (

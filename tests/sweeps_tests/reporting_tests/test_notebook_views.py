@@ -11,7 +11,8 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
-from sweeps.driver.status import Board, TrialRow
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.reporting import jupyter, notebook
 from sweeps.reporting.leaderboard import print_summary

@@ -15,8 +15,10 @@ from pipelines.objectives import OBJECTIVES
 from pipelines.training.trial import Schedule
 from search_spaces.errors import InputError
 from search_spaces.registry import get_space
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.leaderboard import leaderboard_columns
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.ends import AHEAD, OUTRANKED, WAITED
-from sweeps.driver.status import Board, TrialRow, leaderboard_columns
 from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.rungs import Rungs
 from sweeps.formatting import (

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeps.driver.board.row import TrialRow
 from sweeps.driver.plan import MOST_MOVES
-from sweeps.driver.status import TrialRow
 from sweeps.executors.failures import Failure
 from sweeps.resources.packing import NodeSlots, machine_of
 

@@ -9,7 +9,7 @@ from sweeps.engines.base import TrialState
 from sweeps.engines.pruners.standings import Standings
 
 if TYPE_CHECKING:
-    from sweeps.driver.status import TrialRow
+    from sweeps.driver.board.row import TrialRow
 
 
 class TrialRows(MutableMapping[int, "TrialRow"]):

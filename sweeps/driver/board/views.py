@@ -1,17 +1,41 @@
-"""Views that no person sees: nothing, several, the sweep's log, functions of a program."""
+"""Views: what one is, and those that no person sees: nothing, several, the log, a program's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from sweeps.driver.status import Board, TrialRow, View
-from sweeps.driver.trial import Trial, trial_of_row
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.board.trial import Trial, trial_of_row
 from sweeps.engines.base import TrialState
 from sweeps.formatting import params_text
 from sweeps.state.log import sweep_log
 
 TrialCallback = Callable[[Trial], object]
+
+
+class View(Protocol):
+    """Receives every change of a sweep."""
+
+    def started(self, board: Board, row: TrialRow, *, again: bool = False) -> None:
+        """A trial started, or goes on."""
+
+    def retried(self, board: Board, row: TrialRow, reason: str) -> None:
+        """A trial failed and will be tried again."""
+
+    def reported(self, board: Board, row: TrialRow) -> None:
+        """A trial reported an epoch."""
+
+    def ended(self, board: Board, row: TrialRow) -> None:
+        """A trial ended, or paused."""
+
+    def update(self, board: Board) -> None:
+        """Time has passed."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
 
 
 class CallbackError(RuntimeError):

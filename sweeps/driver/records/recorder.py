@@ -23,8 +23,9 @@ from search_spaces.files import UnusableFileError, read_json
 from search_spaces.hyperparameters.parameter import recorded_params
 from search_spaces.space import Space
 from search_spaces.stored_values import as_kind
-from sweeps.driver.status import Board, TrialRow
-from sweeps.driver.trial_note import trial_note, with_link
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.records.trial_note import trial_note, with_link
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Slot
 from sweeps.state.log import sweep_log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.training.trial import TrialResult
-from sweeps.driver.status import TrialRow
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import TrialState
 from sweeps.formatting import count, difference_text, duration
 from tracking.markdown_text import literal

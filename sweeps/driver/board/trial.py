@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.training.reports import Reports
 from search_spaces.hyperparameters import Params
-from sweeps.driver.status import TrialRow
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import PastTrial, TrialState
 
 

@@ -6,9 +6,9 @@ import json
 
 from search_spaces.errors import InputError
 from search_spaces.hyperparameters import Params
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.choosing.time_plan import TimePlan
 from sweeps.driver.plan import trial_seed
-from sweeps.driver.status import TrialRow
-from sweeps.driver.time_plan import TimePlan
 from sweeps.driver.trials import Trials
 from sweeps.engines.base import PastTrial, Proposal, TrialState, Wait
 

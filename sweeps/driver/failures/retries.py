@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from search_spaces.errors import SearchEndedError, SourceChangedError
-from sweeps.driver.doubts import NUM_SAME_FAILURES, Doubt, Doubts
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.failures.doubts import NUM_SAME_FAILURES, Doubt, Doubts
 from sweeps.driver.figures import Figures
 from sweeps.driver.plan import MOST_MOVES, STOPPED, StopReason
-from sweeps.driver.status import TrialRow
 from sweeps.driver.trials import Trials, trial_number
 from sweeps.engines.base import TrialState
 from sweeps.executors.base import Raised

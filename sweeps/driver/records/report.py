@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.runtime.filesystem import replaced_atomically
-from sweeps.driver.status import Board
-from sweeps.driver.views import QuietView
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.views import QuietView
 from sweeps.history.recorded_sweep import RecordedSweep, read_sweep
 from sweeps.html_report.curve_picture import curve_picture
 from sweeps.html_report.figures import curves_frame

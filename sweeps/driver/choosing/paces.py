@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeps.driver.status import TrialRow
+from sweeps.driver.board.row import TrialRow
 from sweeps.engines.base import TrialState
 
 START_SECONDS, TRACING_SECONDS, VALIDATION_SECONDS = 1.0, 1.5, 1.0

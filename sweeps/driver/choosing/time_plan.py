@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from sweeps.driver.paces import Paces
+from sweeps.driver.board.board import Board
+from sweeps.driver.board.row import TrialRow
+from sweeps.driver.choosing.paces import Paces
 from sweeps.driver.plan import LoopPlan
-from sweeps.driver.status import Board, TrialRow
 from sweeps.engines.base import DEFAULTS, TrialState
 from sweeps.formatting import duration
 

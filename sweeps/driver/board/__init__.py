@@ -1,0 +1,1 @@
+"""How a sweep stands: a row for each trial, and who is shown that."""

@@ -1,0 +1,1 @@
+"""Which trial trains next, and the plan for the time that it follows."""
