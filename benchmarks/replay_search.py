@@ -170,7 +170,7 @@ def make_task(
         [{"point": number} for number in range(len(lines))], first=arguments.first,
     )  # fmt: skip
     if arguments.first is not None:
-        return task, [Variant("waits at rungs", leads=False), Variant("is trained through")]
+        return task, [Variant("waits at rungs", leads=False), Variant("does not wait")]
     if not arguments.samplers:
         finer = Fraction(1, 9) if has_early else Fraction(num_epochs, 9)
         return task, [

@@ -29,9 +29,9 @@ RESERVED_SHARE = 0.4
 LARGEST_SHARE = 0.6
 """One candidate may take so much where all that have come as far take more than `RESERVED_SHARE`:
 the best after an epoch is worth more than the cheapest after a third."""
-LEADING_SHARE = 1 / 3
-"""The space's defaults are trained through at once where that takes no more of the time: slow ones
-that are bad, too, cost a short sweep dearly (docs/adr/0026)."""
+LEADING_SHARE = 0.2
+"""The space's defaults do not wait at a rung while they will have taken no more of the time at the
+next one: slow ones that are bad, too, cost a short sweep dearly (docs/adr/0026)."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 MISSING_SHARE = 0.1
@@ -153,12 +153,17 @@ class TimePlan:
 
     def leads(self, row: TrialRow) -> bool:
         """Whether a trial is not paused at its rung: that of the space's defaults, while none was
-        better after as much training, and its own does not take too much of the time.
+        better after as much training, and it comes to the next rung in a small share of the time.
 
-        Whoever wrote the space takes them for good. A sweep that is ended early has a winner then,
-        and others are measured against a trial that is complete.
+        Whoever wrote the space takes them for good. A sweep that is ended early has a good model
+        then, and others are measured against it.
         """
-        if row.proposed_by != DEFAULTS or self._share(row) > LEADING_SHARE:
+        if row.proposed_by != DEFAULTS:
+            return False
+        ends = [*self.plan.rungs, row.schedule.end_step]
+        next_step = min((step for step in ends if step > row.step), default=row.step)
+        by_then = self.paces.of(row) * row.schedule.reports.epochs(next_step)
+        if by_then > LEADING_SHARE * (self.plan.rules.timeout_seconds or math.inf):
             return False
         key, step = self.board.objective.sort_key, row.step
         own = key(row.curve[step])

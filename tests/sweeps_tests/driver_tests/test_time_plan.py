@@ -317,16 +317,20 @@ def test_protected_baselines_go_on_and_are_counted(sweep):
 
 
 @pytest.mark.parametrize(
-    ("limit", "leads"), [(900.0, True), (300.0, True), (200.0, False), (None, True)]
+    ("limit", "at_one", "at_three"),
+    [(900.0, True, True), (399.0, True, False), (149.0, False, False), (None, True, True)],
 )
-def test_the_defaults_are_trained_through_where_that_takes_a_third_of_the_time_at_most(
-    sweep, limit, leads
+def test_the_defaults_go_on_to_the_next_rung_where_a_fifth_of_the_time_is_enough_for_it(
+    sweep, limit, at_one, at_three
 ):
+    """Epochs of 10 s, rungs at one, three and eight: 30 s by the next one, then 80 s."""
     here = sweep(limit)
     row = here.row(0, 9, 0.5, RUNNING)
     assert not here.plan.leads(row), "it was drawn from something else"
     row.proposed_by = DEFAULTS
-    assert here.plan.leads(row) is leads
+    assert here.plan.leads(row) is at_one
+    row.curve[27] = 0.5
+    assert here.plan.leads(row) is at_three
 
 
 def test_where_a_trial_is_complete_a_slow_one_does_not_end_the_search_of_a_short_sweep(sweep):
