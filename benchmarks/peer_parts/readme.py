@@ -17,7 +17,10 @@ NOT_RUN = ""
 
 
 def readme_lines(lines: Sequence[Line]) -> list[str]:
-    """A Markdown table: what each tool reached; of two programs of a tool, the better one."""
+    """A Markdown table: what each tool reached; of two programs of a tool, the better one.
+
+    A question that was not measured is left out.
+    """
     rows = [
         _row(lines, search, {"dataset": dataset, "minutes": 5.0}, text, _reached(level))
         for dataset, level, text in (
@@ -32,7 +35,9 @@ def readme_lines(lines: Sequence[Line]) -> list[str]:
         _row(lines, contact, {}, "what you write: tracking, pruning, resuming, registry", _written),
     ]
     head = ["question", *TOOLS, "n"]
-    return [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |", *rows]
+    return [
+        f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |", *filter(None, rows)
+    ]  # fmt: skip
 
 
 Found = Mapping[str, Sequence[Any]]
@@ -53,6 +58,8 @@ def _row(
         sides = [side for side in found if side.startswith(start)]
         cells.append(min((cell(found, side) for side in sides), default=(0.0, NOT_RUN))[1])
         counts += [len(found[side]) for side in sides]
+    if not counts:
+        return ""
     few, most = min(counts, default=0), max(counts, default=0)
     return f"| {text} | {' | '.join(cells)} | {few if few == most else f'{few} to {most}'} |"
 

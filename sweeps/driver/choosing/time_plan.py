@@ -29,9 +29,10 @@ RESERVED_SHARE = 0.4
 LARGEST_SHARE = 0.6
 """One candidate may take so much where all that have come as far take more than `RESERVED_SHARE`:
 the best after an epoch is worth more than the cheapest after a third."""
-LEADING_SHARE = 0.2
-"""The space's defaults do not wait at a rung while they will have taken no more of the time at the
-next one: slow ones that are bad, too, cost a short sweep dearly (docs/adr/0026)."""
+LEADING_SHARE, NEXT_RUNG_SHARE = 1 / 3, 0.2
+"""The space's defaults do not wait at a rung where their training takes no more of the time, or
+what they have taken by the next rung is no more: slow ones that are bad, too, cost a short sweep
+dearly (docs/adr/0026)."""
 MARGIN = 1.1
 """Times differ: an epoch took up to a tenth longer than those before it (docs/log.md)."""
 MISSING_SHARE = 0.1
@@ -153,17 +154,15 @@ class TimePlan:
 
     def leads(self, row: TrialRow) -> bool:
         """Whether a trial is not paused at its rung: that of the space's defaults, while none was
-        better after as much training, and it comes to the next rung in a small share of the time.
+        better after as much training, and it comes to its end or to the next rung in a small share
+        of the time.
 
         Whoever wrote the space takes them for good. A sweep that is ended early has a good model
         then, and others are measured against it.
         """
-        if row.proposed_by != DEFAULTS:
-            return False
-        ends = [*self.plan.rungs, row.schedule.end_step]
-        next_step = min((step for step in ends if step > row.step), default=row.step)
-        by_then = self.paces.of(row) * row.schedule.reports.epochs(next_step)
-        if by_then > LEADING_SHARE * (self.plan.rules.timeout_seconds or math.inf):
+        if row.proposed_by != DEFAULTS or not (
+            self._share(row) <= LEADING_SHARE or self._share_by_next_rung(row) <= NEXT_RUNG_SHARE
+        ):
             return False
         key, step = self.board.objective.sort_key, row.step
         own = key(row.curve[step])
@@ -324,6 +323,13 @@ class TimePlan:
     def _share(self, row: TrialRow) -> float:
         """What training it to its end takes of the sweep's whole time."""
         return self._needed([row]) / (self.plan.rules.timeout_seconds or math.inf)
+
+    def _share_by_next_rung(self, row: TrialRow) -> float:
+        """What it has taken of the sweep's whole time when it comes to its next rung."""
+        ends = [*self.plan.rungs, row.schedule.end_step]
+        step = min((step for step in ends if step > row.step), default=row.step)
+        seconds = self.paces.of(row) * row.schedule.reports.epochs(step)
+        return seconds / (self.plan.rules.timeout_seconds or math.inf)
 
     def _rung(self, row: TrialRow) -> int:
         """The highest rung that it has reached."""

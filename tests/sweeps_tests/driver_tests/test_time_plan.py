@@ -318,12 +318,18 @@ def test_protected_baselines_go_on_and_are_counted(sweep):
 
 @pytest.mark.parametrize(
     ("limit", "at_one", "at_three"),
-    [(900.0, True, True), (399.0, True, False), (149.0, False, False), (None, True, True)],
+    [
+        (900.0, True, True),
+        (255.0, True, True),  # 77 s to its end: within a third of it.
+        (180.0, True, False),  # 30 s by three epochs, then 55 s to its end.
+        (149.0, False, False),
+        (None, True, True),
+    ],
 )
-def test_the_defaults_go_on_to_the_next_rung_where_a_fifth_of_the_time_is_enough_for_it(
+def test_the_defaults_go_on_to_their_end_or_to_the_next_rung_where_that_takes_little_of_the_time(
     sweep, limit, at_one, at_three
 ):
-    """Epochs of 10 s, rungs at one, three and eight: 30 s by the next one, then 80 s."""
+    """Epochs of 10 s and validations of 1 s, rungs at one, three and eight epochs."""
     here = sweep(limit)
     row = here.row(0, 9, 0.5, RUNNING)
     assert not here.plan.leads(row), "it was drawn from something else"
