@@ -255,7 +255,7 @@ class Sweep:
         if Path(".sweeps", "sweeps", NAME, "sweep.json").exists():
             return [str(_keras_sweeps()), "run", "--resume", "--name", NAME]
         return [
-            str(_keras_sweeps()), "run", "--space", f"{PROGRAMS / 'small_cnn.py'}:Counted",
+            str(_keras_sweeps()), "run", "--space", f"{PROGRAMS / 'counted_cnn.py'}:Counted",
             "--dataset", str(self.data), "--trials", str(self.num_trials), "--epochs", str(EPOCHS),
             "--sampler", "random", "--pruner", "none", "--timeout", "none", "--workers", "1",
             "--tracking-uri", self.tracking, "--name", NAME,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import keras
-import keras_tuner
 import numpy as np
 
 LOWEST, HIGHEST = 1e-3, 1e-2
@@ -38,27 +35,6 @@ def make_model(learning_rate: float) -> keras.Model:
         metrics=["accuracy"],
     )
     return model
-
-
-class Counted(keras_tuner.HyperModel):
-    """The same for keras-sweeps; each epoch that comes to its end is a line of `EPOCHS_FILE`.
-
-    For a comparison of what kills cost: a peer prints its epochs, ours keeps them for itself.
-    """
-
-    def build(self, hp: Any) -> keras.Model:
-        """As Keras Tuner calls it."""
-        return build(hp)
-
-    def fit(self, hp: Any, model: keras.Model, *args: Any, callbacks: Any, **options: Any) -> Any:
-        """As Keras Tuner calls it; here once for each epoch."""
-        counted = keras.callbacks.LambdaCallback(on_epoch_end=_count)
-        return model.fit(*args, callbacks=[*callbacks, counted], **options)
-
-
-def _count(epoch: int, logs: Any) -> None:
-    with Path(os.environ["EPOCHS_FILE"]).open("a", encoding="utf-8") as file:
-        file.write(f"{epoch}\n")
 
 
 def build(hp: Any) -> keras.Model:

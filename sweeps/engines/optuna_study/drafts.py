@@ -188,9 +188,10 @@ class Drafts:
         return self._chosen(found, promise, forecasts, len(trials))
 
     def _refused(self, nearest: Draft | None, repeats: int) -> Draft | None:
-        """One that breaks a limit; None where too many did, or where points repeat themselves."""
+        """One that breaks a limit; None where too many did, or where nothing else is new."""
         self._num_refused += 1
-        return None if repeats or self._num_refused > MAX_REFUSED else nearest
+        is_known = repeats >= self._max_tries // 2
+        return None if is_known or self._num_refused > MAX_REFUSED else nearest
 
     def _known(self, params: Params, forecasts: Forecasts) -> dict[str, float]:
         """What limits are compared with: what layers tell, and predictions less their error."""

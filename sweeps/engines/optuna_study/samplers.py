@@ -52,8 +52,6 @@ def make_sampler(  # noqa: PLR0911
         num_parallel: trials that run at once.
         trial_seed: of this proposal.
         known_points: the defaults, then further good points, as they are stored.
-        whole_from: the first step at which all validation images are measured.
-        counts: which trials are learned from; None for all.
     """
     from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
@@ -93,6 +91,7 @@ def prior_sampler(
     Args:
         known_points: the defaults, then further good points, as they are stored.
         whole_from: the first step at which all validation images are measured.
+        counts: which trials are learned from; None for all.
     """
     from sweeps.engines.optuna_study.prior_sampler import PriorSampler
 

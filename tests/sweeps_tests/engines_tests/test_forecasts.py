@@ -11,7 +11,7 @@ from pipelines.objectives import OBJECTIVES
 from search_spaces.registry import get_space
 from sweeps.engines.base import LEFT_OUT_VALUE, TrialState
 from sweeps.engines.limits import Limit
-from sweeps.engines.optuna_study.drafts import MAX_REFUSED
+from sweeps.engines.optuna_study.drafts import MAX_REFUSED, MAX_TRIES, Draft
 from sweeps.engines.optuna_study.engine import OptunaEngine
 from sweeps.engines.optuna_study.forecasts import MEASURED, MIN_TRIALS, Forecasts
 from sweeps.engines.optuna_study.replayable_sampler import PausedAsPruned
@@ -170,6 +170,16 @@ def test_a_limit_that_hardly_any_point_keeps_is_told_by_the_points_that_are_near
         engine.report(proposal.number, 1, 0.5, {"epoch_seconds": seconds(proposal.params)})
         engine.tell(proposal.number, TrialState.PRUNED)
     assert MIN_TRIALS + MAX_REFUSED <= asked <= MIN_TRIALS + MAX_REFUSED + 1
+
+
+@pytest.mark.parametrize(("repeats", "ends"), [(1, False), (MAX_TRIES // 2, True)])
+def test_points_that_repeat_themselves_end_a_limited_search_only_where_little_else_is_new(
+    repeats, ends
+):
+    drafts = engine_of(limits=(Limit("epoch_seconds", 1.0),))._drafts
+    assert drafts is not None
+    nearest = Draft({}, {}, {})
+    assert (drafts._refused(nearest, repeats) is None) is ends
 
 
 @pytest.mark.parametrize("is_timed", [True, False])
