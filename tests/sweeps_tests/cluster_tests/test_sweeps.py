@@ -128,7 +128,7 @@ def test_the_head_of_the_cluster_may_be_lost_and_the_sweep_goes_on_on_another(tm
         sweep = RunningSweep(
             tmp_path, *longer, *on_cluster(cluster.address, tmp_path, "--node-wait", "5s")
         )
-        sweep.said("trial 0 epoch 1/400")
+        sweep.said("trial 0 epoch 1/100")
         cluster.head.end()
         assert sweep.end(300) == 130, sweep.text
         assert "no node of the cluster is left; it can be resumed" in sweep.text
